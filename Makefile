@@ -78,12 +78,16 @@ demo-dense: setup
 ON_CORE = $(if $(PINS),taskset --cpu-list $(1))
 PINS := $(shell taskset --cpu-list 0 true 2>/dev/null && taskset --cpu-list 1 true 2>/dev/null && echo yes)
 
+# The tables and the picture of finished runs. $(1): their folder in runs/, $(2): what draws them.
+define DRAW
+@echo "$(1): the tables, and the picture runs/$(1)/$(1).png"
+@$(BIN)/python benchmarks/$(2) --runs runs/$(1) --picture runs/$(1)/$(1).png
+endef
+
 SEEDS := 0 1 2
 downstream: setup  ## what a small Switch and its dense twin know, over three seeds: 50 minutes on two cores, resumable
 	@$(MAKE) --no-print-directory --jobs=2 downstream-t5 downstream-switch
-	@echo "downstream: writing runs/downstream/report.html"
-	@$(BIN)/switch_jax report --output runs/downstream/report.html \
-	  $(foreach model,t5 switch,$(foreach seed,$(SEEDS),runs/downstream/$(model)_$(seed)))
+	$(call DRAW,downstream,downstream.py)
 
 # One of the two models: what its commands print is in runs/downstream/t5.log or switch.log.
 downstream-t5: CORE = 0
@@ -96,15 +100,14 @@ downstream-t5 downstream-switch: downstream-%: setup
 	  flags="--gin_file=models/$*_demo.gin --gin.MESH_EXPERT=1 --gin.RANDOM_SEED=$$seed"; \
 	  english=runs/downstream/english_$*_$$seed; facts=runs/downstream/$*_$$seed; \
 	  run English train $$flags --gin_file=runs/demo.gin --gin.MODEL_DIR=$$english; \
-	  run facts train $$flags --gin_file=runs/facts.gin --gin.INITIAL_CHECKPOINT_PATH=$$english \
+	  run facts train $$flags --gin_file=benchmarks/gin/facts.gin --gin.INITIAL_CHECKPOINT_PATH=$$english \
 	    --gin.MODEL_DIR=$$facts; \
 	  run questions eval $$facts --checkpoint=all --task=factbook_qa_cloze; \
 	done
 
 languages: setup runs/large_multilingual/af.train.txt.gz  ## mT5 and mSwitch in small, on 100 languages: an hour on two cores, resumable
 	@$(MAKE) --no-print-directory --jobs=2 languages-mt5 languages-mswitch
-	@echo "languages: writing runs/languages/report.html"
-	@$(BIN)/switch_jax report runs/languages/mt5 runs/languages/mswitch --output runs/languages/report.html
+	$(call DRAW,languages,languages.py)
 
 languages-mt5: CORE = 0
 languages-mswitch: CORE = 1
@@ -112,7 +115,7 @@ MODEL_mt5 = --gin_file=models/t5_study.gin
 MODEL_mswitch = --gin_file=models/switch_study.gin --gin.NUM_EXPERTS=16
 languages-mt5 languages-mswitch: languages-%: setup
 	@mkdir -p runs/languages; echo "languages: pretraining $* (runs/languages/$*.log)"
-	@$(call ON_CORE,$(CORE)) $(BIN)/switch_jax train $(MODEL_$*) --gin_file=runs/languages.gin \
+	@$(call ON_CORE,$(CORE)) $(BIN)/switch_jax train $(MODEL_$*) --gin_file=benchmarks/gin/languages.gin \
 	  --gin.MODEL_DIR=runs/languages/$* >> runs/languages/$*.log 2>&1 \
 	  || { tail -n 5 runs/languages/$*.log >&2; exit 1; }
 
@@ -125,17 +128,12 @@ LONG_STUDY_CORE_1 := experts_32_0 experts_8_0 experts_64_0 experts_32_1
 STUDY_FLAGS ?=
 STUDY_TEXT = $(if $(findstring MIXTURE_OR_TASK_NAME,$(STUDY_FLAGS)),,runs/$(1))
 study: setup $(call STUDY_TEXT,large_english/train.txt.gz)  ## the paper's Figure 1 in small: an hour and a half on two cores, resumable
-	$(call REPORT_STUDY,study,$(STUDY_CORE_0) $(STUDY_CORE_1))
+	@$(MAKE) --no-print-directory --jobs=2 study-core-0 study-core-1
+	$(call DRAW,study,study.py study)
 
 long_study: setup $(call STUDY_TEXT,large_code/train.txt)  ## the study with 40,000 steps, on C code: a night on two cores, resumable
-	$(call REPORT_STUDY,long_study,$(LONG_STUDY_CORE_0) $(LONG_STUDY_CORE_1))
-
-# $(1): folder of runs/, $(2): its runs.
-define REPORT_STUDY
-@$(MAKE) --no-print-directory --jobs=2 $(1)-core-0 $(1)-core-1
-@echo "$(1): writing runs/$(1)/report.html"
-@$(BIN)/switch_jax report $(addprefix runs/$(1)/,$(2)) --output runs/$(1)/report.html
-endef
+	@$(MAKE) --no-print-directory --jobs=2 long_study-core-0 long_study-core-1
+	$(call DRAW,long_study,study.py long_study)
 
 study-core-0 study-core-1: study-core-%: setup
 	$(call TRAIN_STUDY,study,$*,$(STUDY_CORE_$*))
@@ -154,7 +152,7 @@ define TRAIN_STUDY
     experts_*) model=switch; experts=$${run#experts_}; flags="--gin.NUM_EXPERTS=$${experts%_*} $(4)" ;; \
   esac; \
   $(call ON_CORE,$(2)) $(BIN)/switch_jax train --gin_file=models/$${model}_study$${size}.gin \
-    --gin_file=runs/$(1).gin $$flags --gin.MODEL_DIR=runs/$(1)/$$run --gin.RANDOM_SEED=$${run##*_} \
+    --gin_file=benchmarks/gin/$(1).gin $$flags --gin.MODEL_DIR=runs/$(1)/$$run --gin.RANDOM_SEED=$${run##*_} \
     $(STUDY_FLAGS) >> runs/$(1)/$$run.log 2>&1 || { tail -n 5 runs/$(1)/$$run.log >&2; exit 1; }; \
 done
 endef
@@ -169,7 +167,7 @@ define BUILD_TEXT
     "runs/$(1)/packages: $(2)" >&2; exit 2; }; \
   apt-get download --quiet $(2) || { rm -f *.deb; exit 1; }; \
 fi
-@$(BIN)/python tasks/data/build_$(1).py runs/$(1)/packages
+@$(BIN)/python benchmarks/corpora/build_$(1).py runs/$(1)/packages
 endef
 
 runs/large_english/train.txt.gz: | setup

@@ -33,7 +33,6 @@ setup(
         "switch_jax.gin",
     ],
     package_data={
-        "switch_jax.doctor": ["*.html"],
         "switch_jax.reports": ["*.html"],
         "switch_jax.tasks": ["data/**/*"],
         "switch_jax.launch": ["Dockerfile*"],
@@ -50,24 +49,22 @@ setup(
         "etils[epath]",  # paths on disks and in buckets; orbax and TFDS need it anyway
         "gcsfs>=2026.10.1",  # folders and small objects of Cloud Storage, through etils
         "safetensors>=0.8.0",  # the tensors of Hugging Face's models
-        "flatbuffers",  # jax.export writes programs with it and does not declare it
         "t5>=0.9.4",  # the T5 preprocessors, metrics and evaluation
         "seqio>=0.0.20",  # tasks, mixtures, packing into fixed lengths
         "tensorflow-datasets>=4.9.10",  # the data sets that seqio tasks read
         "importlib-resources",  # TFDS imports it to prepare a data set and does not declare it
         "pyarrow",  # Parquet files; TFDS needs it anyway
+        "google-crc32c",  # the checksums of TFRecords; gcsfs needs it anyway
         "sentencepiece",  # what a vocabulary's file holds; seqio needs it anyway
         "gin-config>=0.5.0",  # configs
         "numpy",  # arrays on the host
         "scipy",  # tails of distributions; jax needs it anyway
         "clu>=0.0.12",  # writes metrics to TensorBoard; seqio needs it anyway
         "tensorboard",  # clu's TensorBoard writer imports it and does not declare it
-        "packaging",  # which versions fit together; matplotlib needs it anyway
         "matplotlib",  # the pictures in reports
         "jinja2>=3.1",  # the page of a report
         "tqdm",  # progress bars
         "pyyaml",  # the manifests of jobs on Kubernetes
-        "shtab>=1.13",  # scripts by which shells complete commands
     ],
     extras_require={
         "tpu": ["jax[tpu]"],

@@ -1,4 +1,4 @@
-"""Memory and time of converting a model with random weights, both ways, and exporting it: a table.
+"""Memory and time of converting a model with random weights, both ways: a table.
 
     python benchmarks/conversion.py /tmp/conversion --model=switch_base_8
 
@@ -89,13 +89,11 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir()
     try:
-        names = "run", "theirs", "again", "served"
-        run, theirs, again, served = (args.folder / name for name in names)
+        run, theirs, again = (args.folder / name for name in ("run", "theirs", "again"))
         write_random_run(run, args.model)
         rows = [
             ("to Hugging Face", measure("convert", run, theirs)),
             ("from Hugging Face", measure("convert", theirs, again)),
-            ("export for serving", measure("export", run, served)),
         ]
         shard = max(file.stat().st_size for file in theirs.iterdir())
     finally:

@@ -9,7 +9,7 @@ model, a batch of its run file, and how many devices along data and expert share
 from switch_jax import gin_config
 from switch_jax.train_step.microbatches import check_batch, routing_groups
 
-PRETRAIN, DEMO, STUDY = "runs/pretrain.gin", "runs/demo.gin", "runs/study.gin"
+PRETRAIN, DEMO, STUDY = "runs/pretrain.gin", "runs/demo.gin", "benchmarks/gin/study.gin"
 BASE = ["switch_base", "switch_base_geglu", "mswitch_base"]
 FACTOR_1 = ["TRAIN_EXPERT_CAPACITY_FACTOR=1.0"]
 # What the row is called, devices along data and expert, models, run file, bindings.

@@ -1,10 +1,10 @@
-"""Optimisers, learning rates and dropout with the demo's models (docs/training_small_models.md).
+"""Optimisers, learning rates, dropout and z-loss with the demo's models.
 
-    python benchmarks/settings_in_small.py --tables adamw muon  # trains what is missing, and prints
-    python benchmarks/settings_in_small.py --runs docs/results/settings --print_only
+    python benchmarks/settings_in_small.py    # the tables of docs/training_small_models.md
+    python benchmarks/settings_in_small.py --runs runs/settings --train --tables optimizers
 
-A table for each optimiser, by learning rate, after 1,250 steps with the demo's schedule. That of
-Adafactor, the paper's optimiser, has more numbers of experts. `2500_steps` is as long as the demo.
+Optimisers by learning rate, after 1,250 steps with the demo's schedule; the table of Adafactor, the
+paper's optimiser, has more numbers of experts. `2500_steps` is as long as the demo.
 The runs of `dropout` read one small corpus more than twelve times.
 
 A run takes three to six minutes on a quiet core; all of them take two and a half hours. Two calls
@@ -12,14 +12,9 @@ with other tables go side by side, each under `taskset --cpu-list`. A stopped ca
 was. The seed is one that the docs report nowhere else.
 """
 
-import argparse
-from collections.abc import Iterator
-from pathlib import Path
-
-from paper_in_small import QUALITY, train_demo
-
-from switch_jax.errors import UserError
-from switch_jax.reports.runs import read_run
+import numpy as np
+from in_small import parser, records, train
+from results import curve
 
 SEED, STEPS, WARMUP = 10, 1250, 400
 # By name: the gin file, and what the model has beside it.
@@ -33,7 +28,6 @@ MODELS = {
 RATES = {
     "adafactor": (0.015, 0.03, 0.06, 0.12),
     "adamw": (0.001, 0.003, 0.01, 0.03),
-    "adamw_rms": (0.02, 0.04, 0.08),
     "muon": (0.003, 0.01, 0.03),
 }
 BIBLE = ("MIXTURE_OR_TASK_NAME=bible_span_corruption",)
@@ -58,65 +52,61 @@ def of_rate(optimizer: str, rate: float, steps: int = STEPS) -> tuple[str, ...]:
     )
 
 
-# By table: its models and its settings.
-TABLES = {name: (("dense", "experts_8"), of_optimizer(name)) for name in RATES}
-TABLES["adafactor"] = (tuple(MODELS), of_optimizer("adafactor"))
+BOTH = ("dense", "experts_8")
+OTHERS = [of_optimizer(name) for name in RATES if name != "adafactor"]
 OF_THE_DEMO = {
-    f"2500_steps_{optimizer}_{rate:g}": of_rate(optimizer, rate, 2500)
-    for optimizer, rate in (("adafactor", 0.03), ("adafactor", 0.06), ("adamw_rms", 0.04))
+    f"2500_steps_adafactor_{rate:g}": of_rate("adafactor", rate, 2500) for rate in (0.03, 0.06)
 }
-TABLES["2500_steps"] = (("dense", "experts_8"), OF_THE_DEMO)
-TABLES["dropout"] = (("dense", "experts_8"), DROPOUT)
+Z_LOSS = {f"z_loss_{x:g}": (f"ROUTER_Z_LOSS_FACTOR={x}",) for x in (0.001, 0.0, 0.004)}
+# By table: its models and its settings.
+TABLES = {
+    "adafactor": (tuple(MODELS), of_optimizer("adafactor")),
+    "optimizers": (BOTH, {name: changed for found in OTHERS for name, changed in found.items()}),
+    "2500_steps": (BOTH, OF_THE_DEMO),
+    "dropout": (BOTH, DROPOUT),
+    "z_loss": (("experts_8",), Z_LOSS),
+}
 
 
-def main() -> None:
-    """Trains the runs that are missing, and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
-    parser.add_argument("--runs", type=Path, default=Path("runs/settings"))
-    parser.add_argument("--print_only", action="store_true", help="do not train")
-    args = parser.parse_args()
-    for table in args.tables:
-        for folder, gin_model, macros in () if args.print_only else runs(table):
-            train_demo(args.runs / folder, gin_model, macros)
-        print("\n".join(lines(table, args.runs)), flush=True)
-
-
-def runs(table: str) -> Iterator[tuple[str, str, list[str]]]:
-    """Folder, gin file of the model and macros of each run of a table."""
+def runs(table):
+    """(Setting, model) -> the run's name, its model's gin file and its macros."""
     models, settings = TABLES[table]
-    for model in models:
-        gin_model, of_model = MODELS[model]
-        for setting, changed in settings.items():
-            # A dense model has no experts whose dropout could be changed.
-            if model == "dense" and "expert" in setting:
-                continue
-            yield f"{model}_{setting}", gin_model, [*of_model, *changed, f"RANDOM_SEED={SEED}"]
+    seed = 0 if table == "z_loss" else SEED
+    return {
+        (setting, model): (
+            f"{model}_{setting}",
+            MODELS[model][0],
+            [*MODELS[model][1], *changed, f"RANDOM_SEED={seed}"],
+        )
+        for model in models
+        for setting, changed in settings.items()
+        # A dense model has no experts whose dropout could be changed.
+        if not (model == "dense" and "expert" in setting)
+    }
 
 
-def lines(table: str, folder: Path) -> Iterator[str]:
-    """The table in Markdown: held-out negative log perplexities after the last step."""
-    models, settings = TABLES[table]
-    trained = {name for name, _, _ in runs(table)}
-    yield f"\n| {table} | " + " | ".join(models).replace("_", " ") + " |"
-    yield "|---" * (1 + len(models)) + "|"
-    best = dict.fromkeys(models, float("-inf"))
+args = parser(__doc__, TABLES).parse_args()
+if args.train:
+    for name in args.tables:
+        for run, model, macros in runs(name).values():
+            train(args.runs / run, model, macros)
+table = records(args, "settings")
+for name in args.tables:
+    models, settings = TABLES[name]
+    quality = {cell: curve(table, run).quality.iloc[-1] for cell, (run, _, _) in runs(name).items()}
+    # Of the experts over the dense model, or over the first setting.
+    ahead = ["ahead by"] if len(models) < 3 else []
+    print(f"\n| {name} | {' | '.join([*models, *ahead])} |".replace("_", " "))
+    print("|---" * (1 + len(models) + len(ahead)) + "|")
     for setting in settings:
-        cells = []
-        for model in models:
-            if (name := f"{model}_{setting}") not in trained:
-                cells.append("")
-                continue
-            run = read_run(folder / name)
-            quality = run.evals[run.own_task].last(QUALITY)
-            best[model] = max(best[model], quality)
-            cells.append(f"{quality:.3f}")
-        yield f"| {setting.replace('_', ' ')} | " + " | ".join(cells) + " |"
-    yield "| the best | " + " | ".join(f"{value:.3f}" for value in best.values()) + " |"
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(str(error)) from error
+        cells = [quality.get((setting, model), np.nan) for model in models]
+        texts = [f"{cell:.3f}" for cell in cells]
+        if ahead:
+            reference = cells[0] if len(models) > 1 else quality[next(iter(settings)), models[0]]
+            texts.append(f"{cells[-1] - reference:+.3f}")
+        texts = ["" if "nan" in text else text for text in texts]
+        print(f"| {setting.replace('_', ' ')} | {' | '.join(texts)} |")
+    print()
+    for run, _, _ in runs(name).values():
+        for end in table[(table.run == run) & table.dropped.notna()][-1:].itertuples():
+            print(f"{run}: at the end {end.dropped:.1%} dropped, router entropy {end.entropy:.2f}")

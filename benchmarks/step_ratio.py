@@ -1,8 +1,8 @@
 """CPU time of the training steps of several configs on one core, and their ratios to the first.
 
-    python benchmarks/step_ratio.py "models/t5_study.gin runs/study.gin" \
-        "models/switch_study.gin runs/study.gin" \
-        "models/switch_study.gin runs/study.gin NUM_EXPERTS=32"
+    python benchmarks/step_ratio.py "models/t5_study.gin benchmarks/gin/study.gin" \
+        "models/switch_study.gin benchmarks/gin/study.gin" \
+        "models/switch_study.gin benchmarks/gin/study.gin NUM_EXPERTS=32"
 
 Each argument is a config: gin files, and NAME=VALUE for macros. The steps take turns in one process
 that keeps to one core, and CPU time is counted, so that other work on the machine matters little.

@@ -18,12 +18,6 @@ _LONGEST_LINE = 100
 _TRIES = 20  # before a command that keeps failing is an error: the network is gone
 _RETRY_SECONDS = 30.0  # between two tries
 _ESCAPES = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
-_HOW_TO_GET = {
-    "gcloud": "https://cloud.google.com/sdk/docs/install",
-    "kubectl": "`gcloud components install kubectl gke-gcloud-auth-plugin`",
-    "xpk": "`pip install xpk`",
-    **dict.fromkeys(("sbatch", "squeue"), "call this on a machine of the Slurm cluster"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,11 +161,7 @@ def check_programs(steps: Iterable[Step]) -> None:
     programs = {step.argv[0] for step in steps if isinstance(step, Command)}
     missing = sorted(program for program in programs if shutil.which(program) is None)
     if missing:
-        how = "; ".join(f"{p}: {_HOW_TO_GET.get(p, 'it belongs to the system')}" for p in missing)
-        raise UserError(
-            f"there is no {' and no '.join(missing)} here ({how}); --dry_run shows the commands "
-            "without them"
-        )
+        raise UserError(f"there is no {' and no '.join(missing)} here (docs/launching.md)")
 
 
 def output_lines(process: subprocess.Popen[str]) -> Iterator[str]:
@@ -200,9 +190,6 @@ def start_process(
             errors="replace",
         )
     except FileNotFoundError:
-        how = _HOW_TO_GET.get(program, "it belongs to the system")
-        raise UserError(
-            f"there is no {program} here ({how}); --dry_run shows the commands without it"
-        ) from None
+        raise UserError(f"there is no {program} here (docs/launching.md)") from None
     except OSError as error:  # no permission, or the arguments are too long
         raise UserError(f"{program} cannot be started: {error.strerror}") from error

@@ -19,10 +19,7 @@ class GoogleCloudTarget(Target[Job]):
     """A target on TPUs of Google Cloud, but for what differs between them."""
 
     required_flags: tuple[str, ...] = ("topology", "job_name", "project", "zone", "image")
-    optional_flags: tuple[str, ...] = (
-        *("service_account", "spot", "reserved", "env", "secret"),
-        *("network", "subnetwork", "internal_ips"),
-    )
+    optional_flags: tuple[str, ...] = ("service_account", "spot", "reserved", "env", "secret")
     sees_local_folders = False
 
     @abc.abstractmethod
@@ -32,10 +29,6 @@ class GoogleCloudTarget(Target[Job]):
     @abc.abstractmethod
     def resources(self, job: Job) -> list[Command]:
         """Commands that a person runs once for this target, for example to create a cluster."""
-
-    @abc.abstractmethod
-    def members(self, job: Job) -> setup_commands.Members:
-        """The accounts that need access to the job's buckets and image."""
 
     @abc.abstractmethod
     def commands(self, job: Job) -> list[Step]:
@@ -63,10 +56,9 @@ class GoogleCloudTarget(Target[Job]):
             service_account=args.service_account,
             spot=args.spot,
             reserved=args.reserved,
-            max_restarts=args.max_restarts,
+            max_restarts=self.max_restarts(args),
             env=tuple(args.env or ()),
             secrets=tuple(args.secret or ()),
-            labels=tuple(args.label or ()),
             network=args.network,
             subnetwork=args.subnetwork,
             internal_ips=args.internal_ips,
@@ -74,25 +66,20 @@ class GoogleCloudTarget(Target[Job]):
         self.check_job(job)
         return job
 
-    def check(self, job: Job, config: Config) -> None:
+    def check(self, job: Job, config: Config) -> list[str]:
         from switch_jax.launch import preflight  # loads JAX
 
-        preflight.check(config, job.hardware)
+        return preflight.check(config, job.hardware)
 
     def setup(self, job: Job) -> list[Command]:
-        """Commands that a person runs once, in a checkout of switch_jax, for an empty project."""
-        return [*self.resources(job), *setup_commands.for_every_target(job, self.members(job))]
+        """Commands that a person runs once, in a checkout of switch_jax."""
+        return [*self.resources(job), *setup_commands.image(job)]
 
     def describe(self, job: Job) -> str:
         slices = job.hardware
         size = f"{counted(slices.chips, 'chip')}, {counted(slices.hosts, 'host')}"
         title = f"{job.name}: {size} ({job.topology})"
         return render(title, [*self.setup(job), *self.commands(job), *self.afterwards(job)])
-
-    def check_storage(self, job: Job, config: Config) -> None:
-        from switch_jax.launch import preflight
-
-        preflight.check_storage(job, config)
 
     def preflight(self, job: Job, config: Config, skip_plan: bool) -> None:
         from switch_jax.launch import preflight

@@ -6,7 +6,6 @@ The cluster itself starts it again after failures.
 import abc
 import contextlib
 import dataclasses
-import re
 import subprocess
 import time
 
@@ -25,6 +24,7 @@ from switch_jax.launch.job import Job
 from switch_jax.launch.retries import KILLED, exit_code
 
 CONTAINER = "train"
+RESERVATION = "--reservation=RESERVATION"  # of gcloud and xpk; a person writes the name
 END_WHY = "later, run it yourself: ends the job with a checkpoint, or deletes one that has ended"
 _POLL_SECONDS = 10.0  # between two questions for the pods, until all of them run
 _SETTLE_SECONDS = 1.0  # after the pods have ended, until the JobSet knows it
@@ -48,25 +48,9 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         """The JobSet that the job becomes."""
 
     def check_job(self, job: Job) -> None:
-        if job.reserved:
-            raise UserError(
-                "--reserved: on GKE the node pool is created from a reservation, not the job; "
-                "leave it out"
-            )
-        for flag, name in (("network", job.network), ("subnetwork", job.subnetwork)):
-            owner = re.match(r"projects/([^/]+)/", name or "")
-            if owner and owner[1] != job.project:
-                raise UserError(
-                    f"--{flag}={name}: a cluster in a network of another project needs the names "
-                    "of its address ranges, too: create the cluster yourself, and leave the flag "
-                    "out"
-                )
         generation = job.hardware.generation
         if generation.cloud.gke_accelerator is None:
-            raise UserError(
-                f"--on={self.name}: {generation.name} is not supported on GKE; write "
-                "--on=tpu-vm or --on=queued-resource"
-            )
+            raise UserError(f"--on={self.name}: {generation.name} is not supported on GKE")
 
 
 @dataclasses.dataclass(frozen=True)

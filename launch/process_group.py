@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
 
-from etils import epath
-
 from switch_jax.launch.console import log
 from switch_jax.launch.retries import INTERRUPTED, KILLED, PREEMPTED, TERMINATED, exit_code
 
@@ -22,18 +20,13 @@ _FAILURE_GRACE = 5.0
 
 
 def run_together(
-    commands: Iterable[Sequence[str]],
-    environment: Mapping[str, str],
-    logs: str,
-    signals: Sequence[int],
+    commands: Iterable[Sequence[str]], environment: Mapping[str, str], signals: Sequence[int]
 ) -> int:
-    """Runs the processes to their end.
+    """Runs the processes to their end. Their lines go to standard error.
 
     Args:
       commands: of the processes. Their first word, `python`, is replaced by this interpreter.
       environment: of all processes.
-      logs: path of their logs without the number of the process and '.log'. Their lines also go to
-        standard error.
       signals: signals that are appended while this runs are sent to all processes. After a second
         one, they are killed as soon as after a failure.
 
@@ -53,8 +46,7 @@ def run_together(
                 start_new_session=True,  # else a terminal's Ctrl-C would reach them twice
             )
             processes.append(process)
-            file = epath.Path(f"{logs}{index}.log")
-            copy = (process.stdout, index, file)
+            copy = (process.stdout, index)
             readers.append(threading.Thread(target=_copy_output, args=copy))
             readers[-1].start()
         return _wait(processes, signals)
@@ -107,20 +99,9 @@ def _send(processes: Iterable[subprocess.Popen[bytes]], number: int) -> None:
         process.send_signal(number)
 
 
-def _copy_output(stream: IO[bytes], index: int, path: epath.Path) -> None:
-    """Copies the output of a process; reads on if it cannot be written, else the process blocks.
-
-    In a bucket the file is there when the process has ended.
-    """
-    with stream, contextlib.ExitStack() as closing:
-        file: IO[bytes] | None = None
-        with contextlib.suppress(Exception):  # a bucket's client has errors of its own
-            closing.enter_context(contextlib.suppress(Exception))  # of closing it
-            file = closing.enter_context(path.open("wb"))
+def _copy_output(stream: IO[bytes], index: int) -> None:
+    """Copies the output of a process; reads on if it cannot be written, else the process blocks."""
+    with stream:
         for line in stream:
             with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
                 print(f"[{index}] {line.decode(errors='replace')}", end="", file=sys.stderr)
-            if file is not None:
-                with contextlib.suppress(Exception):
-                    file.write(line)
-                    file.flush()

@@ -41,6 +41,10 @@ class Target(abc.ABC, Generic[JobT]):
     optional_flags: tuple[str, ...] = ()
     sees_local_folders: bool = True
 
+    def max_restarts(self, args: argparse.Namespace) -> int:
+        """How often the job starts again after crashes."""
+        return AnyJob.max_restarts if args.max_restarts is None else args.max_restarts
+
     @abc.abstractmethod
     def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> JobT:
         """Describes the job.
@@ -55,8 +59,8 @@ class Target(abc.ABC, Generic[JobT]):
         """
 
     @abc.abstractmethod
-    def check(self, job: JobT, config: Config) -> None:
-        """Checks that the config fits the job's devices. Uses no network.
+    def check(self, job: JobT, config: Config) -> list[str]:
+        """Checks that the config fits the job's devices; returns warnings. Uses no network.
 
         Raises:
           UserError: it does not fit.
@@ -65,16 +69,6 @@ class Target(abc.ABC, Generic[JobT]):
     @abc.abstractmethod
     def describe(self, job: JobT) -> str:
         """Every command and file of the job, as a script for bash."""
-
-    def check_storage(self, job: JobT, config: Config) -> None:
-        """Checks that MODEL_DIR can be written and the data be read; not with --skip_storage.
-
-        Raises:
-          UserError: what this machine cannot write or read.
-        """
-        from switch_jax.launch import preflight  # loads JAX
-
-        preflight.check_here(config)
 
     def preflight(self, job: JobT, config: Config, skip_plan: bool) -> None:  # noqa: B027
         """Checks that can take minutes, before anything is started; --dry_run ends before it.

@@ -1,6 +1,5 @@
 """Files of this machine that the tasks of a run read, and that hosts in a cloud do not have."""
 
-import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,16 +13,8 @@ from switch_jax.launch.job import Job
 from switch_jax.storage import on_this_machine
 from switch_jax.tasks.english import DATA
 from switch_jax.tensorflow_setup import seqio
-from switch_jax.units import counted, memory_size
 
 _MOST_NAMED = 8
-
-
-def made_by_own_functions(tasks: Sequence[seqio.Task]) -> list[str]:
-    """Names of the tasks whose examples a function of the user makes: what it reads is unknown."""
-    made = [task for task in tasks if isinstance(task.source, seqio.FunctionDataSource)]
-    modules = {t.name: seqio_internals.source_function(t.source).__module__ for t in made}
-    return [name for name, module in modules.items() if not module.startswith("switch_jax.")]
 
 
 def check(job: Job, data: DataConfig, splits: Sequence[str]) -> None:
@@ -35,17 +26,16 @@ def check(job: Job, data: DataConfig, splits: Sequence[str]) -> None:
       splits: those of the tasks that it reads.
 
     Raises:
-      UserError: files that are neither in a bucket nor in the image, with their sizes.
+      UserError: files that are neither in a bucket nor in the image.
     """
     named = dict.fromkeys(p for t in all_tasks(data) for p in _patterns(t, data, splits))
-    missing = [_with_size(path) for path in named if not _is_on_hosts(path, job)]
+    missing = [path for path in named if not _is_on_hosts(path, job)]
     if missing:
         more = [f"and {len(missing) - _MOST_NAMED} more"] if missing[_MOST_NAMED:] else []
         raise UserError(
             "the hosts have no file of this machine, and the tasks of this run read "
             f"{', '.join([*missing[:_MOST_NAMED], *more])}: copy them to a bucket, and write "
-            "gs://BUCKET/... in the task; small ones can lie in the folder of the package that "
-            "registers it, which the image gets; --skip_storage starts the job without this check"
+            "gs://BUCKET/... in the task; --skip_storage starts the job without this check"
         )
 
 
@@ -71,15 +61,3 @@ def _is_on_hosts(path: str, job: Job) -> bool:
         return True
     folders = [DATA, *map(Path, job.own_files)]
     return any(Path(path).resolve().is_relative_to(folder.resolve()) for folder in folders)
-
-
-def _with_size(pattern: str) -> str:
-    """The pattern, with the number and size of its files and of those in its folders."""
-    found = glob.glob(pattern)
-    for folder in filter(os.path.isdir, [*found]):
-        found += glob.glob(f"{glob.escape(folder)}/**", recursive=True)
-    files = [file for file in found if os.path.isfile(file)]
-    if not files:
-        return f"{pattern} (not here)"
-    count = "" if files == [pattern] else f"{counted(len(files), 'file')}, "
-    return f"{pattern} ({count}{memory_size(sum(map(os.path.getsize, files)))})"

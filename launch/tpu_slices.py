@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,13 +12,12 @@ from switch_jax.launch.commands import (
     Step,
     output,
     output_with_retries,
-    quote,
     run_command,
     shell_line,
     write_file,
 )
 from switch_jax.launch.console import log
-from switch_jax.launch.job import WORD, Job
+from switch_jax.launch.job import Job
 from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
 from switch_jax.run_folder import RunFolder
 
@@ -28,9 +26,6 @@ _RETRY_SECONDS = 300.0  # before slices are requested again, if there was no cap
 _NOT_FOUND = "NOT_FOUND"  # gcloud's word for what does not exist
 _FAILED = "FAILED"
 _STUCK = ("STOPPED", "HIDDEN")  # waiting does not make these ready
-_LONGEST_EMAIL = 254
-# docs.cloud.google.com/iam/docs
-_EMAIL = rf"{WORD}@{WORD}\.gserviceaccount\.com"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +57,10 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
       give_back: why to delete the slices, for the comment above that command.
     """
 
-    optional_flags = (*google_cloud.GoogleCloudTarget.optional_flags, "label")
+    optional_flags = (
+        *google_cloud.GoogleCloudTarget.optional_flags,
+        *("network", "subnetwork", "internal_ips"),
+    )
     kind: str
     give_back: str
 
@@ -75,38 +73,14 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return Command((*tpu_hosts.gcloud(job, self.kind, verb, job.name), *flags), why)
 
     def check_job(self, job: Job) -> None:
-        account, generation = job.service_account, job.hardware.generation
-        if account is not None and not (
-            re.fullmatch(_EMAIL, account) and len(account) <= _LONGEST_EMAIL
-        ):
+        if job.hardware.generation.cloud.runtime is None:
             raise UserError(
-                f"--service_account={quote(account)}: with --on={self.name} it is an e-mail "
-                "address, as in NAME@PROJECT.iam.gserviceaccount.com"
-            )
-        if generation.cloud.runtime is None:
-            raise UserError(
-                f"--on={self.name}: Google Cloud offers {generation.name} on GKE only: write "
-                "--on=gke"
+                f"--on={self.name}: Google Cloud offers {job.hardware.generation.name} on GKE only"
             )
         google_cloud.check_usual_shape(job.hardware)
 
     def resources(self, job: Job) -> list[Command]:
-        install = ("gcloud", "components", "install", "alpha", "--quiet")
-        why = "install gcloud alpha, which reaches all hosts at once; apt's package has it already"
-        enable = [
-            setup_commands.enable("tpu.googleapis.com", job.project),
-            setup_commands.once(install, why),
-        ]
-        own = re.fullmatch(r"(.+)@(.+)\.iam\.gserviceaccount\.com", job.service_account or "")
-        if not own:
-            return enable
-        create = ("gcloud", "iam", "service-accounts", "create", own[1], f"--project={own[2]}")
-        return [*enable, setup_commands.once(create, "create the account that the hosts use")]
-
-    def members(self, job: Job) -> setup_commands.Members:
-        account = job.service_account
-        hosts = f"serviceAccount:{account}" if account else setup_commands.DEFAULT_ACCOUNT
-        return setup_commands.Members(hosts, image_reader=hosts, secret_reader=hosts)
+        return setup_commands.secret_manager(job)
 
     def commands(self, job: Job) -> list[Step]:
         request = self.request(job)
@@ -169,7 +143,10 @@ def _wait_until_ready(
                 log(f"{job.topology} in {job.zone}: {now or 'not there'}")
                 logged = now
             if now in _STUCK or (now == _FAILED and asked and not had_slices):
-                raise UserError(_never_ready(job, request, now))
+                raise UserError(
+                    f"{job.name}, {job.topology} in {job.zone}, is {now}: it will not be "
+                    f"{request.ready} by itself (`{shell_line(request.delete.argv)}` gives it up)"
+                )
             if now == _FAILED or now in request.gone:
                 output_with_retries(request.delete, _NOT_FOUND)
             elif now:
@@ -194,26 +171,16 @@ def _create(request: SliceRequest, had_slices: bool) -> None:
         log(f"{error}; asking again in {_RETRY_SECONDS:.0f} s")
 
 
-def _never_ready(job: Job, request: SliceRequest, state: str) -> str:
-    """Why waiting is of no use, and what to do."""
-    describe, delete = (shell_line(c.argv) for c in (request.describe, request.delete))
-    if state == _FAILED:
-        ask = describe.rpartition(" ")[0]  # without --format: all that is known
-        return f"no {job.topology} in {job.zone}: {state}; `{ask}` says why"
-    start = shell_line(tpu_hosts.gcloud(job, "tpu-vm", "start", job.name))
-    return (
-        f"{job.name} in {job.zone} is {state}, and will not be {request.ready} by itself: start it "
-        f"(`{start}`), or give it up (`{delete}`), and call the same command"
-    )
-
-
 def slice_flags(job: Job) -> list[str]:
-    """gcloud's flags for the kind of capacity, and for account, network and labels of the hosts."""
+    """gcloud's flags for the kind of capacity, and for account and network of the hosts."""
+    named = {
+        "service-account": job.service_account,
+        "network": job.network,
+        "subnetwork": job.subnetwork,
+    }
     return [
         *(["--spot"] if job.spot else []),
         *(["--reserved"] if job.reserved else []),
         *(["--internal-ips"] if job.internal_ips else []),
-        *([f"--service-account={job.service_account}"] if job.service_account else []),
-        *setup_commands.network_flags(job),
-        *([f"--labels={','.join(job.labels)}"] if job.labels else []),
+        *(f"--{flag}={value}" for flag, value in named.items() if value),
     ]

@@ -1,4 +1,4 @@
-"""Environment variables of a job: which of them hold secrets, and how a message names one."""
+"""Which variables and options of a job hold secrets, and how a message names one."""
 
 import re
 
@@ -21,6 +21,8 @@ _SECRET_VALUE = re.compile(
     r"(?i)(^|//)[^\s/:@]*:[^\s/@]+@"  # user:password@host
     r"|https?://[^\s/@]+@"  # token@host
     r"|(password|pwd|secret|token|(access|account|api)[-_]?key)=\S|\bbearer \S|private key-----"
+    # Tokens of GitHub, GitLab, Hugging Face, OpenAI and others, Slack, AWS and Google.
+    r"|\b(gh[oprsu]_|github_pat_|glpat-|hf_|sk-|xox[abprs]-|akia|aiza|ya29\.)[\w-]{10,}"
 )
 _COUNT = re.compile(r"(?i).*(tokens|keys)")
 _SWITCH = re.compile(r"(?i)[01]?|true|false|yes|no|on|off")

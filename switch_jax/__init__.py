@@ -7,9 +7,15 @@ go to (docs/python.md). The names of `__all__` are kept stable; everything else 
 
 import importlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from switch_jax.version import __version__
+
+# In a checkout tasks/, launch/ and gin/ lie beside the library. They are looked for here, before a
+# finder of an editable install is asked, which knows those of one checkout for all.
+if not (Path(__file__).parent / "tasks").is_dir():
+    __path__.append(str(Path(__file__).parents[1]))
 
 # Of TensorFlow's C++ code, which prints a Python trace for each bad example; our own line says
 # where it is. JAX would set 1 when it is imported.

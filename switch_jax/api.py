@@ -147,7 +147,7 @@ def evaluate(
     if task is not None:
         config = config.replace("data", mixture_or_task_name=task)
     trained = _prepare(folder, config, batch_size, decoding)
-    check_vocabularies_of_run(folder, config.data, lambda: _config_of_run(folder, ()))
+    check_vocabularies_of_run(folder, config.data)
     return evaluate_checkpoints(trained, str(checkpoint), max_examples)
 
 
@@ -193,7 +193,7 @@ def load(
     with jax.set_mesh(trained.mesh):
         if source is not None:
             return InteractiveModel(trained, source.load(trained.parameters))
-        check_vocabularies_of_run(folder, config.data, lambda: _config_of_run(folder, ()))
+        check_vocabularies_of_run(folder, config.data)
         step = chosen_step(folder, str(checkpoint))
         return InteractiveModel(trained, load_parameters(folder, trained.parameters, step))
 

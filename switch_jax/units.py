@@ -88,6 +88,11 @@ def beside_baseline(
     return f"generated text: {', '.join(parts)}"
 
 
+def printable(text: str) -> str:
+    """The text with U+FFFD for characters that a page cannot show, or that a terminal obeys."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
     """The rows as lines with aligned columns; `right`: the columns aligned on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -13,8 +13,6 @@ from switch_jax import tensorflow_setup  # noqa: F401
 # C4, among others.
 FAMILIES = (
     "switch_jax.tasks.english",
-    "switch_jax.tasks.code",
-    "switch_jax.tasks.facts",
     "switch_jax.tasks.multilingual",
     "switch_jax.tasks.offline",
     "switch_jax.tasks.c4",

@@ -1,7 +1,6 @@
-"""Span corruption of three small English corpora that come with the library, and of a larger one.
+"""Span corruption of three small English corpora that come with the library.
 
-tasks/data/README.md has the source and the licence of each corpus. The larger one,
-`large_english_span_corruption`, is not shipped: `tasks/data/build_large_english.py` builds it.
+tasks/data/README.md has the source and the licence of each corpus.
 """
 
 from collections.abc import Mapping
@@ -47,11 +46,6 @@ SPLITS = ("train", "validation")
 for corpus in CORPORA:
     files = {split: str(DATA / f"{corpus}.{split}.txt.gz") for split in SPLITS}
     add_task_of_lines(f"{corpus}_span_corruption", files)
-# Where `make study` builds it; another place is a task of one's own (docs/own_tasks.md).
-add_task_of_lines(
-    "large_english_span_corruption",
-    {split: f"runs/large_english/{split}.txt.gz" for split in SPLITS},
-)
 
 seqio.MixtureRegistry.add(
     "english_span_corruption",

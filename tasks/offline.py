@@ -3,8 +3,7 @@
 They are not TriviaQA and SuperGLUE, and their scores cannot be compared with published ones.
 Questions and statements are made from templates and facts of the World Factbook. Each fact that
 `factbook_qa_open` asks for is in the training text of `factbook_span_corruption`, so it can be
-learned in pretraining. `factbook_qa_cloze` asks the same in the form of `factbook_facts`, so that a
-model answers without fine-tuning. `wordnet_wic` has pairs of example sentences of WordNet.
+learned in pretraining. `wordnet_wic` has pairs of example sentences of WordNet.
 
 Records have the schema of the imitated data set and go through its preprocessor, postprocessor and
 metrics: those of `trivia_qa_open` for closed-book questions, T5's of SuperGLUE for the others.
@@ -77,29 +76,6 @@ def add_task(
     )
 
 
-@seqio.map_over_dataset
-def masked_answer(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The question and its answer in the form of the rows of `factbook_facts`."""
-    return {
-        "inputs": tf.strings.join([record["question"], " <extra_id_0>"]),
-        "targets": tf.strings.join(["<extra_id_0> ", record["answer"]["value"]]),
-        "answers": record["answer"]["aliases"],
-    }
-
-
-def without_mask(answer: str, **example: Any) -> Any:
-    """T5's postprocessing of answers, after the sentinel is taken away."""
-    return t5.data.postprocessors.qa(answer.removeprefix("<extra_id_0>").strip(), **example)
-
-
-add_task(
-    "factbook_qa_cloze",
-    "trivia_qa/unfiltered.nocontext:1.1.0",
-    masked_answer,
-    without_mask,
-    [metrics.trivia_qa],
-    files="factbook_qa_open",
-)
 add_task(
     "factbook_qa_open",
     "trivia_qa/unfiltered.nocontext:1.1.0",

@@ -48,6 +48,18 @@ def drop_compiled_programs():
         sys.modules["jax"].clear_caches()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def start_in_an_empty_folder(tmp_path_factory):
+    """Also for what a module or a session sets up: no test sees what lies where it was started."""
+    os.chdir(tmp_path_factory.mktemp("started_in"))
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Each test runs in a temporary folder of its own, and so do the commands that it calls."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def code_as_by_default(monkeypatch):
     """Programs compiled as for users: then two that differ a little compute the same bits.
@@ -93,7 +105,7 @@ def faulty_storage(storage_proxy):
     from tests.storage.slow_proxy import Faults
 
     yield storage_proxy
-    storage_proxy.faults = Faults()
+    storage_proxy.faults, storage_proxy.moves = Faults(), True
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ def test_every_installed_module_has_one_owner():
     "package",
     [
         *("checkpointing", "conversion", "conversion/hugging_face", "conversion/t5x"),
-        *("data", "doctor", "evaluation", "gin_config", "inference", "reports"),
-        *("run_folder", "serving"),
+        *("data", "evaluation", "gin_config", "inference", "reports"),
+        "run_folder",
     ],
 )
 def test_a_package_that_lists_its_modules_lists_all(package):
@@ -91,3 +91,41 @@ def test_wheel_finds_its_configs_and_tasks_from_an_empty_folder(wheel, tmp_path)
         check=True,
     )
     assert result.stdout.split() == [str(wheel / "switch_jax/gin"), str(wheel / "switch_jax/tasks")]
+
+
+# As the finder of an editable install, which knows the packages of one clone by their names.
+_EDITABLE = """
+import importlib.util, sys
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name in ("switch_jax.tasks", "switch_jax.launch"):
+            file = f"{sys.argv[1]}/{name.partition('.')[2]}/__init__.py"
+            return importlib.util.spec_from_file_location(name, file)
+
+sys.meta_path[:] = [f for f in sys.meta_path if "Editable" not in str(f)] + [Finder]
+import switch_jax, switch_jax.launch, switch_jax.tasks
+for module in (switch_jax, switch_jax.launch, switch_jax.tasks):
+    print(module.__file__)
+"""
+
+
+def test_tasks_and_launch_are_of_the_same_clone_as_the_library(tmp_path):
+    """Also where another clone is installed, and where none is."""
+    for clone in ("installed", "other"):
+        for name in ("switch_jax", "tasks", "launch"):
+            (tmp_path / clone / name).mkdir(parents=True)
+            (tmp_path / clone / name / "__init__.py").touch()
+        for name in ("__init__.py", "version.py"):
+            shutil.copy(ROOT / "switch_jax" / name, tmp_path / clone / "switch_jax")
+    other = tmp_path / "other"
+    for installed in (tmp_path / "installed", tmp_path / "nowhere"):
+        done = subprocess.run(
+            [sys.executable, "-c", _EDITABLE, str(installed)],
+            cwd=other,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stderr == ""
+        expected = [str(other / name / "__init__.py") for name in ("switch_jax", "launch", "tasks")]
+        assert done.stdout.split() == expected

@@ -1,4 +1,4 @@
-"""Writes the pages of docs/reference that follow from the code: commands, macros, messages.
+"""Writes the pages of docs/reference that follow from the code: commands and macros.
 
     python -m tools.reference
 
@@ -7,14 +7,13 @@ says when they are out of date.
 """
 
 import argparse
-import ast
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from switch_jax.cli import commands_of, make_parser
+from switch_jax.cli import make_parser
 from switch_jax.fields import Range, allowed_by, hints_of
 from switch_jax.gin_config import CONFIGS
 
@@ -56,6 +55,12 @@ def commands_page() -> str:
                 lines += [f"{(group.title or '').capitalize()}:", ""] if is_named else []
                 lines += _stacked(_table(["flag", "default", "what it does"], rows))
     return "\n".join(lines)
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the commands; argparse has no public way to list what a parser takes."""
+    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return commands.choices
 
 
 def _flag_row(action: argparse.Action) -> list[str]:
@@ -152,64 +157,6 @@ def _row(macro: Macro) -> list[str]:
     return [link, f"`{macro.value}`", macro.meaning + comment]
 
 
-# Messages, from the statements that raise them.
-
-
-ERRORS = (
-    "UserError",
-    "FieldError",
-    "TransientError",
-    "LostHostError",
-    "NoSplitError",
-    "MeshError",
-    "storage_error",
-)
-
-
-def messages_page() -> str:
-    """The messages of errors, by the part of the code that raises them."""
-    lines = [
-        "# Messages",
-        "",
-        "Every mistake is reported in one line, which says what is wrong and what to write",
-        "instead. These are the lines, with … for what varies, by the part of the code that finds",
-        "the mistake: search for some words of yours. Exit codes: [exit codes](../exit_codes.md).",
-        "",
-    ]
-    by_part: dict[str, list[str]] = {}
-    for folder in ("switch_jax", "tasks", "launch"):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            path = file.relative_to(ROOT)
-            part = "/".join(path.parts[:2]) if len(path.parts) > 2 else path.parts[0]
-            by_part.setdefault(part, []).extend(_messages(ast.parse(file.read_text("utf-8"))))
-    for part, messages in by_part.items():
-        if messages:
-            lines += [f"## {part}", "", *(f"- {_escaped(m)}" for m in dict.fromkeys(messages)), ""]
-    return "\n".join(lines)
-
-
-def _messages(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in ERRORS:
-                count = 2 if node.func.id == "FieldError" else 1
-                text = " ".join(_template(argument) for argument in node.args[:count])
-                if len(re.findall(r"[a-z]{2,}", text)) >= 4:  # else all of it varies
-                    yield text
-
-
-def _template(node: ast.expr) -> str:
-    """The text that an expression gives, with … for what is not written in it."""
-    match node:
-        case ast.Constant(value=str(text)):
-            return text
-        case ast.JoinedStr(values=parts):
-            return "".join(map(_template, parts))
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _template(left) + _template(right)
-    return "…"
-
-
 # Markdown.
 
 
@@ -239,7 +186,6 @@ def _sentence(text: str) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "macros.md": macros_page,
-    "messages.md": messages_page,
 }
 
 if __name__ == "__main__":

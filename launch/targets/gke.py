@@ -9,77 +9,42 @@ from typing import Any
 
 import yaml
 
-from switch_jax.errors import UserError
 from switch_jax.launch import setup_commands
-from switch_jax.launch.commands import Command, File, Step, quote, run_command, write_file
-from switch_jax.launch.job import LABEL, Job
-from switch_jax.launch.jobset import CONTAINER, END_WHY, JobSet, JobSetTarget, escape_variables
+from switch_jax.launch.commands import Command, File, Step, run_command, write_file
+from switch_jax.launch.job import Job
+from switch_jax.launch.jobset import (
+    CONTAINER,
+    END_WHY,
+    RESERVATION,
+    JobSet,
+    JobSetTarget,
+    escape_variables,
+)
 from switch_jax.launch.retries import FINAL, PREEMPTED
 from switch_jax.launch.tpu_hosts import SAVE_SECONDS
 
-_JOBSET = "https://github.com/kubernetes-sigs/jobset/releases/download/v0.12.0/manifests.yaml"
 _STOP = [code for code in FINAL if code]
-_LONGEST_LABEL = 63
 
 
 class Gke(JobSetTarget):
     """A JobSet that kubectl applies."""
 
     name = "gke"
-    optional_flags = (*JobSetTarget.optional_flags, "label")
-
-    def check_job(self, job: Job) -> None:
-        super().check_job(job)
-        account = job.service_account
-        if account is not None and not (
-            re.fullmatch(LABEL, account) and len(account) <= _LONGEST_LABEL
-        ):
-            raise UserError(
-                f"--service_account={quote(account)}: with --on={self.name} it is a Kubernetes "
-                f"service account's name, of at most {_LONGEST_LABEL} small letters, digits and "
-                "hyphens"
-            )
 
     def resources(self, job: Job) -> list[Command]:
-        cluster = ("gcloud", "container", "clusters", "create", str(job.cluster))
-        accounts = f"--workload-pool={job.project}.svc.id.goog"
-        private = ("--enable-private-nodes", "--enable-ip-alias") if job.internal_ips else ()
-        install = ("kubectl", "apply", "--server-side", f"--filename={_JOBSET}")
-        account = ("kubectl", "create", "serviceaccount", str(job.service_account))
+        connect = setup_commands.once(_get_credentials(job).argv, "make it kubectl's cluster")
+        create = "kubectl create secret generic"
         secrets = (
             setup_commands.keep_secret(
-                name,
-                f"kubectl create secret generic {_secret(name)} --from-file={name}=/dev/stdin",
+                name, f"{create} {_secret(name)} --from-file={name}=/dev/stdin"
             )
             for name in job.secrets
         )
-        once = setup_commands.once
         return [
-            setup_commands.enable("container.googleapis.com", job.project),
-            *(setup_commands.internet(job) if job.internal_ips else []),
-            once(
-                (*cluster, *_location(job), accounts, *setup_commands.network_flags(job), *private),
-                "create the cluster; its pods have accounts of their own",
-            ),
-            once(_get_credentials(job).argv, "make it kubectl's current cluster"),
-            once(install, "install JobSet, in kubectl's current cluster"),
-            *(
-                [once(account, "create the account that the pods use")]
-                if job.service_account
-                else []
-            ),
+            *([connect] if job.secrets else []),
             *secrets,
             *(_create_node_pool(job, name) for name in _node_pools(job)),
         ]
-
-    def members(self, job: Job) -> setup_commands.Members:
-        pool = f"locations/global/workloadIdentityPools/{job.project}.svc.id.goog"
-        pods = (
-            f"principal://iam.googleapis.com/projects/PROJECT_NUMBER/{pool}"
-            f"/subject/ns/default/sa/{job.service_account or 'default'}"
-        )
-        # The nodes pull the image.
-        return setup_commands.Members(bucket_user=pods, image_reader=setup_commands.DEFAULT_ACCOUNT)
 
     def jobset(self, job: Job) -> JobSet:
         context = f"gke_{job.project}_{job.zone}_{job.cluster}"
@@ -135,8 +100,12 @@ def _create_node_pool(job: Job, name: str) -> Command:
         *((f"--tpu-topology={hardware.topology}",) if several_hosts else ()),
         f"--num-nodes={hardware.hosts_per_slice}",
         *(("--spot",) if job.spot else ()),
+        *(("--reservation-affinity=specific", RESERVATION) if job.reserved else ()),
     )
-    return setup_commands.once(argv, "create the nodes of a slice, which cost money from now on")
+    name_it = "; RESERVATION is the name of yours" if job.reserved else ""
+    return setup_commands.once(
+        argv, f"create the nodes of a slice, which cost money from now on{name_it}"
+    )
 
 
 def _get_credentials(job: Job) -> Command:
@@ -178,18 +147,11 @@ def manifest(job: Job) -> dict[str, Any]:
 
 
 def _metadata(job: Job) -> dict[str, Any]:
-    named = {"name": job.name} | _labels(job)
     if job.hardware.hosts_per_slice == 1:
-        return named
+        return {"name": job.name}
     # A slice of several hosts is a node pool: all pods of a Job have to be in the same one.
     one_pool = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
-    return named | {"annotations": one_pool}
-
-
-def _labels(job: Job) -> dict[str, Any]:
-    """The metadata with the job's labels; {} where it has none."""
-    labels = dict(label.split("=") for label in job.labels)
-    return {"labels": labels} if labels else {}
+    return {"name": job.name, "annotations": one_pool}
 
 
 def _secret(name: str) -> str:
@@ -242,7 +204,7 @@ def _pod(job: Job) -> dict[str, Any]:
         ]
     if job.service_account:
         spec["serviceAccountName"] = job.service_account
-    return {"metadata": _labels(job), "spec": spec}
+    return {"spec": spec}
 
 
 def _container(job: Job) -> dict[str, Any]:

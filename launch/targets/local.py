@@ -6,7 +6,6 @@ Each process runs the same command as a host of a pod, and they find each other 
 import argparse
 import contextlib
 import dataclasses
-import fnmatch
 import os
 import re
 import signal
@@ -14,15 +13,12 @@ import socket
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from etils import epath
-
 from switch_jax.config import Config
 from switch_jax.launch.commands import shell_line
 from switch_jax.launch.process_group import run_together
 from switch_jax.launch.retries import supervise
 from switch_jax.launch.target import AnyJob, Target
 from switch_jax.run_folder import create_run_folder
-from switch_jax.storage import list_names
 
 _DEFAULT_PROCESSES = 2
 _SHOWN_PORT = 8476  # in the printed commands; each start takes a free port
@@ -62,13 +58,13 @@ class Local(Target[Rehearsal]):
     def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> Rehearsal:
         count = _DEFAULT_PROCESSES if args.process_count is None else args.process_count
         return Rehearsal(
-            config.run.model_dir, count, train=tuple(train), max_restarts=args.max_restarts
+            config.run.model_dir, count, train=tuple(train), max_restarts=self.max_restarts(args)
         )
 
-    def check(self, job: Rehearsal, config: Config) -> None:
+    def check(self, job: Rehearsal, config: Config) -> list[str]:
         from switch_jax.launch import preflight  # loads JAX
 
-        preflight.check_rehearsal(config, job.process_count)
+        return preflight.check_rehearsal(config, job.process_count)
 
     def describe(self, job: Rehearsal) -> str:
         return "".join(
@@ -79,9 +75,8 @@ class Local(Target[Rehearsal]):
     def run(self, job: Rehearsal) -> int:
         """Runs the processes, and starts them again after failures, see `retries.supervise`.
 
-        Their output goes to standard error, with [0], [1], ... before each line, and to
-        MODEL_DIR/logs, a file for each process and attempt. Ctrl-C and SIGTERM are passed on to the
-        processes, and end the job.
+        Their output goes to standard error, with [0], [1], ... before each line. Ctrl-C and SIGTERM
+        are passed on to the processes, and end the job.
 
         Raises:
           UserError: the folder cannot be written.
@@ -90,8 +85,7 @@ class Local(Target[Rehearsal]):
         with _collected_signals() as signals:
 
             def attempt() -> int:
-                commands = job.commands(_free_port())
-                return run_together(commands, _environment(), _new_logs(folder.logs), signals)
+                return run_together(job.commands(_free_port()), _environment(), signals)
 
             return supervise(attempt, job.max_restarts, folder, signals)
 
@@ -126,11 +120,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
-
-
-def _new_logs(logs: epath.Path) -> str:
-    """The path of the next attempt's logs, without the number of a process."""
-    logs.mkdir(parents=True, exist_ok=True)
-    names = fnmatch.filter(list_names(logs), "attempt_*_process_0.log")
-    earlier = [int(name.split("_")[1]) for name in names]
-    return str(logs / f"attempt_{max(earlier, default=0) + 1}_process_")

@@ -34,6 +34,7 @@ from switch_jax.launch.job import check_name
 from switch_jax.launch.retries import ENDED_WITH, FINAL, INTERRUPTED, PREEMPTED
 from switch_jax.launch.target import AnyJob, Target
 from switch_jax.launch.tpu_hosts import FAILURE_GRACE, SAVE_SECONDS
+from switch_jax.launch.variables import looks_secret, without_value
 from switch_jax.storage import resolved, storage_path
 from switch_jax.units import counted
 
@@ -41,15 +42,6 @@ _POLL_SECONDS = 10.0  # between two looks at the queue
 _SETTLE_SECONDS = 2.0  # after the job has left the queue, until its last lines are in the log
 _TAIL_BYTES = 65536  # of the log, which are searched for the exit code
 _LOCAL = ("/tmp", "/var/tmp", "/dev/shm", "/scratch/local")  # disks that each node has for itself
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.,-]*"
-_TIME = r"([0-9]+-)?[0-9]+(:[0-9]{2}){0,2}"
-_OPTION = r"--[a-z][a-z-]*(=[!$-&(-\[\]-~]+)?"  # without those that mean something in #SBATCH lines
-# What the script sets itself; and many jobs under one number, which it cannot follow.
-_OWN_OPTIONS = {
-    *(f"--{name}" for name in ("job-name", "nodes", "ntasks", "ntasks-per-node", "gpus-per-node")),
-    *(f"--{name}" for name in ("partition", "account", "time", "output", "error", "open-mode")),
-    *(f"--{name}" for name in ("requeue", "no-requeue", "signal", "array", "wrap")),
-}
 
 _SCRIPT = """\
 #!/bin/bash
@@ -95,59 +87,43 @@ class SlurmJob(AnyJob):
       name: of the job, by which its owner finds it in the queue.
       python: path of the interpreter, on all nodes.
       nodes, gpus_per_node: how many; each GPU has a process.
-      partition, account, time: as sbatch takes them; None: what the cluster chooses.
-      sbatch_options: more options of sbatch, as '--qos=high'.
+      sbatch_options: more options of sbatch, as '--partition=a100'.
     """
 
     name: str
     python: str
     nodes: int
     gpus_per_node: int
-    partition: str | None = None
-    account: str | None = None
-    time: str | None = None
     sbatch_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises UserError if sbatch would not take a value, or would read another one."""
+        """Raises UserError on a name, number or option that cannot be used."""
         check_name(self.name)
         for flag, count in (("nodes", self.nodes), ("gpus_per_node", self.gpus_per_node)):
             if count < 1:
                 raise UserError(f"--{flag}={count}: write 1 or more")
-        for flag, value in (("partition", self.partition), ("account", self.account)):
-            if value is not None and not re.fullmatch(_NAME, value):
-                raise UserError(
-                    f"--{flag}={quote(value)}: write its name, of letters, digits and . , - _"
-                )
-        if self.time is not None:
-            _check_time(self.time)
         for option in self.sbatch_options:
-            if not re.fullmatch(_OPTION, option):
+            value = option.partition("=")[2]
+            variables = (variable.partition("=") for variable in value.split(","))
+            if looks_secret("", value) or any(looks_secret(v[0], v[2]) for v in variables):
                 raise UserError(
-                    f"--sbatch_option={quote(option)}: write an option of sbatch, as "
-                    "--sbatch_option=--qos=high, without white space, quotes, \\ and #"
-                )
-            if option.partition("=")[0] in _OWN_OPTIONS:
-                raise UserError(
-                    f"--sbatch_option={quote(option)}: the script's own lines need this option as "
-                    "they set it; leave it out, or use the flag of `launch`"
+                    f"--sbatch_option={without_value(option)}: this looks like a secret, and every "
+                    "printed command would show it: export the variable in your shell, whose "
+                    "variables the job has"
                 )
 
     @property
     def script(self) -> File:
         """The script that sbatch is given; it runs on the first node."""
-        chosen = {"partition": self.partition, "account": self.account, "time": self.time}
         options = [
             f"--job-name={self.name}",
             f"--nodes={self.nodes}",
             f"--ntasks-per-node={self.gpus_per_node}",
             f"--gpus-per-node={self.gpus_per_node}",
-            *(f"--{name}={value}" for name, value in chosen.items() if value is not None),
             f"--output={self.log_of('%j')}",
             "--open-mode=append",  # a job that starts again keeps its number
             "--requeue" if self.subcommand == "train" else "--no-requeue",
             f"--signal=TERM@{SAVE_SECONDS}",  # to the processes, before the time limit
-            *self.sbatch_options,
         ]
         # Without a binding of CPUs each process may use all those of the job on its node. Those
         # that wait for one that has ended are ended, too, so that srun returns.
@@ -182,7 +158,7 @@ class SlurmJob(AnyJob):
     @property
     def submit(self) -> Command:
         """Puts the job into the queue, and prints its number."""
-        argv = ("sbatch", "--parsable", self.script.path)
+        argv = ("sbatch", "--parsable", *self.sbatch_options, self.script.path)
         return Command(argv, "only if there is no such job: puts it into the queue")
 
     def print_output(self, number: str) -> Command:
@@ -216,7 +192,7 @@ class Slurm(Target[SlurmJob]):
 
     name = "slurm"
     required_flags = ("job_name", "nodes", "gpus_per_node")
-    optional_flags = ("partition", "account", "time", "sbatch_option")
+    optional_flags = ("sbatch_option",)
 
     def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> SlurmJob:
         return SlurmJob(
@@ -225,23 +201,21 @@ class Slurm(Target[SlurmJob]):
             python=sys.executable,
             nodes=args.nodes,
             gpus_per_node=args.gpus_per_node,
-            partition=args.partition,
-            account=args.account,
-            time=args.time,
             sbatch_options=tuple(args.sbatch_option or ()),
-            max_restarts=args.max_restarts,
+            max_restarts=self.max_restarts(args),
         )
 
-    def check(self, job: SlurmJob, config: Config) -> None:
+    def check(self, job: SlurmJob, config: Config) -> list[str]:
         from switch_jax.launch import preflight  # loads JAX
 
-        preflight.check_gpus(config, job.nodes, job.gpus_per_node)
+        warnings = preflight.check_gpus(config, job.nodes, job.gpus_per_node)
         folder = resolved(storage_path(config.run.model_dir, "MODEL_DIR"))
         if any(folder.is_relative_to(local) for local in _LOCAL):
-            log(
+            warnings.append(
                 f"warning: MODEL_DIR {config.run.model_dir!r} looks like a disk of this machine "
                 "alone: all nodes have to see the same folder there"
             )
+        return warnings
 
     def describe(self, job: SlurmJob) -> str:
         gpus = counted(job.nodes * job.gpus_per_node, "GPU")
@@ -276,27 +250,6 @@ class Slurm(Target[SlurmJob]):
                     f"first (`{job.end_of(state)}`), or launch under another name"
                 )
             return _follow(job, number)
-
-
-def _check_time(time: str) -> None:
-    if not re.fullmatch(_TIME, time):
-        raise UserError(f"--time={quote(time)}: write HOURS:MINUTES:SECONDS, or DAYS-HOURS as 2-12")
-    if _seconds(time) < 2 * SAVE_SECONDS:
-        raise UserError(
-            f"--time={time}: {SAVE_SECONDS // 60} minutes before its end the run saves and stops: "
-            f"write {2 * SAVE_SECONDS // 60} minutes or more"
-        )
-
-
-def _seconds(time: str) -> int:
-    """The seconds of a time as sbatch takes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
-    days, dash, rest = time.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
-    if dash or len(parts) == 3:
-        hours, minutes, seconds = [*parts, 0, 0][:3]
-    else:
-        hours, (minutes, seconds) = 0, [*parts, 0][:2]
-    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _follow(job: SlurmJob, number: str) -> int:

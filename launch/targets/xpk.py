@@ -8,51 +8,54 @@ Manager asks for (src/xpk/core/nodepool.py). xpk copies --command into a script 
 Kubernetes.
 """
 
-from switch_jax.errors import UserError
+import argparse
+
 from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
-from switch_jax.launch.commands import Command, Step, quote, run_command, shell_line
+from switch_jax.launch.commands import Command, Step, run_command, shell_line
+from switch_jax.launch.console import log
 from switch_jax.launch.job import Job
-from switch_jax.launch.jobset import CONTAINER, END_WHY, JobSet, JobSetTarget, escape_variables
+from switch_jax.launch.jobset import (
+    CONTAINER,
+    END_WHY,
+    RESERVATION,
+    JobSet,
+    JobSetTarget,
+    escape_variables,
+)
 
 # xpk adds 42 and 127 to 255.
 _RESTARTING = "1,4-126"
+_SPOT_RESTARTS = 100
 
 
 class Xpk(JobSetTarget):
     """A JobSet that `xpk workload create` makes."""
 
     name = "xpk"
+    # Its pods have the account of their nodes.
+    optional_flags = tuple(f for f in JobSetTarget.optional_flags if f != "service_account")
+
+    def max_restarts(self, args: argparse.Namespace) -> int:
+        if args.spot and args.max_restarts is None:
+            log(f"note: with xpk every preemption is a restart: --max_restarts={_SPOT_RESTARTS}")
+            return _SPOT_RESTARTS
+        return super().max_restarts(args)
 
     def check_job(self, job: Job) -> None:
         super().check_job(job)
-        if job.service_account is not None:
-            raise UserError(
-                f"--service_account={quote(job.service_account)}: xpk's pods use the account of "
-                "their nodes; leave it out, or write --on=gke"
-            )
         google_cloud.check_usual_shape(job.hardware)
 
     def resources(self, job: Job) -> list[Command]:
-        network = " ".join(setup_commands.network_flags(job))
+        capacity = "--spot" if job.spot else RESERVATION if job.reserved else "--on-demand"
+        name_it = "; RESERVATION is the name of yours" if job.reserved else ""
         argv = (
             *("xpk", "cluster", "create", *_cluster(job)),
             f"--tpu-type={job.hardware.accelerator_type}",
             f"--num-slices={job.hardware.count}",
-            "--spot" if job.spot else "--on-demand",
-            *((f"--custom-cluster-arguments={network}",) if network else ()),
-            *(("--private",) if job.internal_ips else ()),
+            capacity,
         )
-        return [
-            setup_commands.enable("container.googleapis.com", job.project),
-            *(setup_commands.internet(job) if job.internal_ips else []),
-            setup_commands.once(
-                argv, "create the cluster and its slices, which cost money from now on"
-            ),
-        ]
-
-    def members(self, job: Job) -> setup_commands.Members:
-        nodes = setup_commands.DEFAULT_ACCOUNT
-        return setup_commands.Members(nodes, image_reader=nodes, secret_reader=nodes)
+        why = f"create the cluster and its slices, which cost money from now on{name_it}"
+        return [setup_commands.once(argv, why), *setup_commands.secret_manager(job)]
 
     def jobset(self, job: Job) -> JobSet:
         return JobSet(job.name, job.hardware.hosts)  # xpk has made its cluster the current one

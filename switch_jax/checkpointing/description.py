@@ -46,9 +46,9 @@ def shapes_and_notes(checkpoint: epath.Path) -> tuple[Shapes, dict[str, Any]]:
 
 
 def metric_of(checkpoint: epath.Path) -> Metric:
-    """What the best are chosen by; earlier versions did not write what it is of."""
+    """What the best are chosen by."""
     record = verify_checksum(ocp.metadata(checkpoint, ARRAYS).custom_metadata)
-    return Metric(record["value"], record.get("value_of"))
+    return Metric(record["value"], record["value_of"])
 
 
 def load_arrays(checkpoint: epath.Path, abstract: Any) -> Any:

@@ -52,7 +52,7 @@ def create_checkpoint(checkpoint: epath.Path, abstract_parameters: Any, stacked_
     context = ocp.Context()
     context.memory.deepcopy_host_arrays = False
     context.array.saving.scoped_storage_options_creator = storage
-    notes = add_checksum({"notes": {}, "value": None})
+    notes = add_checksum({"notes": {}, "value": None, "value_of": None})
     with context, orbax_patches.without_logs():
         ocp.save(checkpoint, {_CONTENT: zeros}, custom_metadata=notes)
 

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import textwrap
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -155,6 +156,7 @@ def root_cause_text(error: BaseException) -> str:
     error = root_cause(error)
     lines = str(error).strip().splitlines()
     # TensorStore appends all that it was opened with.
-    text = lines[0].partition(" [tensorstore_spec=")[0][:300] if lines else ""
+    text = lines[0].partition(" [tensorstore_spec=")[0] if lines else ""
+    text = textwrap.shorten(text, 300, placeholder=" ...")
     # The text of a KeyError is the key alone.
     return text if " " in text else f"{type(error).__name__} {text}".strip()

@@ -124,7 +124,7 @@ def _to_hugging_face(args: argparse.Namespace, source: epath.Path, target: epath
 
     config, checkpoint = _open_run(args, source)
     described = config_json(config, args.model_type)
-    check_vocabularies_of_run(source, config.data, own_config=None)
+    check_vocabularies_of_run(source, config.data)
     tokenizer = tokenizer_files(config.data)
     write_folder(target, checkpoint, config.model, described, tokenizer, progress_bar)
 

@@ -8,11 +8,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from switch_jax.config.rates import rate_problem
-from switch_jax.errors import UserError
-from switch_jax.run_folder import RunFolder
-from switch_jax.storage import is_file
-
 if TYPE_CHECKING:  # it loads gin
     from switch_jax.gin_config import GinConfig
 
@@ -54,27 +49,6 @@ def expand_bindings(argv: Sequence[str]) -> list[str]:
     return [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
 
 
-def meant_as_macros(arguments: Sequence[str]) -> str:
-    """The end of a message about unknown arguments, for macros among them: how they are set.
-
-    Args:
-      arguments: as in ["--num_experts=8"], or ["--num_experts", "8"].
-    """
-    from switch_jax.gin_config.other_frameworks import MACROS
-    from switch_jax.gin_config.packaged import packaged_macros
-
-    known, meant = packaged_macros(), []
-    for i, argument in enumerate(arguments):
-        name, equals, value = re.sub("^--(gin_)?", "", argument).partition("=")
-        macro = MACROS.get(name.upper(), name.upper())
-        if macro in known:
-            following = arguments[i + 1 : i + 2]
-            if not equals and following and not following[0].startswith("--"):
-                value = following[0]
-            meant.append(f"--gin.{macro}={value or 'VALUE'}")
-    return f"; to set a macro write {' '.join(meant)}" if meant else ""
-
-
 def say_that_it_loads() -> None:
     """Prints, on a terminal, why nothing happens until the config is read."""
     if sys.stderr.isatty():
@@ -95,24 +69,3 @@ def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:
 
     paths = search_paths(args)
     return gin_config.read(args.gin_file, args.gin_bindings, paths, unneeded, keep=True)
-
-
-def read_to_train(args: argparse.Namespace) -> GinConfig:
-    """The config of a run that is going to train.
-
-    Raises:
-      UserError: see `read`; or the optimiser does not train with such a rate, and neither a flag
-        sets it nor a run goes on with it.
-    """
-    found = read(args)
-    config = found.config
-    problem = rate_problem(config)
-    if problem and is_file(RunFolder.at(config.run.model_dir).config):
-        return found
-    set_by_flags = {binding.partition("=")[0].strip() for binding in args.gin_bindings}
-    if problem and not set_by_flags & {"LEARNING_RATE", "OptimizerConfig.learning_rate"}:
-        raise UserError(
-            f"{problem}; to train with it all the same, write "
-            f"--gin.LEARNING_RATE={config.optimizer.learning_rate}"
-        )
-    return found

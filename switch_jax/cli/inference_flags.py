@@ -1,11 +1,10 @@
-"""What `eval`, `infer` and `export` share: their flags, the run's model, the checkpoints to use."""
+"""What `eval` and `infer` share: their flags, the run's model, the checkpoints to use."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from etils import epath
@@ -22,14 +21,7 @@ if TYPE_CHECKING:  # they load JAX and TensorFlow
 
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
-    """Those of the model, the folders of data, and how processes find each other."""
-    add_model_flags(parser)
-    data_flags.add_data_flags(parser)
-    multihost.add_process_flags(parser)
-
-
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """The run's folder, how to decode, and gin flags."""
+    """The run's folder, how to decode, gin, folders of data, and how processes find each other."""
     parser.add_argument("model_dir", metavar="MODEL_DIR", help="folder of a run")
     parser.add_argument(
         "--batch_size", type=int, metavar="N", help="examples of a batch; default: the run's"
@@ -60,6 +52,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
     decoding.add_argument("--seed", type=int, default=0, help="of sampling")
     gin_flags.add_gin_flags(parser)
+    data_flags.add_data_flags(parser)
+    multihost.add_process_flags(parser)
 
 
 def add_checkpoint_flag(
@@ -93,7 +87,7 @@ def open_trained_model(args: argparse.Namespace) -> TrainedModel:
     from switch_jax.inference.trained_model import prepare_model
 
     trained = prepare_model(run.model_dir, config, decoding_config(args, config))
-    check_vocabularies_of_run(run.model_dir, config.data, run.own_config)
+    check_vocabularies_of_run(run.model_dir, config.data)
     return trained
 
 
@@ -104,37 +98,30 @@ class Run(NamedTuple):
       model_dir: its folder.
       config: with the changes of the flags.
       text: of the config, a gin file.
-      own_config: reads the config without them; None: --gin_file replaces config.gin.
     """
 
     model_dir: epath.Path
     config: Config
     text: str
-    own_config: Callable[[], Config] | None
 
 
 def read_run(args: argparse.Namespace) -> Run:
     """The run at MODEL_DIR; raises UserError if there is none, or a flag does not fit it."""
     model_dir = storage_path(args.model_dir, "MODEL_DIR")
     config_gin = RunFolder(model_dir).config
-    own_config = None
     if not args.gin_file:
         if not is_file(config_gin):
             raise UserError(
                 f"{args.model_dir} is not the folder of a run: it has no config.gin; give a "
                 "MODEL_DIR, or the config with --gin_file"
             )
-        from switch_jax import gin_config
-
-        paths = gin_flags.search_paths(args)
-        own_config = functools.partial(gin_config.read_run, model_dir, search_paths=paths)
         args.gin_file = [str(config_gin)]
     found = gin_flags.read(args, unneeded=["MODEL_DIR"])
     config = found.config
     if args.batch_size is not None:
         with fields_named_as_flags():
             config = config.replace("run", batch_size=args.batch_size)
-    return Run(model_dir, config, found.text, own_config)
+    return Run(model_dir, config, found.text)
 
 
 def decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:

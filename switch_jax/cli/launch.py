@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING
 
 from switch_jax.cli import data_flags, gin_flags
 from switch_jax.errors import UserError
-from switch_jax.gpus import is_gpu_name
 from switch_jax.launch.console import log
 from switch_jax.launch.targets import TARGETS
 from switch_jax.launch.variables import without_value
@@ -56,14 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--image", metavar="IMAGE", help="container image with its tag; see docs/launching.md")
     add("--nodes", type=int, metavar="N", help="machines of --on=slurm")
     add("--gpus_per_node", type=int, metavar="N", help="GPUs of each, one process a GPU")
-    add("--partition", metavar="NAME", help="of Slurm (default: the cluster's)")
-    add("--account", metavar="NAME", help="of Slurm, which pays (default: yours)")
-    add("--time", metavar="TIME", help="limit of Slurm, as 24:00:00 or 2-12; then it starts again")
     add(
         "--sbatch_option",
         action="append",
         metavar="OPTION",
-        help="another option of sbatch, as --sbatch_option=--qos=high; repeat it",
+        help="an option of sbatch, as --sbatch_option=--partition=a100; repeat it",
     )
     add("--cluster", metavar="NAME", help="cluster of --on=gke and xpk")
     add("--service_account", metavar="NAME", help="account of the job (default: the project's)")
@@ -72,9 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--max_restarts",
         type=int,
-        default=3,
         metavar="N",
-        help="how often to start again after crashes without a new checkpoint (default 3)",
+        help="how often to start again after crashes without a new checkpoint (default 3; on xpk "
+        "with --spot 100)",
     )
     add(
         "--env",
@@ -88,15 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="one whose value is kept in the cloud, as WANDB_API_KEY; repeat it",
     )
-    add("--label", action="append", metavar="NAME=VALUE", help="of what is created; repeat it")
-    add(
-        "--network",
-        metavar="NAME",
-        help="network of the hosts (default: default); on gke and xpk, like the next two, only in "
-        "the printed commands that create the cluster",
-    )
-    add("--subnetwork", metavar="NAME", help="subnetwork of the hosts")
-    add("--internal_ips", action="store_true", help="hosts without addresses on the internet")
+    add("--network", metavar="NAME", help="network of TPU VMs (default: default)")
+    add("--subnetwork", metavar="NAME", help="subnetwork of TPU VMs")
+    add("--internal_ips", action="store_true", help="TPU VMs without addresses on the internet")
     add(
         "--change_task",
         action="store_true",
@@ -105,13 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--doctor",
         action="store_true",
-        help="run `switch_jax doctor` on every host in place of `train`; it writes what it finds "
-        "to MODEL_DIR_doctor.json",
-    )
-    add(
-        "--plan",
-        metavar="FILE",
-        help="as of `switch_jax train`: the time of a step by plan or doctor; the hosts read it",
+        help="run `switch_jax doctor` on every host in place of `train`",
     )
     add(
         "--dry_run",
@@ -133,27 +117,22 @@ def main(args: argparse.Namespace) -> int:
     in_cloud = not target.sees_local_folders
     _check_flags(args)
     gin_flags.say_that_it_loads()
-    found = gin_flags.read_to_train(args)
+    found = gin_flags.read(args)
     config = found.config
     if not in_cloud:
         from switch_jax.gin_config.teacher import with_teacher
 
         config = with_teacher(config, gin_flags.search_paths(args))
     data_flags.apply(args)
-    if args.plan:
-        from switch_jax.trainer.planned_step import read_planned_step  # loads JAX
-
-        read_planned_step(args.plan, config)
-    train = _train_arguments(args)
-    if args.doctor:  # beside MODEL_DIR, where all hosts can write; the first one does
-        train.append(f"--output={config.run.model_dir.rstrip('/')}_doctor.json")
-    job = target.job(args, train, config)
-    if args.doctor:  # what has failed once fails again
-        job = dataclasses.replace(job, subcommand="doctor", max_restarts=0)
-    below, outside = _own_files(found, args.plan) if in_cloud else ([], [])
+    if args.doctor:
+        args.max_restarts = 0  # what has failed once fails again
+    job = target.job(args, _train_arguments(args), config)
+    if args.doctor:
+        job = dataclasses.replace(job, subcommand="doctor")
+    below, outside = _own_files(found) if in_cloud else ([], [])
     if in_cloud:
         job = dataclasses.replace(job, own_files=tuple(below))
-    target.check(job, config)
+    warnings = target.check(job, config)
     if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
 
@@ -161,11 +140,15 @@ def main(args: argparse.Namespace) -> int:
         task_files.check(job, config.data, [config.data.split, *validation])
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
+    for warning in warnings:
+        log(warning)
     for note in _notes(args, config, below, outside) if in_cloud else ():
         log(f"note: {note}")
     print(target.describe(job), end="", flush=True)
     if not args.skip_storage:
-        target.check_storage(job, config)
+        from switch_jax.launch import preflight  # loads JAX
+
+        preflight.check_storage(config)
     if args.dry_run:
         if in_cloud and not args.skip_plan:
             log(
@@ -177,14 +160,14 @@ def main(args: argparse.Namespace) -> int:
     return target.run(job)
 
 
-def _own_files(found: GinConfig, plan: str | None) -> tuple[list[str], list[str]]:
-    """The user's gin files, task modules, vocabulary and plan: in or below this folder; others."""
+def _own_files(found: GinConfig) -> tuple[list[str], list[str]]:
+    """The user's gin files, task modules and vocabulary: in or below this folder; others."""
     from switch_jax.gin_config.own_files import own_files
 
     own = own_files(found)
-    for file in map(os.path.expanduser, (found.config.data.vocabulary or "", plan or "")):
-        if "://" not in file and is_file(file):
-            own.append(file)
+    vocabulary = os.path.expanduser(found.config.data.vocabulary or "")
+    if "://" not in vocabulary and is_file(vocabulary):
+        own.append(vocabulary)
     outside = [file for file in own if file[0] == "/" or ".." in file.split("/")]
     return [file for file in own if file not in outside], outside
 
@@ -194,7 +177,6 @@ def _notes(
 ) -> list[str]:
     """What hosts in a cloud may lack, which this machine has: files, data sets of TFDS, wandb."""
     from switch_jax.data.registry import tasks_of
-    from switch_jax.launch.task_files import made_by_own_functions
 
     why = "the hosts have no file of this machine: the image needs"
     built = "" if "@" in args.image else ", as the commands below build it"
@@ -214,44 +196,27 @@ def _notes(
                 "in their container: give --tfds_data_dir=gs://BUCKET/FOLDER"
             )
             break
-    if made := made_by_own_functions(tasks):
-        notes.append(
-            f"the examples of {', '.join(made[:3])}{', ...' if made[3:] else ''} are made by a "
-            "function of yours (seqio.FunctionDataSource): the hosts need what it reads, which is "
-            "not checked"
-        )
     if config.run.wandb_project is not None:
-        notes.append(
-            "WANDB_PROJECT is set: the image needs wandb, which launch/Dockerfile does not install "
-            "(docs/launching.md)"
-        )
+        notes.append("WANDB_PROJECT is set: the image needs wandb, which launch/Dockerfile lacks")
     return notes
 
 
 def _train_arguments(args: argparse.Namespace) -> list[str]:
     own = ["--change_task"] if args.change_task else []
-    own += [f"--plan={args.plan}"] if args.plan else []
-    return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args), *own]
+    data = [] if args.doctor else data_flags.as_arguments(args)  # it reads none
+    return [*gin_flags.as_arguments(args), *data, *own]
 
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Raises UserError if a flag is missing, is for another target, or has a wrong value."""
-    for flag in ("change_task", "plan"):
-        if args.doctor and getattr(args, flag):
-            raise UserError(f"--{flag} is for training: leave it out with --doctor")
-    if args.topology and is_gpu_name(args.topology):
-        raise UserError(
-            f"--topology={args.topology}: this is for TPUs; for GPUs write --on=slurm --nodes=N "
-            "--gpus_per_node=N, or without Slurm start `switch_jax train` yourself, on each of "
-            "several machines with --coordinator_address=HOST:PORT --process_count=N "
-            "--process_index=I (docs/gpu.md)"
-        )
+    if args.doctor and args.change_task:
+        raise UserError("--change_task is for training: leave it out with --doctor")
     target = TARGETS[args.on]
     missing = [f"--{name}" for name in target.required_flags if getattr(args, name) in (None, "")]
     if missing:
         raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
     _check_no_flags_of_others(args)
-    if not 0 <= args.max_restarts <= _MAX_RESTARTS:
+    if not 0 <= (args.max_restarts or 0) <= _MAX_RESTARTS:
         raise UserError(f"--max_restarts={args.max_restarts}: write 0 to {_MAX_RESTARTS:,}")
     for argument in _train_arguments(args):
         _check_argument(argument, repr(argument))
@@ -267,9 +232,7 @@ def _check_no_flags_of_others(args: argparse.Namespace) -> None:
     foreign = [name for name in given if name in of_others]
     if foreign:
         flags = " ".join(f"--{name}" for name in foreign)
-        takers = " or ".join(name for name in takes if takes[name].issuperset(foreign))
-        for_takers = f" (it is for --on={takers})" if takers else ""
-        raise UserError(f"--on={args.on} has no use for {flags}{for_takers}: leave it out")
+        raise UserError(f"--on={args.on} has no use for {flags}: leave it out")
 
 
 def _check_argument(argument: str, shown: str) -> None:

@@ -4,11 +4,13 @@ import argparse
 import contextlib
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from switch_jax.config import MeshConfig
+from switch_jax.errors import UserError
 from switch_jax.launch.retries import ENDED_WITH
 from switch_jax.storage import choose_clients
 
@@ -38,17 +40,28 @@ def connect(args: argparse.Namespace, mesh: MeshConfig, config_text: str) -> Non
       config_text: of the config, which all processes have to have.
 
     Raises:
-      UserError: see `processes.connect` and `processes.check_same_config`.
+      UserError: the address has no host or port; or see `processes.connect` and
+        `processes.check_same_config`.
     """
     from switch_jax.runtime import processes
 
     address, count, index = args.coordinator_address, args.process_count, args.process_index
     if not args.multihost and (address, count, index) == (None, None, None):
         return
+    if address is not None:
+        _check_address(address)
     sizes = (mesh.data or 1, mesh.expert, mesh.model)
     local_devices = math.prod(sizes) // count if count else None
     processes.connect(address, count, index, local_cpu_devices=local_devices)
     processes.check_same_config(config_text)
+
+
+def _check_address(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise UserError(
+            f"--coordinator_address={address}: write HOST:PORT, with a port from 1 to 65535"
+        )
 
 
 def joined() -> bool:
@@ -68,7 +81,7 @@ def exit_together(exit_code: int) -> NoReturn:
 
 def exit_now(exit_code: int) -> NoReturn:
     """Exits without Python's clean-up, in which JAX would wait for the other processes."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed
         with contextlib.suppress(OSError):  # nobody may read it any more
             stream.flush()
     if ended_with := os.environ.get(ENDED_WITH):

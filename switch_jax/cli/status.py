@@ -62,10 +62,12 @@ def main(args: argparse.Namespace) -> int:
 
 def _read(folder: str) -> "Status | str":
     """How the run is doing; or a line on why that cannot be told."""
-    from switch_jax.reports.run_status import read_status
+    from switch_jax.reports.run_status import page, read_status
 
     try:
-        return read_status(folder)
+        status = read_status(folder)
+        page(status)  # of a damaged value no text can be made
+        return status
     except UserError as error:
         return str(error)
     except Exception as error:  # a damaged file, or an answer of a bucket

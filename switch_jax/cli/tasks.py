@@ -13,7 +13,6 @@ Tasks of your own are found by --import. Nothing is downloaded.
 
 import argparse
 import os
-from collections.abc import Mapping
 
 from switch_jax.cli import data_flags
 from switch_jax.errors import UserError
@@ -21,7 +20,7 @@ from switch_jax.fields import COUNT, Range, short_repr
 from switch_jax.imports import import_module
 
 _LEAST_WITH_BYTES = 2048  # pieces of a vocabulary; of fewer, bytes would be more than an eighth
-_MAX_SHOWN = 20  # characters that a vocabulary does not know
+_SIZES = Range(4, 2**20)  # padding, EOS, unknown, and one more
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +128,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from switch_jax.data import vocabulary_training as training
-    from switch_jax.storage import storage_path, write_file
+    from switch_jax.storage import exists, storage_path, write_file
     from switch_jax.tasks.vocabularies import SENTINELS
 
     if not args.output or args.size is None:
@@ -138,8 +137,9 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
             "--size 8000 --output FILE`"
         )
     output = os.path.expanduser(args.output)
-    training.check_size(args.size)
-    training.check_new(output)
+    _check_number("--size", args.size, _SIZES)
+    if exists(storage_path(output)):
+        raise UserError(f"{output} exists already, and runs may use it: choose another name")
     examples = 100_000 if args.examples is None else args.examples
     lines = training.lines(name, args.split or "train", examples)
     text = list(tqdm(lines, desc=f"reading {name}", unit=" lines", disable=None))
@@ -150,28 +150,10 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
         with_bytes = args.size >= _LEAST_WITH_BYTES
     model = training.train(text, args.size, with_bytes)
     write_file(storage_path(output), model, output)
-    if not with_bytes:
-        print(_what_is_unknown(training.unknown_characters(model, text), characters))
     print(
         f"wrote {output}; to use it, set VOCABULARY to this path and NUM_EMBEDDINGS to "
         f"{args.size + SENTINELS} or more (with T5's sentinels)"
     )
-
-
-def _what_is_unknown(unknown: Mapping[str, int], characters: int) -> str:
-    """A line on a vocabulary without bytes.
-
-    Args:
-      unknown: how often each character that it does not know occurs in its text.
-      characters: number of them in its text.
-    """
-    found = "it knows all characters of this text, and no others"
-    if unknown:
-        shown = [c if c.isprintable() else f"U+{ord(c):04X}" for c in [*unknown][:_MAX_SHOWN]]
-        shown += ["..."] * (len(unknown) > _MAX_SHOWN)
-        share = f"{100 * sum(unknown.values()) / characters:.2g} % of the text"
-        found = f"{len(unknown)} characters, {share}, are unknown to it: {' '.join(shown)}"
-    return f"without bytes, {found}; --byte_fallback makes 256 of the pieces bytes"
 
 
 def _cache(name: str, args: argparse.Namespace) -> None:

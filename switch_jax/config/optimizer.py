@@ -1,26 +1,35 @@
 """How the parameters are updated."""
 
 import dataclasses
-import math
 from typing import Annotated
 
 from switch_jax.errors import FieldError, check_pattern
-from switch_jax.fields import FACTOR, Coefficient, Count, Factor, OneOf, Range, Rate, check_fields
+from switch_jax.fields import (
+    FACTOR,
+    Coefficient,
+    Count,
+    Factor,
+    OneOf,
+    Range,
+    Rate,
+    UsedWith,
+    check_fields,
+    check_used,
+)
 
-OPTIMIZERS = ("adafactor", "adamw", "adamw_rms", "muon")
+OPTIMIZERS = ("adafactor", "adamw", "muon")
 SCHEDULES = ("rsqrt", "warmup_rsqrt", "constant", "cosine", "linear", "wsd")
 TRAINED = ("all", "expert", "non_expert")
 
-_WITH_ADAM = ("adamw", "adamw_rms", "muon")
-# The optimisers or schedules that use a field; the fields that are not here are used by all.
-_USED_BY = {
-    "weight_decay": ("optimizer", _WITH_ADAM),
-    "adam_b1": ("optimizer", _WITH_ADAM),
-    "adam_b2": ("optimizer", _WITH_ADAM),
-    "min_dim_size_to_factor": ("optimizer", ("adafactor",)),
-    "final_lr_fraction": ("lr_schedule", ("cosine", "linear", "wsd")),
-    "decay_steps": ("lr_schedule", ("wsd",)),
-}
+_WITH_ADAM = ("adamw", "muon")
+_USED_WITH: UsedWith = (
+    ("weight_decay", "optimizer", _WITH_ADAM),
+    ("adam_b1", "optimizer", _WITH_ADAM),
+    ("adam_b2", "optimizer", _WITH_ADAM),
+    ("min_dim_size_to_factor", "optimizer", ("adafactor",)),
+    ("final_lr_fraction", "lr_schedule", ("cosine", "linear", "wsd")),
+    ("decay_steps", "lr_schedule", ("wsd",)),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +37,11 @@ class OptimizerConfig:
     """The optimiser and its learning rate; the defaults are T5's recipe.
 
     Attributes:
-      optimizer: 'adafactor', 'adamw', 'adamw_rms' (AdamW whose updates are scaled by the RMS of
-        each parameter, as Adafactor's are) or 'muon' (orthogonalised momentum for matrices, AdamW
-        for the rest). Each layer and each expert is updated as if it were alone.
-      learning_rate: the base. 'adafactor' and 'adamw_rms' take it relative to the RMS of each
-        parameter. 1.0 in T5's pretraining: with 10,000 warm-up steps the rate is 0.01 during
-        them. 1e-3, constant, in its fine-tuning.
+      optimizer: 'adafactor', 'adamw' or 'muon' (orthogonalised momentum for matrices, AdamW for the
+        rest). Each layer and each expert is updated as if it were alone.
+      learning_rate: the base. 'adafactor' takes it relative to the RMS of each parameter. 1.0 in
+        T5's pretraining: with 10,000 warm-up steps the rate is 0.01 during them. 1e-3, constant, in
+        its fine-tuning.
       warmup_steps: 'rsqrt': the rate is constant up to this step, and falls after it. The others:
         it rises linearly up to this step; 1 = the full rate from the first step on.
       lr_schedule: 'rsqrt', learning_rate / sqrt(max(step, warmup_steps)); 'warmup_rsqrt', the same
@@ -88,23 +96,6 @@ class OptimizerConfig:
             check_pattern("learning_rate_factors", pattern)
             if problem := FACTOR.problem(factor):
                 raise FieldError(
-                    "learning_rate_factors",
-                    f"has {factor!r} for {pattern!r}: {problem}; for parameters that do not change "
-                    "set TRAINED_PARAMETERS",
+                    "learning_rate_factors", f"has {factor!r} for {pattern!r}: {problem}"
                 )
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, (by, users) in _USED_BY.items():
-            value, user = getattr(self, name), getattr(self, by)
-            if value != defaults[name] and user not in users:
-                raise FieldError(
-                    name,
-                    f"= {value!r} is of no use with {by.upper()} = {user!r}: leave it at "
-                    f"{defaults[name]!r}, or set {by.upper()} to {' or '.join(users)}",
-                )
-
-    @property
-    def peak_learning_rate(self) -> float:
-        """The highest rate of the schedule."""
-        if self.lr_schedule in ("rsqrt", "warmup_rsqrt"):
-            return self.learning_rate / math.sqrt(self.warmup_steps)
-        return self.learning_rate
+        check_used(self, _USED_WITH)

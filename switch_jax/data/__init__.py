@@ -9,7 +9,6 @@ Without TensorFlow, and quick to import:
 - `file_chunks`: chunks of files, of whole lines or records.
 - `read_ahead`: reading chunks many at once, before they are needed.
 - `prefetch`: reading ahead in a thread.
-- `file_watch`: noticing files that change during a run.
 - `stateless_random`: TensorFlow's random numbers, for many seeds at a time.
 
 With TensorFlow and seqio, from `switch_jax.tensorflow_setup`:
@@ -21,10 +20,9 @@ With TensorFlow and seqio, from `switch_jax.tensorflow_setup`:
 - `preprocessing`: graphs that apply the preprocessing steps of tasks.
 - `span_masking`: T5's span corruption, many rows at a time. The noise density and the mean length
   of spans are the task's: `SPAN_CORRUPTION` in `tasks/building_blocks.py`.
-- `sources`: the files of a task, and how they are read.
+- `sources`: the files of a task, a digest of them, and how they are read.
 - `parquet`: Parquet files as a source, and chunks of their rows.
 - `reading`: reading with errors that name the damaged file.
-- `data_files`: which files each task is read from, in short.
 - `registry`: registered tasks and mixtures, their splits and rates.
 - `configured_tasks`: the tasks that a config names, with its vocabulary.
 - `checks`: whether a config fits its tasks, and whether their data can be read.

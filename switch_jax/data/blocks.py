@@ -17,7 +17,6 @@ import numpy as np
 
 from switch_jax.data.epoch_order import FILES_PER_GROUP, EpochOrder, Unit
 from switch_jax.data.file_chunks import Chunks
-from switch_jax.data.file_watch import FileWatch
 from switch_jax.data.read_ahead import read_ahead
 from switch_jax.data.sources import Reader, SourceFiles, in_memory
 from switch_jax.storage import copies_here
@@ -49,7 +48,7 @@ class Blocks(Protocol):
             read. They may be taken from it before they are needed.
 
         Raises:
-          OSError, UserError: a file cannot be read, or has changed.
+          OSError, UserError: a file cannot be read.
         """
 
 
@@ -58,19 +57,16 @@ class ChunkBlocks(Blocks):
 
     signature = (*_LOCATION_AND_SEED, tf.TensorSpec([], tf.string))
 
-    def __init__(
-        self, source: SourceFiles, order: EpochOrder, watch: FileWatch, shuffle: bool
-    ) -> None:
+    def __init__(self, source: SourceFiles, order: EpochOrder, shuffle: bool) -> None:
         """`shuffle`: permute the chunks of a group; otherwise they keep their order."""
-        self._source, self._order, self._watch, self._shuffle = source, order, watch, shuffle
+        self._source, self._order, self._shuffle = source, order, shuffle
         self._chunks = functools.cache(self._cut_group)
         self.to_blocks = _graph(_chunk_graph, source.read)
 
     def _cut_group(self, group: int) -> Chunks:
         format, files = self._source.format, self._source.files[self._order.files_of(group)]
         assert format is not None
-        sizes = self._watch.sizes([file.path for file in files])
-        return format.cut(files, sizes, self._order.parts_of(group), self._watch.read)
+        return format.cut(files, self._order.parts_of(group))
 
     def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
         """For each block its location, the unit's seed, and a file in TensorFlow's memory."""
@@ -122,20 +118,15 @@ class SequentialBlocks(Blocks):
         *(tf.TensorSpec([None], dtype) for dtype in (tf.string, tf.int64, tf.int64)),
     )
 
-    def __init__(
-        self, source: SourceFiles, order: EpochOrder, watch: FileWatch, shuffle: bool
-    ) -> None:
+    def __init__(self, source: SourceFiles, order: EpochOrder, shuffle: bool) -> None:
         """`shuffle`: shuffle runs of examples in a window; otherwise they keep their order."""
-        self._source, self._order, self._watch = source, order, watch
+        self._source, self._order = source, order
         self.to_blocks = _graph(_sequential_graph, source.read, shuffle, _BLOCK_SIZE)
 
     def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
         """The first block's location, seed, [parts of the group, part], and its `FileSlice`s."""
         for unit, first_block in units:
             files = self._source.files[self._order.files_of(unit.group)]
-            for file in files:
-                if file.path:
-                    self._watch.look(file.path)
             paths, skips, takes = zip(*files, strict=True)
             location = np.array([unit.epoch, unit.index, first_block])
             parts = np.array([self._order.parts_of(unit.group), unit.part])

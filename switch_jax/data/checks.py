@@ -1,7 +1,7 @@
 """Whether a config fits the tasks that it names, and whether their data can be read."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from switch_jax.config import Config, DataConfig
@@ -18,19 +18,15 @@ from switch_jax.data.configured_tasks import (
 )
 from switch_jax.data.preprocessing import preprocessing_key, tokenize_index
 from switch_jax.data.reading import no_examples, read_examples
-from switch_jax.data.sources import (
-    MAX_KEPT_BYTES,
-    check_files_exist,
-    is_small,
-    open_source,
-    source_of,
-)
+from switch_jax.data.registry import NoSplitError
+from switch_jax.data.sources import check_files_exist
 from switch_jax.data.span_lengths import check_lengths
 from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder, read_run_json
 from switch_jax.tensorflow_setup import seqio
 from switch_jax.units import counted
 
+WITHOUT_EVALUATION = "to train without evaluation set EVAL_PERIOD to None"
 _EXAMPLES_MEASURED = 200  # of a task
 
 
@@ -44,6 +40,36 @@ def check_vocabulary(config: Config) -> None:
             f"embedding has {rows} rows; set NUM_EMBEDDINGS to {-(-ids // split) * split} or more"
             f"{multiple}"
         )
+
+
+def small_vocabulary(config: Config) -> list[str]:
+    """A warning where the vocabulary fills less than half of the embedding; else nothing."""
+    ids, rows = vocabulary_size(config.data), config.model.num_embeddings
+    if 2 * ids >= rows:
+        return []
+    return [
+        f"warning: NUM_EMBEDDINGS = {rows}, and the vocabulary of "
+        f"{config.data.mixture_or_task_name} has {ids} ids: the other {rows - ids} rows of the "
+        "embedding are never used"
+    ]
+
+
+def check_splits(config: Config) -> None:
+    """Raises NoSplitError where no task is registered with a split that the run reads.
+
+    It opens no data: the splits of a task that leaves them to its TFDS data set are not known.
+    """
+    name, wanted = config.data.mixture_or_task_name, {config.data.split: ""}
+    if config.run.eval_period is not None:
+        wanted["validation"] = f"; {WITHOUT_EVALUATION}"
+    # Of TfdsDataSource the property itself opens the data set.
+    splits = [seqio.DataSource.splits.fget(task.source) for task in all_tasks(config.data)]
+    known = sorted({split for own in splits for split in own})
+    for split, advice in wanted.items():
+        if all(splits) and split not in known:
+            raise NoSplitError(
+                f"{name} has no split {split!r}: its splits are {', '.join(known)}{advice}"
+            )
 
 
 def open_tasks(config: DataConfig) -> OpenedTasks:
@@ -89,13 +115,10 @@ def cut_examples(opened: OpenedTasks) -> list[str]:
         examples = read_examples(whole, task, config.split, config.use_cached_tasks)
         first = list(itertools.islice(examples, _EXAMPLES_MEASURED))
         for feature, length in config.task_feature_lengths.items():
-            sizes = [len(example[feature]) for example in first]
-            if number := sum(size > length for size in sizes):
+            if number := sum(len(example[feature]) > length for example in first):
                 lines.append(
                     f"{task.name}: {number} of the first {counted(len(first), 'example')} have "
-                    f"more than {counted(length, 'token')} of {feature}, and lose their end (the "
-                    f"longest: {max(sizes):,}); set {feature!r} of TASK_FEATURE_LENGTHS higher to "
-                    "keep it"
+                    f"more than {counted(length, 'token')} of {feature}, and lose their end"
                 )
     return lines
 
@@ -105,24 +128,6 @@ def _is_cut(task: seqio.Task) -> bool:
     trim = seqio.preprocessors.append_eos_after_trim
     others = [s for s in task.preprocessors if seqio_internals.without_partial(s) is not trim]
     return not any(map(seqio_internals.takes_lengths, others))
-
-
-def costly_sources(opened: OpenedTasks) -> list[str]:
-    """A warning for each task whose examples Python code makes again for each of many streams."""
-    split, use_cached = opened.config.split, opened.config.use_cached_tasks
-    streams, warnings = opened.config.data_streams, []
-    for task in opened if streams > 1 else ():
-        source = source_of(task, split, use_cached)
-        if not isinstance(source, seqio.FunctionDataSource):
-            continue
-        if not is_small(read_examples(open_source(source, split), task, split, use_cached)):
-            warnings.append(
-                f"warning: {task.name} is read from Python code, and its examples take more than "
-                f"{MAX_KEPT_BYTES / 2**20:.0f} MiB: each of the {streams} streams makes all of "
-                "them in every epoch, and keeps its share; write them to JSON lines or Parquet "
-                "(docs/own_tasks.md)"
-            )
-    return warnings
 
 
 def check_config(config: DataConfig) -> None:
@@ -162,6 +167,19 @@ def check_streams(config: DataConfig, batch_size: int) -> None:
         )
 
 
+def few_streams(config: Config, readers: int) -> list[str]:
+    """A warning where hosts split a batch into more parts than there are streams; else nothing."""
+    streams = config.data.data_streams
+    if readers <= streams:
+        return []
+    return [
+        f"warning: DATA_STREAMS = {streams}, and hosts split the batch into {readers} parts: each "
+        f"reads the {config.tokens_read(readers):,} tokens of a whole stream, and uses "
+        f"{config.tokens_per_step // readers:,} of them; a run keeps its DATA_STREAMS, and one "
+        f"that is begun with {readers} reads them once"
+    ]
+
+
 def _first_example(task: seqio.Task, config: DataConfig) -> Example | None:
     try:
         return next(in_order(task, config), None)
@@ -174,22 +192,15 @@ def _first_example(task: seqio.Task, config: DataConfig) -> Example | None:
 
 
 def _failure(task: seqio.Task, error: Exception) -> str:
-    """Which step fails, with what message, and what to write instead."""
+    """Which step fails, with what message, and whether the step that makes ids is missing."""
     step = seqio_internals.failed_step(error)
-    name = getattr(step, "__name__", type(step).__name__)
     reason = str(error).strip().split("\n")[0].split(" for '{{node")[0]
     failure = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     if step is not None:
+        name = getattr(step, "__name__", type(step).__name__)
         failure = f"the step {name} fails: {failure}"
-    index = tokenize_index(task)
-    if index is None:
-        place = "among its steps" if step is None else f"before {name}"
-        return f"{failure}; if the task reads text, put seqio.preprocessors.tokenize {place}"
-    if step is seqio_internals.without_partial(task.preprocessors[index]):
-        return (
-            f"{failure}; begin with a step like switch_jax.tasks.english.as_targets, which names "
-            "the text 'targets'"
-        )
+    if tokenize_index(task) is None:
+        failure += "; it has no step seqio.preprocessors.tokenize, which text needs"
     return failure
 
 
@@ -204,30 +215,15 @@ def _check_example(example: Example | None, task: seqio.Task, config: DataConfig
         )
 
 
-def check_vocabularies_of_run(
-    model_dir: Path, data: DataConfig, own_config: Callable[[], Config] | None
-) -> None:
-    """Checks that the data have the vocabularies that a run was trained with.
-
-    `run.json` identifies those. Older versions did not record them: for their runs they are taken
-    from the run's config. Where they cannot be found out, nothing is checked.
-
-    Args:
-      model_dir: the run's folder.
-      data: what the model is used on.
-      own_config: reads the config that the run was trained with; None: it is not to be read.
+def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:
+    """Checks that the data have the vocabularies that a run was trained with, by its run.json.
 
     Raises:
       UserError: a vocabulary is another one.
     """
-    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary")
-    if not trained_with and own_config:
-        try:
-            trained_with = identities(own_config().data)
-        except UserError:  # it needs values of the command line, or a vocabulary's file is missing
-            pass
+    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary", {})
     for name, vocabulary in identities(data).items():
-        expected = (trained_with or {}).get(name, vocabulary)
+        expected = trained_with.get(name, vocabulary)
         if vocabulary != expected:
             raise UserError(
                 f"the {name} of {data.mixture_or_task_name} have another vocabulary "

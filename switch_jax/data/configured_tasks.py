@@ -9,7 +9,7 @@ from switch_jax.data.packing import has_inputs
 from switch_jax.data.preprocessing import ordered_graph
 from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import tasks_of, tasks_with_split
-from switch_jax.data.sources import open_source, source_of
+from switch_jax.data.sources import files_digest, open_source, source_of
 from switch_jax.data.vocabularies import identity, loaded, with_vocabulary
 from switch_jax.storage import on_this_machine
 from switch_jax.tensorflow_setup import seqio, tf
@@ -37,6 +37,11 @@ class OpenedTasks:
     def names(self) -> list[str]:
         """Names of the tasks."""
         return [task.name for task in self.tasks]
+
+    def files_digests(self) -> dict[str, str]:
+        """`sources.files_digest` of each task, by its name."""
+        split, use_cached = self.config.split, self.config.use_cached_tasks
+        return {task.name: files_digest(task, split, use_cached) for task in self.tasks}
 
     def only(self, name: str) -> "OpenedTasks":
         """One of the tasks alone."""

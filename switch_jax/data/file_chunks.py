@@ -10,10 +10,11 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+import google_crc32c
 import numpy as np
 
 from switch_jax.data.read_ahead import at_once
-from switch_jax.storage import read_range
+from switch_jax.storage import file_sizes, read_range
 
 MAX_CHUNK_BYTES = 128 * 1024
 _MAX_CHUNKS = 2**20  # of all files together; beyond it chunks are larger
@@ -23,10 +24,6 @@ _READ_BEYOND = 8 * 1024  # bytes first read beyond a chunk, to find where the ne
 _READ_TO_COUNT = 256 * 1024  # bytes read at a time where examples are counted
 _HEADER = 12  # bytes of a TFRecord's header: the length of its data (8), the length's checksum (4)
 _CHECKSUM = 4  # bytes after its data
-
-
-# From a file, the first byte and that after the last one to these bytes; raises OSError.
-ReadBytes = Callable[[str, int, int], bytes]
 
 
 class ByteRange(NamedTuple):
@@ -70,17 +67,13 @@ class Chunks(Protocol):
 class FileFormat(Protocol):
     """A format of files that can be cut into chunks."""
 
-    def cut(
-        self, files: Sequence[FileSlice], sizes: Sequence[int], num_parts: int, read: ReadBytes
-    ) -> Chunks:
+    def cut(self, files: Sequence[FileSlice], num_parts: int) -> Chunks:
         """The chunks of files.
 
         Args:
           files: what is read of each.
-          sizes: of the files in bytes.
           num_parts: number of parts that the chunks will be shared out to. Small files are cut into
             smaller chunks, so that each part has several.
-          read: reads bytes of a file.
 
         Raises:
           OSError: a file cannot be read, or is damaged.
@@ -90,14 +83,13 @@ class FileFormat(Protocol):
 class ByteFormat(FileFormat, Protocol):
     """A format of files that can be cut between any two of their examples."""
 
-    def cut(
-        self, files: Sequence[FileSlice], sizes: Sequence[int], num_parts: int, read: ReadBytes
-    ) -> "FileChunks":
+    def cut(self, files: Sequence[FileSlice], num_parts: int) -> "FileChunks":
+        sizes = file_sizes([file.path for file in files])
         parts = [
-            functools.partial(self.part, ByteRange(path, 0, size), skip, take, read)
+            functools.partial(self.part, ByteRange(path, 0, size), skip, take)
             for (path, skip, take), size in zip(files, sizes, strict=True)
         ]
-        return FileChunks(at_once(parts), self, num_parts, read)
+        return FileChunks(at_once(parts), self, num_parts)
 
     def next_start(self, data: bytes, position: int) -> int:
         """Where in `data` the first example at or after `position` begins; -1 if none does."""
@@ -107,30 +99,28 @@ class ByteFormat(FileFormat, Protocol):
         return chunk
 
     def damage(self, chunk: bytes, offset: int) -> str | None:
-        """What is wrong with a chunk, which TensorFlow must not read then.
+        """What is wrong with a chunk, which TensorFlow must not read then, and at which byte.
 
         Args:
           chunk: whole examples.
           offset: of the chunk in its file.
         """
-        return None
 
-    def offset(self, file: ByteRange, index: int, read: ReadBytes) -> int:
+    def offset(self, file: ByteRange, index: int) -> int:
         """Number of bytes before the example with this index, at most the file's size.
 
         Args:
           file: the whole file.
           index: of the example.
-          read: reads bytes of a file.
 
         Raises:
           OSError: the file cannot be read, or is damaged.
         """
 
-    def part(self, file: ByteRange, skip: int, take: int, read: ReadBytes) -> ByteRange:
+    def part(self, file: ByteRange, skip: int, take: int) -> ByteRange:
         """`take` examples of a whole file after the first `skip`; -1 takes all. See `offset`."""
-        begin = self.offset(file, skip, read) if skip else 0
-        end = self.offset(file, skip + take, read) if take >= 0 else file.end
+        begin = self.offset(file, skip) if skip else 0
+        end = self.offset(file, skip + take) if take >= 0 else file.end
         return ByteRange(file.name, begin, end)
 
 
@@ -144,9 +134,16 @@ class TextLines(ByteFormat):
     def terminated(self, chunk: bytes) -> bytes:
         return chunk if chunk.endswith(b"\n") or not chunk else chunk + b"\n"
 
-    def offset(self, file: ByteRange, index: int, read: ReadBytes) -> int:
+    def damage(self, chunk: bytes, offset: int) -> str | None:
+        try:
+            chunk.decode()
+        except UnicodeDecodeError as error:
+            return f"not UTF-8 at byte {offset + error.start}"  # of which TensorFlow says nothing
+        return None
+
+    def offset(self, file: ByteRange, index: int) -> int:
         for begin in range(0, file.end, _READ_TO_COUNT):
-            data = read(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
+            data = read_range(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
             if index <= data.count(b"\n"):
                 return begin + sum(len(line) + 1 for line in data.split(b"\n", index)[:index])
             index -= data.count(b"\n")
@@ -161,29 +158,32 @@ class TFRecords(ByteFormat):
         starts = np.arange(max(len(view) - _HEADER + 1, 0))
         for byte in range(4, 8):  # the upper half of the length is 0: no record has 4 GiB
             starts = starts[view[starts + byte] == 0]
-        headers = view[starts[:, None] + np.arange(_HEADER)]
-        stored = headers[:, 8:].copy().view("<u4")[:, 0]
-        valid = np.flatnonzero(_masked_checksum(headers[:, :8]) == stored)
-        return position + int(starts[valid[0]]) if len(valid) else -1
+        for start in (position + starts).tolist():
+            if _has_checksum(data[start : start + 8], data[start + 8 : start + _HEADER]):
+                return start
+        return -1
 
     def damage(self, chunk: bytes, offset: int) -> str | None:
-        begin = end = length = 0
+        end = 0
         while end < len(chunk):
             begin, length = end, int.from_bytes(chunk[end : end + 8], "little")
-            end += _HEADER + length + _CHECKSUM
-        header = np.frombuffer(chunk[begin : begin + _HEADER].ljust(_HEADER), np.uint8)
-        if end == len(chunk) or _masked_checksum(header[None, :8]).tobytes() != bytes(header[8:]):
-            return None  # TensorFlow says where a header is damaged
-        # It would allocate this length, whatever it is, and end the process where it cannot.
-        return _too_long(offset + begin, length)
+            data, end = begin + _HEADER, begin + _HEADER + length + _CHECKSUM
+            is_whole = _has_checksum(chunk[begin : begin + 8], chunk[begin + 8 : data])
+            if is_whole and end > len(chunk):
+                # TensorFlow would allocate this length, and end the process where it cannot.
+                return _too_long(offset + begin, length)
+            checksum = chunk[data + length : end]
+            if not is_whole or not _has_checksum(chunk[data : data + length], checksum):
+                return f"the record at byte {offset + begin} does not fit its checksum"
+        return None
 
-    def offset(self, file: ByteRange, index: int, read: ReadBytes) -> int:
+    def offset(self, file: ByteRange, index: int) -> int:
         offset = begin = 0
         data = b""  # from `begin` on
         for _ in range(index):
             if offset + 8 > begin + len(data) and offset < file.end:
                 begin = offset
-                data = read(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
+                data = read_range(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
             length = int.from_bytes(data[offset - begin : offset - begin + 8], "little")
             end = offset + _HEADER + length + _CHECKSUM
             if end > file.end:
@@ -196,29 +196,11 @@ def _too_long(begin: int, length: int) -> str:
     return f"the record at byte {begin} is shorter than the {length} bytes that its header says"
 
 
-def _checksums_of_bytes() -> np.ndarray:
-    """The table of CRC-32C, uint32 [256]: polynomial 0x1EDC6F41, reflected."""
-    table: np.ndarray = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = (table >> 1) ^ (table & 1) * np.uint32(0x82F63B78)
-    return table
-
-
-_TABLE = _checksums_of_bytes()
-
-
-def _masked_checksum(rows: np.ndarray) -> np.ndarray:
-    """CRC-32C of each row of bytes, masked as in TFRecords: uint8 [N, bytes] to uint32 [N]."""
-    crc = np.full(len(rows), 0xFFFFFFFF, np.uint32)
-    for column in rows.T:
-        crc = _TABLE[(crc ^ column) & 0xFF] ^ (crc >> 8)
-    crc = ~crc
-    return ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
-
-
-def read_bytes(file: str, begin: int, end: int) -> bytes:
-    """The bytes of a file, wherever it is; see `storage.read_range`."""
-    return read_range(file, begin, end).data
+def _has_checksum(data: bytes, stored: bytes) -> bool:
+    """Whether `stored` is the checksum of these bytes: CRC-32C, masked as in TFRecords."""
+    crc = google_crc32c.value(data)
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return masked.to_bytes(4, "little") == stored
 
 
 def chunks_per_block(size: int) -> int:
@@ -229,21 +211,15 @@ def chunks_per_block(size: int) -> int:
 class FileChunks(Chunks):
     """Byte ranges of files."""
 
-    def __init__(
-        self,
-        ranges: Sequence[ByteRange],
-        format: ByteFormat,
-        num_parts: int,
-        read: ReadBytes = read_bytes,
-    ) -> None:
+    def __init__(self, ranges: Sequence[ByteRange], format: ByteFormat, num_parts: int) -> None:
         """Opens no file.
 
         Args:
           ranges: what is read of each file.
           format: of the files.
-          num_parts, read: see `FileFormat.cut`.
+          num_parts: see `FileFormat.cut`.
         """
-        self._ranges, self._format, self._read_bytes = ranges, format, read
+        self._ranges, self._format = ranges, format
         total = sum(r.end - r.begin for r in ranges)
         largest = max(MAX_CHUNK_BYTES, total // _MAX_CHUNKS)
         self._size = max(1, min(largest, total // (MIN_CHUNKS_PER_PART * num_parts)))
@@ -285,7 +261,7 @@ class FileChunks(Chunks):
         file, begin, end = range_
         stop = min(start + self._size, end)
         base = max(start - 1, begin)  # the byte before shows whether a line begins at `start`
-        data = self._read_bytes(file, base, min(stop + _READ_BEYOND, end))
+        data = read_range(file, base, min(stop + _READ_BEYOND, end))
         first = 0 if start == begin else self._format.next_start(data, start - base)
         if not 0 <= first < stop - base:
             return start, b""
@@ -294,6 +270,6 @@ class FileChunks(Chunks):
             if last >= 0:
                 return base + first, data[first:last]
             position = base + len(data)
-            data += self._read_bytes(file, position, min(position + len(data), end))
+            data += read_range(file, position, min(position + len(data), end))
         last = self._format.next_start(data, stop - base) if stop < end else -1
         return base + first, data[first:] if last < 0 else data[first:last]

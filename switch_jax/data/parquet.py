@@ -22,13 +22,11 @@ from switch_jax.data.file_chunks import (
     Chunks,
     FileFormat,
     FileSlice,
-    ReadBytes,
     chunks_per_block,
-    read_bytes,
 )
 from switch_jax.data.read_ahead import at_once
 from switch_jax.errors import UserError
-from switch_jax.storage import explain_read_errors, file_sizes
+from switch_jax.storage import explain_read_errors, file_sizes, read_range
 from switch_jax.tensorflow_setup import seqio, tf
 
 _MAX_CUTS = 32  # of a row group, unless many parts share it
@@ -81,7 +79,7 @@ class ParquetDataSource(seqio.FileDataSource):
 
         def chunks_of(path: bytes) -> Iterator[bytes]:
             files = [FileSlice(path.decode())]
-            chunks = format.cut(files, file_sizes([files[0].path]), 1, read_bytes)
+            chunks = format.cut(files, 1)
             for block in chunks.blocks(np.arange(len(chunks))):
                 yield from (read() for read in chunks.reads(block))
 
@@ -115,7 +113,7 @@ class Parquet(FileFormat):
         # Not while TensorFlow traces `examples`, which would hide the message of an error.
         with explain_read_errors(first):
             (size,) = file_sizes([first])
-            self._schema = self._open(first, size, read_bytes).schema
+            self._schema = self._open(first, size).schema
             self._columns = self._schema.names
 
     def read(self, path: tf.Tensor) -> tf.data.Dataset:
@@ -139,24 +137,19 @@ class Parquet(FileFormat):
         found = [tf.ensure_shape(column, [None]) for column in found]
         return tf.data.Dataset.from_tensor_slices(dict(zip(schema.names, found, strict=True)))
 
-    def cut(
-        self, files: Sequence[FileSlice], sizes: Sequence[int], num_parts: int, read: ReadBytes
-    ) -> Chunks:
-        opened = at_once(
-            [
-                functools.partial(self._open, file.path, size, read)
-                for file, size in zip(files, sizes, strict=True)
-            ]
-        )
+    def cut(self, files: Sequence[FileSlice], num_parts: int) -> Chunks:
+        paths = [file.path for file in files]
+        opens = map(functools.partial, itertools.repeat(self._open), paths, file_sizes(paths))
+        opened = at_once(list(opens))
         for file in opened:
             if file.schema != self._schema:
                 raise UserError(
                     f"{file.path} has other columns than {self._first}: {_in_words(file.schema)}, "
                     f"and not {_in_words(self._schema)}"
                 )
-        return ParquetChunks(opened, num_parts, read)
+        return ParquetChunks(opened, num_parts)
 
-    def _open(self, path: str, size: int, read: ReadBytes) -> ParquetFile:
+    def _open(self, path: str, size: int) -> ParquetFile:
         """Reads the end of a file.
 
         Raises:
@@ -167,7 +160,7 @@ class Parquet(FileFormat):
         import pyarrow as pa
 
         with _errors_of(path):
-            file = _pyarrow_file(path, size, read)
+            file = _pyarrow_file(path, size)
         found = file.schema_arrow
         names, fields = self._columns or found.names, []
         for name in names:
@@ -213,8 +206,7 @@ def _converted(type: Any, name: str, path: str) -> Any:
             return converted
     raise UserError(
         f"{path}: the column {name!r} has the type {type}; only text, numbers and booleans "
-        "can be read: name such columns, as in ParquetDataSource(..., columns=['inputs', "
-        "'targets'])"
+        "can be read: name such columns in columns="
     )
 
 
@@ -238,9 +230,9 @@ class _Rows(NamedTuple):
 class ParquetChunks(Chunks):
     """Rows of row groups."""
 
-    def __init__(self, files: Sequence[ParquetFile], num_parts: int, read: ReadBytes) -> None:
-        """Reads nothing; `num_parts`, `read`: see `FileFormat.cut`."""
-        self._files, self._read_bytes = files, read
+    def __init__(self, files: Sequence[ParquetFile], num_parts: int) -> None:
+        """Reads nothing; `num_parts`: see `FileFormat.cut`."""
+        self._files = files
         groups = [
             (number, index, file.metadata.row_group(index))
             for number, file in enumerate(files)
@@ -275,31 +267,42 @@ class ParquetChunks(Chunks):
         file, group = self._files[rows[0].file], rows[0].group
         names, batches, size = file.schema.names, [], 0
         with _READING, _errors_of(file.path):
-            opened = _pyarrow_file(file.path, file.size, self._read_bytes, file.metadata)
+            opened = _pyarrow_file(file.path, file.size, file.metadata)
             for batch in opened.iter_batches(_BATCH, [group], names, use_threads=False):
-                batch.validate(full=True)  # that text is UTF-8, too
-                batches.append(batch.select(names).cast(file.schema))
+                batches.append(_as_read(batch.select(names), file.schema, group))
                 size += batches[-1].nbytes
                 _check_size(file.path, group, size)
             table = pa.Table.from_batches(batches)
             table = pa.concat_tables([table.slice(r.begin, r.end - r.begin) for r in rows])
             for name, column in zip(names, table.columns, strict=True):
                 if column.null_count:
-                    raise pa.ArrowInvalid(
-                        f"row group {group} has rows without {name!r}: remove these rows, or leave "
-                        "the column out with columns="
-                    )
+                    raise pa.ArrowInvalid(f"row group {group} has rows without {name!r}")
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, file.schema) as stream:
                 stream.write_table(table)
         return sink.getvalue().to_pybytes()
 
 
-def _pyarrow_file(path: str, size: int, read: ReadBytes, metadata: Any = None) -> Any:
+def _as_read(batch: Any, schema: Any, group: int) -> Any:
+    """Rows of a row group with the types of `schema`; raises ArrowInvalid if text is not UTF-8."""
+    import pyarrow as pa
+
+    text = [
+        field.with_type(pa.large_string()) if field.type == pa.large_binary() else field
+        for field in schema
+    ]
+    try:
+        batch.validate(full=True)  # strings; those that are bytes in the file by the cast
+        return batch.cast(pa.schema(text)).cast(schema)
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(f"row group {group}: {error}") from error
+
+
+def _pyarrow_file(path: str, size: int, metadata: Any = None) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
-    file = pa.PythonFile(_Ranges(functools.partial(read, path), size), mode="r")
+    file = pa.PythonFile(_Ranges(path, size), mode="r")
     return parquet.ParquetFile(file, metadata=metadata, pre_buffer=True)
 
 
@@ -314,16 +317,14 @@ def _errors_of(path: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.filename:
             raise
         reason = str(error).strip().split("\n")[0].rstrip(".")
-        if "magic bytes" in reason:
-            reason = "no Parquet file; of a datasets.Dataset, its to_parquet(...) writes one"
         raise OSError(errno.EBADMSG, reason, path) from error
 
 
 class _Ranges(io.RawIOBase):
     """A file that is read by byte ranges."""
 
-    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
-        self._read, self._size, self._position = read, size, 0
+    def __init__(self, path: str, size: int) -> None:
+        self._path, self._size, self._position = path, size, 0
 
     def readable(self) -> bool:
         return True
@@ -341,6 +342,6 @@ class _Ranges(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         end = self._size if size < 0 else min(self._position + size, self._size)
-        data = self._read(self._position, end) if end > self._position else b""
+        data = read_range(self._path, self._position, end) if end > self._position else b""
         self._position += len(data)
         return data

@@ -6,10 +6,6 @@ It consists of a few numbers for each stream and does not depend on the hosts.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-# Version of the order in which examples are read. Increase it with any change to that order: a
-# position is valid only in the order in which it was saved.
-ORDER_VERSION = 4
-
 
 class Cursor(NamedTuple):
     """Where the next example of one task is in one stream.
@@ -40,13 +36,10 @@ class Position(NamedTuple):
     Attributes:
       batches: number of global batches read so far.
       streams: positions by index of the stream; only streams that this host reads.
-      moved: the position was saved by a version of switch_jax with another order of the examples,
-        so each cursor was moved to the beginning of its next epoch.
     """
 
     batches: int
     streams: Mapping[int, StreamPosition]
-    moved: bool = False
 
     def stream(self, index: int, tasks: Sequence[str]) -> tuple[int, list[Cursor]]:
         """Draws and cursors of one stream; tasks without a saved cursor start at the beginning."""
@@ -70,22 +63,16 @@ class Position(NamedTuple):
             str(index): {"draws": draws, "tasks": {task: list(c) for task, c in cursors.items()}}
             for index, (draws, cursors) in self.streams.items()
         }
-        return {"batches": self.batches, "streams": streams, "order": ORDER_VERSION}
+        return {"batches": self.batches, "streams": streams}
 
     @staticmethod
     def from_json(parts: Sequence[Mapping[str, Any]]) -> "Position":
         """Combines the positions that several hosts saved after the same batch."""
-        moved = any(part.get("order") != ORDER_VERSION for part in parts)
-
-        def cursor(saved: Sequence[int]) -> Cursor:
-            # In the next epoch no example is repeated; the rest of the saved epoch is not read.
-            return Cursor(saved[0] + 1) if moved else Cursor(*saved)
-
         streams = {
             int(index): StreamPosition(
-                stream["draws"], {task: cursor(c) for task, c in stream["tasks"].items()}
+                stream["draws"], {task: Cursor(*c) for task, c in stream["tasks"].items()}
             )
             for part in parts
             for index, stream in part["streams"].items()
         }
-        return Position(parts[0]["batches"], streams, moved)
+        return Position(parts[0]["batches"], streams)

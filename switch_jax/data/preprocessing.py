@@ -16,7 +16,6 @@ import numpy as np
 from switch_jax.data import seqio_internals
 from switch_jax.data.batch import Example
 from switch_jax.data.span_masking import SpanMasking, span_masking, without_masking
-from switch_jax.errors import UserError
 from switch_jax.tensorflow_setup import seqio, tf
 
 _GRAPHS: dict[Hashable, Any] = {}
@@ -48,7 +47,23 @@ def tokenize_index(task: seqio.Task) -> int | None:
     return next((index for index, step in enumerate(steps) if step in tokenizers), None)
 
 
-def ordered_graph(task: seqio.Task, lengths: Mapping[str, int], cached: bool, seed: int) -> Any:
+def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make`, called once for all tasks with the same preprocessing."""
+
+    @functools.wraps(make)
+    def shared(task: seqio.Task, lengths: Mapping[str, int], *options: Hashable) -> Any:
+        key = (make, preprocessing_key(task), *sorted(lengths.items()), *options)
+        with _GRAPHS_LOCK:
+            # The graph keeps its task alive: no other object can get an id that is in the key.
+            if key not in _GRAPHS:
+                _GRAPHS[key] = make(task, dict(lengths), *options)
+            return _GRAPHS[key]
+
+    return shared
+
+
+@_shared
+def ordered_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
     """The graph that preprocesses the examples of a source in their order.
 
     Args:
@@ -61,7 +76,13 @@ def ordered_graph(task: seqio.Task, lengths: Mapping[str, int], cached: bool, se
       A function from a data set of the source's examples to one of preprocessed examples, with all
       their features.
     """
-    return _shared_graph(_ordered_graph, task, lengths, cached, seed)
+
+    def preprocess(source: tf.data.Dataset) -> tf.data.Dataset:
+        dataset = _apply_steps(task, source, lengths, cached, seed)
+        dataset = seqio_internals.validate_and_trim(task, dataset, lengths)
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+    return tf.function(preprocess, autograph=False)
 
 
 class BlockGraph(NamedTuple):
@@ -92,8 +113,9 @@ class BlockGraph(NamedTuple):
                 yield location, index, example
 
 
+@_shared
 def block_graph(
-    task: seqio.Task, lengths: Mapping[str, int], cached: bool, shuffle: bool
+    task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool
 ) -> BlockGraph:
     """The graph that preprocesses blocks of a source's examples, each with its own random numbers.
 
@@ -101,32 +123,6 @@ def block_graph(
       task, lengths, cached: see `ordered_graph`.
       shuffle: shuffle the examples within each block, if the task allows shuffling.
     """
-    return _shared_graph(_block_graph, task, lengths, cached, shuffle)
-
-
-def _shared_graph(
-    make: Callable[..., Any], task: seqio.Task, lengths: Mapping[str, int], *options: Hashable
-) -> Any:
-    key = (make, preprocessing_key(task), *sorted(lengths.items()), *options)
-    with _GRAPHS_LOCK:
-        # The graph keeps its task alive, so that no other object can get an id that is in the key.
-        if key not in _GRAPHS:
-            _GRAPHS[key] = make(task, dict(lengths), *options)
-        return _GRAPHS[key]
-
-
-def _ordered_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
-    def preprocess(source: tf.data.Dataset) -> tf.data.Dataset:
-        dataset = _apply_steps(task, source, lengths, cached, seed)
-        dataset = seqio_internals.validate_and_trim(task, dataset, lengths)
-        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
-
-    return tf.function(preprocess, autograph=False)
-
-
-def _block_graph(
-    task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool
-) -> BlockGraph:
     features = {name: task.output_features[name] for name in lengths}
     with _TRACING_LOCK:
         masking = span_masking(task, lengths)
@@ -177,32 +173,6 @@ def _options() -> tf.data.Options:
     # They take longer than opening the data set, and change nothing in its nested ones.
     options.experimental_optimization.apply_default_optimizations = False
     return options
-
-
-@functools.cache
-def check_random_by_block() -> None:
-    """Checks, once, that random numbers differ between blocks and are repeatable for one block.
-
-    Raises:
-      UserError: the installed TensorFlow or seqio draws its seeds in another way.
-    """
-
-    @seqio.map_over_dataset(num_seeds=1)
-    def drawn(_: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return seed
-
-    def draw_in_block(block_seed: tf.Tensor) -> tf.data.Dataset:
-        with _random_by_block(block_seed), seqio.map_seed_manager(0):
-            return drawn(tf.data.Dataset.range(1))
-
-    block_seeds = tf.data.Dataset.from_tensor_slices(tf.constant([5, 6, 5], tf.int64))
-    first, other, again = map(str, block_seeds.flat_map(draw_in_block).as_numpy_iterator())
-    if first == other or first != again:
-        raise UserError(
-            f"with TensorFlow {tf.__version__} and seqio {seqio.__version__} the blocks of the "
-            "data cannot be masked each in its own way: seqio.map_over_dataset does not take its "
-            "seeds from tf.data.Dataset.random any more; install the versions in requirements.txt"
-        )
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """The data source of a task: its files, and how they are read."""
 
 import errno
+import hashlib
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -9,15 +11,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from switch_jax.data import seqio_internals
-from switch_jax.data.file_chunks import FileFormat, FileSlice, TextLines, TFRecords, read_bytes
+from switch_jax.data.file_chunks import FileFormat, FileSlice, TextLines, TFRecords
 from switch_jax.data.parquet import ParquetDataSource
 from switch_jax.data.read_ahead import read_ahead
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import copies_here, file_sizes, forget, in_bucket, resolved, storage_path
+from switch_jax.storage import copies_here, file_sizes, in_bucket, resolved, storage_path
 from switch_jax.tensorflow_setup import seqio, tf, tfds
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
-MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
+_MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
 _RAM_FILE_NUMBERS = itertools.count()
 
 # From the path of a file, string [], to all its examples, in their order.
@@ -54,18 +56,14 @@ def source_of(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSourc
 def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -> tf.data.Dataset:
     """The examples in the order of the source.
 
-    A line of text that is not UTF-8 is an error of TensorFlow. Without this check, SentencePiece
-    would read a question mark for each invalid byte. TFRecords are looked at before TensorFlow
-    reads them, since a wrong length could end the process.
+    Files that can be cut are looked at before TensorFlow reads them: SentencePiece would read a
+    question mark for each byte that is not UTF-8, and a wrong length of a TFRecord could end the
+    process.
     """
     found = source_files(source, split)
     if found.files and (found.format or in_bucket(found.files[0].path)):
         return _open_in_order(found, seqio_internals.files_at_once(source, split))
     return source.get_dataset(split, shuffle=False, seed=seed)
-
-
-def _check_utf_8(line: tf.Tensor) -> tf.Tensor:
-    return tf.strings.unicode_transcode(line, "UTF-8", "UTF-8", errors="strict")
 
 
 class SourceFiles(NamedTuple):
@@ -91,8 +89,7 @@ class SourceFiles(NamedTuple):
             with copies_here([path]) as here:
                 yield from here
             return
-        (size,) = file_sizes([path])
-        chunks = self.format.cut([FileSlice(path)], [size], 1, read_bytes)
+        chunks = self.format.cut([FileSlice(path)], 1)
         blocks = chunks.blocks(np.arange(len(chunks)))
         contents = read_ahead((None, chunks.reads(block)) for block in blocks)
         yield from (ram_file for _, ram_file in in_memory(contents))
@@ -137,7 +134,7 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
     if kind is seqio.TextLineDataSource:
         header = seqio_internals.num_header_lines(source)
         files = [FileSlice(path, header) for path in source.list_shards(split)]
-        return SourceFiles(files, _read_lines, TextLines())
+        return SourceFiles(files, tf.data.TextLineDataset, TextLines())
     if kind is ParquetDataSource and (paths := source.list_shards(split)):
         files = [FileSlice(path) for path in paths]
         format = source.format(split)
@@ -183,28 +180,41 @@ def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
     Each stream reads all examples of such a source, and keeps its share. Python code often makes
     them, so eight streams would make each example eight times in every epoch.
     """
-    kept = dataset.cache()
-    return kept if is_small(kept.as_numpy_iterator()) else dataset
-
-
-def is_small(examples: Iterable[Any]) -> bool:
-    """Whether the examples of a source without files are read once and kept, and so made once."""
-    size = 0
-    for example in examples:
+    kept, size = dataset.cache(), 0
+    for example in kept.as_numpy_iterator():
         arrays = map(np.asarray, tf.nest.flatten(example))
         for x in arrays:
             size += _BYTES_BESIDE + (sum(map(len, x.flat)) if x.dtype == object else x.nbytes)
-        if size > MAX_KEPT_BYTES:
-            return False
-    return True
-
-
-def _read_lines(path: tf.Tensor) -> tf.data.Dataset:
-    return tf.data.TextLineDataset(path).map(_check_utf_8)
+        if size > _MAX_KEPT_BYTES:
+            return dataset
+    return kept
 
 
 def _num_taken(file: Any) -> int:
     return -1 if file.skip + file.take == file.examples_in_shard else file.take
+
+
+def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
+    """A digest of the files of a task in their order: a position in the data is one in these.
+
+    They may move to another folder: their names without it count, their sizes, and what is read.
+
+    Raises:
+      UserError: a file is not there.
+      TransientError: the storage failed.
+    """
+    files = [f for f in source_files(source_of(task, split, use_cached), split).files if f.path]
+    try:
+        sizes = file_sizes([file.path for file in files])
+    except OSError as error:
+        raise storage_error(
+            f"{task.name}: {error.filename} cannot be read: {error.strerror}", error
+        ) from error
+    found = [
+        (os.path.basename(path), skip, take, size)
+        for (path, skip, take), size in zip(files, sizes, strict=True)
+    ]
+    return hashlib.blake2b(json.dumps(found).encode(), digest_size=8).hexdigest()
 
 
 def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
@@ -220,7 +230,7 @@ def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
     where = f"{task.name}, split {split!r}"
     try:
         patterns = seqio_internals.file_patterns(source, split)
-        forget(patterns)
+        seqio_internals.list_anew(patterns)
         files = source.list_shards(split)
         if not files:
             raise UserError(f"{where}: there is no file {', '.join(map(str, patterns))}")

@@ -1,6 +1,5 @@
 """Which lengths of inputs and targets T5's span corruption can fill."""
 
-import bisect
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -29,57 +28,36 @@ def check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
       lengths: tokens of 'inputs' and 'targets'.
 
     Raises:
-      UserError: the lengths do not fit; the message has lengths that do.
+      UserError: the lengths do not fit.
     """
-    arguments = span_corruption_arguments(task)
+    arguments = next(filter(None, map(arguments_of, task.preprocessors)), None)
     if arguments is None:
         return
     density, mean_span = arguments["noise_density"], arguments["mean_noise_span_length"]
-    reserved = arguments["reserved_for_packing"] or 0
-
-    def masking(inputs: int) -> tuple[int, int, int]:
-        """Number of tokens of text, of masked tokens and of spans for inputs of this length."""
-        tokens, _ = t5.data.preprocessors.random_spans_helper(
-            inputs_length=inputs - reserved,
-            noise_density=density,
-            mean_noise_span_length=mean_span,
-            extra_tokens_per_span_inputs=1,
-            extra_tokens_per_span_targets=1,
-        )
-        # In float32, as t5 computes the mask: there 0.15 * 190 rounds to 29, not to 28.
-        noise = np.rint(np.float32(tokens) * np.float32(density))
-        return tokens, int(noise), int(np.rint(noise / np.float32(mean_span)))
-
     inputs = lengths["inputs"]
-    tokens, noise, spans = masking(inputs)
-    if spans < 1:
-        shortest = next(n for n in range(inputs, inputs + 1000) if masking(n)[2] >= 1)
-        raise UserError(
-            f"inputs of length {inputs} are too short for {task.name} to mask a span: write at "
-            f"least {shortest}"
-        )
+    tokens, _ = t5.data.preprocessors.random_spans_helper(
+        inputs_length=inputs - (arguments["reserved_for_packing"] or 0),
+        noise_density=density,
+        mean_noise_span_length=mean_span,
+        extra_tokens_per_span_inputs=1,
+        extra_tokens_per_span_targets=1,
+    )
+    # In float32, as t5 computes the mask: there 0.15 * 190 rounds to 29, not to 28.
+    noise = int(np.rint(np.float32(tokens) * np.float32(density)))
+    spans = int(np.rint(np.float32(noise) / np.float32(mean_span)))
     num_sentinels = sentinels(task.output_features["inputs"].vocabulary)
-    if spans > num_sentinels:
-        # Bisection, because t5's helper tries all lengths below the one that it is given.
-        longest = bisect.bisect_right(range(inputs), num_sentinels, key=lambda n: masking(n)[2]) - 1
+    if not 1 <= spans <= num_sentinels:
         raise UserError(
-            f"inputs of length {inputs} are too long for {task.name}: it masks {spans} spans in "
-            f"them, and its vocabulary has {num_sentinels} sentinels; write at most {longest}"
+            f"inputs of length {inputs} do not fit {task.name}: it masks {spans} spans in them, "
+            f"and its vocabulary has {num_sentinels} sentinels"
         )
     targets = noise + spans + 1
     if lengths["targets"] < targets:
         raise UserError(
             f"targets of length {lengths['targets']} are too short for {task.name}: in inputs of "
             f"length {inputs} it masks {noise} of {tokens} tokens in {spans} spans, which takes "
-            f"{noise} + {spans} + 1 = {targets}; write targets of at least {targets}, or shorter "
-            "inputs"
+            f"{noise} + {spans} + 1 = {targets}"
         )
-
-
-def span_corruption_arguments(task: seqio.Task) -> dict[str, Any] | None:
-    """The arguments of the task's span corruption by name, or None where it has none."""
-    found = (arguments_of(step) for step in task.preprocessors)
-    return next((arguments for arguments in found if arguments is not None), None)
 
 
 def arguments_of(step: Callable[..., Any]) -> dict[str, Any] | None:

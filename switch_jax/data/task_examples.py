@@ -17,10 +17,9 @@ from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
 from switch_jax.data.blocks import Blocks, ChunkBlocks, SequentialBlocks
 from switch_jax.data.epoch_order import EpochOrder
-from switch_jax.data.file_watch import FileWatch
 from switch_jax.data.packing import has_inputs
 from switch_jax.data.position import Cursor
-from switch_jax.data.preprocessing import block_graph, check_random_by_block
+from switch_jax.data.preprocessing import block_graph
 from switch_jax.data.reading import no_examples, read_examples
 from switch_jax.data.sources import SourceFiles, source_files, source_of
 from switch_jax.errors import storage_error
@@ -45,7 +44,6 @@ class TaskExamples:
         """
         self._task, self._config = task, config
         self._cached = config.use_cached_tasks and task.supports_caching
-        self._watch = FileWatch(task.name)
 
     @functools.cached_property
     def _source(self) -> SourceFiles:
@@ -62,7 +60,7 @@ class TaskExamples:
     def _blocks(self) -> Blocks:
         kind = ChunkBlocks if self._source.format else SequentialBlocks
         shuffle = self._config.shuffle_train_examples and bool(self._task.shuffle_buffer_size)
-        return kind(self._source, self._order, self._watch, shuffle)
+        return kind(self._source, self._order, shuffle)
 
     def read(self, stream: int, cursor: Cursor) -> Iterator[tuple[Example, Cursor]]:
         """The examples of a stream without end, each with the position after it.
@@ -86,18 +84,11 @@ class TaskExamples:
             if index >= 0 and here >= start and has_inputs(example):
                 last_epoch = epoch
                 yield example, Cursor(epoch, unit, block, int(index) + 1)
-        name = self._task.name
-        if num_streams > 1:
-            name = (
-                f"stream {stream} of {num_streams} finds no example of {name} in its share of "
-                f"{self._order.num_groups} groups of files: set DATA_STREAMS lower in a new run; "
-                f"or else {name}"
-            )
-        raise no_examples(name, self._config)
+        share = f", in the share of stream {stream} of {num_streams}," if num_streams > 1 else ""
+        raise no_examples(f"{self._task.name}{share}", self._config)
 
     def _preprocessed(self, stream: int, cursor: Cursor) -> Iterator[Any]:
         """`BlockGraph.examples` of the stream, starting with the cursor's block."""
-        check_random_by_block()
         state = _ReadState()
         inputs = tf.data.Dataset.from_generator(
             lambda: self._block_inputs(stream, cursor, state),
@@ -127,8 +118,8 @@ class TaskExamples:
                 state.files = [file.path for file in files if file.path]
                 yield inputs
         except OSError as error:
-            message = f"{self._task.name}, split {self._config.split!r}: cannot be read"
-            state.error = storage_error(f"{message}: {error.filename}; {error.strerror}", error)
+            where = f"{self._task.name}, split {self._config.split!r}: {error.filename}"
+            state.error = storage_error(f"{where}: {error.strerror}", error)
         except Exception as error:  # raised here, it would become an error of TensorFlow
             state.error = error
 

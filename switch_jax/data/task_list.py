@@ -41,7 +41,7 @@ def task_list(pattern: str = "*") -> str:
         ]
         lines += aligned(rows)
     if rest:
-        lines += ["", f"not here; looked for in {' or '.join(_folders(rest))} (docs/tasks.md):"]
+        lines += ["", "not here; --tfds_data_dir names the folder of TFDS data (docs/tasks.md):"]
         shown = ", ".join(
             label if len(members) == 1 else f"{label} ({len(members)})"
             for label, members in folded(rest)
@@ -111,15 +111,3 @@ def _data_sets(folder: str) -> frozenset[str]:
         return frozenset(list_names(storage_path(folder)))
     except (OSError, UserError):  # also of a storage that TFDS alone knows
         return frozenset()
-
-
-def _folders(names: Sequence[str]) -> list[str]:
-    """Where what these tasks read would be looked for."""
-    found: dict[str, None] = {}
-    for task in (task for name in names for task in tasks_of(name)):
-        loader = getattr(task.source, "tfds_dataset", None)
-        for folder in [] if loader is None else tfds_folders(loader):
-            found[f"{folder} (--tfds_data_dir names another)"] = None
-        if loader is None:
-            found["the files that the task names"] = None
-    return list(found)

@@ -1,9 +1,6 @@
 """Trains SentencePiece vocabularies on the text of a task or mixture."""
 
-import collections
 import io
-import itertools
-import re
 from collections.abc import Iterator, Sequence
 
 import sentencepiece
@@ -14,10 +11,8 @@ from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import mixing_rates, tasks_with_split
 from switch_jax.data.sources import check_files_exist, open_source
 from switch_jax.errors import UserError
-from switch_jax.storage import exists, storage_path
 from switch_jax.tensorflow_setup import seqio
 
-MAX_PIECES = 2**20
 # In bytes; SentencePiece skips longer lines. Its default is 4192.
 _MAX_LINE_LENGTH = 65536
 
@@ -99,45 +94,6 @@ def train(text: Sequence[str], size: int, byte_fallback: bool) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise UserError(_explanation(str(error), size, byte_fallback)) from error
+        reason = str(error).rpartition("] ")[2]  # after the place in its source
+        raise UserError(f"SentencePiece cannot train {size} pieces: {reason}") from error
     return model.getvalue()
-
-
-def unknown_characters(model: bytes, text: Sequence[str]) -> dict[str, int]:
-    """The characters of a text that a model does not know, and how often each occurs.
-
-    Args:
-      model: the content of its file.
-      text: lines.
-
-    Returns:
-      The most frequent character first.
-    """
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    counts = collections.Counter(itertools.chain.from_iterable(text))
-    return {c: n for c, n in counts.most_common() if processor.unk_id() in processor.encode(c)}
-
-
-def _explanation(reason: str, size: int, byte_fallback: bool) -> str:
-    most = re.search(r"value <= (\d+)", reason)
-    least = re.search(r"required_chars\. \d+ vs (\d+)", reason)
-    if most:
-        return f"{size} pieces are more than this text gives: write --size {most[1]} or less"
-    if least:
-        taking = "the 256 bytes and " * byte_fallback + "the characters of this text"
-        return f"{size} pieces are too few, {taking} take {least[1]}: write more"
-    return f"SentencePiece cannot train {size} pieces: {reason.strip().splitlines()[-1]}"
-
-
-def check_size(size: int) -> None:
-    """Raises UserError if no text gives a vocabulary of this size."""
-    if not 3 < size <= MAX_PIECES:  # padding, EOS, unknown
-        raise UserError(
-            f"a vocabulary of {size} pieces: write --size 4 to {MAX_PIECES}, for example 8000"
-        )
-
-
-def check_new(path: str) -> None:
-    """Raises UserError if the file exists: a run may use it, and its ids would change."""
-    if exists(storage_path(path)):
-        raise UserError(f"{path} exists already, and runs may use it: choose another name")

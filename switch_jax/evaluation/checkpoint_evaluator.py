@@ -17,7 +17,7 @@ from switch_jax.evaluation.teacher_forced import Evaluation, read_validation_set
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
-from switch_jax.run_folder import RecordKind, RunFolder, record_lines
+from switch_jax.run_folder import RecordKind, RunFolder, parse_records
 from switch_jax.runtime.processes import from_first, is_first, run_on_all, run_on_first
 from switch_jax.storage import explain_write_errors, write_file
 from switch_jax.tensorflow_setup import seqio
@@ -171,12 +171,12 @@ class CheckpointEvaluator:
 
         def fit() -> bool:
             try:
-                lines = record_lines(self._expert_tokens_file(step).read_bytes())
+                content = self._expert_tokens_file(step).read_bytes()
             except OSError:  # it is not there, or is written anew
                 return False
+            records, invalid = parse_records(content)
             options = self._options[RecordKind.EXPERT_TOKENS].items()
-            fits = [line.record is not None and options <= line.record.items() for line in lines]
-            return bool(fits) and all(fits)
+            return bool(records) and not invalid and all(options <= r.items() for r in records)
 
         return from_first(fit)
 

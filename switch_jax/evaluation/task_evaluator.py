@@ -120,14 +120,15 @@ class TaskEvaluator:
         of, as a correlation, is left out.
         """
         targets = self._outputs["targets"]
+        values: dict[str, Any] = {}
         try:
-            ((target, count),) = Counter(targets).most_common(1)
+            most_frequent = Counter(targets).most_common(1)
         except TypeError:  # lists or dicts
             return {}
-        values: dict[str, Any] = {}
-        for metric in self._task.predict_metric_fns if count > 1 else ():
-            with contextlib.suppress(Exception):  # a user's metric may raise any exception
-                values |= metric(targets, [target] * len(targets))
+        for target, count in most_frequent:  # one, or none of no targets
+            for metric in self._task.predict_metric_fns if count > 1 else ():
+                with contextlib.suppress(Exception):  # a user's metric may raise any exception
+                    values |= metric(targets, [target] * len(targets))
         floats = _as_floats(values, self._task.name)
         return {name: value for name, value in floats.items() if math.isfinite(value)}
 
@@ -209,8 +210,7 @@ def _check_metric(
             f"{task.name}: its metric function {name} returns {short_repr(values)}: write a dict "
             "of numbers by name, as {'accuracy': 50.0}"
         )
-    # A number may be None for so few examples.
-    _as_floats({name: x for name, x in values.items() if x is not None}, task.name)
+    _as_floats(values, task.name)
 
 
 def average_of_tasks(metrics: Mapping[str, Mapping[str, float | None]]) -> float:
@@ -219,23 +219,29 @@ def average_of_tasks(metrics: Mapping[str, Mapping[str, float | None]]) -> float
     The two validation sets of MNLI, `..mnli_matched..` and `..mnli_mismatched..`, count as one task
     with the mean of both, as in `t5.evaluation.eval_utils.compute_avg_glue`.
 
+    A metric without a number, as the correlation with constant predictions, is left out.
+
     Args:
-      metrics: values by name, of each task by its name; None is NaN.
+      metrics: values by name, of each task by its name; None and NaN are no number.
+
+    Returns:
+      NaN where there is no number at all.
     """
     sets: dict[str, list[np.floating]] = {}
     for name, values in metrics.items():
         task = name.replace("mnli_mismatched", "mnli_matched")
-        sets.setdefault(task, []).append(np.mean(np.array(list(values.values()), float)))
-    return float(np.mean([np.mean(means) for means in sets.values()]))
+        if numbers := [x for x in values.values() if x is not None and not math.isnan(x)]:
+            sets.setdefault(task, []).append(np.mean(numbers))
+    return float(np.mean([np.mean(means) for means in sets.values()])) if sets else math.nan
 
 
 def _as_floats(metrics: Mapping[str, Any], task: str) -> dict[str, float]:
-    """Raises UserError if a metric's value is not a number."""
+    """The values, NaN for None; raises UserError if one is neither that nor a number."""
     floats = {}
     for name, value in metrics.items():
         value = getattr(value, "value", value)
         try:
-            floats[name] = float(value)
+            floats[name] = math.nan if value is None else float(value)
         except (TypeError, ValueError) as error:
             raise UserError(f"{task}: its metric {name!r} is not a number: {value!r}") from error
     return floats

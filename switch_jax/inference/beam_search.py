@@ -104,7 +104,7 @@ def beam_search(
             cache=reorder(cache, beam),
         )
 
-    batch = valid.shape[0]  # not len(): it is a symbol in an exported program
+    batch = len(valid)
     no_tokens = jnp.zeros((batch, num_beams, max_tokens), jnp.int32)
     no_scores = jnp.full((batch, num_beams), -jnp.inf)
     state = _BeamState(

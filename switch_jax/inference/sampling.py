@@ -101,7 +101,7 @@ def sample(
             cache=cache,
         )
 
-    batch = valid.shape[0]  # not len(): it is a symbol in an exported program
+    batch = len(valid)
     state = _SampleState(
         position=jnp.int32(0),
         last=jnp.zeros(batch, jnp.int32),

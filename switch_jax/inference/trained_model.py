@@ -10,6 +10,7 @@ from switch_jax.checkpointing import commit_time, find_checkpoint
 from switch_jax.config import Config, DataConfig
 from switch_jax.data.checks import check_vocabulary
 from switch_jax.data.configured_tasks import identities, vocabularies
+from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.microbatches import check_batch
@@ -83,8 +84,11 @@ def decoding_config(
 
     Raises:
       FieldError: a value is out of range.
-      UserError: two values contradict, or the vocabulary cannot be read.
+      UserError: there is no such option, two values contradict, or the vocabulary cannot be read.
     """
+    known = [field.name for field in dataclasses.fields(DecodingConfig) if field.name != "eos_id"]
+    if unknown := options.keys() - set(known):
+        raise UserError(f"{min(unknown)} is no option of decoding: there are {', '.join(known)}")
     eos_id = vocabularies(data)["targets"].eos_id
     return DecodingConfig(
         max_tokens=data.lengths[1] if max_tokens is None else max_tokens,

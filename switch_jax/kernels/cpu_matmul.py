@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jax import export, lax
+from jax import lax
 
 # With fewer rows a CPU multiplies faster expert by expert; and for all experts at once, or one wide
 # matrix, the product with a transposed matrix takes up to five times as long as with the matrix.
@@ -21,22 +21,17 @@ def _forward(x: jax.Array, w: jax.Array):
 
 def _product(x: jax.Array, w: jax.Array) -> jax.Array:
     # Expert by expert, REMAT_POLICY = 'minimal' saves what it saves of dense layers: the products.
-    if w.ndim == 3 and _are_few(x.shape[-2]):
+    if w.ndim == 3 and x.shape[-2] < _FEW_ROWS:
         return lax.map(lambda one: one[0] @ one[1], (x, w))  # [E, rows, F]
     return x @ w
-
-
-def _are_few(rows: int) -> bool:
-    """Not where their number is a symbol, as in an exported program."""
-    return not export.is_symbolic_dim(rows) and rows < _FEW_ROWS
 
 
 def _backward(residuals: tuple[jax.Array, jax.Array], y_grad: jax.Array):
     x, w = residuals
     rows, (dim, hidden) = x.shape[-2], w.shape[-2:]
-    if _are_few(rows) and w.ndim == 3 and hidden < dim:
+    if rows < _FEW_ROWS and w.ndim == 3 and hidden < dim:
         x_grad = lax.map(lambda one: one[0] @ one[1].T, (y_grad, w))  # [E, rows, D]
-    elif _are_few(rows):
+    elif rows < _FEW_ROWS:
         x_grad = _transposed(jnp.einsum("...df,...rf->...dr", w, y_grad))  # [..., rows, D]
     else:
         x_grad = jnp.einsum("...rf,...df->...rd", y_grad, w)  # [..., rows, D]

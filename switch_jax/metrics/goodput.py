@@ -59,29 +59,33 @@ class Goodput:
 
 
 class InputBound:
-    """Warns that the devices wait for data, once in ten minutes at most."""
+    """Warns that the devices wait for data, measured over all steps of a start of the run.
 
-    _INTERVAL = 600.0  # seconds between warnings
+    It says so once in ten minutes of training at most: one busy minute is no reason.
+    """
 
-    def __init__(self, data_streams: int, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._data_streams, self._clock = data_streams, clock
-        self._quiet_until = float("-inf")
+    _INTERVAL = 600.0  # seconds
+
+    def __init__(self) -> None:
+        self._data = self._total = 0.0
+        self._next = self._INTERVAL
 
     def warning(self, data: float, total: float) -> str | None:
         """One line for the user, or None.
 
         Args:
-          data: seconds that the loop waited for batches since the last record.
-          total: all seconds since then.
+          data: seconds that the loop waited for batches since the last call.
+          total: all seconds of training since then.
         """
-        now = self._clock()
-        if data <= MAX_WAITING * total or now < self._quiet_until:
+        self._data += data
+        self._total += total
+        if self._total < self._next:
             return None
-        self._quiet_until = now + self._INTERVAL
-        warning = f"warning: {data / total:.0%} of the time went into waiting for data; "
-        if self._data_streams > 1:
-            warning += (
-                "if the data are small, start a new run with fewer DATA_STREAMS (each stream "
-                "starts every epoch by itself); otherwise "
-            )
-        return warning + "use more host cores, USE_CACHED_TASKS, or larger files"
+        self._next = self._total + self._INTERVAL
+        if self._data <= MAX_WAITING * self._total:
+            return None
+        return (
+            f"warning: {self._data / self._total:.0%} of the time went into waiting for data; use "
+            "more host cores, USE_CACHED_TASKS or larger files, or, if the data are small, fewer "
+            "DATA_STREAMS in a new run"
+        )

@@ -1,11 +1,11 @@
 """Shows where a run hangs: the stacks of all threads when no step has begun for long."""
 
 import contextlib
+import faulthandler
 import os
-import sys
+import tempfile
 import threading
 import time
-import traceback
 
 from etils import epath
 
@@ -16,7 +16,7 @@ from switch_jax.storage import appended_file
 class Watchdog:
     """A thread that writes all stacks to stderr and a file when `alive` is not called for long.
 
-    It writes after `seconds` without a call, and again each time that time has doubled.
+    It writes once, and again after a call of `alive` and another silence.
     """
 
     def __init__(self, seconds: float, file: str | os.PathLike[str]) -> None:
@@ -50,49 +50,22 @@ class Watchdog:
         self.close()
 
     def _watch(self) -> None:
-        seen, limit = self._last, self._seconds
-        wait = limit
-        # At most one period: after a long silence the next one is noticed in time.
-        while not self._closed.wait(min(wait, self._seconds)):
-            if self._last is not seen:
-                seen, limit = self._last, self._seconds
-            if seen is None:
+        reported = None
+        while not self._closed.wait(self._seconds / 10):
+            last = self._last
+            if last is None or last is reported or time.monotonic() - last[1] < self._seconds:
                 continue
-            what, since = seen
-            if time.monotonic() - since >= limit:
-                self._report(f"no step for {limit:.10g} s (last: {what})")
-                limit *= 2
-            wait = since + limit - time.monotonic()
+            reported = last
+            self._report(f"no step for {self._seconds:.10g} s (last: {last[0]})")
 
     def _report(self, text: str) -> None:
-        report = f"{text}; stacks of all threads follow\n{_stacks()}".encode()
+        with tempfile.TemporaryFile() as file:
+            faulthandler.dump_traceback(file)
+            file.seek(0)
+            report = f"{text}; stacks of all threads follow\n".encode() + file.read()
         # The descriptor itself: a thread that hangs may hold the lock of Python's sys.stderr. And
         # stderr first: the file may lie on the file system that hangs.
         with contextlib.suppress(OSError):
-            _write(2, report)
+            os.write(2, report)
         with contextlib.suppress(OSError, UserError):
             self._file.append(report)
-
-
-def _write(descriptor: int, report: bytes) -> None:
-    while report:
-        report = report[os.write(descriptor, report) :]
-
-
-def _stacks() -> str:
-    """The stack of each thread, its innermost call last; the main thread's comes first.
-
-    The lines of the source are not looked up: they may lie on the file system that hangs. Python's
-    faulthandler would stop after 100 threads, and the main thread is its last.
-    """
-    threads = {thread.ident: thread for thread in threading.enumerate()}
-    main = threading.main_thread().ident
-    lines = []
-    for ident, frame in sorted(sys._current_frames().items(), key=lambda item: item[0] != main):
-        name = threads[ident].name if ident in threads else "not started by Python"
-        lines.append(f"Thread {ident:#x} ({name}), innermost call last:\n")
-        calls = traceback.StackSummary.extract(
-            reversed(list(traceback.walk_stack(frame))), lookup_lines=False
-        )
-        lines += [f'  File "{c.filename}", line {c.lineno}, in {c.name}\n' for c in calls]
-    return "".join(lines)

@@ -13,7 +13,7 @@ from etils import epath
 
 from switch_jax.errors import storage_error
 from switch_jax.metrics.wandb_run import start_wandb
-from switch_jax.run_folder import MetricsFolder, Record, RecordKind, record_lines
+from switch_jax.run_folder import MetricsFolder, Record, RecordKind, parse_records
 from switch_jax.storage import Spool, appended_file, explain_write_errors, read_appended
 from switch_jax.tensorflow_setup import tf
 
@@ -120,16 +120,15 @@ class MetricWriter:
 
     def _records(self) -> list[Record]:
         """The valid records so far, in their order; the first call reports invalid lines."""
-        lines = record_lines(self._read())
-        invalid = [line.number for line in lines if line.problem is not None]
+        records, invalid = parse_records(self._read())
         if invalid and not self._reported_invalid:
             self._reported_invalid = True
             print(
-                f"{self._path}: {len(invalid)} of {lines[-1].number} lines are not valid records "
-                f"(first: line {invalid[0]}); they are ignored and stay in the file",
+                f"{self._path}: {len(invalid)} of {len(records) + len(invalid)} lines are not "
+                f"valid records (first: line {invalid[0]}); they are ignored and stay in the file",
                 file=sys.stderr,
             )
-        return [line.record for line in lines if line.record is not None]
+        return records
 
 
 @contextlib.contextmanager

@@ -4,9 +4,13 @@ The layers at the same place of each block are one array, with a leading axis of
 have one name.
 """
 
+import contextlib
 import math
 import re
+import signal
+import threading
 from collections.abc import Collection, Iterable
+from types import FrameType
 from typing import Any
 
 from flax.traverse_util import flatten_dict
@@ -14,6 +18,8 @@ from flax.traverse_util import flatten_dict
 from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError, did_you_mean
 from switch_jax.model.functional import abstract_parameters, logical_axes
+
+MATCHING_SECONDS = 5.0  # the most that comparing a pattern with all names may take
 
 # The first of these axes that a parameter has names its group; without any it is a norm's scale.
 _KINDS = {
@@ -80,7 +86,7 @@ def first_matches(
     """
     found = dict[str, tuple[re.Match[str], Any]]()
     for pattern, value in pairs:
-        matches = {name: match for name in names if (match := re.fullmatch(pattern, name))}
+        matches = matching(macro, pattern, names)
         if not matches:
             raise UserError(
                 f"{macro}: {pattern!r} matches no parameter {kind}; it has to match a whole name: "
@@ -93,6 +99,28 @@ def first_matches(
             )
         found = {name: (match, value) for name, match in matches.items()} | found
     return {name: found[name] for name in names if name in found}
+
+
+def matching(macro: str, pattern: str, names: Collection[str]) -> dict[str, re.Match[str]]:
+    """The match of each name that a regular expression matches as a whole.
+
+    Raises:
+      UserError: it takes longer than `MATCHING_SECONDS`, as ([a-z]+)+ where a long name does not
+        match: its time is exponential. Outside of the main thread nothing ends it.
+    """
+
+    def refuse(signum: int, frame: FrameType | None) -> None:
+        raise UserError(
+            f"{macro}: {pattern!r} takes more than {MATCHING_SECONDS:g} seconds to compare with "
+            "the names of the parameters: write it without a repetition in a repetition"
+        )
+
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():  # only it may set handlers
+            stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, refuse))
+            signal.setitimer(signal.ITIMER_REAL, MATCHING_SECONDS)
+            stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)
+        return {name: match for name in names if (match := re.fullmatch(pattern, name))}
 
 
 def names_there(names: Collection[str], wanted: str = "") -> str:

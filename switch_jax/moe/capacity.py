@@ -41,7 +41,6 @@ def group_shape(
             )
         return batch * length // group_size, group_size
     rows = group_size // length
-    # Never true in an exported program: there B is a symbol, a multiple of `rows`.
     if batch % rows:
         rows = max(r for r in range(1, min(rows, batch + 1)) if batch % r == 0)
     return batch // rows, rows * length

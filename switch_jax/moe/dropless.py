@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import export, lax
+from jax import lax
 from jax.sharding import PartitionSpec
 
-from switch_jax.kernels.tiles import SUBLANES
 from switch_jax.moe.choices import choice_gates, choice_scores, top_choices
 from switch_jax.moe.expert_weights import SwitchWeights, cast, expert_axis, partition_specs
 from switch_jax.moe.router import round_to, router_logits, router_probabilities
@@ -42,15 +41,12 @@ class ExpertBlocks(NamedTuple):
 def block_rows(choices: int, num_experts: int) -> int:
     """The rows of a block: the tokens of an expert at balance, from 1 to 256.
 
-    So fewer than 2 k T rows are computed in all. In an exported program the number of choices may
-    be a symbol; there a block has 8 rows, which each expert with tokens then computes at least.
+    So fewer than 2 k T rows are computed in all.
 
     Args:
       choices: k * T, of all devices that share out the experts.
       num_experts: E, of all those devices.
     """
-    if export.is_symbolic_dim(choices):
-        return SUBLANES
     return min(MAX_BLOCK_ROWS, max(1, choices // num_experts))
 
 

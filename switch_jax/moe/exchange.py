@@ -1,7 +1,7 @@
 """The all-to-all between the devices that share out the experts."""
 
 import jax
-from jax import export, lax
+from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from switch_jax.kernels.tiles import LANES, SUBLANES
@@ -38,7 +38,6 @@ def num_chunks(expert_shards: int, rows: int) -> int:
     """
     is_worth_it = (
         expert_shards > 1
-        and not export.is_symbolic_dim(rows)
         and has_async_all_to_all()
         and rows % (2 * SUBLANES) == 0
         and expert_shards * rows >= 2 * MIN_ROWS_OF_CHUNK

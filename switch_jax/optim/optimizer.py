@@ -1,6 +1,5 @@
 """The optimiser of a run, and which parameters it trains."""
 
-import re
 from typing import Any
 
 import jax
@@ -13,9 +12,13 @@ from switch_jax.config import Config
 from switch_jax.config.optimizer import TRAINED
 from switch_jax.errors import UserError, did_you_mean
 from switch_jax.model import logical_axes
-from switch_jax.model.parameter_names import first_matches, names_there, parameter_axes
+from switch_jax.model.parameter_names import (
+    first_matches,
+    matching,
+    names_there,
+    parameter_axes,
+)
 from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
-from switch_jax.optim.adamw_rms import scale_by_parameter_rms
 from switch_jax.optim.apply import Optimizer, Updated, add, by_field, with_step
 from switch_jax.optim.muon import scale_by_muon
 from switch_jax.optim.schedules import learning_rate_schedule
@@ -72,7 +75,7 @@ def trained_parameters(config: Config) -> list[str]:
                 "write 'all'"
             )
         return trained
-    trained = [name for name in axes if re.fullmatch(wanted, name)]
+    trained = list(matching("TRAINED_PARAMETERS", wanted, axes.keys()))
     if not trained:
         raise UserError(
             f"TRAINED_PARAMETERS = {wanted!r} matches no parameter: {did_you_mean(wanted, TRAINED)}"
@@ -106,10 +109,10 @@ def state_shardings(state: Any, parameters: Any) -> Any:
     mesh = next(iter(of_parameter.values())).mesh
 
     def place(path: Any, array: Any) -> NamedSharding:
-        """Of [stacked axes] and of whole parameters; a number is on all devices."""
+        """What is not of a parameter is on all devices."""
         ends = (path[i:] for i in range(len(path)))
-        spec = next((of_parameter[end].spec for end in ends if end in of_parameter), ())
-        return NamedSharding(mesh, PartitionSpec(*spec[: array.ndim]))
+        found = (of_parameter[end] for end in ends if end in of_parameter)
+        return next(found, NamedSharding(mesh, PartitionSpec()))
 
     if isinstance(state, AdafactorState):
         specs = jax.tree.map(lambda sharding: tuple(sharding.spec), parameters)
@@ -121,7 +124,7 @@ def state_shardings(state: Any, parameters: Any) -> Any:
 def _with_adam(
     config: Config, rate: optax.Schedule, axes: Any, is_trained: Any, factors: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """AdamW, AdamW scaled by the parameters' RMS, or Muon with AdamW for what is no matrix.
+    """AdamW, or Muon with AdamW for what is no matrix.
 
     Weight decay applies only to matrices between features. In the embedding it would shrink the
     rows of rare tokens at every step.
@@ -138,10 +141,8 @@ def _with_adam(
     adam = optax.scale_by_adam(optimizer.adam_b1, optimizer.adam_b2)
     decay = optax.add_decayed_weights(optimizer.weight_decay, map_parameters(is_matrix, axes))
     finish = optax.chain(decay, _scaled(optax.scale_by_learning_rate(rate), factors))
-    trained = map_parameters(lambda n, own: n if own else optax.MaskedNode(), axes, is_trained)
     made = {
         "adamw": optax.chain(adam, finish),
-        "adamw_rms": scale_by_parameter_rms(adam, finish, trained),
         "muon": optax.chain(scale_by_muon(config.model.activation_dtype), finish),
         "frozen": optax.stateless_with_tree_map(lambda g, _: jnp.full_like(g, -0.0)),
     }

@@ -23,9 +23,8 @@ from switch_jax.run_folder import (
     read_status_json,
     training_seconds,
 )
-from switch_jax.schema import printable
 from switch_jax.storage import last_written, list_names
-from switch_jax.units import aligned, beside_baseline, count, duration, percent
+from switch_jax.units import aligned, beside_baseline, count, duration, percent, printable
 
 # The newest records, by which the usual pace of a run is estimated.
 _RECENT = 20

@@ -22,7 +22,7 @@ from switch_jax.run_folder import (
     read_run_json,
     read_status_json,
 )
-from switch_jax.schema import printable
+from switch_jax.units import printable
 
 GENERATED = "generated_"  # before the name of a metric of generated text, as in BEST_METRIC
 _LARGEST = 3.5e38  # float32 holds nothing larger, and a chart's axis overflows far above it
@@ -69,7 +69,7 @@ class Run:
     routers: dict[str, dict[str, Series]] = dataclasses.field(default_factory=dict)
     left_out: tuple[str, ...] = ()  # a line for each file that was not read in full
     skipped_steps: int = 0  # see `Records`
-    ended: bool = False  # whether it says that it is finished, after all its steps or early
+    unfinished: bool = False  # whether it has steps left to do, and has not stopped early
 
     @property
     def dense(self) -> bool:
@@ -92,11 +92,6 @@ class Run:
     def seconds(self) -> float:
         """Training wall time so far."""
         return max(float(s.seconds[-1]) for s in (self.train, *self.evals.values()) if len(s.step))
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether the run has done fewer steps than run.json plans, and has not stopped early."""
-        return not self.ended and self.last_step < self.facts.get("train_steps", 0)
 
     def experts_choose(self, stack: str) -> bool:
         return experts_choose(self.facts, stack)
@@ -136,6 +131,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         if not counted.train and not counted.evals:
             why = "; ".join(left_out) or "it is no training's MODEL_DIR, or no step was logged yet"
             raise UserError(f"{printable(str(folder))} has no record of a run: {why}")
+        ends = [found[-1]["step"] for found in (counted.train, *counted.evals.values()) if found]
+        steps_left = max(ends) < facts.get("train_steps", 0)
         return Run(
             name=printable(facts.get("name") or run_folder.path.name),
             folder=printable(str(folder)),
@@ -146,7 +143,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             routers=_routers(counted.train),
             left_out=left_out,
             skipped_steps=counted.skipped_steps,
-            ended=status.get("state") == RunPhase.FINISHED,
+            unfinished=steps_left and status.get("state") != RunPhase.FINISHED,
         )
     except READING_ERRORS as error:
         raise UserError(f"{printable(str(folder))} has a damaged file: {error}") from error

@@ -1,14 +1,14 @@
-"""A run's folder, MODEL_DIR: the names in it, the schema of its files, reading and writing them.
+"""A run's folder, MODEL_DIR: the names in it, reading and writing its files.
 
 layout       where everything in the folder is     readers  reads the files, also damaged ones
-schemas      what the JSON files hold, by field    writers  makes the folder, writes its files
+records      kinds of records, and states          writers  makes the folder, writes its files
 config_text  the values in the text of config.gin
 
 No other module spells a name of the folder or of a record's kind. docs/run_folder.md has both for
 users; a test compares it with the code.
 """
 
-from switch_jax.run_folder.config_text import config_values, references, value_of, with_value
+from switch_jax.run_folder.config_text import config_values, references, value_of
 from switch_jax.run_folder.layout import (
     EvalFolder,
     MetricsFolder,
@@ -25,10 +25,8 @@ from switch_jax.run_folder.readers import (
     read_metrics,
     read_run_json,
     read_status_json,
-    record_lines,
 )
-from switch_jax.run_folder.schemas import (
-    MAX_TIMES_PLAN,
+from switch_jax.run_folder.records import (
     MAX_WAITING,
     OPTIONAL_ROUTER_STATISTICS,
     ROUTER_STATISTICS,
@@ -38,6 +36,8 @@ from switch_jax.run_folder.schemas import (
     RecordKind,
     RunPhase,
     TimeCategory,
+    parse_object,
+    parse_records,
     training_seconds,
 )
 from switch_jax.run_folder.writers import (

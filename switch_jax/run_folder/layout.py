@@ -82,7 +82,6 @@ class RunFolder(MetricsFolder):
     description = _Place("run.json")  # facts about the run
     status = _Place("status.json")  # the state of the newest start
     lock = _Place("lock")  # locked by the process that trains here
-    logs = _Place("logs")  # what the processes printed that `switch_jax launch --on=local` started
 
     @staticmethod
     def at(model_dir: str | os.PathLike[str]) -> "RunFolder":

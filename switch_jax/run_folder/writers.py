@@ -11,12 +11,11 @@ from etils import epath
 
 from switch_jax.errors import UserError
 from switch_jax.run_folder.layout import RunFolder
-from switch_jax.schema import SchemaError, parse_json
+from switch_jax.run_folder.readers import read_run_json
 from switch_jax.storage import (
     atomic_write,
     check_writable,
     explain_write_errors,
-    read_bytes,
     write_and_remove,
 )
 
@@ -76,14 +75,9 @@ def write_description(
 def _initial_checkpoint(folder: RunFolder, start: PurePath | None) -> str | None:
     if not folder.checkpoint_steps():
         return str(start) if start else None
-    try:
-        earlier = parse_json(read_bytes(folder.description))
-    except (OSError, SchemaError):  # removed, or changed by hand
-        earlier = None
-    if isinstance(earlier, dict):
-        checkpoint = earlier.get("initial_checkpoint")
-        if isinstance(checkpoint, str | None):
-            return checkpoint
+    earlier = read_run_json(folder).value
+    if "initial_checkpoint" in earlier:
+        return earlier["initial_checkpoint"]
     print(
         f"{folder.description} is damaged, and is written anew: which checkpoint the run began "
         "with is not known any more",

@@ -14,6 +14,8 @@ from typing import Any
 
 from switch_jax.errors import UserError
 
+SILENT_SECONDS = 30  # without a byte, after which a request is given up, and made again
+
 
 @functools.cache
 def choose_clients() -> None:
@@ -31,8 +33,12 @@ def choose_clients() -> None:
     for protocol in ("gs", "gcs", "s3"):
         # A kept listing would hide what other hosts have written since.
         fsspec.config.conf.setdefault(protocol, {}).setdefault("use_listings_cache", False)
-    # It prints the stack traces of errors that it raises, too.
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    # TensorStore waits for ever by itself.
+    os.environ.setdefault("TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS", str(SILENT_SECONDS))
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", str(SILENT_SECONDS))
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")  # a second
+    for name in ("gcsfs", "fsspec"):  # they print the stack traces of errors that they raise, too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def file_system(path: pathlib.PurePath | str) -> Any:
@@ -57,15 +63,11 @@ def object_sizes(files: Any, beginning: str) -> Iterator[tuple[str, int]]:
       files: a file system of buckets.
       beginning: BUCKET/PREFIX.
     """
-    bucket, slash, prefix = beginning.partition("/")
+    folder, slash, prefix = beginning.rpartition("/")
     if not slash:  # no bucket is listed for a part of its name
         return
-    if hasattr(files, "list_sizes"):  # Cloud Storage's
-        yield from files.list_sizes(bucket, prefix)
-        return
-    folder, _, prefix = beginning.rpartition("/")
     for name, found in files.find(folder, prefix=prefix, detail=True).items():
-        if found["type"] == "file":
+        if found["type"] == "file" and not name.endswith("/"):  # else it stands for a folder
             yield name, found["size"]
 
 

@@ -3,28 +3,36 @@
 import asyncio
 import errno
 import inspect
-import json
-import uuid
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
 import google.auth.exceptions
 import requests
+from fsspec import asyn
 from gcsfs.core import GCSFileSystem  # without a request for the kind of each bucket
 from gcsfs.retry import ChecksumError, HttpError, is_retriable
 
+from switch_jax.storage import clients, weather
 from switch_jax.storage.lease import check_leases, needs_check
 from switch_jax.storage.weather import WEATHER
 
-_PAGE = 1000  # objects of a listing: Cloud Storage gives no more at once
+_AT_ONCE = 16  # requests
+_SLOWEST = 100_000  # bytes a second, with which a request may be sent
 
-# One request, without gcsfs's own tries: they are silent, and end after a minute.
+# One request, without gcsfs's own tries: they are silent, and end after half a minute.
 _request = inspect.unwrap(GCSFileSystem._request)
 
 
 class CloudStorage(GCSFileSystem):
     """The file system of gs:// for fsspec, and so for etils, Orbax and TFDS."""
+
+    async def _set_session(self) -> aiohttp.ClientSession:
+        session = await super()._set_session()
+        session._retry_connection = False  # repeats at once what may have been done, and is silent
+        seconds = clients.SILENT_SECONDS
+        self.requests_timeout = aiohttp.ClientTimeout(sock_connect=seconds, sock_read=seconds)
+        return session
 
     async def _request(self, method: str, path: str, *args: Any, **options: Any) -> Any:
         """A request; it is repeated for some minutes where the service or the network fails.
@@ -35,89 +43,62 @@ class CloudStorage(GCSFileSystem):
           FileExistsError: a condition does not hold.
           OSError: the service did not answer in time.
         """
+        waits, reason = WEATHER.waiting_times(), "no answer"
         is_write = method.upper() != "GET"
-        waits, is_repeated = WEATHER.waiting_times(), False
-        while True:
-            # A write on a condition needs no lease; a lease itself is written so.
-            if is_write and "ifGenerationMatch" not in options and needs_check():
-                await asyncio.to_thread(check_leases)
-            try:
-                answer = await _request(self, method, path, *args, **options)
-                WEATHER.answered()
-                return answer
-            except Exception as error:
-                if is_repeated and method.upper() == "DELETE" and _is_absent(error):
-                    return 204, {}, None, b""  # the answer to an earlier try was lost
-                if not _may_pass(error):
-                    raise _as_of_a_disk(error) from error
-                wait = next(waits, None)
-                if wait is None:
-                    raise OSError(errno.EIO, f"Cloud Storage: {_text(error)}") from error
-                WEATHER.failed(f"Cloud Storage: {_text(error)}")
-                await asyncio.sleep(wait)
-                is_repeated = True
+        sending = len(options.get("data") or b"") / _SLOWEST  # seconds
+        limit = clients.SILENT_SECONDS + sending if is_write else None
+        line = asyncio.get_running_loop().call_later(
+            weather.SILENCE + sending, lambda: WEATHER.late(f"Cloud Storage: {reason}")
+        )
+        try:
+            while True:
+                # A write on a condition needs no lease; a lease itself is written so.
+                if is_write and "ifGenerationMatch" not in options and needs_check():
+                    await asyncio.to_thread(check_leases)
+                try:
+                    request = _request(self, method, path, *args, **options)
+                    answer = await asyncio.wait_for(request, limit)
+                    WEATHER.answered()
+                    return answer
+                except Exception as error:
+                    reason = _text(error)
+                    if method.upper() == "DELETE" and _is_absent(error):
+                        WEATHER.answered()
+                        return 204, {}, None, b""  # perhaps by an earlier try
+                    if not _may_pass(error):
+                        raise _as_of_a_disk(error) from error
+                    wait = next(waits, None)
+                    if wait is None:
+                        raise OSError(errno.EIO, f"Cloud Storage: {reason}") from error
+                    WEATHER.repeated += 1
+                    await asyncio.sleep(wait)
+        finally:
+            line.cancel()
+
+    async def _delete_files(self, files: Sequence[str], batchsize: int) -> list[Any]:
+        """One by one: a request for many would have an answer for each, and tries of its own."""
+        removals = [self._rm_file(file) for file in files]
+        return await asyn._run_coros_in_chunks(
+            removals, batch_size=_AT_ONCE, return_exceptions=True
+        )
+
+    async def _mv_file(self, path1: str, path2: str, **options: Any) -> None:
+        """Moves an object; where the target alone is there, an earlier try has moved it."""
+        try:
+            await super()._mv_file(path1, path2, **options)
+        except FileNotFoundError:
+            if not await self._exists(path2):
+                raise
 
     def mkdir(self, path: str, *args: Any, **options: Any) -> None:
         """Does nothing: there are no folders, and to look at the bucket takes another right."""
 
     makedirs = mkdir
 
-    def list_sizes(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-        """As `clients.object_sizes`; `find` asks for all fields of an object, and keeps them."""
-        options = {
-            "prefix": prefix,
-            "maxResults": _PAGE,
-            "fields": "items(name,size),nextPageToken",
-        }
-        while True:
-            page = self.call("GET", "b/{}/o", bucket, json_out=True, **options)
-            for found in page.get("items", ()):
-                if not found["name"].endswith("/"):  # it stands for a folder
-                    yield f"{bucket}/{found['name']}", int(found["size"])
-            if "nextPageToken" not in page:
-                return
-            options["pageToken"] = page["nextPageToken"]
-
-    def read_object(self, bucket: str, name: str) -> tuple[bytes | None, int]:
-        """An object's content and its generation; None and 0 where it is not there."""
-        try:
-            headers, content = self.call("GET", "b/{}/o/{}", bucket, name, alt="media")
-        except FileNotFoundError:
-            return None, 0
-        return content, int(headers["X-Goog-Generation"])
-
-    def write_object(self, bucket: str, name: str, content: bytes, generation: int) -> int:
-        """Writes an object that still has this generation, 0: is not there; returns the new one.
-
-        Raises:
-          FileExistsError: it has another.
-          OSError: it cannot be written.
-        """
-        boundary = uuid.uuid4().hex
-        parts = (
-            ("application/json", json.dumps({"name": name}).encode()),
-            ("application/octet-stream", content),
-        )
-        body = b"".join(
-            f"--{boundary}\r\nContent-Type: {kind}\r\n\r\n".encode() + part + b"\r\n"
-            for kind, part in parts
-        )
-        answer = self.call(
-            "POST",
-            f"{self._location}/upload/storage/v1/b/{bucket}/o",
-            uploadType="multipart",
-            ifGenerationMatch=str(generation),
-            headers={"Content-Type": f"multipart/related; boundary={boundary}"},
-            data=body + f"--{boundary}--".encode(),
-            json_out=True,
-        )
-        return int(answer["generation"])
-
 
 def _may_pass(error: Exception) -> bool:
-    return is_retriable(error) or isinstance(
-        error, ChecksumError | asyncio.TimeoutError | aiohttp.ClientError
-    )
+    of_the_network = TimeoutError | aiohttp.ClientError | google.auth.exceptions.TransportError
+    return is_retriable(error) or isinstance(error, ChecksumError | of_the_network)
 
 
 def _is_absent(error: Exception) -> bool:
@@ -138,6 +119,8 @@ def _as_of_a_disk(error: Exception) -> Exception:
 
 def _text(error: Exception) -> str:
     """The error in one line."""
+    if isinstance(error, TimeoutError):
+        return "no answer"
     if isinstance(error, requests.exceptions.ProxyError):
         return "502 Bad Gateway"
     text = " ".join(str(error).split()) or type(error).__name__

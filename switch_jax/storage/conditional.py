@@ -33,7 +33,13 @@ class SharedObject:
 
     def read(self) -> Version:
         """Raises OSError if it cannot be read."""
-        return Version(*self._client.read_object(self._bucket, self._name))
+        try:
+            headers, content = self._client.call(
+                "GET", "b/{}/o/{}", self._bucket, self._name, alt="media"
+            )
+        except FileNotFoundError:
+            return Version(None, 0)
+        return Version(content, int(headers["X-Goog-Generation"]))
 
     def write(self, content: bytes, last: Version) -> Version | None:
         """Writes it.
@@ -49,10 +55,17 @@ class SharedObject:
           OSError: it cannot be written.
         """
         try:
-            generation = self._client.write_object(
-                self._bucket, self._name, content, last.generation
+            answer = self._client.call(
+                "POST",
+                f"{self._client._location}/upload/storage/v1/b/{{}}/o",
+                self._bucket,
+                name=self._name,
+                uploadType="media",
+                ifGenerationMatch=str(last.generation),
+                data=content,
+                json_out=True,
             )
         except FileExistsError:  # or the first answer was lost, and the repeated request refused
             found = self.read()
             return found if found.content == content else None
-        return Version(content, generation)
+        return Version(content, int(answer["generation"]))

@@ -15,7 +15,7 @@ from switch_jax.errors import UserError, storage_error
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.entries import entry, list_names
 from switch_jax.storage.folders import is_whole, move_folder
-from switch_jax.storage.paths import bucket_path, in_bucket
+from switch_jax.storage.paths import bucket_path, in_bucket, resolved
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ explain_read_errors = functools.partial(explain_write_errors, done="read")
 def check_writable(folder: epath.Path, what: str) -> None:
     """Checks that a folder is there or can be made, and can be written.
 
-    On a disk this changes nothing. In a bucket it writes an object and removes it.
+    On a disk it makes a folder and removes it. In a bucket it does so with an object.
 
     Args:
       folder: the folder.
@@ -54,8 +54,8 @@ def check_writable(folder: epath.Path, what: str) -> None:
         found = next(place for place in (folder, *folder.parents) if place.exists())
     if not found.is_dir():
         raise UserError(f"{what} cannot be written: {found} is a file, no folder")
-    if not os.access(found, os.W_OK | os.X_OK):
-        raise UserError(f"{what} cannot be written: there is no permission to write to {found}")
+    with explain_write_errors(what):
+        os.rmdir(tempfile.mkdtemp(prefix=".writable-", dir=found))
 
 
 def write_and_remove(folder: epath.Path, what: str) -> None:
@@ -135,13 +135,13 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
     Raises:
       UserError: `path` is there already, or cannot be made.
     """
-    folder = epath.Path(path)
+    folder = resolved(epath.Path(path))
     unfinished = folder.with_name(f"{_unfinished(folder)}{uuid.uuid4().hex}")
-    with explain_write_errors(folder):
+    with explain_write_errors(path):
         found = entry(folder)
         if found and (found.kind != "folder" or list_names(folder)):
             raise UserError(
-                f"{folder} is there already: name a folder that is not, or an empty one"
+                f"{path} is there already: name a folder that is not, or an empty one"
                 f"{_of_a_killed_move(folder)}"
             )
         unfinished.mkdir(parents=True)
@@ -150,7 +150,8 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
             move_folder(unfinished, folder)
         finally:
             with contextlib.suppress(OSError):
-                unfinished.rmtree(missing_ok=True)
+                if not (in_bucket(folder) and list_names(folder)):  # else the rest of a move
+                    unfinished.rmtree(missing_ok=True)
 
 
 def _unfinished(folder: epath.Path) -> str:

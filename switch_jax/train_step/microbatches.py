@@ -64,19 +64,31 @@ def _check_batch(config: Config, mesh_shape: Mapping[str, int], macros: Mapping[
             f"{num_microbatches} microbatches ({batch_size} % {parts} = {batch_size % parts}); "
             f"set BATCH_SIZE to a multiple of {parts}{or_mesh if batch_size % expert else ''}"
         )
-    for (stack, size), length in zip(model.group_sizes.items(), config.data.lengths, strict=True):
-        if not model.sparse_layers[stack]:
-            continue
-        macro = macros[stack]
-        check_divisibility(batch_size, length, model.num_experts, size, mesh_shape, macro)
-        rows = _group_rows(batch_size, length, size)
-        if batch_size % (rows * parts):
-            raise UserError(
-                f"{macro} = {size} does not fit: groups take {rows} whole rows of {length} tokens, "
-                f"and {rows} x {num_microbatches} microbatches x {shards} devices does not divide "
-                f"the batch size {batch_size}; set {macro} to {batch_size // parts * length} or "
-                "less, or NUM_MICROBATCHES lower"
-            )
+    problems = []
+    for stack, macro in macros.items():
+        try:
+            _check_groups(config, mesh_shape, stack, macro)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def _check_groups(config: Config, mesh_shape: Mapping[str, int], stack: str, macro: str) -> None:
+    """Raises UserError where the routing groups of a stack, whose size `macro` sets, do not fit."""
+    model, batch_size, parts = config.model, config.run.batch_size, config.run.num_microbatches
+    if not model.sparse_layers[stack]:
+        return
+    size, length = model.group_sizes[stack], config.data.lengths[list(MACROS).index(stack)]
+    check_divisibility(batch_size, length, model.num_experts, size, mesh_shape, macro)
+    rows, shards = _group_rows(batch_size, length, size), batch_shards(mesh_shape)
+    if batch_size % (rows * parts * shards):
+        raise UserError(
+            f"{macro} = {size} does not fit: groups take {rows} whole rows of {length} tokens, "
+            f"and {rows} x {parts} microbatches x {shards} devices does not divide the batch size "
+            f"{batch_size}; set {macro} to {batch_size // (parts * shards) * length} or less, or "
+            "NUM_MICROBATCHES lower"
+        )
 
 
 def routing_groups(config: Config, mesh_shape: Mapping[str, int]) -> dict[str, Groups]:

@@ -2,20 +2,19 @@
 
 from collections.abc import Sequence
 
+import jax
 from jax.sharding import Mesh
 
-from switch_jax.config import Config, LossConfig, OptimizerConfig
-from switch_jax.config.rates import rate_problem
-from switch_jax.data.checks import costly_sources, cut_examples
+from switch_jax.config import Config
+from switch_jax.data.checks import cut_examples
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.parameter_names import in_groups, parameter_shapes
 from switch_jax.optim.optimizer import learning_rate_factors, trained_parameters
-from switch_jax.partitioning.mesh import batch_shards
 from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_first
 from switch_jax.train_step.microbatches import routing_groups
 from switch_jax.trainer.config_changes import config_changes
-from switch_jax.trainer.prepare import Prepared
+from switch_jax.trainer.prepare import Prepared, readers
 from switch_jax.trainer.resume import ResumePoint
 from switch_jax.trainer.teacher import describe_start, describe_teacher
 from switch_jax.trainer.warm_start import describe_warm_start
@@ -32,26 +31,12 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
         f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}",
         f"{config.run.train_steps:,} steps of {config.tokens_per_step:,} tokens: "
         f"{config.run.batch_size:,} rows of {inputs} + {targets}, padding included",
-        *reading(config, _readers(mesh)),
+        *reading(config, readers(jax.process_count(), mesh.shape)),
     ]
     for stack, groups in routing_groups(config, mesh.shape).items():
         lines.append(f"routing in the {stack}: {groups}")
         if groups.warning:
             lines.append(f"warning: {groups.warning}")
-    factor = config.loss.aux_loss_factor
-    is_set = factor not in (0, LossConfig.aux_loss_factor)
-    if model.num_experts and model.load_balance != "loss" and is_set:
-        lines.append(
-            f"warning: AUX_LOSS_FACTOR = {factor:g} is not used with LOAD_BALANCE = "
-            f"{model.load_balance!r}: set LOAD_BALANCE to 'loss' for it, or AUX_LOSS_FACTOR to 0"
-        )
-    rate = config.optimizer.router_bias_update_rate
-    default = OptimizerConfig.router_bias_update_rate
-    if model.load_balance != "bias" and rate != default:
-        lines.append(
-            f"warning: ROUTER_BIAS_UPDATE_RATE = {rate:g} is not used with LOAD_BALANCE = "
-            f"{model.load_balance!r}: leave it at {default:g}, or set LOAD_BALANCE to 'bias'"
-        )
     if config.optimizer.trained_parameters != "all":
         trained, names = trained_parameters(config), parameter_shapes(model).keys()
         lines.append(
@@ -75,37 +60,21 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
             f"and the run has {steps:,}: it ends at {steps / rates.warmup_steps:.2g} of "
             "its peak; set WARMUP_STEPS lower"
         )
-    if problem := rate_problem(config):
-        lines.append(f"warning: {problem}")
     return lines
-
-
-def _readers(mesh: Mesh) -> int:
-    """Into how many parts hosts split the rows of a batch."""
-    hosts = len({device.process_index for device in mesh.devices.flat})
-    return min(hosts, batch_shards(mesh.shape))
 
 
 def reading(config: Config, readers: int) -> list[str]:
     """A line with what each host reads of the data, where several split the rows of a batch."""
-    streams, tokens = config.data.data_streams, config.tokens_read(readers)
-    if readers == 1:
+    tokens, streams = config.tokens_read(readers), config.data.data_streams
+    if not 1 < readers <= streams:
         return []
-    if readers <= streams:
-        return [f"each host reads {tokens:,} tokens a step, of {streams} streams in all"]
-    return [
-        f"warning: DATA_STREAMS = {streams}, and hosts split the batch into {readers} parts: each "
-        f"reads the {tokens:,} tokens of a whole stream, and uses "
-        f"{config.tokens_per_step // readers:,} of them; a new run with DATA_STREAMS = {readers} "
-        "reads them once"
-    ]
+    return [f"each host reads {tokens:,} tokens a step, of {streams} streams in all"]
 
 
 def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[str]) -> list[str]:
     """Lines with where a run starts from, its teacher, and what it changes in the run's config.
 
-    Before them what is to be said of the data: sources that are read more often than they need be,
-    and examples that are cut.
+    Before them how many examples are cut.
 
     Args:
       prepared: the run.
@@ -113,7 +82,8 @@ def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[s
       changes: see `config_changes`.
     """
     config, teacher, tasks = prepared.config, prepared.teacher, prepared.train_tasks
-    lines = run_on_first(lambda: [*costly_sources(tasks), *cut_examples(tasks)]) or []
+    lines = run_on_first(lambda: cut_examples(tasks)) or []
+    lines += prepared.warnings
     if teacher is not None:
         lines += describe_teacher(config, teacher)
     if saved is not None:

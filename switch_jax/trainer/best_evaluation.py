@@ -7,7 +7,6 @@ from typing import Any
 
 from switch_jax.config import Config
 from switch_jax.data.configured_tasks import OpenedTasks
-from switch_jax.data.data_files import FilesOfTask, changed_files
 from switch_jax.errors import UserError
 from switch_jax.evaluation.teacher_forced import ALL, CONTENT
 from switch_jax.fields import short_repr
@@ -17,6 +16,13 @@ GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
 _QUALITY = "neg_log_perplexity"
 _SETS = "validation sets"
 _NOTABLE_DROP = 0.02  # of the tokens: an evaluation that drops more says so
+# Fields of the model and of the data on which no evaluation depends.
+_OF_TRAINING_ALONE = (
+    "train_expert_capacity_factor", "router_policy", "router_input_dropout_rate", "jitter_noise",
+    "second_expert_policy", "second_expert_threshold", "load_balance", "dropout_rate",
+    "expert_dropout_rate", "scale", "scan_layers", "remat_policy", "gpu_attention",
+    "mixture_or_task_name", "split", "shuffle_train_examples", "random_seed", "data_streams",
+)  # fmt: skip
 METRICS = (_QUALITY, "accuracy", f"{CONTENT}{_QUALITY}", f"{CONTENT}accuracy")
 
 # Metrics by task; under "generated" the task's own, by name, see `InferEvaluation`.
@@ -32,7 +38,7 @@ class Best:
       step: of the best evaluation.
       since: evaluations since the best one, including those that gave NaN; all, if there is no
         best.
-      of: what the values are of, see `measured`; None: not known, as an earlier version saved it.
+      of: what the values are of, see `measured`; None: there were no evaluations.
     """
 
     value: float | None = None
@@ -58,25 +64,29 @@ class Best:
         return dataclasses.asdict(self)
 
 
-def measured(config: Config, files: Mapping[str, FilesOfTask] | None) -> dict[str, Any] | None:
+def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] | None:
     """What the values of BEST_METRIC are of, as JSON: values of other things are not compared.
 
     Args:
       config: the run.
-      files: of the validation sets; None: there are no evaluations, so it returns None, too.
+      files: digests of those of the validation sets; None: there are no evaluations, so it returns
+        None, too.
     """
     if files is None:
         return None
-    run, data = config.run, config.data
-    task = run.best_metric.rpartition("/")[0]
+    run, model, data = (
+        dataclasses.asdict(part) for part in (config.run, config.model, config.data)
+    )
+    unused = set(_OF_TRAINING_ALONE)
+    if config.model.encoder_router_type == "experts_choose":
+        unused.remove("train_expert_capacity_factor")
+    task = config.run.best_metric.rpartition("/")[0]
     sets = [task] if task in files else files  # otherwise the metric is over all of them
     return {
-        "BEST_METRIC": run.best_metric,
-        "EVAL_STEPS * BATCH_SIZE": run.eval_steps * run.batch_size,
-        "TASK_FEATURE_LENGTHS": dict(data.task_feature_lengths),
-        "PACK": data.pack,
-        "EVAL_EXPERT_CAPACITY_FACTOR": config.model.eval_expert_capacity_factor,
-        _SETS: {name: files[name]._asdict() for name in sets},
+        "BEST_METRIC": run["best_metric"],
+        "EVAL_STEPS * BATCH_SIZE": run["eval_steps"] * run["batch_size"],
+        **{name.upper(): x for name, x in {**model, **data}.items() if name not in unused},
+        _SETS: {name: files[name] for name in sets},
     }
 
 
@@ -84,19 +94,18 @@ def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None)
     """What differs between two values of `measured`, as "BEST_METRIC 'accuracy' -> ..."."""
     if now is None:
         return []
-    if before is None:
-        return ["the checkpoint does not say of what its best evaluation was"]
+    before = before or {}
     changes = [
         f"{name} {before.get(name)!r} -> {value!r}"
         for name, value in now.items()
         if name != _SETS and before.get(name) != value
     ]
-    old, new = (
-        {task: FilesOfTask(**files) for task, files in of[_SETS].items()} for of in (before, now)
-    )
+    old, new = before.get(_SETS, {}), now[_SETS]
     if old.keys() != new.keys():
         changes.append(f"{_SETS} {short_repr(sorted(old))} -> {short_repr(sorted(new))}")
-    return changes + [f"{task} {change}" for task, change in changed_files(old, new).items()]
+    return changes + [
+        f"other files of {task}" for task in old if old[task] != new.get(task, old[task])
+    ]
 
 
 def check_metric(name: str, opened: OpenedTasks, infer_eval: bool) -> None:

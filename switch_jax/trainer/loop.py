@@ -88,6 +88,7 @@ class TrainingLoop:
             # The devices have their next step already, so waiting for this one leaves them busy.
             if before is not None:
                 self._finish(before)
+            self._checkpoints.check()
             # `run.step` is the step that was dispatched; `_bad`, `_signal` and `run.position` know
             # of the one before it, until it is finished.
             last = run.step == config.train_steps
@@ -170,8 +171,6 @@ class TrainingLoop:
             instruments.write(RecordKind.SKIPPED, step, values)
         if step % self._config.run.log_period == 0:
             instruments.records.flush(batch.position.batches)
-        if warning := instruments.plan_watch.finished():
-            instruments.progress.say(warning)
 
     def _roll_back(self) -> None:
         """Returns to the last checkpoint before the bad steps; the data go on."""

@@ -1,36 +1,39 @@
 """A run is checked and prepared once, before anything is written or compiled."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import Config
 from switch_jax.conversion.source import Source
 from switch_jax.data.checks import (
+    WITHOUT_EVALUATION,
     check_config,
     check_examples,
+    check_splits,
     check_streams,
     check_vocabulary,
+    few_streams,
     open_tasks,
+    small_vocabulary,
 )
 from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
 from switch_jax.data.registry import NoSplitError, mixing_rates
 from switch_jax.errors import UserError
-from switch_jax.evaluation.infer_evaluation import check_infer_evaluation, model_of_run
+from switch_jax.evaluation.infer_evaluation import check_infer_evaluation
 from switch_jax.metrics.wandb_run import import_wandb
-from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
 from switch_jax.run_folder import check_run_folder
-from switch_jax.runtime.processes import run_on_all, run_on_first
+from switch_jax.runtime.processes import gather, run_on_all, run_on_first
 from switch_jax.storage import storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.best_evaluation import check_metric
-from switch_jax.trainer.host_files import files_of_all_hosts
-from switch_jax.trainer.planned_step import PlannedStep, read_planned_step
 from switch_jax.trainer.resume import ResumePoint, RunFiles, find_resume_point
 from switch_jax.trainer.teacher import Teacher, find_teacher
 from switch_jax.trainer.warm_start import find_warm_start
@@ -49,8 +52,8 @@ class Prepared:
         another format; None: it starts from scratch, or continues from a checkpoint of its own.
       teacher: what it is distilled from; None: it is not.
       train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
-      files: of these tasks, the same on all hosts.
-      planned: the step of --plan; None: there is none.
+      files: digests of their files, the same on all hosts.
+      warnings: see `check_run`.
     """
 
     config: Config
@@ -62,12 +65,10 @@ class Prepared:
     train_tasks: OpenedTasks
     validation_tasks: OpenedTasks | None
     files: RunFiles
-    planned: PlannedStep | None = None
+    warnings: Sequence[str] = ()
 
 
-def prepare(
-    config: Config, config_text: str, change_task: bool = False, plan: str | None = None
-) -> Prepared:
+def prepare(config: Config, config_text: str, change_task: bool = False) -> Prepared:
     """Checks a run on this machine, and opens what it needs. Call it once a start.
 
     Args:
@@ -75,34 +76,46 @@ def prepare(
       config_text: the config as gin text, whose macros messages name.
       change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR, or
         other data files.
-      plan: a file of --plan.
 
     Raises:
-      UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, the run in it is
-        of another model, or the plan is of another run.
+      UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, or the run in it
+        is of another model.
     """
     check_paths(config)
     train_tasks, validation_tasks = open_data(config)
     mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
     run_on_all(lambda: check_run_folder(config.run.model_dir))
-    planned = None if plan is None else run_on_all(lambda: read_planned_step(plan, config))
     if config.run.wandb_project is not None:
         run_on_first(import_wandb)
-    check_sizes(config, mesh.shape)
+    check_batch(config, mesh.shape)
+    warnings = check_run(config, readers(jax.process_count(), mesh.shape), network=True)
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
-        check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
+        check_infer_evaluation(validation_tasks)
     files = RunFiles(
-        files_of_all_hosts(train_tasks),
-        None if validation_tasks is None else files_of_all_hosts(validation_tasks),
+        _files_digests(train_tasks),
+        None if validation_tasks is None else _files_digests(validation_tasks),
     )
     saved = find_resume_point(config, state, files, config_text, change_task)
     warm_start = find_warm_start(config)
     teacher = find_teacher(config, mesh)
     return Prepared(
         config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks, files,
-        planned,
+        warnings,
     )  # fmt: skip
+
+
+def _files_digests(opened: OpenedTasks) -> dict[str, str]:
+    """Of each task. Raises UserError where hosts have others: they would read other examples."""
+    own = run_on_all(opened.files_digests)
+    first, *hosts = gather(own)
+    for index, host in enumerate(hosts, 1):
+        if host != first:
+            raise UserError(
+                f"process {index} has other data files than process 0, by their names and sizes: "
+                "give all hosts the same files"
+            )
+    return own
 
 
 def check_paths(config: Config) -> None:
@@ -127,8 +140,7 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
         try:
             validation = open_tasks(dataclasses.replace(config.data, split="validation"))
         except NoSplitError as error:
-            advice = "to train without evaluation set EVAL_PERIOD to None"
-            raise UserError(f"{error}; {advice}") from error
+            raise UserError(f"{error}; {WITHOUT_EVALUATION}") from error
         check_metric(config.run.best_metric, validation, config.run.infer_eval)
     mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
     check_examples(train)
@@ -136,8 +148,39 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
     return train, validation
 
 
+def check_run(config: Config, readers: int, network: bool = False) -> list[str]:
+    """Checks what needs no devices and no data; train, launch and plan call it.
+
+    Args:
+      config: the run; in a plan, MIXTURE_OR_TASK_NAME may be without a value.
+      readers: into how many parts hosts split the rows of a batch.
+      network: whether a vocabulary in a bucket is read, too.
+
+    Returns:
+      Warnings, one a line: what costs data or parameters, and cannot be changed later.
+
+    Raises:
+      UserError: what does not fit, with the numbers.
+    """
+    check_streams(config.data, config.run.batch_size)
+    warnings = few_streams(config, readers)
+    if config.data.mixture_or_task_name == "MIXTURE_OR_TASK_NAME":
+        return warnings
+    check_splits(config)
+    if network or vocabulary_is_here(config.data):
+        check_config(config.data)
+        check_vocabulary(config)
+        warnings += small_vocabulary(config)
+    return warnings
+
+
+def readers(hosts: int, mesh_shape: Mapping[str, int]) -> int:
+    """Into how many parts hosts split the rows of a batch on a mesh of this shape."""
+    return min(hosts, batch_shards(mesh_shape))
+
+
 def check_for_slices(config: Config, devices: AbstractMesh) -> int:
-    """Checks a run that other machines will make, without a network.
+    """Checks a run on devices that other machines have.
 
     Returns:
       The bytes that each device holds of the state, and of a teacher that the step runs.
@@ -145,24 +188,10 @@ def check_for_slices(config: Config, devices: AbstractMesh) -> int:
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    if vocabulary_is_here(config.data):
-        check_config(config.data)
-        check_vocabulary(config)
-    check_sizes(config, devices.shape)
+    check_batch(config, devices.shape)
     held: list[Any] = [abstract_state(config, devices)]
     if config.teacher is not None:
         teacher = abstract_model(config.teacher.model, config.mesh, devices)
         if config.teacher_model is not None:  # the step runs it
             held.append(teacher)
     return device_bytes(held)
-
-
-def check_sizes(config: Config, mesh_shape: Mapping[str, int]) -> None:
-    """Raises UserError where batch, groups, streams and devices do not divide.
-
-    Args:
-      config: the run.
-      mesh_shape: devices by mesh axis.
-    """
-    check_batch(config, mesh_shape)
-    check_streams(config.data, config.run.batch_size)

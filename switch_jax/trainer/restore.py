@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 from switch_jax.checkpointing import Checkpoints
-from switch_jax.data.data_files import FilesOfTask
 from switch_jax.data.position import Position
 from switch_jax.runtime.processes import gather
 from switch_jax.train_step.bad_step_guard import Guard, init_guard
@@ -23,12 +22,12 @@ class RunState(ResumePoint):
     """What a run continues from; a checkpoint holds all of it.
 
     Attributes:
-      files: the data files of each task, which the position is one in.
+      files: a digest of the data files of each task, which the position is one in.
       state: parameters, optimiser and guard, on the devices, as a step takes them; see
         `state_of_step`.
     """
 
-    files: Mapping[str, FilesOfTask]
+    files: Mapping[str, str]
     state: TrainState
 
     def notes(self) -> dict[str, Any]:
@@ -36,7 +35,7 @@ class RunState(ResumePoint):
         positions = gather(self.position.as_json())  # each host knows its own streams
         return {
             "position": Position.from_json(positions).as_json(),
-            "files": {task: files._asdict() for task, files in self.files.items()},
+            "files": self.files,
             "best": self.best.as_json(),
         }
 
@@ -65,10 +64,6 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
 
 
 def _fresh_guard(prepared: Prepared) -> Guard:
-    """For a checkpoint whose guard has another form: another SPIKE_WINDOW, or an earlier version.
-
-    An earlier version had `history`, the losses and norms themselves, in place of `recent`, and
-    `skipped`. The run goes on without limits until the guard has seen enough steps.
-    """
+    """For a checkpoint with another SPIKE_WINDOW: there are no limits until its steps are done."""
     shardings = jax.tree.map(lambda s: s.sharding, prepared.state.guard)
     return jax.jit(lambda: init_guard(prepared.config.guard), out_shardings=shardings)()

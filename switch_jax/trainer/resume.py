@@ -4,33 +4,30 @@ A start looks here before it writes anything, so one that is refused leaves the 
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from switch_jax.checkpointing.integrity import Shapes, check_state, shapes_of
+from switch_jax.checkpointing.integrity import check_state, shapes_of
 from switch_jax.checkpointing.read_only import newest_saved
 from switch_jax.config import Config
-from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.data.checks import check_vocabularies_of_run
-from switch_jax.data.data_files import FilesOfTask, changed_files
 from switch_jax.data.position import Position
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import list_names
 from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.best_evaluation import Best, differences, measured
-from switch_jax.trainer.config_changes import check_same_shapes, check_same_task
+from switch_jax.trainer.config_changes import check_same_task, config_changes
 
 _MAX_NAMED = 3  # tasks that a message names
 FRESH = "guard"  # the part of the state that a checkpoint may lack, or have in another form
 
 
 class RunFiles(NamedTuple):
-    """The data files that a run reads, by task; without evaluation `validation` is None."""
+    """Digests of the data files of each task; without evaluation `validation` is None."""
 
-    train: Mapping[str, FilesOfTask]
-    validation: Mapping[str, FilesOfTask] | None
+    train: Mapping[str, str]
+    validation: Mapping[str, str] | None
 
 
 @dataclasses.dataclass
@@ -80,13 +77,9 @@ def find_resume_point(
         return None
 
     before = run_on_all(lambda: read_config(folder).value)
-
-    def explain(shapes: Shapes, name: str) -> None:
-        check_optimizer(shapes, name, config.optimizer.optimizer)
-        check_same_shapes(before, config_text, name, folder)
-
-    check_state(folder, saved.step, saved.shapes, shapes_of(abstract), [FRESH], explain)
-    run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data, own_config=None))
+    changes = config_changes(before, config_text)
+    check_state(folder, saved.step, saved.shapes, shapes_of(abstract), [FRESH], changes)
+    run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
     if not change_task:
         check_same_task(before, config_text, config.run.model_dir)
         check_same_files(
@@ -105,22 +98,17 @@ def resume_point(
     """
     position, best, anew = Position.from_json([notes["position"]]), Best(**notes["best"]), []
     check_streams_of_run(config, position, step)
-    if position.moved:
-        anew.append(
-            "it was saved by a version of switch_jax that read the data in another order: each "
-            "stream goes on at the beginning of its next epoch, in the current order"
-        )
-    elif changed := _changed_files(files, notes):
+    if changed := _changed_files(files, notes):
         position = position.at_next_epoch(changed)
         anew.append(
-            f"the data files have changed ({_listed(changed)}): each stream goes on with them at "
+            f"the data files of {_listed(changed)} have changed: each stream goes on with them at "
             "the beginning of its next epoch"
         )
     now = measured(config, files.validation)
     if changes := differences(best.of, now):
         if best.value is not None or best.since:
             anew.append(
-                f"the best evaluation is sought anew ({', '.join(changes)}): evaluations and "
+                f"the best evaluation is sought anew ({_listed(changes)}): evaluations and "
                 "checkpoints from before are not compared with those to come; copy one that you "
                 "want to keep"
             )
@@ -132,40 +120,21 @@ def check_same_files(files: RunFiles, notes: Mapping[str, Any], name: str) -> No
     """Raises UserError where a checkpoint, which the message calls `name`, has other data files."""
     if changed := _changed_files(files, notes):
         raise UserError(
-            f"{name} was made with other data files ({_listed(changed)}): bring them back, or to "
-            "go on with these at the beginning of the next epoch add --change_task "
-            "(change_task=True in Python)"
+            f"{name} was made with other data files of {_listed(changed)}, by their names and "
+            "sizes: bring them back, or to go on with these at the beginning of the next epoch add "
+            "--change_task (change_task=True in Python)"
         )
 
 
-def _changed_files(files: RunFiles, notes: Mapping[str, Any]) -> dict[str, str]:
-    """What has changed since a checkpoint, by task; nothing is known of one of earlier versions."""
-    before = {task: FilesOfTask(**of) for task, of in notes.get("files", {}).items()}
-    return changed_files(before, files.train)
+def _changed_files(files: RunFiles, notes: Mapping[str, Any]) -> list[str]:
+    """The tasks whose files have changed since a checkpoint; of those that it has."""
+    before = notes["files"]
+    return [task for task, digest in files.train.items() if before.get(task, digest) != digest]
 
 
-def _listed(changed: Mapping[str, str]) -> str:
-    tasks = [f"{task} {change}" for task, change in changed.items()]
-    more = f", and {len(tasks) - _MAX_NAMED} more" if len(tasks) > _MAX_NAMED else ""
-    return "; ".join(tasks[:_MAX_NAMED]) + more
-
-
-def check_not_all_damaged(config: Config) -> None:
-    """Raises UserError where MODEL_DIR has checkpoints, and none that can be read."""
-
-    def check() -> None:
-        folder = RunFolder.at(config.run.model_dir)
-        steps, damaged = folder.checkpoint_steps(), folder.damaged
-        if not steps and not list_names(damaged):
-            return
-        found = f"those of step {', '.join(map(str, steps))} are damaged, and `train` moves them to"
-        raise UserError(
-            f"no checkpoint in {folder.checkpoints} can be read: "
-            f"{found if steps else 'all were damaged, and are in'} {damaged}; start again in "
-            "another MODEL_DIR"
-        )
-
-    run_on_all(check)
+def _listed(tasks: Sequence[str]) -> str:
+    more = f" and {len(tasks) - _MAX_NAMED} more" if len(tasks) > _MAX_NAMED else ""
+    return ", ".join(tasks[:_MAX_NAMED]) + more
 
 
 def check_streams_of_run(config: Config, position: Position, step: int) -> None:
@@ -175,22 +144,4 @@ def check_streams_of_run(config: Config, position: Position, step: int) -> None:
         raise UserError(
             f"DATA_STREAMS is {wanted}, but the checkpoint of step {step} was made with "
             f"{streams}: write --gin.DATA_STREAMS={streams}; it fixes the order of the data"
-        )
-
-
-def check_optimizer(shapes: Iterable[str], name: str, wanted: str) -> None:
-    """Raises UserError where the checkpoint of these arrays was written with another optimiser.
-
-    Args:
-      shapes: paths of the arrays.
-      name: what messages call the checkpoint.
-      wanted: OPTIMIZER.
-    """
-    saved = {path.split("/")[1] for path in shapes if path.startswith("optimizer/")}
-    written = next((known for known in OPTIMIZERS if known in saved), "adafactor")
-    if written != wanted:
-        raise UserError(
-            f"{name} was written with OPTIMIZER = {written!r}, and the config has {wanted!r}: "
-            f"write --gin.OPTIMIZER={written} to go on with it, or start from its parameters with "
-            "--gin.INITIAL_CHECKPOINT_PATH and another MODEL_DIR"
         )

@@ -72,8 +72,7 @@ def find_teacher(config: Config, mesh: Mesh) -> Teacher | None:
     step = run_on_all(lambda: _chosen_step(config, teacher_dir, began_with))
     checkpoint = find_checkpoint(teacher_dir, step)
     parameters = abstract_model(config.teacher.model, config.mesh, mesh)
-    advice = "the config.gin of TEACHER_DIR is of another model"
-    check_part(checkpoint, "parameters", parameters, advice)
+    check_part(checkpoint, "parameters", parameters)
     return Teacher(checkpoint, config.teacher.model, parameters, began_with)
 
 
@@ -116,7 +115,7 @@ def _checked_folder(config: Config, folder: str) -> epath.Path:
             f"TEACHER_DIR {folder!r} has no checkpoint: give the MODEL_DIR of a run that has saved "
             "one"
         )
-    check_vocabularies_of_run(teacher_dir, config.data, lambda: config.teacher or config)
+    check_vocabularies_of_run(teacher_dir, config.data)
     return teacher_dir
 
 

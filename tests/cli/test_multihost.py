@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from switch_jax.cli import multihost, train
+from switch_jax.config import MeshConfig
+from switch_jax.errors import UserError
 from switch_jax.gin_config import teacher
 from switch_jax.runtime import processes
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
@@ -94,6 +96,24 @@ def test_training_exits_with_its_code_though_a_thread_blocks(how, code, tmp_path
     assert ended.returncode == code
     assert "words" in ended.stdout + ended.stderr
     assert [file.name for file in tmp_path.iterdir()] == [f"code_{code}"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["localhost", "127.0.0.1:-5", "127.0.0.1:99999", "127.0.0.1:0", ":", ":8476", "127.0.0.1:", ""],
+)
+def test_an_address_without_a_host_and_a_port_is_refused(address, monkeypatch):
+    """JAX would crash, or wait for ever."""
+    monkeypatch.setattr(processes, "connect", lambda *args, **options: None)
+    monkeypatch.setattr(processes, "check_same_config", lambda text: None)
+    flags = argparse.Namespace(
+        multihost=False, coordinator_address=address, process_count=1, process_index=0
+    )
+    with pytest.raises(UserError, match=f"^--coordinator_address={address}: write HOST:PORT"):
+        multihost.connect(flags, MeshConfig(), "")
+    for address in ("localhost:8476", "[::1]:1", "10.0.0.1:65535"):
+        flags.coordinator_address = address
+        multihost.connect(flags, MeshConfig(), "")
 
 
 def test_a_process_alone_has_not_joined_others():

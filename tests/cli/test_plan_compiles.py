@@ -69,6 +69,7 @@ def test_a_step_that_does_not_fit(capsys):
     pytest.importorskip("libtpu")
     arguments = ["--topology=v5e:2x2", "--mesh=1,4,1", "--gin.NUM_EXPERTS=1024"]
     arguments += ["--gin.EMBED_DIM=1024", "--gin.MLP_DIM=4096", "--gin.BATCH_SIZE=4"]
+    arguments += ["--gin.DATA_STREAMS=4"]
     arguments += ["--gin.GROUP_SIZE=512", "--gin.DECODER_GROUP_SIZE=114"]
     arguments += ["--gin.REMAT_POLICY=full", "--gin.FULLY_SHARDED_WEIGHTS=True"]
     assert main(["plan", *TINY, *arguments, "--json"]) == 3

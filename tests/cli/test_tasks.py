@@ -1,6 +1,6 @@
 import pytest
 
-from switch_jax.cli import main, tasks
+from switch_jax.cli import main
 from switch_jax.data.vocabularies import vocabulary
 from switch_jax.errors import UserError
 
@@ -25,7 +25,7 @@ def _vocabulary_of(size):
 def test_mistakes_are_one_line_on_standard_error(capsys):
     for arguments, expected in [
         (["bible_span_coruption"], "did you mean bible_span_corruption"),
-        (["bible_span_corruption", "--targets", "8"], "write targets of at least 29"),
+        (["bible_span_corruption", "--targets", "8"], "which takes 21 + 7 + 1 = 29"),
         (["--import", "no_such_module"], "cannot import 'no_such_module'"),
         (["vocabulary"], "write one task or mixture, alone or after `vocabulary`"),
         (["vocabulary", "bible_span_corruption", "--size", "500"], "--size 8000 --output FILE"),
@@ -36,8 +36,8 @@ def test_mistakes_are_one_line_on_standard_error(capsys):
         (["bible_span_corruption", "--targets", str(10**30)], "at most 65,536 tokens"),
         (["bible_span_corruption", "--examples", "-1"], "--examples -1: it must be at least 1"),
         (["bible_span_corruption", "--examples", str(10**30)], "it must be at most 2,147,483,647"),
-        (_vocabulary_of(10**12), "a vocabulary of 1000000000000 pieces: write --size 4 to 1048576"),
-        (_vocabulary_of(-5), "a vocabulary of -5 pieces: write --size 4 to 1048576"),
+        (_vocabulary_of(10**12), "--size 1000000000000: it must be at most 1,048,576"),
+        (_vocabulary_of(-5), "--size -5: it must be at least 4"),
     ]:
         assert main(["tasks", *arguments]) == 2
         captured = capsys.readouterr()
@@ -52,20 +52,11 @@ def test_a_vocabulary_is_trained_and_serves_the_task(capsys, tmp_path):
     assert main(["tasks", "vocabulary", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "NUM_EMBEDDINGS to 400 or more" in printed
-    assert "without bytes, it knows all characters of this text, and no others; --byte" in printed
     assert vocabulary(path).vocab_size == 300 + 100
     assert main(["tasks", "bible_span_corruption", "--vocabulary", path, "--examples", "1"]) == 0
     assert "targets, 29 tokens: 399 " in capsys.readouterr().out  # <extra_id_0> is the last id
     assert main(["tasks", "vocabulary", *arguments]) == 2
     assert f"{path} exists already" in capsys.readouterr().err
-
-
-def test_what_a_vocabulary_does_not_know():
-    unknown = {"@": 3, "\x07": 1}
-    assert tasks._what_is_unknown(unknown, 20_000).startswith(
-        "without bytes, 2 characters, 0.02 % of the text, are unknown to it: @ U+0007;"
-    )
-    assert " ...;" in tasks._what_is_unknown({chr(i): 1 for i in range(65, 90)}, 100)
 
 
 def test_bytes_are_the_default_but_in_small_vocabularies(monkeypatch, tmp_path):

@@ -46,14 +46,10 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
         ([DEMO, "--gin.TRAIN_STEP=5"], r"macro TRAIN_STEP; did you mean .*TRAIN_STEPS"),
         ([DEMO, "--gin.ModelConfg.mlp_dim=5"], r"configurable.*ModelConfg.*did you mean ModelConf"),
         ([DEMO, "--gin.ModelConfig.mlp_di=5"], r"have a parameter.*mlp_di.*did you mean.*mlp_dim"),
-        ([DEMO, "--gin.TRAIN_STEPS"], r"has no value: write --gin.TRAIN_STEPS=VALUE"),
-        (
-            ["--gin_file=models/t5_base.gin", "--gin_file=runs/pretrain.gin", "--gin.NUM_EXPERTS"],
-            r"has no value: write --gin.NUM_EXPERTS=VALUE",
-        ),
+        ([DEMO, "--gin.TRAIN_STEPS"], r"--gin.TRAIN_STEPS: write --gin.TRAIN_STEPS=VALUE"),
         ([DEMO, "--gin.TRAIN_STEPS=0"], r"TRAIN_STEPS = 0: it must be at least 1"),
         ([DEMO, "--gin.ACTIVATION_DTYPE=float64"], r"ACTIVATION_DTYPE = 'float64' is not known; w"),
-        (["--gin_file=models/t5_base.gin"], r"do not set RunConfig.model_dir.*runs/pretrain.gin"),
+        (["--gin_file=models/t5_base.gin"], r"do not set RunConfig.model_dir.*a run needs"),
         (
             ["--gin_file=runs/pretrain.gin", "--gin_file=models/t5_base.gin"],
             r"TASK_NAME and MODEL_DIR not set: write --gin.MIXTURE",
@@ -71,11 +67,11 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
         ([DEMO, "--gin.OPTIMIZER=adam"], r"'adam' is not known; write one of adafactor, adamw, "),
         (
             [DEMO, "--gin.WEIGHT_DECAY=0.1"],
-            r"WEIGHT_DECAY = 0.1 is of no use with OPTIMIZER = 'a",
+            r"WEIGHT_DECAY = 0.1 does not go with OPTIMIZER = 'adafactor'$",
         ),
         (
             [DEMO, "--gin.LR_SCHEDULE=cosine", "--gin.WARMUP_STEPS=8", "--gin.TRAIN_STEPS=8"],
-            r"8 steps of warm-up and 1 of decay, more than TRAIN_STEPS = 8: lower WARMUP_STEPS",
+            r"8 steps of warm-up and 1 of decay, more than TRAIN_STEPS = 8$",
         ),
         ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
         ([DEMO, "--gin.PACK=false"], r"PACK = 'false': it must be True or False"),
@@ -152,14 +148,11 @@ def test_freed_memory_is_kept_from_before_the_configs_are_read(monkeypatch):
     assert called == ["keep", "read"]
 
 
-def test_a_rate_that_a_flag_sets_is_meant_and_its_end_is_told(tmp_path, monkeypatch, capsys):
-    configs = []
-    monkeypatch.setattr(training, "train", lambda config, *rest: configs.append(config))
+def test_a_loss_that_has_risen_is_told_at_the_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "train", lambda *args: None)
     records = [{"kind": "train", "step": i, "loss": x} for i, x in enumerate((2, 2, 3, 3), 1)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
-    flags = [f"--gin.{x}" for x in (f"MODEL_DIR={tmp_path}", "OPTIMIZER=muon", "LEARNING_RATE=20")]
-    assert main(["train", DEMO, *flags]) == 0
-    assert [config.optimizer.peak_learning_rate for config in configs] == [1.0]  # 20 / sqrt(400)
+    assert main(["train", DEMO, f"--gin.MODEL_DIR={tmp_path}"]) == 0
     assert capsys.readouterr().err == (
         "switch_jax train: warning: the loss has risen from 2 to 3: is LEARNING_RATE too high, "
         "or is the data another one?\n"
@@ -177,20 +170,6 @@ def test_fields_may_be_set_directly():
     bindings = ["ModelConfig.mlp_dim=24", "RunConfig.batch_size=128", "LossConfig.z_loss=0"]
     config = gin_config.read(["runs/demo_dense.gin"], bindings).config
     assert (config.model.mlp_dim, config.run.batch_size, config.loss.z_loss) == (24, 128, 0)
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("trian", "there is no command trian; did you mean train?"),
-        ("xyz", "invalid choice: 'xyz' (choose from"),
-    ],
-)
-def test_an_unknown_subcommand_is_refused(command, message, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--gin_file=a.gin"])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
 
 
 def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
@@ -222,14 +201,6 @@ def test_a_file_and_a_task_module_of_somebody_s_own(tmp_path):
     assert f"\nNUM_EXPERTS = 4  # configs/mine.gin, over {earlier}\n" in done.stdout
     assert "\nTRAIN_STEPS = 7  # --gin.TRAIN_STEPS, over runs/demo.gin, runs/" in done.stdout
     assert "\nWEIGHT_DECAY = 0.0  # runs/pretrain.gin\n" in done.stdout
-
-
-@pytest.mark.parametrize("model", [f for f in packaged_files() if "models/" in f])
-def test_every_packaged_model_builds(model):
-    files = ["runs/demo.gin", model]
-    config = gin_config.read(files, ["MODEL_DIR=somewhere/else"]).config
-    assert config.run.model_dir == "somewhere/else"
-    assert (config.model.num_experts > 0) == ("switch" in model or "moe" in model)
 
 
 @pytest.mark.parametrize("run", [f for f in packaged_files() if "runs/demo_" in f])

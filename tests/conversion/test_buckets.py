@@ -1,4 +1,4 @@
-"""Models of others, runs, exported folders and answers, all in a bucket: as on a disk."""
+"""Models of others, runs and answers, all in a bucket: as on a disk."""
 
 import json
 import signal

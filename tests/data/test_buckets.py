@@ -21,9 +21,7 @@ from tests.data.number_tasks import FEATURES, parse, task_examples
 from tests.data.prepared_tfds import ANLI_RECORD, prepare
 from tests.data.test_order import (
     as_pair,
-    of_json,
     write_archive,
-    write_json,
     write_many,
     write_parquet,
     write_records,
@@ -68,7 +66,6 @@ def task():
     ("write", "step"),
     [
         (write_many, parse),
-        (write_json, of_json),
         (write_parquet, as_pair),
         (write_records, as_pair),
         (write_archive, parse),
@@ -122,7 +119,7 @@ def test_a_damaged_archive_is_named_by_its_url(bucket_path, task):
     (bucket_path / "x.txt.gz").write_bytes(b"no archive")
     source = seqio.FileDataSource(read_lines, {"train": f"{bucket_path}/x.txt.gz"})
     examples = task_examples(task(source)).read(0, Cursor())
-    with pytest.raises(UserError, match=f"{bucket_path}/x.txt.gz, after 0 examples: "):
+    with pytest.raises(UserError, match=f"; while reading {bucket_path}/x.txt.gz$"):
         next(examples)
 
 
@@ -151,9 +148,9 @@ def test_a_storage_that_stays_away_ends_the_run_as_transient(
     ranges.key_value_store.cache_clear()
     faulty_storage.faults = Faults(refused=1)
     try:
-        with pytest.raises(TransientError, match=f"{bucket_path}/x.txt; .*503.*; this may"):
+        with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
             next(TrainBatches(opened["train"], 2))
-        with pytest.raises(TransientError, match=f"503.*{bucket_path}/x.txt'; this may"):
+        with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
             next(eval_batches(opened["validation"], 2))
     finally:
         ranges.key_value_store.cache_clear()

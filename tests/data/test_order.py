@@ -12,8 +12,7 @@ from pyarrow import parquet
 
 from switch_jax.data import blocks, file_chunks
 from switch_jax.data.parquet import ParquetDataSource
-from switch_jax.data.position import Cursor, Position
-from switch_jax.tasks.building_blocks import parse_json_lines
+from switch_jax.data.position import Cursor
 from switch_jax.tasks.english import read_lines
 from tests.data.number_tasks import FEATURES, parse, task_examples
 
@@ -29,17 +28,6 @@ def as_pair(example):
 def write_lines(folder):
     (folder / "sorted.txt").write_text("".join(f"{n}\n" for n in range(COUNT)))
     return seqio.TextLineDataSource({"train": str(folder / "sorted.txt")}), parse
-
-
-def of_json(dataset):
-    rows = parse_json_lines(dataset, ["number"])
-    return parse(rows.map(lambda row: row["number"]))
-
-
-def write_json(folder):
-    text = "".join(f'{{"number": "{n}"}}\n' for n in range(COUNT))
-    (folder / "sorted.jsonl").write_text(text)
-    return seqio.TextLineDataSource({"train": str(folder / "sorted.jsonl")}), of_json
 
 
 def write_parquet(folder):
@@ -72,7 +60,7 @@ def write_many(folder):
     return seqio.TextLineDataSource({"train": str(folder / "part*.txt")}), parse
 
 
-KINDS = [write_lines, write_json, write_parquet, write_archive, write_records, write_many]
+KINDS = [write_lines, write_parquet, write_archive, write_records, write_many]
 
 
 @pytest.fixture
@@ -168,17 +156,3 @@ def test_reading_resumes_at_any_position(tmp_path, monkeypatch, task, write):
         again = itertools.islice(examples.read(1, whole[start - 1][1]), 30)
         for (a, place), (b, expected) in zip(again, whole[start : start + 30], strict=False):
             assert (a["inputs"], place) == (b["inputs"], expected)
-
-
-def test_a_position_in_an_earlier_order_becomes_the_next_epoch(tmp_path, task):
-    saved = {"batches": 7, "streams": {"0": {"draws": 99, "tasks": {"sorted": [2, 0, 5, 17]}}}}
-    position = Position.from_json([saved])
-    assert position.moved
-    draws, (cursor,) = position.stream(0, ["sorted"])
-    assert (position.batches, draws, cursor) == (7, 99, Cursor(3))
-    # All of that epoch is to come, each example once.
-    read = task(*write_lines(tmp_path)).read(0, cursor)
-    epoch = [int(example["inputs"][0]) for example, _ in itertools.islice(read, COUNT)]
-    assert sorted(epoch) == list(range(COUNT))
-    again = Position.from_json([position.as_json()])
-    assert not again.moved and again.streams == position.streams

@@ -1,17 +1,13 @@
 """The streams of each kind of source have the examples that seqio reads from it as a whole."""
 
 import itertools
-import json
 
 import pytest
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from switch_jax.config import DataConfig
 from switch_jax.data import file_chunks, sources
-from switch_jax.data.checks import costly_sources
-from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.file_chunks import TextLines, TFRecords
 from switch_jax.data.position import Cursor
 from switch_jax.data.sources import open_source, source_files
@@ -58,20 +54,7 @@ def protos(folder):
     return seqio.ProtoDataSource(files, lambda proto: {"text": proto}), "text", TFRecords
 
 
-def json_lines(folder):
-    text = "".join(json.dumps({"text": sentence}) + "\n" for sentence in SENTENCES)
-    (folder / "x.jsonl").write_text(text)
-
-    def read(path):
-        lines = tf.data.TextLineDataset(path)
-        return lines.map(lambda line: {"text": tf.strings.regex_replace(line, '.*: "|"}', "")})
-
-    return seqio.FileDataSource(read, {"train": str(folder / "x.jsonl")}), "text", type(None)
-
-
-@pytest.mark.parametrize(
-    "make", [tfds_slice, tfds_partly_decoded, lines_with_header, protos, json_lines]
-)
+@pytest.mark.parametrize("make", [tfds_slice, tfds_partly_decoded, lines_with_header, protos])
 @pytest.mark.parametrize("num_streams", [1, 2])
 def test_an_epoch_has_the_examples_of_the_source(tmp_path, monkeypatch, make, num_streams):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 100)
@@ -180,12 +163,7 @@ def test_what_python_code_makes_is_made_once_for_all_streams_and_epochs(counted,
         read = itertools.islice(examples.read(stream, Cursor()), 60)  # six epochs
         kept.append([(int(example["inputs"][0]), at) for example, at in read])
     assert len(made) == 40
-    config = DataConfig("counted", {"inputs": 1, "targets": 1}, data_streams=4)
-    opened = OpenedTasks(config, (task,))
-    assert costly_sources(opened) == []
-    monkeypatch.setattr(sources, "MAX_KEPT_BYTES", 100)  # 40 numbers of 4 bytes, twice
-    (warning,) = costly_sources(opened)
-    assert warning.startswith("warning: counted is read from Python code, and its examples take")
+    monkeypatch.setattr(sources, "_MAX_KEPT_BYTES", 100)  # 40 numbers of 4 bytes, twice
     made.clear()
     assert [_first(task, stream, 60) for stream in range(4)] == kept
     assert len(made) > 4 * 6 * 40

@@ -95,6 +95,32 @@ def test_the_average_is_that_of_glue_which_counts_mnli_once():
     assert average_of_tasks(metrics) == pytest.approx((60 + 90 + 82 + 56) / 4)
 
 
+def test_a_metric_without_a_number_is_left_out_of_the_average():
+    metrics = {
+        "glue_stsb_v002": {"pearson_corrcoef": math.nan, "spearman_corrcoef": 80.0},
+        "glue_mrpc_v002": {"f1": None, "accuracy": 88.0},
+        "glue_cola_v002": {"matthews_corrcoef": None},
+    }
+    assert average_of_tasks(metrics) == pytest.approx((80 + 88) / 2)
+    assert math.isnan(average_of_tasks({"glue_cola_v002": {"matthews_corrcoef": None}}))
+
+
+def test_a_metric_may_be_none_and_then_is_no_number():
+    def own(targets, predictions):
+        return {"accuracy": None, "f1": 5.0}
+
+    metrics, _ = TaskEvaluator(EXACT.replace(metric_fns=[own]), CONFIG, num_examples=2).evaluate(
+        FakePredictor(), None
+    )
+    assert math.isnan(metrics["accuracy"]) and metrics["f1"] == 5.0
+
+
+def test_no_targets_have_no_majority_baseline():
+    evaluator = TaskEvaluator(EXACT, CONFIG, num_examples=2)
+    evaluator._outputs = {"targets": []}  # as of a postprocessor that leaves all of them out
+    assert evaluator.majority_baseline == {}
+
+
 def test_only_the_first_examples():
     evaluator = TaskEvaluator(EXACT, CONFIG, num_examples=3)
     metrics, rows = evaluator.evaluate(answer_even(VOCABULARY), None)

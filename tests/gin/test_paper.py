@@ -11,12 +11,12 @@ from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax import gin_config
 from switch_jax.cli import main
-from switch_jax.config.rates import rate_problem
 from switch_jax.model.flops import forward_flops
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.paths import GIN_DIR
+from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
-from switch_jax.trainer.prepare import check_sizes
+from switch_jax.trainer.prepare import check_run
 
 # Parameters and forward FLOPs of a sequence of 512 and 114 tokens (Tables 6, 7 and 9, section 4),
 # which the paper rounds to two digits; None: it does not print them.
@@ -97,8 +97,8 @@ def test_every_file_is_tested():
 @pytest.mark.parametrize("name", FILES)
 def test_a_run_fits_its_mesh_and_has_the_size_of_the_paper(name):
     config = read(name)
-    check_sizes(config, mesh_of(config).shape)
-    assert rate_problem(config) is None
+    check_batch(config, mesh_of(config).shape)
+    assert check_run(config, readers=1) == []
     expected, flops = FILES[name]
     count = parameters(config)
     if expected:
@@ -129,7 +129,8 @@ def test_flags_that_a_file_names_are_its_macros(name):
 )
 def test_the_points_of_figure_4_are_the_teachers_of_table_7(experts, billions):
     config = read("figures_1_4_5_6_switch_base", f"NUM_EXPERTS={experts}")
-    check_sizes(config, mesh_of(config).shape)
+    check_batch(config, mesh_of(config).shape)
+    assert check_run(config, readers=1) == []
     assert round(parameters(config) / 1e9, 1) == billions
 
 
@@ -137,7 +138,8 @@ def test_the_points_of_figure_4_are_the_teachers_of_table_7(experts, billions):
 def test_each_of_few_experts_has_a_core(experts):
     config = read("figure_12_few_experts", f"NUM_EXPERTS={experts}")
     assert mesh_of(config).shape == {"data": 32 // experts, "expert": experts, "model": 1}
-    check_sizes(config, mesh_of(config).shape)
+    check_batch(config, mesh_of(config).shape)
+    assert check_run(config, readers=1) == []
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,8 @@ def test_experts_of_table_10(sublayers, in_feed_forward, in_attention):
     The paper prints no sizes. An expert in attention has a matrix [D, F] and two [F, H K].
     """
     config = read("table_10_attention_experts", f"EXPERT_SUBLAYERS='{sublayers}'")
-    check_sizes(config, mesh_of(config).shape)
+    check_batch(config, mesh_of(config).shape)
+    assert check_run(config, readers=1) == []
     d, f, experts = 768, 3072, 32
     count = 222_903_552 + in_feed_forward * ((experts - 1) * 2 * d * f + d * experts)
     count += in_attention * (experts * 3 * d * f + d * experts - 3 * d**2)

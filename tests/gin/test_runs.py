@@ -5,13 +5,13 @@ from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax import gin_config
 from switch_jax.config.optimizer import OPTIMIZERS
-from switch_jax.config.rates import rate_problem
 from switch_jax.data.registry import tasks_of
 from switch_jax.model.flops import forward_flops
 from switch_jax.moe import capacity_of, group_shape
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.partitioning.mesh import AXES
-from switch_jax.trainer.prepare import check_for_slices, check_sizes
+from switch_jax.train_step.microbatches import check_batch
+from switch_jax.trainer.prepare import check_for_slices, check_run
 from tests.gin.test_models import MODELS
 
 # Targets as the metrics get them, BEST_METRIC, and the length of targets.
@@ -67,7 +67,8 @@ def test_fine_tuning_on_the_tasks_of_section_4_1(run, model):
     assert config.run.eval_steps * config.run.batch_size >= 40_430, "QQP, the largest set"
     assert config.model.expert_dropout_rate == (None if "t5" in model else 0.4)
     pod = AbstractMesh((1, 128, 1), AXES, axis_types=(AxisType.Auto,) * 3)
-    check_sizes(config, pod.shape)
+    check_batch(config, pod.shape)
+    assert check_run(config, readers=1) == []
 
 
 @pytest.mark.parametrize("run", FINE_TUNING)
@@ -112,22 +113,14 @@ def test_a_schedule_ends_with_the_run_that_the_command_line_asks_for():
     assert [float(schedule(step)) for step in (99, 200, 300)] == [1.0, 0.5, 0.0]
 
 
-@pytest.mark.parametrize(
-    ("name", "models"),
-    [
-        ("demo", ("t5_demo", "switch_demo")),
-        ("facts", ("t5_demo", "switch_demo")),
-        ("languages", ("t5_study", "switch_study")),
-    ],
-)
-def test_the_two_models_of_an_experiment_fit_its_run_and_have_the_same_flops(name, models):
-    bindings = BINDINGS[:1] if name != "facts" else [BINDINGS[0], BINDINGS[2]]
+def test_the_two_models_of_the_demo_fit_its_run_and_have_the_same_flops():
     flops = set()
-    for model in models:
-        files = [f"models/{model}.gin", f"runs/{name}.gin"]
-        config = gin_config.read(files, [*bindings, "MESH_EXPERT=1"]).config
+    for model in ("t5_demo", "switch_demo"):
+        files = [f"models/{model}.gin", "runs/demo.gin"]
+        config = gin_config.read(files, [BINDINGS[0], "MESH_EXPERT=1"]).config
         one = AbstractMesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
         check_for_slices(config, one)
+        assert check_run(config, readers=1) == []
         flops.add(forward_flops(config.model, *config.data.lengths))
     assert len(flops) == 1
 
@@ -138,32 +131,10 @@ def test_the_two_models_of_an_experiment_fit_its_run_and_have_the_same_flops(nam
     [(["models/t5_base.gin", "runs/pretrain.gin"], 10_000), (["runs/demo_switch.gin"], 400)],
 )
 def test_a_recipe_gives_a_run_the_rate_of_its_optimizer(files, warmup, optimizer):
-    published = {"adafactor": 0.01, "adamw": 4e-4, "adamw_rms": 0.02, "muon": 4e-4}[optimizer]
+    published = {"adafactor": 0.01, "adamw": 4e-4, "muon": 4e-4}[optimizer]
     bindings = BINDINGS[: 2 if len(files) > 1 else 0]
     config = gin_config.read([*files, f"runs/{optimizer}.gin"], bindings).config
     assert config.optimizer.optimizer == optimizer
     schedule = learning_rate_schedule(config)
     rates = [float(schedule(step)) for step in (0, warmup - 1, config.run.train_steps)]
     assert rates == pytest.approx([published / warmup, published, 0.0], abs=1e-9)
-    assert rate_problem(config) is None
-
-
-@pytest.mark.parametrize("run", ["pretrain", "finetune", "demo", "facts", "languages", "study"])
-def test_the_rate_of_a_run_is_one_of_its_optimizer(run):
-    files = ["models/t5_demo.gin", f"runs/{run}.gin"]
-    read = gin_config.read(files, BINDINGS[:2], unneeded=["INITIAL_CHECKPOINT_PATH"])
-    assert rate_problem(read.config) is None
-
-
-def test_the_long_study_is_the_study_with_ten_times_the_steps_on_text_for_them():
-    configs = []
-    for run in ("study", "long_study"):
-        files = ["models/switch_study.gin", f"runs/{run}.gin"]
-        configs.append(gin_config.read(files, ["MODEL_DIR=/run", "NUM_EXPERTS=64"]).config)
-    study, long = configs
-    assert (study.run.train_steps, long.run.train_steps) == (4_000, 40_000)
-    assert (study.model, study.optimizer) == (long.model, long.optimizer)
-    assert (study.run.batch_size, study.data.lengths) == (long.run.batch_size, long.data.lengths)
-    assert long.data.mixture_or_task_name == "large_code_span_corruption"
-    (task,) = tasks_of(long.data.mixture_or_task_name)
-    assert task.output_features["targets"].vocabulary.vocab_size <= long.model.num_embeddings

@@ -51,13 +51,10 @@ def test_tfrecords(tmp_path, name):
         ('{"inputs": 3}', "in.jsonl, line 2 has no text as 'inputs'"),
         ('{"input": "a"}', "in.jsonl, line 2 has no text as 'inputs'"),
         ('["a"]', "in.jsonl, line 2 has no text as 'inputs'"),
-        ('{"inputs": ', "in.jsonl, line 2 is not valid JSON: it is not JSON"),
-        ('{"inputs": "\udce9"}', "in.jsonl, line 2 is not valid JSON: it is not UTF-8"),
-        ("[" * 100_000, "in.jsonl, line 2 is not valid JSON: it is nested too deeply"),
-        (
-            '{"inputs": "a", "id": %s}' % ("1" * 5000),
-            "line 2 is not valid JSON: it holds a number of",
-        ),
+        ('{"inputs": ', "in.jsonl, line 2 is not valid JSON: Expecting value"),
+        ('{"inputs": "\udce9"}', "in.jsonl, line 2 is not UTF-8 text"),
+        ("[" * 100_000, "in.jsonl, line 2 is not valid JSON: maximum recursion"),
+        ('{"inputs": "a", "id": %s}' % ("1" * 5000), "line 2 is not valid JSON: Exceeds the limit"),
         (r'{"inputs": "a\ud800"}', "line 2 has in 'inputs', at 1, '.ud800', half of a char"),
         (
             r'{"inputs": "a", "targets": "\udc00"}',
@@ -65,15 +62,10 @@ def test_tfrecords(tmp_path, name):
         ),
     ],
 )
-@pytest.mark.parametrize("standard_input", [False, True])
-def test_a_bad_line_is_named(tmp_path, line, message, standard_input):
+def test_a_bad_line_is_named(tmp_path, line, message):
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"inputs": "a"}\n' + line.encode(errors="surrogateescape"))
-    name, stdin = str(path), None
-    if standard_input:
-        name, stdin = "-", io.BytesIO(path.read_bytes())
-        message = message.replace("in.jsonl", "standard input")
-    records = read_records(name, stdin)
+    records = read_records(str(path))
     assert next(records) == {"inputs": "a"}
     with pytest.raises(UserError, match=message):
         next(records)

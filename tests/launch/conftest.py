@@ -6,10 +6,15 @@ from switch_jax.launch import preflight
 
 @pytest.fixture(autouse=True)
 def checked(monkeypatch):
-    """The buckets of the tests are not there: their check writes down the job's name alone."""
-    names = []
-    monkeypatch.setattr(preflight, "check_storage", lambda job, config: names.append(job.name))
-    return names
+    """gs://my-bucket is not there: its check writes down MODEL_DIR alone."""
+    folders, check_storage = [], preflight.check_storage
+
+    def check(config):
+        folder = config.run.model_dir
+        return folders.append(folder) if "gs://my-bucket/" in folder else check_storage(config)
+
+    monkeypatch.setattr(preflight, "check_storage", check)
+    return folders
 
 
 @pytest.fixture(autouse=True)

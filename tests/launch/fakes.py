@@ -20,5 +20,4 @@ def put_on_path(monkeypatch: pytest.MonkeyPatch, folder: Path, **programs: str) 
         file.write_text(f'#!/bin/bash\necho "{name} $*" >> {calls}\n{text}\n')
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.chdir(folder)
     return calls

@@ -24,8 +24,3 @@ def test_what_it_takes_from_the_checkout_is_there():
     programs = dict(re.findall(r"\binstall (launch/\S+) /usr/local/bin/(\S+)", TEXT))
     assert programs == {"launch/with_secrets.py": "with_secrets"}
     assert taken and all((ROOT / path).exists() for path in [*taken, *programs])
-
-
-def test_its_python_is_one_that_is_tested():
-    (python,) = [re.match(r"FROM python:3\.(\d+)-", line) for line in LINES if "FROM" in line]
-    assert python and 11 <= int(python[1]) <= 13

@@ -1,25 +1,10 @@
-import pytest
-
 from switch_jax.hardware import parse_slice
 from switch_jax.launch.environment import environment
 
-OVERLAP = (
-    "--xla_tpu_enable_data_parallel_all_reduce_opt=true "
-    "--xla_tpu_data_parallel_opt_different_sized_ops=true"
-)
 
-
-@pytest.mark.parametrize(
-    ("topology", "flags"),
-    [
-        ("v5e-256", None),
-        ("4xv5e-256", OVERLAP),
-        ("2xv5p-256", OVERLAP),
-        ("2xv6e-256", OVERLAP),
-        ("2xv4-64", None),
-    ],
-)
-def test_flags_of_a_slice(topology, flags):
-    found = environment(parse_slice(topology))
-    assert found["JAX_PLATFORMS"] == "tpu,cpu"
-    assert found.get("LIBTPU_INIT_ARGS") == flags
+def test_only_several_slices_of_newer_generations_have_flags_of_libtpu():
+    for topology in ("v5e-256", "2xv4-64", "4xv5e-256", "2xv5p-256", "2xv6e-256"):
+        found = environment(parse_slice(topology))
+        assert found["JAX_PLATFORMS"] == "tpu,cpu"
+        wanted = topology not in ("v5e-256", "2xv4-64")
+        assert ("LIBTPU_INIT_ARGS" in found) == wanted, topology

@@ -1,13 +1,11 @@
 """Environment variables, secrets, networks and labels of a job, in what each target prints."""
 
-import json
 import os
 import subprocess
 
 import pytest
 
 from switch_jax.cli import main
-from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command
 from switch_jax.launch.targets import TARGETS
 from switch_jax.launch.targets.gke import manifest
@@ -15,17 +13,16 @@ from switch_jax.tasks.english import DATA
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 
-MINE = "me@my-project.iam.gserviceaccount.com"
-ALL = {
-    "env": ("HF_HUB_OFFLINE=1", "NOTE=a=b, $c"),
-    "secrets": ("WANDB_API_KEY",),
-    "labels": ("team=nlp", "cost-centre=42"),
-}
+OPTIONS = {"env": ("HF_HUB_OFFLINE=1", "NOTE=a=b, $c"), "secrets": ("WANDB_API_KEY",)}
 NETWORK = {
     "network": "projects/host-project/global/networks/net",
     "subnetwork": "pods",
     "internal_ips": True,
 }
+ON_VM = [
+    "launch", "--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project",
+    "--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run",
+]  # fmt: skip
 
 
 def words(on, **fields):
@@ -37,73 +34,20 @@ def words(on, **fields):
 
 @pytest.mark.parametrize("on", ["tpu-vm", "queued-resource"])
 def test_slices_of_tpu_vms_are_made_in_the_network_and_reached_there(on):
-    for argv in words(on, labels=ALL["labels"], **NETWORK):
+    for argv in words(on, **NETWORK):
         remote = "ssh" in argv or "scp" in argv
         assert ("--tunnel-through-iap" in argv) == remote == (argv[1] == "alpha")
         wanted = {
             "--network=projects/host-project/global/networks/net", "--subnetwork=pods",
-            "--internal-ips", "--labels=team=nlp,cost-centre=42",
+            "--internal-ips",
         }  # fmt: skip
         assert (wanted & set(argv)) == (wanted if "create" in argv else set())
     assert not any("iap" in word or "network" in word for argv in words(on) for word in argv)
 
 
-def made(on, **fields):
-    """Of the target's commands for a person, those before and with the creation of the cluster."""
-    job = make_job("v5e-16", cluster="pods", **fields)
-    commands = [command.argv for command in TARGETS[on].resources(job)]
-    last = next(i for i, argv in enumerate(commands) if {"clusters", "cluster"} & set(argv))
-    return [" ".join(argv) for argv in commands[1 : last + 1]]
-
-
-OWN = {"network": "projects/my-project/global/networks/net", "subnetwork": "pods"}
-
-
-@pytest.mark.parametrize(
-    ("on", "network", "private"),
-    [
-        (
-            "gke",
-            "--network=projects/my-project/global/networks/net --subnetwork=pods",
-            "--enable-private-nodes --enable-ip-alias",
-        ),
-        (
-            "xpk",
-            "--custom-cluster-arguments=--network=projects/my-project/global/networks/net "
-            "--subnetwork=pods",
-            "--private",
-        ),
-    ],
-)
-def test_a_cluster_is_made_in_the_network_and_the_job_is_the_same(on, network, private):
-    (plain,) = made(on)
-    assert made(on, **OWN) == [f"{plain} {network}"]
-    router, nat, cluster = made(on, **OWN, internal_ips=True)
-    assert cluster == f"{plain} {network} {private}"
-    assert made(on, internal_ips=True)[2] == f"{plain} {private}"
-    assert router == (
-        "gcloud compute routers create pods --network=projects/my-project/global/networks/net "
-        "--region=us-west4 --project=my-project"
-    )
-    assert "--network=default " in made(on, internal_ips=True)[0]
-    assert nat == (
-        "gcloud compute routers nats create pods --router=pods --auto-allocate-nat-external-ips "
-        "--nat-all-subnet-ip-ranges --region=us-west4 --project=my-project"
-    )
-    assert words(on, **OWN, internal_ips=True) == words(on)
-
-
-def test_xpk_s_cluster_arguments_are_one_word_of_the_shell():
-    job = make_job("v5e-16", cluster="pods", network="net", subnetwork="pods")
-    printed = TARGETS["xpk"].describe(job)
-    assert "--custom-cluster-arguments='--network=net --subnetwork=pods'" in printed
-
-
-def test_a_pod_has_variables_secrets_and_labels():
-    found = manifest(make_job("v5e-16", cluster="pods", **ALL))
-    labels = {"team": "nlp", "cost-centre": "42"}
+def test_a_pod_has_variables_and_secrets():
+    found = manifest(make_job("v5e-16", cluster="pods", **OPTIONS))
     pod = found["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
-    assert found["metadata"]["labels"] == pod["metadata"]["labels"] == labels
     assert pod["spec"]["containers"][0]["env"] == [
         {"name": "JAX_PLATFORMS", "value": "tpu,cpu"},
         {"name": "HF_HUB_OFFLINE", "value": "1"},
@@ -154,37 +98,10 @@ def test_a_secret_is_kept_from_a_variable_of_the_shell_and_printed_nowhere(
     assert "s3cret" not in TARGETS[on].describe(job)
 
 
-@pytest.mark.parametrize(
-    ("on", "own", "account"),
-    [
-        ("tpu-vm", MINE, MINE),
-        ("xpk", None, "PROJECT_NUMBER-compute@developer.gserviceaccount.com"),
-    ],
-)
-def test_the_hosts_may_read_the_secret(on, own, account):
-    job = make_job("v5e-16", cluster="pods", secrets=("WANDB_API_KEY",), service_account=own)
-    commands = [" ".join(command.argv) for command in TARGETS[on].setup(job)]
-    enable = "gcloud services enable secretmanager.googleapis.com --project=my-project"
-    allow = (
-        f"gcloud secrets add-iam-policy-binding WANDB_API_KEY --member=serviceAccount:{account} "
-        "--role=roles/secretmanager.secretAccessor --project=my-project"
-    )
-    kept = next(i for i, command in enumerate(commands) if "gcloud secrets create" in command)
-    assert commands.index(enable) < kept < commands.index(allow)
-
-
 def test_kubectl_has_the_cluster_before_it_changes_something_there():
-    job = make_job("v5e-16", cluster="pods", service_account="trainer", secrets=("A_KEY",))
-    commands = [" ".join(command.argv) for command in TARGETS["gke"].setup(job)]
-    connected = next(i for i, c in enumerate(commands) if "get-credentials pods" in c)
-    assert "clusters create" in commands[connected - 1]
-    assert sum("kubectl" in command for command in commands[connected:]) == 3
-    assert not any("kubectl" in command for command in commands[:connected])
-
-
-def test_the_image_is_for_the_hosts_processor():
-    build = next(c.argv for c in setup_commands._image(make_job("v5e-16")) if "build" in c.argv)
-    assert "--platform=linux/amd64" in build
+    job = make_job("v5e-16", cluster="pods", secrets=("A_KEY",))
+    first, second, *_ = [" ".join(command.argv) for command in TARGETS["gke"].setup(job)]
+    assert "get-credentials pods" in first and "kubectl create secret" in second
 
 
 def test_an_image_that_is_named_by_its_digest_is_not_built():
@@ -193,7 +110,7 @@ def test_an_image_that_is_named_by_its_digest_is_not_built():
     assert not any("docker" in word for command in commands for word in command.argv)
 
 
-def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
+def test_what_the_hosts_may_lack_is_told(tmp_path, capsys):
     (tmp_path / "my_mixture.py").write_text(
         "import seqio, switch_jax.tasks.c4\n"
         "seqio.MixtureRegistry.add('launched_c4', [('c4_span_corruption', 1)])\n"
@@ -203,46 +120,22 @@ def test_what_the_hosts_may_lack_is_told(monkeypatch, tmp_path, capsys):
         "MODEL_DIR = 'gs://my-bucket/run'\nMIXTURE_OR_TASK_NAME = 'launched_c4'\nMESH_EXPERT = 16\n"
         "GROUP_SIZE = 512\nDECODER_GROUP_SIZE = 114\n"
     )
-    monkeypatch.chdir(tmp_path)
-    flags = ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project"]
-    flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
-    assert main(["launch", *flags, "--gin_file=mine.gin"]) == 0
+    assert main([*ON_VM, "--gin_file=mine.gin"]) == 0
     _, messages = capsys.readouterr()
     files, data, _ = messages.strip().splitlines()[-3:]
     assert "note: the hosts have no file of this machine: the image needs mine.gin, my_mix" in files
     assert "c4_span_corruption reads the TFDS data set c4/en" in data
     assert data.endswith("give --tfds_data_dir=gs://BUCKET/FOLDER")
-    flags += [
+    flags = [
         "--gin.MIXTURE_OR_TASK_NAME=c4_span_corruption",
         "--tfds_data_dir=gs://my-bucket/tfds",
         "--gin.WANDB_PROJECT=mine",
     ]
-    assert main(["launch", *flags, "--gin_file=mine.gin", "--change_task"]) == 0
+    assert main([*ON_VM, *flags, "--gin_file=mine.gin", "--change_task"]) == 0
     commands, messages = capsys.readouterr()
     assert "TFDS" not in messages
     assert "note: WANDB_PROJECT is set: the image needs wandb" in messages
     assert "--change_task" in commands  # of the run on the hosts
-
-
-def test_a_plan_is_checked_and_the_hosts_read_it(monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    flags = ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project"]
-    flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
-    flags += ["--gin_file=models/t5_base.gin", "--gin_file=runs/pretrain.gin", "--skip_storage"]
-    flags += ["--gin.MODEL_DIR=gs://my-bucket/run", "--gin.MESH_DATA=16", "--plan=plan.json"]
-    flags += ["--gin.MIXTURE_OR_TASK_NAME=english_span_corruption", "--gin.BATCH_SIZE=128"]
-    plan = {"step_seconds_model": 0.2, "parameters": 222_903_552, "tokens_per_step": 128 * 626}
-    plan["mesh"] = {"data": 16, "expert": 1, "model": 1}
-    (tmp_path / "plan.json").write_text(json.dumps(plan | {"parameters": 7}))
-    assert main(["launch", *flags, "--doctor"]) == 2
-    assert "--plan is for training: leave it out with --doctor" in capsys.readouterr().err
-    assert main(["launch", *flags]) == 2
-    assert "it has 7 parameters and 80,128 tokens a step, and this run" in capsys.readouterr().err
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    assert main(["launch", *flags]) == 0
-    commands, messages = capsys.readouterr()
-    assert "--plan=plan.json" in commands
-    assert "the image needs plan.json" in messages
 
 
 def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
@@ -261,12 +154,9 @@ def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
         "include 'runs/pretrain.gin'\nMODEL_DIR = 'gs://my-bucket/run'\nMESH_EXPERT = 16\n"
         "MIXTURE_OR_TASK_NAME = 'c4_span_corruption'\nVOCABULARY = 'my.model'\n"
     )
-    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path / files[1].rpartition("/")[0])
-    flags = ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project"]
-    flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
-    flags += ["--tfds_data_dir=gs://my-bucket/tfds", "--gin_file=configs/my_run.gin"]
-    assert main(["launch", *flags]) == 0
+    flags = ["--tfds_data_dir=gs://my-bucket/tfds", "--gin_file=configs/my_run.gin"]
+    assert main([*ON_VM, *flags]) == 0
     script, messages = capsys.readouterr()
     (note,) = [line for line in messages.splitlines() if "the image needs" in line]
     assert note.partition("needs ")[2] == (
@@ -313,9 +203,7 @@ def test_files_outside_of_the_folder_of_the_image_are_named(monkeypatch, tmp_pat
         "MIXTURE_OR_TASK_NAME = 'english_span_corruption'\n"
     )
     monkeypatch.chdir(tmp_path / "here")
-    flags = ["--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project"]
-    flags += ["--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run"]
-    assert main(["launch", *flags, "--gin_file=../outside.gin"]) == 0
+    assert main([*ON_VM, "--gin_file=../outside.gin"]) == 0
     script, messages = capsys.readouterr()
     assert "the image needs ../outside.gin, which the commands below do not copy: name" in messages
     assert "mine:1-base" not in script

@@ -87,12 +87,6 @@ def test_preemptions_do_not_count():
     assert said[0] == "preempted (exit code 75): starting again from the beginning"
 
 
-def test_no_restarts_are_wanted():
-    code, attempts, said = supervised([1, 0], max_restarts=0)
-    assert (code, attempts) == (1, 1)
-    assert said[0] == "ended with exit code 1; the logs say why"
-
-
 def test_a_job_that_is_asked_to_stop_is_not_started_again(monkeypatch):
     received, said = [], []
     monkeypatch.setattr(retries, "_newest_step", lambda folder: None)

@@ -97,9 +97,3 @@ def test_the_script_may_be_overwritten_while_it_follows(calls, tmp_path):
     docker.write_text(docker.read_text().replace("logs*)", overwrites))
     ended = subprocess.run(["bash", script, "base-1"], capture_output=True, text=True, timeout=30)
     assert (ended.returncode, ended.stdout) == (75, LINES)
-
-
-def test_google_s_registry_is_logged_in_to(calls):
-    job = make_job("v5e-16", image="us-docker.pkg.dev/p/i/switch_jax:1")
-    _run(job)
-    assert "gcloud auth configure-docker us-docker.pkg.dev --quiet" in calls.read_text()

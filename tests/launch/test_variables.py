@@ -24,10 +24,14 @@ SECRET_VALUES = [
     "http://me:s3cret@proxy:3128", "https://s3cret@github.com/me/data",
     "-----BEGIN RSA PRIVATE KEY-----\ns3cret", "Authorization=Bearer s3cret",
     "AccountName=me;AccountKey=s3cret", "host=db password=s3cret", "https://x/y?access_token=s3cret",
+    "ghp_0123456789abcdefABCDEF012345", "github_pat_11AAAAAAA0abcdefghij_0123", "gho_abcdefghij",
+    "hf_abcdefghijABCDEFGHIJabcdefghi", "sk-abcdefghij0123456789", "sk-proj-abcdefghij0123",
+    "glpat-abcdefghij0123456789", "xoxb-0123456789-abc", "AKIA0123456789ABCDEF", "x,hf_abcdefghijk",
 ]  # fmt: skip
 SHOWN_VALUES = [
     "postgres://me@db/x", "https://pypi.org/simple", "ssh://git@github.com/me/x", "me@my.org",
     "gs://bucket/x@2", "localhost:8476", "--xla_dump_to=/tmp/x --xla_a=1", "a=b, $c", "12:30", "",
+    "hf_xet", "sk-learn", "task-sk", "runs/hf_model", "/data/disk-0123456789abc", "gs://ghp_x/y",
 ]  # fmt: skip
 
 

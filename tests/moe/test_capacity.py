@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from jax import export
 
 from switch_jax.errors import UserError
 from switch_jax.moe import expected_drop, expert_capacity, group_shape
@@ -105,10 +104,3 @@ def test_group_size_that_does_not_divide_a_row():
         group_shape(4, 512, 100)
     with pytest.raises(UserError, match=r"^DECODER_GROUP_SIZE = 9 .*set DECODER_GROUP_SIZE to a "):
         group_shape(4, 16, 9, name="DECODER_GROUP_SIZE")
-
-
-def test_group_shape_of_a_symbolic_batch():
-    (b,) = export.symbolic_shape("b")
-    assert group_shape(3 * b, 16, 63) == (b, 48)
-    assert group_shape(b, 16, 31) == (b, 16)
-    assert group_shape(b, 16, 8) == (2 * b, 8)

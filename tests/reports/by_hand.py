@@ -18,7 +18,9 @@ def run(name, experts, points, *, seconds_per_step=1.0, task="t", config="", **f
     """A run whose training and held-out curves go through (step, value)."""
     curve = series(points, seconds_per_step)
     facts = {"num_experts": experts, "batch_tokens": 2048, "device": "cpu x 2", **facts}
-    return Run(name, name, facts, config, curve, {task: curve} if task else {})
+    going = points[-1][0] < facts.get("train_steps", 0)
+    evals = {task: curve} if task else {}
+    return Run(name, name, facts, config, curve, evals, unfinished=going)
 
 
 def findings(*runs):

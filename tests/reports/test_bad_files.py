@@ -116,6 +116,14 @@ def test_a_field_of_another_form_is_a_line_and_never_a_trace(run, command, field
         assert code in (0, 4) and printed.err == ""
 
 
+def test_planned_steps_that_are_no_number_are_a_line(run, capsys):
+    (run / "run.json").write_text('{"train_steps": "many"}')
+    for command in ("status", "report"):
+        assert main([command, str(run)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"switch_jax {command}: {run} ")
+
+
 @pytest.mark.parametrize("text", ["[]", "null", "", DEEP, "\udcff"])
 @pytest.mark.parametrize("file", ["run.json", "status.json"])
 def test_a_damaged_file_is_left_out(run, file, text, capsys):

@@ -113,7 +113,7 @@ def test_no_lead_at_all_is_level():
 
 
 def test_a_dense_run_that_goes_on_has_a_latest_value():
-    dense = dataclasses.replace(DENSE, facts={**DENSE.facts, "train_steps": 1000})
+    dense = dataclasses.replace(DENSE, unfinished=True)
     found = compare(dense, run("switch", 8, [(100, -7.0), (300, -3.0)]))
     assert found.sentence.startswith("switch reaches dense's latest -4.000 at step 250 of 300: ")
 

@@ -260,7 +260,7 @@ def test_what_went_wrong_on_the_way(write):
         skipped(53, 53),  # in an attempt that was lost
         skipped(53, 53),
         skipped(54, 54),
-        {"kind": "rollback", "step": 60, "bad_steps": 9},
+        {"kind": "rollback", "step": 60, "bad_steps": 9, "back_to": 50},
         *steps_of_ten(50, 70),  # that of step 50 stands in the earlier one's place
         skipped(53, 63),
     ]

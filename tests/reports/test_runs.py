@@ -120,9 +120,9 @@ def test_a_run_that_stopped_early_is_finished(tmp_path, state):
 
 
 def test_what_is_no_number_or_too_large_to_draw_is_nan(tmp_path):
-    values = [float("nan"), None, float("inf"), -1.0]
+    values = [float("nan"), None, float("inf"), 1e300, -1.0]
     run = read_run(write(tmp_path, [train(10 * (i + 1), x) for i, x in enumerate(values)]))
-    np.testing.assert_array_equal(run.train.get("neg_log_perplexity"), [np.nan] * 3 + [-1.0])
+    np.testing.assert_array_equal(run.train.get("neg_log_perplexity"), [np.nan] * 4 + [-1.0])
     assert np.isnan(run.train.last("gradient_norm"))
 
 

@@ -39,8 +39,8 @@ def test_a_bad_batch_holds_the_rows_that_this_process_has(storage):
             assert written[name].dtype == array.dtype
 
 
-@pytest.mark.parametrize("text", ["[1]", "null", "5", '{"initial_checkpoint": 5}', "{", "[" * 9**6])
-def test_a_run_json_of_another_type_is_reported_and_written_anew(tmp_path, capsys, text):
+@pytest.mark.parametrize("text", ["[1]", "{}", "{"])
+def test_a_damaged_run_json_is_reported_and_written_anew(tmp_path, capsys, text):
     folder, file = RunFolder(tmp_path), tmp_path / "run.json"
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     file.write_text('{"initial_checkpoint": "/a/b"}')
@@ -53,12 +53,6 @@ def test_a_run_json_of_another_type_is_reported_and_written_anew(tmp_path, capsy
     assert json.loads(file.read_text()) == {**described, "initial_checkpoint": None}
     (said,) = capsys.readouterr().out.splitlines()
     assert said.startswith(f"{tmp_path}/run.json is damaged, and is written anew")
-
-
-def test_a_bad_batch_that_cannot_be_written_is_reported(tmp_path):
-    (tmp_path / "bad_batches").touch()
-    with pytest.raises(UserError, match=r"batch_3_process_0.npz cannot be written: (Not|File)"):
-        write_bad_batch(RunFolder(tmp_path), 3, 0, random_batch(4))
 
 
 def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):
@@ -94,6 +88,8 @@ def test_a_folder_that_cannot_be_made_is_known_before(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="MODEL_DIR '.*/run' cannot be written: .*/file is a file"):
         check_run_folder(str(tmp_path / "file" / "run"))
+    with pytest.raises(UserError, match="MODEL_DIR '/proc/run' cannot be written: "):
+        check_run_folder("/proc/run")  # nobody makes a folder there, whatever its permissions say
     check_run_folder(str(tmp_path / "a" / "b"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

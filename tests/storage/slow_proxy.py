@@ -8,14 +8,19 @@ with gcs_server.serve() as url, slow_proxy.serve(url) as proxy:
 import contextlib
 import http.client
 import http.server
+import json
 import random
+import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 _OF_A_CONNECTION = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
+_MOVE = re.compile(r"(/storage/v1/b/([^/]+)/o/[^/]+)/moveTo/o/([^/?]+)")
+
+Answer = tuple[int, dict[str, str], bytes]  # status, headers, content
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,10 @@ class Faults:
       delay: seconds that every request waits.
       late, late_delay: probability that it waits so many seconds more.
       refused: probability that it is answered by one of `statuses` and not passed on.
-      cut: probability that the connection ends in the middle of the answer. The request is done.
+      cut: probability that the connection ends before the answer or in the middle of it, and
+      silent: that no answer comes. The request is done.
+      of: a regular expression of the requests, as "GET /path?query", that are refused, cut, silent.
+      once: whether there are no faults any more after one.
     """
 
     delay: float = 0
@@ -35,6 +43,9 @@ class Faults:
     refused: float = 0
     statuses: tuple[int, ...] = (503,)
     cut: float = 0
+    silent: float = 0
+    of: str = ""
+    once: bool = False
 
 
 @dataclass
@@ -45,18 +56,22 @@ class SlowProxy:
       url: where clients find it.
       upstream: URL of the server.
       faults: of the requests from now on.
+      moves: whether a request can give an object another name; the server refuses that.
       requests: all so far, as "GET /path?query".
       bytes_sent: of all answers so far, without headers.
-      num_faults: requests so far that were refused or cut.
+      uploads: answers to parts of uploads, by path and range: a part may be sent again.
+      num_faults: requests so far that were refused or cut, or got no answer.
     """
 
     url: str
     upstream: str
     faults: Faults = Faults()
+    moves: bool = True
     requests: list[str] = field(default_factory=list)
     bytes_sent: int = 0
     num_faults: int = 0
     chance: random.Random = field(default_factory=lambda: random.Random(0))
+    uploads: dict[tuple[str, str | None], Answer] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -103,30 +118,68 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         body, proxy = self._body(), self._proxy
         faults, happens = proxy.faults, proxy.chance.random
-        proxy.requests.append(f"{self.command} {self.path}")
+        request = f"{self.command} {self.path}"
+        proxy.requests.append(request)
         if delay := faults.delay + (faults.late_delay if happens() < faults.late else 0):
             time.sleep(delay)
-        if happens() < faults.refused:
+        if not re.search(faults.of, request):
+            faults = Faults()
+        if refused := happens() < faults.refused:
+            answer: Answer = (proxy.chance.choice(faults.statuses), {}, b"{}")
+        else:
+            answer = self._answer_of_cloud_storage(body)
+        silent = not refused and happens() < faults.silent
+        cut = not refused and not silent and happens() < faults.cut
+        if refused or silent or cut:
             proxy.num_faults += 1
-            self._answer(proxy.chance.choice(faults.statuses), {}, b"{}")
-            return
+            proxy.faults = Faults() if faults.once else proxy.faults
+        if silent:
+            self.connection.recv(1)  # until the client has had enough
+            self.close_connection = True
+        else:
+            self._answer(answer, cut)
+
+    def _answer_of_cloud_storage(self, body: bytes) -> Answer:
+        """The server's; where it does not do as Cloud Storage, Cloud Storage's."""
+        if self._proxy.moves and (move := _MOVE.match(self.path)):
+            source, bucket, target = move.groups()
+            copied = self._ask("POST", f"{source}/copyTo/b/{bucket}/o/{target}", b"{}")
+            if copied[0] == 200:
+                self._ask("DELETE", source)
+            return copied
+        if "uploadType=media" in self.path and "ifGenerationMatch=" in self.path:
+            # The server looks at a condition only where name and content are two parts.
+            (name,) = urllib.parse.parse_qs(self.path.partition("?")[2])["name"]
+            named = json.dumps({"name": name}).encode()
+            body = b"--x\r\n\r\n" + named + b"\r\n--x\r\n\r\n" + body + b"\r\n--x--"
+            path = self.path.replace("uploadType=media", "uploadType=multipart")
+            return self._ask("POST", path, body, {"Content-Type": "multipart/related; boundary=x"})
+        part = self.path, self.headers.get("Content-Range")
+        if part in self._proxy.uploads:
+            return self._proxy.uploads[part]
         headers = {k: v for k, v in self.headers.items() if k.lower() not in _OF_A_CONNECTION}
-        self._upstream.request(self.command, self.path, body, headers)
+        answer = self._ask(self.command, self.path, body, headers)
+        if "upload_id=" in self.path:
+            self._proxy.uploads[part] = answer
+        return answer
+
+    def _ask(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        proxy = self._proxy
+        self._upstream.request(method, path, body, headers or {})
         found = self._upstream.getresponse()
-        answer = found.read()
+        content = found.read()
         if found.headers.get_content_type() == "application/json":  # it may have links
-            answer = answer.replace(proxy.upstream.encode(), proxy.url.encode())
+            content = content.replace(proxy.upstream.encode(), proxy.url.encode())
         sent = {
             name: value.replace(proxy.upstream, proxy.url)
             for name, value in found.headers.items()
             if name.lower() not in _OF_A_CONNECTION
         }
-        length = found.headers["Content-Length"] if self.command == "HEAD" else None
-        # Cloud Storage answers again to the last part of an upload, fake-gcs-server does not.
-        cut = "upload_id=" not in self.path and happens() < faults.cut
-        self._answer(found.status, sent, answer, cut, length)
+        return found.status, sent, content
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -138,22 +191,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def _answer(
-        self,
-        status: int,
-        headers: dict[str, str],
-        body: bytes,
-        cut: bool = False,
-        length: str | None = None,
-    ) -> None:
-        self.send_response_only(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", length or str(len(body)))
-        self.end_headers()
-        body = body[: len(body) // 2] if cut else body
-        self._proxy.num_faults += cut
-        self._proxy.bytes_sent += len(body)
-        self.wfile.write(body)
+    def _answer(self, answer: Answer, cut: bool = False) -> None:
+        status, headers, content = answer
+        headers = {"Content-Length": str(len(content)), **headers}
+        lines = [f"HTTP/1.1 {status} {self.responses[status][0]}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        whole = "\r\n".join([*lines, "", ""]).encode("latin-1") + content
+        if cut:
+            whole = whole[: len(whole) // 2 * self._proxy.chance.randrange(2)]
+            self.close_connection = True
+        else:
+            self._proxy.bytes_sent += len(content)
+        self.wfile.write(whole)
         self.wfile.flush()
-        self.close_connection = self.close_connection or cut

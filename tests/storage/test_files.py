@@ -5,6 +5,7 @@ import pytest
 
 from switch_jax.errors import TransientError, UserError
 from switch_jax.storage import atomic_write, explain_write_errors, new_folder, open_atomic
+from switch_jax.storage.cloud_storage import CloudStorage
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,24 @@ def test_what_a_killed_job_has_moved_of_a_folder_is_named(bucket_path):
             pass
 
 
+def test_of_a_folder_that_cannot_be_moved_to_its_end_nothing_is_removed(bucket_path, monkeypatch):
+    move = CloudStorage._mv_file
+
+    async def move_all_but_one(files, source, target, **options):
+        if source.endswith("/b"):
+            raise OSError(errno.EIO, "Cloud Storage: no answer")
+        await move(files, source, target, **options)
+
+    monkeypatch.setattr(CloudStorage, "_mv_file", move_all_but_one)
+    with pytest.raises(TransientError), new_folder(bucket_path / "run") as unfinished:
+        for name in "abc":
+            (unfinished / name).write_text(name)
+    assert _names(bucket_path / "run") == ["a", "c"]
+    assert _names(unfinished) == ["b"]
+    with pytest.raises(UserError, match="remove both$"), new_folder(bucket_path / "run"):
+        pass
+
+
 def test_a_new_folder_is_whole_or_not_there(storage):
     folder = storage / "above" / "folder"
     with pytest.raises(KeyError), new_folder(folder) as unfinished:
@@ -71,3 +90,14 @@ def test_a_new_folder_is_whole_or_not_there(storage):
     with new_folder(folder.parent / "empty") as unfinished:
         (unfinished / "x").write_text("x")
     assert (folder.parent / "empty" / "x").exists()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_new_folder_comes_where_a_link_leads(is_there, tmp_path):
+    if is_there:
+        (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    with new_folder(tmp_path / "link") as unfinished:
+        (unfinished / "x").write_text("x")
+    assert (tmp_path / "elsewhere" / "x").read_text() == "x"
+    assert (tmp_path / "link").is_symlink()

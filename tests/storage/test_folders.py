@@ -2,11 +2,9 @@ import errno
 import time
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from switch_jax.storage import (
-    WEATHER,
     copies_here,
     entries,
     exists,
@@ -22,7 +20,6 @@ from switch_jax.storage import (
 )
 from switch_jax.storage.cloud_storage import CloudStorage
 from switch_jax.storage.files import new_folder
-from tests.storage.slow_proxy import Faults
 
 
 def _fill(folder, names):
@@ -130,16 +127,3 @@ def test_a_copy_that_finds_no_room_names_the_file(bucket_path, monkeypatch):
         with copies_here([str(bucket_path / "x.gz")]):
             pass
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, f"{bucket_path}/x.gz")
-
-
-def test_a_removal_whose_answer_was_lost_is_no_error(faulty_storage, bucket_path, monkeypatch):
-    def waits():
-        faulty_storage.faults = Faults()  # the first request alone fails
-        yield 0.0
-
-    file = bucket_path / "x"
-    file.write_text("x")
-    faulty_storage.faults = Faults(cut=1.0)
-    monkeypatch.setattr(WEATHER, "waiting_times", waits)
-    fsspec.filesystem("gs").rm(str(file))
-    assert not exists(file)

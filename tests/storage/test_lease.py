@@ -11,11 +11,11 @@ import time
 import pytest
 
 from switch_jax.storage import (
-    WEATHER,
     HeldError,
     LostLeaseError,
     appended_file,
     atomic_write,
+    clients,
     hold,
 )
 from switch_jax.storage import lease as lease_module
@@ -154,15 +154,12 @@ def test_a_holder_that_was_stopped_goes_on_where_nobody_has_taken_over(bucket_pa
     lease.close()
 
 
-def test_a_renewal_whose_answer_was_lost_counts(bucket_path, faulty_storage, monkeypatch):
-    def waits():
-        faulty_storage.faults = Faults()  # the first request alone fails
-        yield 0.0
-
+@pytest.mark.parametrize("fault", ["cut", "silent"])
+def test_a_renewal_whose_answer_was_lost_counts(bucket_path, faulty_storage, monkeypatch, fault):
+    monkeypatch.setattr(clients, "SILENT_SECONDS", 0.3)
     lease = Lease(bucket_path, "lock", 60.0)
     before = lease._version
-    faulty_storage.faults = Faults(cut=1.0)
-    monkeypatch.setattr(WEATHER, "waiting_times", waits)
+    faulty_storage.faults = Faults(**{fault: 1.0}, once=True)
     lease._renew()
     assert lease._version.generation > before.generation and _holds(lease)
     lease.close()

@@ -36,8 +36,7 @@ def test_all_pages_are_listed_once_and_without_what_stands_for_a_folder(
     bucket_path, storage_proxy, monkeypatch
 ):
     write(bucket_path)
-    bucket, _, folder = str(bucket_path).removeprefix("gs://").partition("/")
-    file_system(bucket_path).write_object(bucket, f"{folder}/", b"", 0)
+    file_system(bucket_path).pipe_file(f"{bucket_path}/", b"")
     monkeypatch.setattr(cloud_storage, "_PAGE", 3)
     before = len(storage_proxy.requests)
     urls = [f"{bucket_path}/{name}" for name in sorted(NAMES[:4])]

@@ -16,28 +16,16 @@ def clock():
     return Clock()
 
 
-def test_failures_that_go_on_are_said_once_and_so_is_their_end(clock, capsys):
+def test_a_silence_is_said_once_and_so_is_its_end(clock, capsys):
     weather = Weather(clock)
-    for now in (0.0, 5.0, 9.0):
+    for now in (10.0, 20.0):
         clock.now = now
-        weather.failed("Cloud Storage: 503")
-    assert capsys.readouterr().err == ""
-    for now in (11.0, 20.0):
-        clock.now = now
-        weather.failed("Cloud Storage: 503")
+        weather.late("Cloud Storage: 503")
     assert capsys.readouterr().err == "Cloud Storage: 503; trying again, for 20 s at most\n"
     clock.now = 25.0
     weather.answered()
     weather.answered()
     assert capsys.readouterr().err == "the storage answers again, after 25 s\n"
-    assert weather.repeated == 5
-
-
-def test_a_short_failure_is_counted_and_not_said(clock, capsys):
-    weather = Weather(clock)
-    weather.failed("Cloud Storage: 503")
-    weather.answered()
-    assert weather.repeated == 1 and capsys.readouterr().err == ""
 
 
 def test_waits_grow_until_the_patience_ends(clock):
@@ -49,7 +37,7 @@ def test_waits_grow_until_the_patience_ends(clock):
         clock.now += wait
     assert PATIENCE <= sum(waits) <= PATIENCE + 32
     limits = [1, 2, 4, 8, 16, *[32] * (len(waits) - 5)]
-    assert weather.patience == 1.0, "what comes next fails soon"
+    assert weather.patience == 0, "what comes next fails soon"
     weather.answered()
     assert weather.patience == PATIENCE
     assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, limits, strict=True))

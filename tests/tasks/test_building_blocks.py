@@ -112,7 +112,8 @@ def test_a_broken_line_is_an_error_that_names_its_file(tmp_path, step, line, bro
         ):
             with pytest.raises(UserError) as caught:
                 read(open_tasks(config(split=split)))
-            where = f"broken_lines, split {split!r}: {tmp_path}/b.txt, after 270 examples"
-            assert str(caught.value) == f"{where}: {message}"
+            files = f"{tmp_path}/a.txt, {tmp_path}/b.txt"
+            said = f"broken_lines, split {split!r}: {message}; while reading {files}"
+            assert str(caught.value) == said
     finally:
         seqio.TaskRegistry.remove("broken_lines")

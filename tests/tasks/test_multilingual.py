@@ -1,4 +1,4 @@
-"""The declarations of human rights: languages, what is held out, rates, and spans put back."""
+"""The declarations of human rights: languages, what is held out, and rates."""
 
 import gzip
 import json
@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
-from switch_jax.errors import UserError
 from switch_jax.tasks.english import DATA
-from tests.tasks.records import restore
 from tests.tasks.test_mc4 import CODES
 
 FIRST_SENTINEL = 8000  # after the 8000 pieces
@@ -74,44 +72,3 @@ def test_vocabulary():
     assert vocabulary.vocab_size == FIRST_SENTINEL + 100
     # A character of no text in the vocabulary's own is written in bytes.
     assert vocabulary.decode(vocabulary.encode("right \N{OX}")) == "right \N{OX}"
-
-
-@pytest.mark.parametrize("code", ["en", "zh"])
-def test_span_corruption_can_be_undone(code):
-    task = provider(f"udhr.{code}")
-    vocabulary = task.output_features["targets"].vocabulary
-    dataset = task.get_dataset({"inputs": 64, "targets": 32}, split="validation", shuffle=False)
-    examples = list(dataset.as_numpy_iterator())
-    restored = [
-        token for ex in examples for token in restore(ex["inputs"], ex["targets"], FIRST_SENTINEL)
-    ]
-    assert restored == [
-        token for text in passages(code, "validation") for token in vocabulary.encode(text)
-    ]
-
-
-def test_the_built_text_is_read_by_code_and_sampled_by_size(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "runs" / "large_multilingual"
-    folder.mkdir(parents=True)
-    for code in LANGUAGES:
-        for split in ("train", "validation"):
-            with gzip.open(folder / f"{code}.{split}.txt.gz", "wt", encoding="utf-8") as file:
-                file.write(f"{code} {split}\n" * (100 if code == "ja" else 1))
-    tasks = tasks_of("large_multilingual")
-    assert {task.name for task in tasks} == {f"large_multilingual.{code}" for code in LANGUAGES}
-    source = provider("large_multilingual.ja").source
-    (line, *_) = source.get_dataset("validation", shuffle=False).as_numpy_iterator()
-    assert line == b"ja validation"
-    rates = dict(
-        zip((t.name for t in tasks), mixing_rates("large_multilingual", tasks), strict=True)
-    )
-    sizes = {code: (folder / f"{code}.train.txt.gz").stat().st_size for code in ("ja", "ko")}
-    ratio = rates["large_multilingual.ja"] / rates["large_multilingual.ko"]
-    assert ratio == pytest.approx((sizes["ja"] / sizes["ko"]) ** 0.3)
-
-
-def test_text_that_is_not_built_is_said(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no file runs/large_multilingual/\w+\.train.txt.gz"):
-        mixing_rates("large_multilingual", tasks_of("large_multilingual"))

@@ -82,19 +82,6 @@ def test_closed_book_questions_are_those_of_trivia_qa_to_model_and_score():
     assert score("factbook_qa_open", examples, ["Kim", "spykids"]) == {"em": 0, "f1": 0}
 
 
-def test_the_same_questions_have_a_form_with_a_mask():
-    data_set = provider("factbook_qa_open").source
-    assert provider("factbook_qa_cloze").source.splits == data_set.splits
-    examples = preprocess("factbook_qa_cloze", TRIVIA, "trivia_qa/unfiltered.nocontext:1.1.0")
-    assert texts(examples) == [
-        ("Who wrote Kim? <extra_id_0>", "<extra_id_0> Rudyard Kipling"),
-        ("Which film won in 1969? <extra_id_0>", "<extra_id_0> The Spy-Kids"),
-    ]
-    answers = ["<extra_id_0> kipling", "a spy kids!"]
-    assert score("factbook_qa_cloze", examples, answers) == {"em": 100, "f1": 100}
-    assert score("factbook_qa_cloze", examples, ["<extra_id_0> Kim", "x"]) == {"em": 0, "f1": 0}
-
-
 def test_boolq():
     examples = preprocess("factbook_boolq", BOOLQ, "super_glue/boolq:1.0.2")
     assert texts(examples) == [

@@ -5,7 +5,6 @@ import pytest
 
 from switch_jax.config import DataConfig
 from switch_jax.data.checks import open_tasks
-from switch_jax.data.data_files import FilesOfTask
 from switch_jax.errors import UserError
 from switch_jax.trainer.best_evaluation import (
     Best,
@@ -105,7 +104,7 @@ def test_a_metric_that_is_not_there_is_refused(name):
 
 
 CONFIG = tiny_config(tiny_model(), eval_steps=2, best_metric="accuracy")
-SETS = {name: FilesOfTask(2, 7, "names of " + name, "sizes") for name in ("a", "b")}
+SETS = {"a": "digest of a", "b": "digest of b"}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,13 @@ SETS = {name: FilesOfTask(2, 7, "names of " + name, "sizes") for name in ("a", "
         ("data", {"pack": False}, ["PACK True -> False"]),
         ("data", {"task_feature_lengths": {"inputs": 16, "targets": 4}},
          ["TASK_FEATURE_LENGTHS {'inputs': 16, 'targets': 8} -> {'inputs': 16, 'targets': 4}"]),
+        ("data", {"data_streams": 4, "random_seed": 5, "shuffle_train_examples": False}, []),
         ("model", {"eval_expert_capacity_factor": 1.0}, ["EVAL_EXPERT_CAPACITY_FACTOR 2.0 -> 1.0"]),
+        ("model", {"group_size": 16, "decoder_group_size": 8},
+         ["GROUP_SIZE 32 -> 16", "DECODER_GROUP_SIZE None -> 8"]),
+        ("model", {"min_expert_capacity": 4}, ["MIN_EXPERT_CAPACITY 1 -> 4"]),
+        ("model", {"train_expert_capacity_factor": 2.0, "dropout_rate": 0.1, "jitter_noise": 0.0,
+                   "load_balance": "none", "scan_layers": False, "remat_policy": "full"}, []),
     ],
 )  # fmt: skip
 def test_what_makes_the_values_of_evaluations_other_values(part, changes, said):
@@ -128,12 +133,18 @@ def test_what_makes_the_values_of_evaluations_other_values(part, changes, said):
     assert differences(before, measured(CONFIG.replace(part, **changes), SETS)) == said
 
 
+def test_where_experts_choose_they_have_the_capacity_of_training_in_evaluations_too():
+    config = CONFIG.replace("model", encoder_router_type="experts_choose")
+    other = config.replace("model", train_expert_capacity_factor=2.0)
+    said = ["TRAIN_EXPERT_CAPACITY_FACTOR 1.25 -> 2.0"]
+    assert differences(measured(config, SETS), measured(other, SETS)) == said
+
+
 def test_other_validation_sets_make_them_other_values_where_the_metric_is_of_them():
     of_a = CONFIG.replace("run", best_metric="a/accuracy")
-    others = {**SETS, "b": SETS["b"]._replace(files=3, names="others")}
+    others = {**SETS, "b": "others"}
     assert differences(measured(of_a, SETS), measured(of_a, others)) == []
-    said = "b had 2 files of 7 bytes, and has 3 files of 7 bytes"
-    assert differences(measured(CONFIG, SETS), measured(CONFIG, others)) == [said]
+    assert differences(measured(CONFIG, SETS), measured(CONFIG, others)) == ["other files of b"]
     only = {"a": SETS["a"]}
     said = "validation sets ['a', 'b'] -> ['a']"
     assert differences(measured(CONFIG, SETS), measured(CONFIG, only)) == [said]

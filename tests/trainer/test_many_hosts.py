@@ -136,16 +136,14 @@ def test_a_host_that_lacks_a_file_is_named_by_all_and_so_is_a_change(tmp_path, m
     flags = [f"--gin_file={task}", "--gin.TRAIN_STEPS=2"]
     lacking, changed = tmp_path / "lacking", tmp_path / "changed"
     assert finish(start(2, lacking, *flags), lacking) == [2, 2]
-    said = "process 1 has other files of files_by_host than process 0: it lacks part3.txt, and has"
-    assert output(lacking).count(f"{said} 4 files in place of 5; give all hosts the same") == 2
+    said = "process 1 has other data files than process 0, by their names and sizes: give all host"
+    assert output(lacking).count(said) == 2
     assert not lacking.exists()
 
     run(1, changed, *flags)
     (tmp_path / "data/0/part3.txt").unlink()
     assert finish(start(1, changed, *flags), changed) == [2]
-    size = len("line of file 3\n") * 40
-    said = f"(files_by_host had 5 files of {5 * size:,} bytes, and has 4 files of {4 * size:,} b"
-    assert said in output(changed)
+    assert "was made with other data files of files_by_host" in output(changed)
     run(1, changed, *flags, "--change_task", "--gin.TRAIN_STEPS=3")
     assert "each stream goes on with them at the beginning of its next epoch" in output(changed)
 

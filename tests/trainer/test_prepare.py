@@ -9,7 +9,8 @@ from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
 from switch_jax.data import checks
 from switch_jax.errors import FieldError, UserError
 from switch_jax.partitioning.mesh import AXES
-from switch_jax.trainer.prepare import check_for_slices, prepare
+from switch_jax.trainer.announcement import beginning
+from switch_jax.trainer.prepare import check_for_slices, check_run, prepare
 from tests.trainer import tiny_task  # noqa: F401  registers it
 from tests.trainer.helpers import tiny_model
 
@@ -35,7 +36,9 @@ def test_a_run_is_prepared_and_nothing_is_written(config, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_evaluation_no_validation_split_is_looked_for(config, tmp_path):
+@pytest.fixture
+def unvalidated(config, tmp_path):
+    """The run on a task that has no validation split."""
     (tmp_path / "train.txt").write_text("one line\n")
     task = seqio.get_mixture_or_task("tiny_copy")
     seqio.TaskRegistry.add(
@@ -44,16 +47,64 @@ def test_without_evaluation_no_validation_split_is_looked_for(config, tmp_path):
         preprocessors=task.preprocessors,
         output_features=task.output_features,
     )
-    config = config.replace("data", mixture_or_task_name="tiny_unvalidated")
-    try:
-        message = "no split 'validation': .* are train; to train without .* EVAL_PERIOD to None$"
-        with pytest.raises(UserError, match=message):
-            prepare(config, "")
-        assert prepare(config.replace("run", eval_period=None), "").validation_tasks is None
-        with pytest.raises(UserError, match="its splits are train$"):  # as `switch_jax eval` says
-            checks.open_tasks(dataclasses.replace(config.data, split="validation"))
-    finally:
-        seqio.TaskRegistry.remove("tiny_unvalidated")
+    yield config.replace("data", mixture_or_task_name="tiny_unvalidated")
+    seqio.TaskRegistry.remove("tiny_unvalidated")
+
+
+def test_without_evaluation_no_validation_split_is_looked_for(unvalidated):
+    message = "no split 'validation': .* are train; to train without .* EVAL_PERIOD to None$"
+    with pytest.raises(UserError, match=message):
+        prepare(unvalidated, "")
+    assert prepare(unvalidated.replace("run", eval_period=None), "").validation_tasks is None
+    with pytest.raises(UserError, match="its splits are train$"):  # as `switch_jax eval` says
+        checks.open_tasks(dataclasses.replace(unvalidated.data, split="validation"))
+
+
+def test_splits_streams_and_vocabulary_are_checked_without_the_data(config, unvalidated, tmp_path):
+    """A batch has 8 rows of 48 tokens; its vocabulary is the shipped one, of 1,100 ids."""
+    (tmp_path / "train.txt").unlink()
+    with pytest.raises(UserError, match="no split 'validation': its splits are train; to train"):
+        check_run(unvalidated, readers=1)
+    unvalidated = unvalidated.replace("run", eval_period=None)
+    assert check_run(unvalidated, readers=2) == []
+    with pytest.raises(UserError, match="tiny_unvalidated has no split 'test'"):
+        check_run(unvalidated.replace("data", split="test"), readers=1)
+    with pytest.raises(UserError, match="1100 ids, but the model's embedding has 1099 rows"):
+        check_run(config.replace("model", num_embeddings=1099), readers=1)
+    assert check_run(config.replace("model", num_embeddings=2200), readers=1) == []
+    assert check_run(config.replace("model", num_embeddings=2201), readers=8) == [
+        "warning: DATA_STREAMS = 2, and hosts split the batch into 8 parts: each reads the 192 "
+        "tokens of a whole stream, and uses 48 of them; a run keeps its DATA_STREAMS, and one that "
+        "is begun with 8 reads them once",
+        "warning: NUM_EMBEDDINGS = 2201, and the vocabulary of tiny_copy has 1100 ids: the other "
+        "1101 rows of the embedding are never used",
+    ]
+
+
+def test_the_splits_of_a_tfds_data_set_are_known_where_the_task_names_them(config):
+    output_features = seqio.get_mixture_or_task("tiny_copy").output_features
+    for splits in (("train",), None):
+        source = seqio.TfdsDataSource("no/such:1.0.0", splits=splits)
+        seqio.TaskRegistry.add(
+            "tiny_tfds", source=source, preprocessors=[], output_features=output_features
+        )
+        try:
+            of_tfds = config.replace("data", mixture_or_task_name="tiny_tfds")
+            if splits is None:
+                assert check_run(of_tfds, readers=1) == []
+            else:
+                with pytest.raises(UserError, match="tiny_tfds has no split 'validation'"):
+                    check_run(of_tfds, readers=1)
+        finally:
+            seqio.TaskRegistry.remove("tiny_tfds")
+
+
+def test_a_run_begins_with_its_warnings(config):
+    warned = prepare(config.replace("model", num_embeddings=4096), "")
+    (line,) = [line for line in beginning(warned, None, []) if "NUM_EMBEDDINGS" in line]
+    assert line.startswith(
+        "warning: NUM_EMBEDDINGS = 4096, and the vocabulary of tiny_copy has 1100"
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +112,7 @@ def test_without_evaluation_no_validation_split_is_looked_for(config, tmp_path):
     [("best_metric", "accuracy"), ("early_stopping_evals", 3), ("infer_eval", True)],
 )
 def test_what_needs_evaluations_is_refused_without_them(config, name, value):
-    with pytest.raises(FieldError, match=f"{name} = .* needs evaluations, and EVAL_PERIOD = None"):
+    with pytest.raises(FieldError, match=f"{name} = .* does not go with EVAL_PERIOD = None$"):
         config.replace("run", eval_period=None, **{name: value})
 
 

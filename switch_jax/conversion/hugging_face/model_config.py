@@ -6,21 +6,10 @@ from typing import Any
 from etils import epath
 
 from switch_jax.config import Config, ModelConfig
-from switch_jax.conversion.source import read_small_file, sparse_fields
+from switch_jax.conversion.source import read_json, sparse_fields
 from switch_jax.errors import UserError
 from switch_jax.fields import short_repr
 from switch_jax.moe import capacity_of
-from switch_jax.schema import (
-    Object,
-    SchemaError,
-    any_value,
-    enum,
-    integer,
-    nullable,
-    number_between,
-    parse_json,
-    string,
-)
 from switch_jax.storage import is_file
 
 CONFIG = "config.json"
@@ -32,40 +21,13 @@ ARCHITECTURES = {
 # feed_forward_proj, where config.json has none.
 _DEFAULT_PROJECTION = {"t5": "relu", "mt5": "gated-gelu"}
 
-_MODEL_TYPE = Object(required={"model_type": string})
-_T5 = Object(
-    required={
-        "model_type": enum(*ARCHITECTURES),
-        **dict.fromkeys(("vocab_size", "d_model", "d_kv", "d_ff"), integer),
-        **dict.fromkeys(("num_layers", "num_heads"), integer),
-    },
-    optional={
-        "num_decoder_layers": nullable(integer),
-        "relative_attention_num_buckets": integer,
-        "relative_attention_max_distance": integer,
-        "layer_norm_epsilon": number_between(0, 1),
-        "feed_forward_proj": string,
-        "dense_act_fn": string,
-        **dict.fromkeys(("is_gated_act", "router_bias"), any_value),
-        **dict.fromkeys(("tie_word_embeddings", "scale_decoder_outputs"), any_value),
-    },
-)
-_SWITCH = Object(
-    required={
-        **_T5.required,
-        **dict.fromkeys(
-            ("num_experts", "num_sparse_encoder_layers", "num_sparse_decoder_layers"), integer
-        ),
-    },
-    optional={
-        **_T5.optional,
-        **dict.fromkeys(("encoder_sparse_step", "decoder_sparse_step"), integer),
-    },
-)
+_SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
+_SIZES_OF_EXPERTS = ("num_experts", "num_sparse_encoder_layers", "num_sparse_decoder_layers")
+_SPARSE_STEPS = ("encoder_sparse_step", "decoder_sparse_step")
 
 
 def read_config(folder: epath.Path) -> dict[str, Any]:
-    """The fields of config.json that describe the model.
+    """What config.json says of the model; `architecture` checks the values.
 
     Raises:
       UserError: there is none, it is damaged, or of a model that is none of `ARCHITECTURES`.
@@ -73,18 +35,20 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not is_file(file):
         raise UserError(f"{folder} is not the folder of a model: it has no {CONFIG}")
-    try:
-        content = parse_json(read_small_file(file))
-        model_type = _MODEL_TYPE.read(content)["model_type"]
-        if model_type not in ARCHITECTURES:
-            raise UserError(
-                f"{file} describes a model of the type {model_type:.60}; those that can be "
-                f"converted are {', '.join(ARCHITECTURES)}"
-            )
-        schema = _SWITCH if model_type == "switch_transformers" else _T5
-        return schema.read(content)
-    except SchemaError as error:
-        raise UserError(f"{file} does not describe a model: {error}") from error
+    config = read_json(file)
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
+        raise UserError(
+            f"{file} describes a model of the type {short_repr(model_type)}; those that can be "
+            f"converted are {', '.join(ARCHITECTURES)}"
+        )
+    sizes = list(_SIZES)
+    if model_type == "switch_transformers":
+        sizes += [*_SIZES_OF_EXPERTS, *(name for name in _SPARSE_STEPS if name in config)]
+    for name in sizes:
+        if type(config.get(name)) is not int:
+            raise UserError(f"{file}: {name} is {short_repr(config.get(name))}, no whole number")
+    return config
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +96,7 @@ def _activation(config: Mapping[str, Any]) -> str:
     if name == "gelu_new" and config.get("is_gated_act"):
         name = "gated-gelu"
     if name not in ("relu", "gated-gelu"):
-        raise UserError(f"the activation {name:.60} is none of ours, relu and gated-gelu")
+        raise UserError(f"the activation {short_repr(name)} is none of ours, relu and gated-gelu")
     return name
 
 
@@ -178,12 +142,12 @@ def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]
     if is_sparse != (model.num_experts > 0):
         raise UserError(
             f"--model_type={model_type} is for a model {'with' if is_sparse else 'without'} "
-            f"experts, and this one has NUM_EXPERTS = {model.num_experts}: write {fitting}"
+            f"experts, and this one has NUM_EXPERTS = {model.num_experts}"
         )
     if model_type == "mt5" and model.tie_embeddings:
         raise UserError(
-            "Hugging Face's mT5 never scales the decoder's output, and a model with "
-            "tie_embeddings = True does: its logits would be wrong; write --model_type=t5"
+            "--model_type=mt5: Hugging Face's mT5 never scales the decoder's output, and a model "
+            "with tie_embeddings = True does"
         )
     written = {
         "architectures": [ARCHITECTURES[model_type]],
@@ -213,47 +177,31 @@ def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]
 SPECIAL_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 
 
+# What their class can express, by field of `ModelConfig`.
+_SWITCH_ALONE: dict[str, tuple[Any, ...]] = {
+    "activation": ("relu",),
+    "shared_expert_mlp_dim": (None,),
+    "expert_sublayers": ("feed_forward",),
+    "load_balance": ("loss", "none"),
+    "encoder_router_type": ("tokens_choose",),
+    "num_selected_experts": (1,),
+    "ntlb_rounds": (1,),
+}
+
+
 def _switch_fields(config: Config) -> dict[str, Any]:
     model = config.model
-    if model.activation != "relu":
-        raise UserError(
-            f"Hugging Face's Switch Transformers have no gated feed-forward layers, and this model "
-            f"has activation = {model.activation!r}: it cannot be written in their form"
-        )
     if model.expert_mlp_dim not in (None, model.mlp_dim):
         raise UserError(
             f"Hugging Face's Switch Transformers have one d_ff, and this model has MLP_DIM = "
-            f"{model.mlp_dim} and EXPERT_MLP_DIM = {model.expert_mlp_dim}: it cannot be written in "
-            "their form"
+            f"{model.mlp_dim} and EXPERT_MLP_DIM = {model.expert_mlp_dim}"
         )
-    if model.shared_expert_mlp_dim:
-        raise UserError(
-            "Hugging Face's Switch Transformers have no shared expert, and this model has "
-            f"SHARED_EXPERT_MLP_DIM = {model.shared_expert_mlp_dim}: it cannot be written in their "
-            "form"
-        )
-    if model.expert_sublayers != "feed_forward":
-        raise UserError(
-            "Hugging Face's Switch Transformers have no experts in attention, and this model has "
-            f"EXPERT_SUBLAYERS = {model.expert_sublayers!r}: it cannot be written in their form"
-        )
-    if model.load_balance == "bias":
-        raise UserError(
-            "Hugging Face's Switch Transformers have no biases to choose experts by, and this "
-            "model has LOAD_BALANCE = 'bias': it cannot be written in their form"
-        )
-    if model.encoder_router_type != "tokens_choose":
-        raise UserError(
-            "Hugging Face's Switch Transformers give an expert's slots to the tokens that choose "
-            "it, in their order, and this model has ENCODER_ROUTER_TYPE = "
-            f"{model.encoder_router_type!r}: it cannot be written in their form"
-        )
-    for name, theirs in {"num_selected_experts": 1, "ntlb_rounds": 1}.items():
-        if getattr(model, name) != theirs:
+    for name, theirs in _SWITCH_ALONE.items():
+        value = getattr(model, name)
+        if value not in theirs:
             raise UserError(
-                f"Hugging Face's Switch Transformers send each token to its one most probable "
-                f"expert, and this model has {name.upper()} = {getattr(model, name)}: it cannot be "
-                "written in their form"
+                f"the model has {name.upper()} = {value!r}, and Hugging Face's Switch Transformers "
+                f"have {' or '.join(map(repr, theirs))} alone"
             )
     steps = {}
     for stack, sparse in model.sparse_layers.items():
@@ -263,8 +211,7 @@ def _switch_fields(config: Config) -> dict[str, Any]:
         if steps[stack] is None:
             raise UserError(
                 f"the layers {short_repr(sparse)} of the {stack} have experts, and Hugging Face "
-                "has them in all layers, in one of each few from layer 1 on, or in none: it cannot "
-                "be written in their form"
+                "has them in all layers, in one of each few from layer 1 on, or in none"
             )
     return {
         "num_experts": model.num_experts,

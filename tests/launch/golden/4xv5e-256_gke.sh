@@ -1,25 +1,5 @@
 # base: 1,024 chips, 256 hosts (4xv5e-256)
 
-# once, run it yourself: allow the project to use container.googleapis.com
-gcloud services enable container.googleapis.com --project=my-project
-
-# once, run it yourself: create the cluster; its pods have accounts of their own
-gcloud container clusters create pods \
-    --location=us-west4-a \
-    --project=my-project \
-    --workload-pool=my-project.svc.id.goog
-
-# once, run it yourself: make it kubectl's current cluster
-gcloud container clusters get-credentials pods --location=us-west4-a --project=my-project
-
-# once, run it yourself: install JobSet, in kubectl's current cluster
-kubectl apply \
-    --server-side \
-    --filename=https://github.com/kubernetes-sigs/jobset/releases/download/v0.12.0/manifests.yaml
-
-# once, run it yourself: create the account that the pods use
-kubectl create serviceaccount trainer
-
 # once, run it yourself: create the nodes of a slice, which cost money from now on
 gcloud container node-pools create base-0 \
     --cluster=pods \
@@ -55,39 +35,6 @@ gcloud container node-pools create base-3 \
     --machine-type=ct5lp-hightpu-4t \
     --tpu-topology=16x16 \
     --num-nodes=64
-
-# once, run it yourself: create the bucket of MODEL_DIR, in the region of the slices
-gcloud storage buckets create gs://my-bucket \
-    --location=us-west4 \
-    --project=my-project \
-    --uniform-bucket-level-access
-
-# once, run it yourself: allow the project to use artifactregistry.googleapis.com
-gcloud services enable artifactregistry.googleapis.com --project=my-project
-
-# once, run it yourself: create the repository for the image
-gcloud artifacts repositories create images \
-    --repository-format=docker \
-    --location=us \
-    --project=my-project
-
-# once, run it yourself: let docker on this machine push to it
-gcloud auth configure-docker us-docker.pkg.dev --quiet
-
-# once, run it yourself: print the number to write for PROJECT_NUMBER below
-gcloud projects describe my-project --format='value(projectNumber)'
-
-# once, run it yourself: allow the job's account to use the bucket
-gcloud storage buckets add-iam-policy-binding gs://my-bucket \
-    --member=principal://iam.googleapis.com/projects/PROJECT_NUMBER/locations/global/workloadIdentityPools/my-project.svc.id.goog/subject/ns/default/sa/trainer \
-    --role=roles/storage.objectUser
-
-# once, run it yourself: allow the hosts to pull the image
-gcloud artifacts repositories add-iam-policy-binding images \
-    --location=us \
-    --project=my-project \
-    --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
-    --role=roles/artifactregistry.reader
 
 # once, run it yourself: build the image of switch_jax, from a checkout
 docker build \
@@ -148,7 +95,6 @@ spec:
               values:
               - 75
         template:
-          metadata: {}
           spec:
             restartPolicy: Never
             terminationGracePeriodSeconds: 600
@@ -171,6 +117,7 @@ spec:
               - --gin.MESH_EXPERT=128
               - --gin.GROUP_SIZE=1024
               - --gin.DECODER_GROUP_SIZE=256
+              - --gin.DATA_STREAMS=256
               - --tfds_data_dir=gs://my-bucket/tfds
               env:
               - name: JAX_PLATFORMS

@@ -1,8 +1,5 @@
 # base: 1,024 chips, 256 hosts (4xv5e-256)
 
-# once, run it yourself: allow the project to use container.googleapis.com
-gcloud services enable container.googleapis.com --project=my-project
-
 # once, run it yourself: create the cluster and its slices, which cost money from now on
 xpk cluster create \
     --cluster=pods \
@@ -11,39 +8,6 @@ xpk cluster create \
     --tpu-type=v5litepod-256 \
     --num-slices=4 \
     --spot
-
-# once, run it yourself: create the bucket of MODEL_DIR, in the region of the slices
-gcloud storage buckets create gs://my-bucket \
-    --location=us-west4 \
-    --project=my-project \
-    --uniform-bucket-level-access
-
-# once, run it yourself: allow the project to use artifactregistry.googleapis.com
-gcloud services enable artifactregistry.googleapis.com --project=my-project
-
-# once, run it yourself: create the repository for the image
-gcloud artifacts repositories create images \
-    --repository-format=docker \
-    --location=us \
-    --project=my-project
-
-# once, run it yourself: let docker on this machine push to it
-gcloud auth configure-docker us-docker.pkg.dev --quiet
-
-# once, run it yourself: print the number to write for PROJECT_NUMBER below
-gcloud projects describe my-project --format='value(projectNumber)'
-
-# once, run it yourself: allow the job's account to use the bucket
-gcloud storage buckets add-iam-policy-binding gs://my-bucket \
-    --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
-    --role=roles/storage.objectUser
-
-# once, run it yourself: allow the hosts to pull the image
-gcloud artifacts repositories add-iam-policy-binding images \
-    --location=us \
-    --project=my-project \
-    --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
-    --role=roles/artifactregistry.reader
 
 # once, run it yourself: build the image of switch_jax, from a checkout
 docker build \
@@ -69,12 +33,12 @@ xpk workload create \
     --no-use-parallel-containers \
     --docker-name=train \
     --docker-image=us-docker.pkg.dev/my-project/images/switch_jax:1 \
-    --max-restarts=3 \
+    --max-restarts=100 \
     --restart-on-exit-codes=1,4-126 \
     --termination-grace-period-seconds=600 \
     --env=JAX_PLATFORMS=tpu,cpu \
     --env='LIBTPU_INIT_ARGS=--xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true' \
-    --command='switch_jax train --multihost --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption --gin.TRAIN_STEPS=100000 --gin.MESH_EXPERT=128 --gin.GROUP_SIZE=1024 --gin.DECODER_GROUP_SIZE=256 --tfds_data_dir=gs://my-bucket/tfds'
+    --command='switch_jax train --multihost --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption --gin.TRAIN_STEPS=100000 --gin.MESH_EXPERT=128 --gin.GROUP_SIZE=1024 --gin.DECODER_GROUP_SIZE=256 --gin.DATA_STREAMS=256 --tfds_data_dir=gs://my-bucket/tfds'
 
 # repeated every 10 s until all pods run
 kubectl get pods \

@@ -1,44 +1,5 @@
 # base: 16 chips, 4 hosts (v5e-16)
 
-# once, run it yourself: allow the project to use tpu.googleapis.com
-gcloud services enable tpu.googleapis.com --project=my-project
-
-# once, run it yourself: install gcloud alpha, which reaches all hosts at once; apt's package has it already
-gcloud components install alpha --quiet
-
-# once, run it yourself: create the bucket of MODEL_DIR, in the region of the slices
-gcloud storage buckets create gs://my-bucket \
-    --location=us-west4 \
-    --project=my-project \
-    --uniform-bucket-level-access
-
-# once, run it yourself: allow the project to use artifactregistry.googleapis.com
-gcloud services enable artifactregistry.googleapis.com --project=my-project
-
-# once, run it yourself: create the repository for the image
-gcloud artifacts repositories create images \
-    --repository-format=docker \
-    --location=us \
-    --project=my-project
-
-# once, run it yourself: let docker on this machine push to it
-gcloud auth configure-docker us-docker.pkg.dev --quiet
-
-# once, run it yourself: print the number to write for PROJECT_NUMBER below
-gcloud projects describe my-project --format='value(projectNumber)'
-
-# once, run it yourself: allow the job's account to use the bucket
-gcloud storage buckets add-iam-policy-binding gs://my-bucket \
-    --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
-    --role=roles/storage.objectUser
-
-# once, run it yourself: allow the hosts to pull the image
-gcloud artifacts repositories add-iam-policy-binding images \
-    --location=us \
-    --project=my-project \
-    --member=serviceAccount:PROJECT_NUMBER-compute@developer.gserviceaccount.com \
-    --role=roles/artifactregistry.reader
-
 # once, run it yourself: build the image of switch_jax, from a checkout
 docker build \
     --platform=linux/amd64 \

@@ -1,44 +1,5 @@
 # base: 128 chips, 32 hosts (v5p-256)
 
-# once, run it yourself: allow the project to use tpu.googleapis.com
-gcloud services enable tpu.googleapis.com --project=my-project
-
-# once, run it yourself: install gcloud alpha, which reaches all hosts at once; apt's package has it already
-gcloud components install alpha --quiet
-
-# once, run it yourself: create the account that the hosts use
-gcloud iam service-accounts create trainer --project=my-project
-
-# once, run it yourself: create the bucket of MODEL_DIR, in the region of the slices
-gcloud storage buckets create gs://my-bucket \
-    --location=us-east5 \
-    --project=my-project \
-    --uniform-bucket-level-access
-
-# once, run it yourself: allow the project to use artifactregistry.googleapis.com
-gcloud services enable artifactregistry.googleapis.com --project=my-project
-
-# once, run it yourself: create the repository for the image
-gcloud artifacts repositories create images \
-    --repository-format=docker \
-    --location=us \
-    --project=my-project
-
-# once, run it yourself: let docker on this machine push to it
-gcloud auth configure-docker us-docker.pkg.dev --quiet
-
-# once, run it yourself: allow the job's account to use the bucket
-gcloud storage buckets add-iam-policy-binding gs://my-bucket \
-    --member=serviceAccount:trainer@my-project.iam.gserviceaccount.com \
-    --role=roles/storage.objectUser
-
-# once, run it yourself: allow the hosts to pull the image
-gcloud artifacts repositories add-iam-policy-binding images \
-    --location=us \
-    --project=my-project \
-    --member=serviceAccount:trainer@my-project.iam.gserviceaccount.com \
-    --role=roles/artifactregistry.reader
-
 # once, run it yourself: build the image of switch_jax, from a checkout
 docker build \
     --platform=linux/amd64 \
@@ -67,7 +28,7 @@ if [ -z "$job" ]; then
   lines=all
   sudo gcloud auth configure-docker us-docker.pkg.dev --quiet
   sudo docker run \
-    --label=job=3576dd3c \
+    --label=job=50a55093 \
     --detach \
     --init \
     --name=base \
@@ -88,8 +49,9 @@ if [ -z "$job" ]; then
     --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption \
     --gin.TRAIN_STEPS=100000 \
     --gin.MESH_EXPERT=128 \
+    --gin.DATA_STREAMS=32 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
-elif [ "$job" != 3576dd3c ]; then
+elif [ "$job" != 50a55093 ]; then
   echo "[$1 $worker] another job runs as base: end it first, or launch under another name"
   exit 2
 fi

@@ -155,11 +155,6 @@ def test_spot_pods_go_where_spot_nodes_are():
     assert "tolerations" not in _pod(_job())["spec"]
 
 
-def test_a_signal_reaches_a_trainer_that_has_no_handler_yet():
-    """It would not, were it process 1; where processes are shared the pod's pause is."""
-    assert _pod(_job())["spec"]["shareProcessNamespace"] is True
-
-
 def test_only_spot_nodes_are_given_up_without_counting():
     def conditions(job):
         (slices,) = gke.manifest(job)["spec"]["replicatedJobs"]
@@ -168,13 +163,6 @@ def test_only_spot_nodes_are_given_up_without_counting():
 
     assert conditions(_job(spot=True)) == ["DisruptionTarget"]
     assert conditions(_job()) == []
-
-
-def test_a_pod_mounts_nothing_and_has_no_privileges():
-    pod = _pod(_job(reads=(("INITIAL_CHECKPOINT_PATH", "gs://a-bucket/runs/other"),)))
-    (container,) = pod["spec"]["containers"]
-    assert pod["metadata"] == {} and "volumes" not in pod["spec"]
-    assert not {"volumeMounts", "securityContext"} & container.keys()
 
 
 def test_exit_codes_decide_as_elsewhere():

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,12 +84,9 @@ def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path, capsys, monke
     ("count", "flags", "message"),
     [
         (3, [], r"3 processes cannot share the 4 devices .* 2 x 2 x 1 equally \(4 % 3 = 1\)"),
-        (8, [], r"\(4 % 8 = 4\): take a number of processes that divides 4, or set MESH_DATA"),
+        (8, [], r"\(4 % 8 = 4\)$"),
         (3, ["--gin.MESH_DATA=None"], r"the 2 devices of the mesh .* None x 2 x 1 equally"),
-        (0, [], r"--process_count=0: write 1 to 256"),
-        (2, ["--gin.MESH_EXPERT=0"], r"MESH_EXPERT = 0: it must be at least 1"),
         (2, ["--gin.BATCH_SIZE=18"], r"batch size 18 does not divide"),
-        (2, ["--gin.TRAIN_STEP=3"], r"no gin file knows a macro TRAIN_STEP; did you mean"),
     ],
 )
 def test_a_mistake_is_told_before_anything_starts(count, flags, message, tmp_path, capsys):
@@ -102,29 +98,27 @@ def test_a_mistake_is_told_before_anything_starts(count, flags, message, tmp_pat
 
 @pytest.fixture
 def script(monkeypatch):
-    """script(code, ...) has attempts end with these codes; returns where each of them logs to."""
+    """script(code, ...) has attempts end with these codes; returns those that are left."""
 
     def script(*ends):
-        left, logs = list(ends), []
+        left = list(ends)
 
-        def run_together(commands, environment, log, signals):
+        def run_together(commands, environment, signals):
             assert len(commands) == 2 and environment["JAX_PLATFORMS"] == "cpu"
-            Path(f"{log}0.log").touch()
-            logs.append(Path(log).name)
             end = left.pop(0)
             return end() if callable(end) else end
 
         monkeypatch.setattr(local, "run_together", run_together)
-        return logs
+        return left
 
     return script
 
 
 def test_a_job_that_crashes_starts_again(script, tmp_path, capfd):
-    logs = script(137, 75, 0)
+    left = script(137, 75, 0)
     train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path}"]
     assert main(launch_here(2, "--max_restarts=1", *train)) == 0
-    assert logs == [f"attempt_{i}_process_" for i in (1, 2, 3)]
+    assert left == []
     said = capfd.readouterr().err
     assert "switch_jax launch: crashed (exit code 137): starting again from the beginning" in said
     assert "switch_jax launch: preempted (exit code 75): starting again" in said
@@ -136,28 +130,21 @@ def test_a_launcher_that_is_asked_to_stop_starts_nothing_again(script, tmp_path,
         os.kill(os.getpid(), signal.Signals[number])
         return code
 
-    logs = script(ends, 0)
+    left = script(ends, 0)
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path}"]
     assert main(launch_here(2, *train)) == code
-    assert len(logs) == 1
+    assert left == [0]
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
 
 
-def test_processes_find_each_other_and_their_devices(tmp_path, capfd):
+def test_processes_find_each_other_and_their_devices(tmp_path, capfd, monkeypatch):
     """Up to a mistake that only the processes find, once they have found each other."""
-    folder = tmp_path / "run"
-    (folder / "logs").mkdir(parents=True)
-    (folder / "logs/attempt_4_process_0.log").write_text("of an earlier launch")
-    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}"]
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the tests' own task
+    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
     assert main(launch_here(2, *train, f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path}")) == 2
     mistake = f"{tmp_path} has no checkpoint"
     assert re.search(rf"^\[[01]\] .*{mistake}", capfd.readouterr().err, re.M)
-    logs = [folder / f"logs/attempt_5_process_{i}.log" for i in (0, 1)]
-    assert any(mistake in log.read_text() for log in logs)
-    assert sorted((folder / "logs").iterdir()) == [
-        folder / "logs/attempt_4_process_0.log", *logs
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +171,6 @@ def test_four_processes_give_the_losses_of_one(start, alone, tmp_path):
     launcher = start(4, log, *CORPUS, f"--gin.MODEL_DIR={tmp_path / 'run'}")
     assert launcher.wait(600) == 0, log.read_text()
     assert_same_run(tmp_path / "run", alone)
-    assert (tmp_path / "run/logs/attempt_1_process_3.log").exists()
 
 
 @pytest.mark.slow
@@ -226,15 +212,3 @@ def wait_for(condition, launcher, log):
         assert launcher.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
-
-
-def test_the_doctor_runs_in_place_of_training(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(local, "run_together", None)
-    run = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path}/run/", "--gin.MESH_DATA=1"]
-    assert main(launch_here(1, "--dry_run", "--doctor", *run)) == 0
-    assert (
-        f"python -m switch_jax doctor --gin_file={TINY} --gin.MODEL_DIR={tmp_path}/run/ "
-        f"--gin.MESH_DATA=1 --output={tmp_path}/run_doctor.json --coordinator_address="
-    ) in capsys.readouterr().out
-    assert main(launch_here(1, "--dry_run", "--doctor", "--change_task", *run)) == 2
-    assert "--change_task is for training: leave it out with" in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""The table and the picture of 100 languages in docs/experiments.md: mT5 against mSwitch.
+
+    python benchmarks/languages.py --picture docs/languages.png
+    python benchmarks/languages.py --runs runs/languages    # of the runs of `make languages`
+
+Values are held-out negative log perplexities after the last step, a language by itself; "ahead by"
+is the mean over the languages. A speed-up is the dense model's steps over those that the other
+takes to its final value; the median over the languages where there is one.
+"""
+
+import argparse
+
+import numpy as np
+import pandas as pd
+from drawing import (
+    GREY,
+    QUALITY,
+    canvas,
+    draw,
+    draw_load,
+    finish,
+    focus,
+    label_ends,
+    over_seeds,
+    ticks,
+)
+from results import RESULTS, curve, reached, read
+
+# With more than 100,000 characters of training text, as `make languages` builds it.
+MUCH_TEXT = (
+    "ar ca cs da de el en es et eu fa fi fr gl gu hi hu id it ja km ko lv mr nl no pl pt ro ru sl "
+    "sr sv ta te tr uk vi zh"
+).split()
+COLOURS = {"mt5": "#009E73", "mswitch": "#56B4E9"}
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--runs", help="folder of the two runs, in place of benchmarks/results")
+parser.add_argument("--picture", help="file to draw")
+args = parser.parse_args()
+table = read(args.runs or RESULTS / "languages.parquet")
+both = {run: curve(table, run) for run in COLOURS}
+(mt5, mswitch), end = both.values(), both["mt5"].iloc[-1]
+
+# By language: what both end with, and the speed-up.
+languages = []
+for task in sorted(set(table.task.dropna()) - {"all"}):
+    dense, sparse = (curve(table, run, task) for run in COLOURS)
+    last = dense.iloc[-1], sparse.iloc[-1]
+    languages.append(
+        {
+            "code": task.split(".")[-1],
+            "mt5": last[0].quality,
+            "mswitch": last[1].quality,
+            "ahead": last[1].quality - last[0].quality,
+            "content": last[1].content - last[0].content,
+            "speedup": last[0].step / reached(sparse, last[0].quality)[0],
+        }
+    )
+languages = pd.DataFrame(languages).sort_values("mt5", ascending=False, kind="stable")
+
+step, seconds = reached(mswitch, end.quality)
+ahead = mswitch.quality.iloc[-1] - end.quality
+print(
+    f"All languages: {end.quality:.3f} and {mswitch.quality.iloc[-1]:.3f}, "
+    f"{mswitch.content.iloc[-1] - end.content:+.3f} without sentinels and EOS; a speed-up of "
+    f"{end.step / step:.2f} in steps (at {step:,.0f}) and {end.seconds / seconds:.2f} in time.\n"
+)
+print("| training text | languages | ahead in | ahead by | without sentinels and EOS | speed-up |")
+print("|---|---|---|---|---|---|")
+much = languages.code.isin(MUCH_TEXT)
+for name, some in (("more than 100,000 characters", languages[much]), ("less", languages[~much])):
+    there = some.speedup.dropna()
+    print(
+        f"| {name} | {len(some)} | {(some.ahead > 0).sum()} | {some.ahead.mean():+.3f} | "
+        f"{some.content.mean():+.3f} | {there.median():.2f}, in {len(there)} languages |"
+    )
+
+if not args.picture:
+    raise SystemExit
+text = (
+    f"Switch with 16 experts reached the dense model's final quality in {step / end.step:.0%} of "
+    f"its steps and {seconds / end.seconds:.0%} of its time, and ended {ahead:.2f} nats ahead."
+)
+figure, axes = canvas("mT5 and mSwitch", text, 6, wide=1)
+
+ax = axes[0]  # the layout of Figure 7 of Fedus et al. 2022
+for run, colour in COLOURS.items():
+    inside = "white" if run == "mt5" else colour
+    ax.plot(languages[run].to_numpy(), "o", label=run, color=colour, markersize=4, mfc=inside)
+ax.set_xticks(range(len(languages)), labels=languages.code, rotation=90, fontsize=6)
+ax.set(ylabel=QUALITY, title="Held-out quality by task")
+ax.margins(x=0.01)
+ticks(ax.yaxis, 6)
+label_ends(ax)
+
+ax = axes[1]  # of Figure 8
+ax.hist(languages.speedup.dropna(), bins="auto", color=GREY, edgecolor="white")
+ax.axvline(1, color="#222222", linewidth=1, linestyle=":")
+ax.set(xlabel="speed-up in steps", ylabel="tasks", title="Speed-up by task: mswitch")
+
+# Thin lines mark the dense run's final value, and where the sparse run reaches it.
+limits = focus([run.set_index("step").quality for run in both.values()])
+for ax, what, where, ratio, size, form in (
+    (axes[2], "steps", step, end.step / step, 1, "at step {:,.0f}"),
+    (axes[3], "time", seconds, end.seconds / seconds, 60, "at {:.3g} min"),
+):
+    for name, run in both.items():
+        x = run.step if what == "steps" else run.seconds / size
+        mean = over_seeds(run[["quality"]])
+        draw(ax, x, mean, name, COLOURS[name], dashed=name == "mt5")
+    ax.set_title(f"Held-out quality against {what}")
+    finish(ax, "step" if what == "steps" else "training time [min]", QUALITY, limits)
+    x = where / size
+    ax.axhline(end.quality, color=GREY, linewidth=0.8, linestyle=":")
+    ax.vlines(x, limits[0], end.quality, color=GREY, linewidth=0.8, linestyle=":")
+    ax.plot(x, end.quality, "o", color="none", markeredgecolor="#222222", markersize=7)
+    ax.annotate(
+        f"{ratio:.2f}× speed-up\n{form.format(x)}", (x, 0.03), xycoords=ax.get_xaxis_transform(),
+        xytext=(-4, 0), textcoords="offset points", ha="right", va="bottom", fontsize=8.5,
+    )  # fmt: skip
+
+train = table[table.kind == "train"]
+of_runs = {run: train[train.run == run].set_index("step") for run in COLOURS}
+for name, run in of_runs.items():
+    mean = over_seeds(run[["quality"]])
+    draw(axes[4], run.index, mean, name, COLOURS[name], dashed=name == "mt5", markers=False)
+axes[4].set_title("Training quality against steps")
+finish(axes[4], "step", QUALITY, focus([run.quality for run in of_runs.values()]))
+
+routed = of_runs["mswitch"].dropna(subset=["load"]).reset_index()
+axes[5].set_title("mswitch: Encoder layer 0 (Switch)")
+draw_load(axes[5], routed.step, np.stack(routed.load))
+figure.savefig(args.picture)

@@ -1,0 +1,109 @@
+"""The records of finished runs as one table, which the scripts beside this one print and draw from.
+
+    python benchmarks/results.py runs/study benchmarks/results/study.parquet
+
+Of each run folder in runs/study the table has a row for each evaluation ("eval"), for each record
+of training ("train"), and for each score of generated text that `switch_jax eval` found
+("generated"), with the columns of COLUMNS.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+RESULTS = Path(__file__).resolve().parent / "results"
+COLUMNS = [
+    "run",  # name of its folder
+    *("seed", "num_experts", "parameters", "flops"),  # of the run; FLOPs of a token
+    *("kind", "step", "seconds"),  # seconds since the first step
+    "task",  # that was evaluated; "all": the mean over all, and the only one of a run
+    *("quality", "content"),  # negative log perplexity, nats; of all targets, and of those of text
+    *("dropped", "entropy"),  # of the routers, mean of the layers
+    "load",  # [experts], of the encoder's first router
+    "em",  # exact match, per cent
+]
+
+
+def counted(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records that count: of a step the last one, and none of an attempt that was given up.
+
+    A run that was resumed, or that returned to a checkpoint, does some of its steps again.
+    """
+    kept: dict[Any, dict[str, Any]] = {}
+    last = -1
+    for record in records:
+        kind, step = record["kind"], record["step"]
+        if kind == "rollback" or (kind == "train" and step <= last):
+            back = record.get("back_to", step)
+            kept = {key: other for key, other in kept.items() if other["step"] <= back}
+        if kind == "train":
+            last = step
+        if kind in ("train", "eval"):
+            kept[kind, record.get("task"), step] = record
+    return list(kept.values())
+
+
+def rows_of(run: Path) -> Iterator[dict[str, Any]]:
+    facts = json.loads((run / "run.json").read_text())
+    of_run = {"run": run.name, "flops": facts["flops_per_token"]}
+    of_run |= {name: facts[name] for name in ("seed", "num_experts", "parameters")}
+    records = counted([json.loads(line) for line in (run / "metrics.jsonl").open()])
+    tasks = {record["task"] for record in records if record["kind"] == "eval"}
+    for record in records:
+        row = of_run | {name: record[name] for name in ("kind", "step", "seconds")}
+        row["quality"] = record["neg_log_perplexity"]
+        row["content"] = record.get("content_neg_log_perplexity")
+        if record["kind"] == "eval":
+            row["task"] = record["task"] if len(tasks) > 1 else "all"
+        if router := record.get("router"):
+            for name in ("dropped", "entropy"):
+                row[name] = np.mean([x for stack in router.values() for x in stack[name]])
+            row["load"] = np.float32(router["encoder"]["load"][0])
+        yield row
+    scores = run / "eval/metrics.jsonl"
+    for line in scores.open() if scores.exists() else ():
+        if (score := json.loads(line))["kind"] == "generated":
+            row = of_run | {name: score[name] for name in ("kind", "step", "task")}
+            yield row | {"em": score["metrics"].get("em")}
+
+
+def read(source: str | Path) -> pd.DataFrame:
+    """The table of a file, or of the folder of some runs, those that have a record yet."""
+    if Path(source).is_file():
+        return pd.read_parquet(source)
+    runs = sorted(file.parent for file in Path(source).glob("*/metrics.jsonl"))
+    if not runs:
+        raise SystemExit(f"{source} is no file of results, and no folder of runs")
+    return pd.DataFrame([row for run in runs for row in rows_of(run)], columns=COLUMNS)
+
+
+def curve(table: pd.DataFrame, run: str, task: str = "all") -> pd.DataFrame:
+    """The evaluations of a run on a task, in the order of their steps."""
+    found = table[(table.run == run) & (table.kind == "eval") & (table.task == task)]
+    return found.sort_values("step")
+
+
+def reached(curve: pd.DataFrame, quality: float) -> tuple[float, float]:
+    """Step and seconds at which a curve first has a quality; NaN where it never does.
+
+    Between two evaluations a curve is taken as straight.
+    """
+    values = curve.quality.to_numpy()
+    later = np.flatnonzero(values[1:] >= quality)
+    if not len(later):
+        return np.nan, np.nan
+    before, after = later[0], later[0] + 1
+    part = (quality - values[before]) / (values[after] - values[before])
+    steps, seconds = curve.step.to_numpy(), curve.seconds.to_numpy()
+    return tuple(x[before] + part * (x[after] - x[before]) for x in (steps, seconds))
+
+
+if __name__ == "__main__":
+    folder, file = sys.argv[1:]
+    read(folder).to_parquet(file, index=False, compression="zstd")
+    print(f"{file}: {Path(file).stat().st_size:,} bytes")

@@ -1,0 +1,89 @@
+"""The kinds of records and states in the JSON files of a run's folder; docs/run_folder.md has all.
+
+A record is a line of metrics.jsonl, of eval/metrics.jsonl, or of a file in eval/expert_tokens.
+"""
+
+import enum
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+Record = dict[str, Any]
+
+
+class RecordKind(enum.StrEnum):
+    """The field `kind` of a record: the first four in metrics.jsonl, the others below eval."""
+
+    TRAIN = "train"
+    EVAL = "eval"
+    SKIPPED = "skipped"  # a bad step, which changed nothing
+    ROLLBACK = "rollback"  # a return to a checkpoint after many bad steps
+    TEACHER_FORCED = "teacher_forced"
+    GENERATED = "generated"
+    EXPERT_TOKENS = "expert_tokens"
+
+
+class RunPhase(enum.StrEnum):
+    """The field `state` of status.json."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+# What a run spends its wall time on, see `metrics.Goodput`.
+TimeCategory = Literal["step", "data", "checkpoint", "eval", "compile", "idle"]
+TIME_CATEGORIES: tuple[TimeCategory, ...] = get_args(TimeCategory)
+
+MAX_WAITING = 0.1  # share of the training time that may go into waiting for data
+
+STACKS = ("encoder", "decoder")
+# What is recorded of a router, of the fields of `moe.statistics.RouterStatistics`.
+ROUTER_STATISTICS = ("load", "dropped", "entropy")
+# And where a token may have several experts.
+OPTIONAL_ROUTER_STATISTICS = ("several_experts",)
+
+# What readers need of a record of a kind, beside its kind and its step.
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    RecordKind.EVAL: ("neg_log_perplexity",),
+    RecordKind.ROLLBACK: ("back_to",),
+    RecordKind.TEACHER_FORCED: ("task", "split", "max_examples", "metrics"),
+    RecordKind.GENERATED: ("task", "split", "max_examples", "decoding", "metrics"),
+    RecordKind.EXPERT_TOKENS: ("task", "split", "max_examples", "stack", "layer", "expert"),
+}
+
+
+def training_seconds(spent: Mapping[str, float]) -> float:
+    """Seconds without evaluation, checkpoints and compilation, of seconds by category."""
+    return spent["step"] + spent["data"] + spent["idle"]
+
+
+def parse_records(data: bytes) -> tuple[list[Record], list[int]]:
+    """The records of JSON lines; blank lines do not count.
+
+    Returns:
+      The records in their order; and the numbers, from 1, of lines that are none: damaged,
+      half-written, or without a field that readers need.
+    """
+    lines = [(n, line) for n, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
+    parsed = [(n, parse_object(line)) for n, line in lines]
+    records = [record for _, record in parsed if _is_record(record)]
+    return records, [n for n, record in parsed if not _is_record(record)]
+
+
+def _is_record(record: Record) -> bool:
+    kind = record.get("kind")
+    if not isinstance(kind, str) or type(record.get("step")) is not int:
+        return False
+    return all(name in record for name in _NEEDED.get(kind, ()))
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """The object of a JSON text; empty where it is damaged or no object."""
+    try:
+        parsed = json.loads(data)
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested too deeply
+        return {}
+    return parsed if isinstance(parsed, dict) else {}

@@ -1,0 +1,149 @@
+"""The pages' tables come from benchmarks/results, and the studies' tasks give the right texts."""
+
+import gzip
+import importlib
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from switch_jax import gin_config
+from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.errors import UserError
+from switch_jax.model.flops import forward_flops
+from switch_jax.tasks.english import DATA, VOCABULARY
+from tests.tasks.records import preprocess, score, texts
+from tests.tasks.test_closed_book import TRIVIA
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "study.py study PICTURE",
+        "study.py long_study PICTURE",
+        "languages.py PICTURE",
+        "downstream.py PICTURE",
+        "paper_in_small.py PICTURE",
+        "routing_in_small.py",
+        "settings_in_small.py",
+    ],
+)
+def test_the_tables_that_a_script_prints_are_those_of_the_pages(
+    command, monkeypatch, capsys, tmp_path
+):
+    script, *flags = command.replace("PICTURE", f"--picture={tmp_path}/drawn.png").split()
+    monkeypatch.setattr(sys, "argv", [script, *flags])
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    runpy.run_path(str(BENCHMARKS / script))
+    printed = capsys.readouterr().out.splitlines()
+    rows = [line for line in printed if line.startswith("|")]
+    pages = ("study", "experiments", "training_small_models")
+    told = {line for page in pages for line in (ROOT / f"docs/{page}.md").read_text().splitlines()}
+    assert len(rows) > 3 and [row for row in rows if row not in told] == []
+    assert (tmp_path / "drawn.png").exists() == ("PICTURE" in command)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    """The tasks, as by `import benchmarks.tasks` in a gin file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)
+        yield importlib.import_module("benchmarks.tasks")
+
+
+@pytest.mark.parametrize(
+    ("name", "models", "task"),
+    [
+        ("study", ("t5_study", "switch_study"), "large_english_span_corruption"),
+        ("long_study", ("t5_study", "switch_study"), "large_code_span_corruption"),
+        ("languages", ("t5_study", "switch_study"), "large_multilingual"),
+        ("facts", ("t5_demo", "switch_demo"), "english_and_facts"),
+    ],
+)
+def test_the_two_models_of_a_study_have_the_same_flops_and_all_ids(name, models, task, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    flops = set()
+    for model in models:
+        files = [f"models/{model}.gin", f"benchmarks/gin/{name}.gin"]
+        bindings = ["MODEL_DIR=/run", "INITIAL_CHECKPOINT_PATH=/pretrained"]
+        config = gin_config.read(files, bindings).config
+        assert config.data.mixture_or_task_name == task
+        vocabulary = tasks_of(task)[0].output_features["targets"].vocabulary
+        assert vocabulary.vocab_size <= config.model.num_embeddings
+        flops.add(forward_flops(config.model, *config.data.lengths))
+    assert len(flops) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("large_english_span_corruption", "large_english/train.txt.gz"),
+        ("large_code_span_corruption", "large_code/train.txt"),
+        ("large_multilingual.ja", "large_multilingual/ja.train.txt.gz"),
+    ],
+)
+def test_built_text_is_read_where_the_makefile_builds_it(name, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "runs" / file
+    path.parent.mkdir(parents=True)
+    write = gzip.open if file.endswith(".gz") else open
+    with write(path, "wt", encoding="utf-8") as text:
+        text.write("a passage\n")
+    (line,) = provider(name).source.get_dataset("train", shuffle=False).as_numpy_iterator()
+    assert line == b"a passage"
+
+
+def test_languages_are_sampled_by_their_size(registered, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tasks = tasks_of("large_multilingual")
+    assert len(tasks) == 100
+    with pytest.raises(UserError, match=r"no file runs/large_multilingual/\w+\.train.txt.gz"):
+        mixing_rates("large_multilingual", tasks)
+    (tmp_path / "runs/large_multilingual").mkdir(parents=True)
+    for task in tasks:
+        code = task.name.split(".")[1]
+        Path(registered.built_files(code)["train"]).write_bytes(bytes(1000 if code == "ja" else 10))
+    rates = mixing_rates("large_multilingual", tasks)
+    assert max(rates) / min(rates) == pytest.approx(100**0.3)
+
+
+def test_a_fact_is_a_question_with_the_answer_masked():
+    rows = provider("factbook_facts").get_dataset(
+        {"inputs": 48, "targets": 32}, split="train", shuffle=False, seed=0
+    )
+    found = {
+        tuple(VOCABULARY.decode(row[name]) for name in ("inputs", "targets"))
+        for row in rows.as_numpy_iterator()
+    }
+    for question, answer in (
+        ("what is the capital of Guyana?", "Georgetown"),
+        ("which country has the capital city Georgetown?", "Guyana"),
+        ("what is the highest point in Guyana?", "Mount Roraima"),
+        ("when did Malawi become independent?", "6 July 1964"),
+        ("what is the national anthem of Norway called?", "Ja, vi elsker dette landet"),
+    ):
+        assert (f"{question} <extra_id_0>", f"<extra_id_0> {answer}") in found
+    tasks = tasks_of("english_and_facts")
+    names, rates = [task.name for task in tasks], mixing_rates("english_and_facts", tasks)
+    rates = dict(zip(names, rates, strict=True))
+    assert rates.pop("factbook_facts") == pytest.approx(4 * sum(rates.values()))
+
+
+def test_the_questions_of_the_validation_set_are_among_the_facts(registered):
+    known = dict(registered.read_questions())
+    with gzip.open(DATA / "factbook_qa_open.validation.jsonl.gz", "rt", encoding="utf-8") as lines:
+        asked = [json.loads(line) for line in lines]
+    assert len(asked) == 202
+    for record in asked:
+        question = record["question"].replace("which city is", "what is")
+        assert known[question] in record["answer"]["aliases"]
+    examples = preprocess("factbook_qa_cloze", TRIVIA, "trivia_qa/unfiltered.nocontext:1.1.0")
+    assert texts(examples)[0] == ("Who wrote Kim? <extra_id_0>", "<extra_id_0> Rudyard Kipling")
+    answers = ["<extra_id_0> kipling", "a spy kids!"]
+    assert score("factbook_qa_cloze", examples, answers) == {"em": 100, "f1": 100}
+    assert score("factbook_qa_cloze", examples, ["<extra_id_0> Kim", "x"]) == {"em": 0, "f1": 0}

@@ -1,0 +1,63 @@
+"""What is damaged is left out with one line, and the rest is read."""
+
+import json
+
+import pytest
+
+from switch_jax.run_folder import (
+    RunFolder,
+    read_commit_time,
+    read_config,
+    read_metrics,
+    read_run_json,
+    read_status_json,
+)
+
+
+def test_lines_that_are_no_records_or_lack_what_is_read_are_left_out(tmp_path):
+    good = [
+        {"kind": "train", "step": 1, "loss": None, "spent": {"step": 1.5}},
+        {"kind": "eval", "step": 1, "neg_log_perplexity": -2.0},
+        {"kind": "rollback", "step": 5, "back_to": 3},
+        {"kind": "of_a_user", "step": 7},
+    ]
+    bad = [
+        "null", "5", "[]", '"words"', "1" * 5000, "[" * 100_000, "\xff", "{}", '{"step": 1}',
+        '{"kind": 1, "step": 1}', '{"kind": ["train"], "step": 1}', '{"kind": "train"}',
+        '{"kind": "train", "step": "1"}', '{"kind": "train", "step": true}',
+        '{"kind": "eval", "step": 1, "accuracy": 1.0}', '{"kind": "rollback", "step": 5}',
+        '{"kind": "train", "step": 2, "lo',
+    ]  # fmt: skip
+    lines = [json.dumps(good[0]), "", bad[0], *map(json.dumps, good[1:]), *bad[1:]]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="latin-1")
+    count = f"{len(bad)} of {len(good) + len(bad)} records"
+    left_out = f"{tmp_path}/metrics.jsonl: {count} left out (the first is line 3)"
+    assert read_metrics(RunFolder(tmp_path)) == (good, left_out)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "\udcff"])
+def test_a_damaged_object_is_one_line(tmp_path, text):
+    for name, read in (("run.json", read_run_json), ("status.json", read_status_json)):
+        (tmp_path / name).write_text(text, errors="surrogateescape")
+        left_out = f"{tmp_path}/{name} is left out: it is damaged"
+        assert read(RunFolder(tmp_path)) == ({}, left_out)
+        (tmp_path / name).write_text('{"state": "running"}')
+        assert read(RunFolder(tmp_path)) == ({"state": "running"}, None)
+    (tmp_path / "_CHECKPOINT_METADATA").write_text(text, errors="surrogateescape")
+    assert read_commit_time(tmp_path) is None
+
+
+def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert read_metrics(folder) == ([], None)
+    assert read_config(folder) == ("", None)
+    for name in ("metrics.jsonl", "run.json", "config.gin"):
+        (tmp_path / name).mkdir()
+    for read in (read_metrics, read_run_json, read_config):
+        found = read(folder)
+        assert not found.value and found.left_out.endswith("cannot be read (Is a directory)")
+
+
+def test_a_config_that_is_not_utf8_is_shown_as_far_as_it_is(tmp_path):
+    (tmp_path / "config.gin").write_bytes(b"A = '\xff'\n")
+    assert read_config(RunFolder(tmp_path)) == ("A = '\N{REPLACEMENT CHARACTER}'\n", None)

@@ -1,0 +1,161 @@
+"""Answers of Cloud Storage that are lost, or never come: what was wanted is done all the same."""
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import fsspec
+import google.auth.exceptions
+import pytest
+from gcsfs.credentials import GoogleCredentials
+
+from switch_jax.errors import TransientError
+from switch_jax.storage import (
+    WEATHER,
+    appended_file,
+    atomic_write,
+    check_writable,
+    clients,
+    cloud_storage,
+    exists,
+    list_names,
+    move_folder,
+    open_atomic,
+    read_bytes,
+    repeated_requests,
+    weather,
+)
+from tests.storage.slow_proxy import Faults
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Nothing waits before it is repeated."""
+    monkeypatch.setattr(type(WEATHER), "waiting_times", lambda self: iter([0.0] * 100))
+
+
+def _write_large(folder):
+    with open_atomic(folder / "large") as file:
+        file.write(b"0123456789" * 600_000)
+    assert (folder / "large").stat().length == 6_000_000
+
+
+def _move(folder):
+    move_folder(folder / "a", folder / "b")
+    assert list_names(folder) == ["b"] and read_bytes(folder / "b" / "x") == b"x"
+
+
+def _append(folder):
+    file = appended_file(folder / "a" / "x")
+    file.append(b"y")
+    file.append(b"z")
+    assert read_bytes(folder / "a" / "x") == b"xyz"
+
+
+REQUESTS = {
+    "a removal": ("^DELETE ", lambda folder: (folder / "a" / "x").unlink()),
+    "removals": ("^DELETE ", lambda folder: (folder / "a").rmtree()),
+    "a listing": ("^GET .*delimiter=", lambda folder: list_names(folder / "a")),
+    "reading": ("^GET .*alt=media", lambda folder: read_bytes(folder / "a" / "x")),
+    "writing": ("^POST .*=multipart", lambda folder: atomic_write(folder / "y", "y")),
+    "a part of an upload": ("^POST .*upload_id=", _write_large),
+    "the start of an upload": ("^POST .*=resumable", _write_large),
+    "writing on a condition": ("^POST .*ifGenerationMatch", _append),
+    "a move": ("^POST .*/moveTo/", _move),
+    "a copy": ("^POST .*/rewriteTo/", _move),
+    "a removal after a copy": ("^DELETE ", _move),
+    "the check of a start": ("^DELETE ", lambda folder: check_writable(folder, "MODEL_DIR")),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("fault", ["cut", "silent"])
+def test_what_was_done_counts_though_its_answer_was_lost(
+    faulty_storage, bucket_path, monkeypatch, name, fault
+):
+    monkeypatch.setattr(clients, "SILENT_SECONDS", 0.5)
+    faulty_storage.moves = "copy" not in name
+    (bucket_path / "a" / "x").write_text("x")
+    pattern, act = REQUESTS[name]
+    faults, repeated = faulty_storage.num_faults, repeated_requests()
+    faulty_storage.faults = Faults(**{fault: 1.0}, of=pattern, once=True)
+    act(bucket_path)
+    assert faulty_storage.num_faults == faults + 1
+    assert repeated_requests() == repeated + 1, "nothing is repeated in silence"
+    if "removal" in name:
+        assert not exists(bucket_path / "a" / "x")
+
+
+def test_a_move_of_nothing_is_an_error(bucket_path):
+    with pytest.raises(FileNotFoundError):
+        fsspec.filesystem("gs").mv([f"{bucket_path}/x"], [f"{bucket_path}/y"])
+
+
+def test_credentials_that_the_network_does_not_bring_may_come_later(bucket_path, monkeypatch):
+    def fail_once(*args):
+        failing.undo()
+        raise google.auth.exceptions.TransportError("no route to the metadata server")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(GoogleCredentials, "apply", fail_once)
+        assert list_names(bucket_path) == []
+
+
+def test_a_bucket_that_never_answers_is_a_line_and_then_an_error_that_may_pass(
+    faulty_storage, bucket_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(clients, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(weather, "SILENCE", 0.1)
+    monkeypatch.setattr(type(WEATHER), "waiting_times", lambda self: iter([0.0]))
+    faulty_storage.faults = Faults(silent=1.0)
+    start = time.monotonic()
+    with pytest.raises(TransientError, match=r"MODEL_DIR .*Cloud Storage: no answer.* start again"):
+        check_writable(bucket_path, "MODEL_DIR")
+    assert 0.6 <= time.monotonic() - start < 5
+    assert capsys.readouterr().err.count("Cloud Storage: no answer; trying again, for ") == 1
+    faulty_storage.faults = Faults()
+    exists(bucket_path)
+    assert "the storage answers again, after " in capsys.readouterr().err
+
+
+def test_an_upload_that_nobody_reads_ends(monkeypatch):
+    """The system takes some megabytes of it, and then no more."""
+    monkeypatch.setattr(clients, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(cloud_storage, "_SLOWEST", 1e9)
+    monkeypatch.setattr(type(WEATHER), "waiting_times", lambda self: iter([0.0]))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        files = cloud_storage.CloudStorage(endpoint_url=url, token="anon")
+        with pytest.raises(OSError, match="Cloud Storage: no answer") as error:
+            files.pipe_file("bucket/x", bytes(30_000_000))
+    assert error.value.errno == errno.EIO
+
+
+READ = """
+import sys
+from switch_jax.storage import clients, read_range
+clients.SILENT_SECONDS = 1
+clients.choose_clients()
+print(read_range(sys.argv[1], 0, 1))
+"""
+
+
+def test_tensorstore_makes_a_request_again_that_gets_no_answer(faulty_storage, bucket_path):
+    (bucket_path / "x").write_text("x")
+    faulty_storage.faults = Faults(silent=1.0, of="^GET ", once=True)
+    command = [sys.executable, "-c", READ, f"{bucket_path}/x"]
+    environment = {name: value for name, value in os.environ.items() if "_CURL_" not in name}
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=20, env=environment)
+    assert ended.stdout == "b'x'\n"
+
+
+def test_what_fails_is_told_by_the_error_alone(faulty_storage, bucket_path, caplog):
+    """fsspec reads ahead in the background, and logs what fails there with its trace."""
+    (bucket_path / "x").write_bytes(b"0" * 100)
+    faulty_storage.faults = Faults(refused=1.0, statuses=(403,), of="alt=media")
+    with pytest.raises(PermissionError):
+        (bucket_path / "x").read_text()
+    assert not [record for record in caplog.records if record.name.startswith(("fsspec", "gcsfs"))]
