@@ -152,5 +152,5 @@ def svg_data_url(chart: Chart) -> str:
         figure = Figure(figsize=(4.6, 2.9), layout="constrained")
         chart.draw(figure.add_subplot())
         file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(file, format="svg", dpi=200, metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

@@ -23,10 +23,6 @@ def test_only_the_values_of_the_configs_that_differ_have_a_row():
     assert differences(runs[:1]) == differences([DENSE]) == {}
 
 
-def test_what_differs_is_on_top():
-    assert list(table(findings(DENSE))) == ["What differs in config.gin", "Last values", "run.json"]
-
-
 def test_the_last_values_by_hand():
     going = run("new", 8, [(50, -3.0)], task=None)
     router = series([(50, 0.0)], load=[[0.5, 0.5]], dropped=[0.25], entropy=[0.5])
