@@ -51,6 +51,7 @@ def curve_chart(
     *,
     low: float | None = None,
     start: float | None = None,
+    level: float | None = None,
     mark: Callable[[Axes], None] = lambda ax: None,
 ) -> Chart | None:
     """A line for each run that has values; None where none has.
@@ -64,6 +65,7 @@ def curve_chart(
       axis: the horizontal one.
       low: where the vertical axis begins; None: below the lowest value.
       start: the part of the steps whose values may lie outside the chart.
+      level: the height of a horizontal line.
       mark: draws what is marked besides the lines.
     """
     lines, curves = [], []
@@ -79,7 +81,7 @@ def curve_chart(
         return None
     high = None
     if start is not None:
-        low, high = _limits(curves, start)
+        low, high = _limits(curves, start, level)
         if low is not None and min(np.nanmin(values) for _, values in curves) < low:
             caption += " The steep first part lies below the chart."
     if any(line.dashed for line in lines):
@@ -87,6 +89,9 @@ def curve_chart(
 
     def draw(ax: Axes) -> None:
         draw_lines(ax, lines, x_label=axis.label, y_label=label, y_limits=(low, high))
+        if level is not None:
+            ax.axhline(level, color=GREY, linewidth=1)
+            ax.set_xlim(left=0)
         mark(ax)
 
     return Chart(title, caption, draw)
@@ -161,12 +166,8 @@ def speedup(findings: Findings, axis: XAxis) -> Chart | None:
         f"the same held-out value / {what} of the sparse run. A curve ends where {dense} never "
         "gets to its value."
     )
-
-    def one(ax: Axes) -> None:
-        ax.axhline(1.0, color=GREY, linewidth=1)
-
     shown = (lambda run: speedups.get(run.name), what, title, text, label, axis)
-    return curve_chart(findings, *shown, mark=one)
+    return curve_chart(findings, *shown, start=0, level=1.0)
 
 
 def _mark(ax: Axes, comparison: Comparison, axis: XAxis, row: int) -> None:
@@ -195,11 +196,11 @@ def _mark(ax: Axes, comparison: Comparison, axis: XAxis, row: int) -> None:
 
 
 def _limits(
-    curves: Sequence[tuple[np.ndarray, np.ndarray]], start: float
+    curves: Sequence[tuple[np.ndarray, np.ndarray]], start: float, level: float | None
 ) -> tuple[float | None, float | None]:
     """Limits of y around curves, steps [T] and values [T], without what lies low at their start.
 
-    `start` is a part of the longest curve's steps.
+    `start` is a part of the longest curve's steps; `level` lies within the limits.
     """
     first = start * max(float(step[-1]) for step, _ in curves)
     later = [np.inf]
@@ -207,6 +208,8 @@ def _limits(
         if step[-1] >= first:
             later += [np.interp(first, step, values), *values[step >= first]]
     low, high = np.nanmin(later), max(np.nanmax(values) for _, values in curves)
+    if level is not None:
+        low, high = min(low, level), max(high, level)
     if not low < high:
         return None, None
     return low - 0.05 * (high - low), high + 0.08 * (high - low)

@@ -77,6 +77,7 @@ def test_the_speed_up_has_a_curve_up_to_where_it_is_known():
     # The dense run is at -5 at step 200, at -4.5 at step 250, and never at -3.
     np.testing.assert_allclose(line(ax, COLOURS[1]), [[100, 2.0], [200, 1.25], [300, np.nan]])
     assert line(ax, GREY)[:, 1].tolist() == [1.0, 1.0]
+    assert ax.get_ylim() == pytest.approx((0.95, 2.08)) and ax.get_xlim()[0] == 0
     assert texts(ax) == ["sparse"]
 
 
