@@ -116,8 +116,8 @@ def test_commands_take_a_run_in_a_bucket(run, bucket_path, capsys):
     assert f"{score['metrics']['neg_log_perplexity']:.4g}" in table
     assert main(["report", str(folder), f"--output={page}"]) == 0
     held_out = [r for r in lines(folder / "metrics.jsonl") if r["kind"] == "eval"][-1]
-    assert f"{held_out['neg_log_perplexity']:.3f}" in capsys.readouterr().out
-    assert "exact_answers" in page.read_text()
+    value = f"{held_out['neg_log_perplexity']:.3f}"
+    assert value in capsys.readouterr().out and f"<strong>{value}</strong>" in page.read_text()
 
 
 def test_eval_of_one_task_with_other_options_is_another_score(run, capsys):
