@@ -20,8 +20,6 @@ from switch_jax.run_folder.readers import (
     process_that_is_gone,
     read_commit_time,
     read_config,
-    read_eval_metrics,
-    read_expert_tokens,
     read_metrics,
     read_run_json,
     read_status_json,

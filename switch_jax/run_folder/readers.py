@@ -32,21 +32,6 @@ def read_metrics(folder: RunFolder) -> FileContent:
     return _read_records(folder.metrics)
 
 
-def read_eval_metrics(folder: RunFolder) -> FileContent:
-    """The records of `eval/metrics.jsonl`, likewise."""
-    return _read_records(folder.evaluation.metrics)
-
-
-def read_expert_tokens(folder: RunFolder) -> list[FileContent]:
-    """The records of the newest file of each task and split in `eval/expert_tokens`."""
-    try:
-        files = folder.evaluation.newest_expert_tokens()
-    except OSError as error:
-        reason = f"it cannot be listed ({error.strerror or error})"
-        return [FileContent([], f"{folder.evaluation.expert_tokens} is left out: {reason}")]
-    return [_read_records(file) for file in files]
-
-
 def read_run_json(folder: RunFolder) -> FileContent:
     """The object in `run.json`."""
     return _read_object(folder.description)
