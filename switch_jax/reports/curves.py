@@ -56,17 +56,10 @@ def curve_chart(
 ) -> Chart | None:
     """A line for each run that has values; None where none has.
 
-    Args:
-      findings: the runs, and their colours.
-      series: gives the numbers of a run.
-      name: the one that is drawn; an accuracy in per cent.
-      title, caption: the caption goes on with what follows from the lines.
-      label: of the vertical axis.
-      axis: the horizontal one.
-      low: where the vertical axis begins; None: below the lowest value.
-      start: the part of the steps whose values may lie outside the chart.
-      level: the height of a horizontal line.
-      mark: draws what is marked besides the lines.
+    `series` gives the numbers of a run, and `name` is the one that is drawn, an accuracy in per
+    cent. `low` is where the vertical axis begins (None: below the lowest value), `start` the part
+    of the steps whose values may lie below the chart, and `level` the height of a horizontal line;
+    `mark` draws what is marked besides. The caption goes on with what follows from the lines.
     """
     lines, curves = [], []
     for run in findings.runs:

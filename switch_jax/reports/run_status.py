@@ -287,15 +287,13 @@ def health(status: Status) -> list[str]:
             f"{waiting} of the time without compilation, evaluations and checkpoints was spent "
             "waiting for data (if they are small: fewer DATA_STREAMS in a new run)"
         )
-    if status.skipped_steps:
-        found.append(f"bad steps skipped: {status.skipped_steps:,}")
-    if status.rollbacks:
-        found.append(f"returns to a checkpoint: {status.rollbacks:,}")
-    if status.damaged_checkpoints:
-        found.append(f"damaged checkpoints: {', '.join(status.damaged_checkpoints)}")
-    if status.hanging:
-        found.append(f"steps that took too long: {', '.join(status.hanging)}")
-    return found
+    others = {
+        "bad steps skipped": f"{status.skipped_steps:,}" if status.skipped_steps else "",
+        "returns to a checkpoint": f"{status.rollbacks:,}" if status.rollbacks else "",
+        "damaged checkpoints": ", ".join(status.damaged_checkpoints),
+        "steps that took too long": ", ".join(status.hanging),
+    }
+    return found + [f"{what}: {text}" for what, text in others.items() if text]
 
 
 def loss_rise(first: float, last: float) -> str:
