@@ -9,7 +9,7 @@ takes six to eight minutes on a quiet core. A stopped call goes on where it was.
 those of paper_in_small.py; below a table stands each pair of runs with the same seed.
 """
 
-from in_small import last, parser, print_table, records, seeds, train
+from in_small import last, parser, print_table, records, train
 
 RULES = {
     "tokens": (),
@@ -31,7 +31,7 @@ if args.train:
 table = records(args, "routing")
 for experts in args.tables:
     names = {(rule, factor): f"experts_{experts}_{rule}_{factor}" for rule, factor in ROWS}
-    names = {row: run for row, run in names.items() if len(seeds(table, run)) == 3}
+    names = {row: run for row, run in names.items() if len(last(table, run)) == 3}
     labels = {row: f"{row[0].replace('_', ' ')}, {row[1]}" for row in names}
     print(f"\n{experts} experts")
     print_table(table, {labels[row]: run for row, run in names.items()})

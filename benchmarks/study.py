@@ -8,23 +8,16 @@ A speed-up is the paper's: steps (or time) of the dense run to a value over thos
 to the same value. A sparse run is compared with the dense run of its seed.
 """
 
-import argparse
-
 import matplotlib
 import numpy as np
 import pandas as pd
 from drawing import GREY, LABEL_SIZE, QUALITY, canvas, draw, finish, focus, over_seeds, ticks
 from matplotlib.colors import to_hex
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from results import RESULTS, curve, reached, read
+from results import arguments, curve, reached
 from scipy.optimize import minimize_scalar
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("study", choices=["study", "long_study"])
-parser.add_argument("--runs", help="folder of runs, in place of the records in benchmarks/results")
-parser.add_argument("--picture", help="file to draw")
-args = parser.parse_args()
-table = read(args.runs or RESULTS / f"{args.study}.parquet")
+args, table = arguments(__doc__, "study", "long_study")
 IS_LONG = args.study == "long_study"
 DENSE_STEPS = [4_000, 10_000, 20_000, 30_000, 40_000] if IS_LONG else []
 VALUES = [] if IS_LONG else [-2.3, -2.2, -2.125]
