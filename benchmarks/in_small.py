@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from results import RESULTS, curve, reached, read
+from results import curve, reached
 
 
 def parser(doc: str, tables: Iterable[str]) -> argparse.ArgumentParser:
@@ -18,10 +18,6 @@ def parser(doc: str, tables: Iterable[str]) -> argparse.ArgumentParser:
     made.add_argument("--runs", type=Path, help="folder of runs, in place of benchmarks/results")
     made.add_argument("--train", action="store_true", help="first train there what is missing")
     return made
-
-
-def records(args: argparse.Namespace, study: str) -> pd.DataFrame:
-    return read(args.runs or RESULTS / f"{study}.parquet")
 
 
 def train(folder: Path, model: str, macros: Sequence[str], files: Sequence[str] = ()) -> None:
