@@ -1,4 +1,4 @@
-"""Records of JSON lines, text and TFRecord files, and their ids."""
+"""Records of JSON lines and text, and their ids."""
 
 import io
 
