@@ -47,7 +47,7 @@ def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
             for path in differing[:3]
         )
         raise UserError(
-            f"{name} is of another model: {len(differing)} of {len(wanted)} arrays differ "
+            f"{name} is of another model: {len(differing)} of {len(saved | wanted)} arrays differ "
             f"({examples}); {remedy}"
         )
 
