@@ -54,9 +54,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)  # TensorFlow reports them as RESOURCE_EXHA
 # TensorFlow's `error_code` takes the codes of google.rpc: CANCELLED, DEADLINE_EXCEEDED,
 # RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE.
 _TRANSIENT_CODES = (1, 4, 8, 10, 13, 14)
-# Of TensorStore: a bucket refused each attempt; or an answer was lost, and it takes what it has
-# written itself for another's.
-_OF_TENSORSTORE = ("retry attempts failed", "ALREADY_EXISTS: Error writing")
+_GAVE_UP = "retry attempts failed"  # TensorStore, of a bucket that refused each of them
 
 
 def is_transient(error: BaseException) -> bool:
@@ -70,7 +68,7 @@ def is_transient(error: BaseException) -> bool:
         return error.errno in _TRANSIENT
     if _quotes_any(_FULL, error):
         return False
-    if _quotes_any(_TRANSIENT, error) or any(text in str(error) for text in _OF_TENSORSTORE):
+    if _quotes_any(_TRANSIENT, error) or _GAVE_UP in str(error):
         return True
     return getattr(error, "error_code", 0) in _TRANSIENT_CODES
 

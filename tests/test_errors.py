@@ -58,7 +58,6 @@ def test_a_full_disk_is_no_exhausted_server():
         (ValueError("ABORTED: Error writing x [OS error 5: EIO Input/output error]"), True),
         (RuntimeError("/data/x: Transport endpoint is not connected"), True),
         (OSError("Stale file handle"), True),  # without a number
-        (ValueError('ALREADY_EXISTS: Error writing "a/zarr.json" in OCDBT database'), True),
         (ValueError("Error writing x [OS error 28: ENOSPC No space left on device]"), False),
         (ValueError("no such array"), False),
     ],
