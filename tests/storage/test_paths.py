@@ -35,7 +35,7 @@ def test_other_places_are_refused():
         ("~no-such-user/x", r"this machine has no user of that name"),
         ("", r"'': the path is empty"),
         ("a/" + "\u00fc" * 128, r"a name in it has 256 bytes; a disk takes 255"),
-        ("gs:///x", r"no bucket has the name ''; write small letters"),
+        ("gs:///x", r"no bucket has the name '': write small letters"),
         ("gs://../x", r"no bucket has the name '\.\.'"),
         ("gs://mounted/../x", r"write the folder's path without '//', '\.' and '\.\.'"),
         ("gs://mounted/a/./x", r"write the folder's path without"),
