@@ -41,10 +41,9 @@ from switch_jax.config import (  # noqa: E402
 )
 from switch_jax.data.prefetch import Prefetch  # noqa: E402
 from switch_jax.data.train_batches import TrainBatches  # noqa: E402
-from switch_jax.metrics import Goodput, MetricWriter, Progress, memory_in_use  # noqa: E402
+from switch_jax.metrics import Goodput, MetricWriter, Progress  # noqa: E402
 from switch_jax.model import bind, model_inputs  # noqa: E402
 from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
-from switch_jax.optim.schedules import learning_rate_schedule  # noqa: E402
 from switch_jax.run_folder import RunFolder  # noqa: E402
 from switch_jax.runtime.host_memory import keep_freed_memory  # noqa: E402
 from switch_jax.train_step.cross_entropy import token_sums  # noqa: E402
@@ -263,13 +262,6 @@ def print_records(folder: Path, metrics: Any) -> None:
             f"| {middle['fetching']:.1f} | {middle['writer']:.1f} |", flush=True,
         )  # fmt: skip
         writer.close()
-    schedule = learning_rate_schedule(Config(run, model, DATA))
-    for name, function in (
-        ("learning rate", lambda: float(schedule(1))), ("memory in use", memory_in_use),
-    ):  # fmt: skip
-        for _ in range(20):
-            timed(name, function)()
-        print(f"\n{name}: {statistics.median(times[name]):.2f} CPU ms of it")
 
 
 def print_saves(folder: Path, times: int) -> None:

@@ -126,19 +126,14 @@ for name, seeds in found.items():
     )  # fmt: skip
 
 sparse = [name for name in others if experts[name]]
-for table_of, cells_of in (
-    (["value", *(cell for name in sparse for cell in (f"{title(name)} at step", "speed-up"))], 0),
-    ([f"{title(name)}: speed-up in time" for name in sparse], 1),
-):
-    if DENSE_STEPS:
-        head("dense at step", *table_of)
-    for step in DENSE_STEPS:
-        for now in dense[0][dense[0].step == step].itertuples():
-            cells = [] if cells_of else [f"{now.quality:.3f}"]
-            for steps, seconds in (reached(found[name][0], now.quality) for name in sparse):
-                times = [f"{now.seconds / seconds:.2f}"]
-                cells += times if cells_of else [f"{steps:,.0f}", f"{step / steps:.2f}"]
-            row(f"{step:,}", *cells)
+if IS_LONG:
+    head("model", "dense at step", "value", "reached at step", "speed-up in steps", "in time")
+for name in sparse:
+    for now in dense[0][dense[0].step.isin(DENSE_STEPS)].itertuples():
+        step, seconds = reached(found[name][0], now.quality)
+        if np.isfinite(step):
+            ratios = f"{now.step / step:.2f}", f"{now.seconds / seconds:.2f}"
+            row(title(name), f"{now.step:,}", f"{now.quality:.3f}", f"{step:,.0f}", *ratios)
 
 if "dense_large" in found:
     (large,) = found["dense_large"].values()
@@ -152,7 +147,7 @@ if "dense_large" in found:
     head(
         "beside it", "best value of both", "dense large at step", "at step", "its time over theirs"
     )
-    for name in [name for name in others if experts[name]]:
+    for name in sparse:
         other = found[name][0]
         best = min(large.quality.max(), other.quality.max())
         (step, seconds), (steps, time) = reached(large, best), reached(other, best)

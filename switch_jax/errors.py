@@ -73,11 +73,6 @@ def is_transient(error: BaseException) -> bool:
     return getattr(error, "error_code", 0) in _TRANSIENT_CODES
 
 
-def has_no_room(error: Exception) -> bool:
-    """Whether a program that JAX has run did not fit in the devices' memory."""
-    return "RESOURCE_EXHAUSTED" in str(error)
-
-
 def _quotes_any(codes: Sequence[int], error: BaseException) -> bool:
     """Whether the error's text contains the operating system's message for one of the codes."""
     return any(os.strerror(code) in str(error) for code in codes)
@@ -91,8 +86,13 @@ def storage_error(message: str, cause: BaseException) -> UserError:
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str:
-    """The similar choices, as "did you mean a or b? "; "" if there are none."""
-    similar = difflib.get_close_matches(name, choices)
+    """The similar choices, as "did you mean a or b? "; "" if there are none.
+
+    NUM_EXPERTS is similar to num_experts.
+    """
+    by_small_letters = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(name.lower(), by_small_letters)
+    similar = [by_small_letters[match] for match in found]
     return f"did you mean {' or '.join(similar)}? " if similar else ""
 
 
@@ -115,8 +115,7 @@ def check_pattern(name: str, pattern: str, template: str = "") -> None:
     except re.error as error:
         raise FieldError(
             name,
-            f"has {pattern!r}, which is no regular expression ({error}): `.*` stands for any text, "
-            "as in 'decoder/.*'",
+            f"has {pattern!r}, which is no regular expression: {error}",
         ) from error
     try:
         compiled.sub(template, "")

@@ -5,7 +5,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 from switch_jax.errors import FieldError, check_choice
@@ -107,6 +107,29 @@ def check_fields(config: Any) -> None:
             elif problem := allowed.problem(value):
                 or_none = ", or None" if type(None) in typing.get_args(hint) else ""
                 raise FieldError(name, f"= {short_repr(value)}: {problem}{or_none}")
+
+
+# The field; another one; the values of this one that it goes with, () for any but None and 0.
+UsedWith = tuple[tuple[str, str, Container[Any]], ...]
+
+
+def check_used(config: Any, used_with: UsedWith, others: Any = None) -> None:
+    """Checks that no setting is of no use, or contradicts another one.
+
+    Args:
+      config: an instance of a dataclass.
+      used_with: what its fields go with. The default of a field, None and 0 go with all.
+      others: has the other fields; None: `config` has.
+
+    Raises:
+      FieldError: a field does not go with the value of another one.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name, by, users in used_with:
+        value, other = getattr(config, name), getattr(others or config, by)
+        if value and value != defaults[name] and not (other if users == () else other in users):
+            problem = f"= {short_repr(value)} does not go with {by.upper()} = {short_repr(other)}"
+            raise FieldError(name, problem)
 
 
 def _frozen(value: Any) -> Any:

@@ -12,7 +12,7 @@ from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
 from switch_jax.checkpointing.description import load_arrays, metric_of, shapes_and_notes
-from switch_jax.checkpointing.discarded import discard, discarded_path, empty_older
+from switch_jax.checkpointing.discarded import discard, discarded_path, remove_older
 from switch_jax.checkpointing.integrity import (
     add_checksum,
     check_state,
@@ -59,7 +59,7 @@ class Checkpoints:
           keep: how many of the newest checkpoints stay.
           keep_best: how many of those with the largest metrics stay in addition.
           keep_set_aside: how many of the newest stay in the folder `discarded`, and in `damaged`.
-            Older ones are emptied at the next `save`; their names stay.
+            Older ones are removed at the next `save`.
         """
         orbax_patches.apply()
         self._folder = folder
@@ -165,7 +165,7 @@ class Checkpoints:
             amended.unlink(missing_ok=True)
             # Only once there is something to save: where all checkpoints seem damaged, all stay.
             for folder in (self._folder.discarded, self._folder.damaged):
-                empty_older(folder, self._keep_set_aside)
+                remove_older(folder, self._keep_set_aside)
 
         _write_on_first(amended, make_room)
         self._policy.metrics[step] = Metric(metric, of)
@@ -189,8 +189,11 @@ class Checkpoints:
             _write_on_first(file, lambda: write_metadata_override(file, notes))
 
     def check(self) -> None:
-        """Raises UserError if the save under way has failed by now on this process; never waits."""
-        if self._saving is not None:
+        """Raises UserError if the save under way has failed by now; never waits.
+
+        Only of a single process: several learn together, at the next save.
+        """
+        if self._saving is not None and jax.process_count() == 1:
             with _explained(self._folder.checkpoints), contextlib.suppress(TimeoutError):
                 self._saving.result(timeout=0)
 

@@ -66,10 +66,6 @@ def main(args: argparse.Namespace) -> int:
     gin_flags.say_that_it_loads()
     model = inference_flags.open_trained_model(args)
     step = inference_flags.checkpoint_step(model.model_dir, args.checkpoint)
-
-    from switch_jax.inference.decoding_memory import check_memory
-
-    check_memory(model, decodes=not args.score, scores=args.score)
     return _infer(args, model, step)
 
 

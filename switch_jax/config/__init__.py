@@ -14,7 +14,7 @@ from switch_jax.config.model import ModelConfig
 from switch_jax.config.optimizer import OptimizerConfig
 from switch_jax.config.run import RunConfig
 from switch_jax.errors import UserError, check_choice, did_you_mean
-from switch_jax.fields import check_fields, short_repr
+from switch_jax.fields import check_fields, check_used, short_repr
 
 __all__ = [
     "Config",
@@ -89,8 +89,11 @@ class Config:
             if not all(map(str.isidentifier, module.split("."))):
                 raise UserError(
                     f"imports = {short_repr(self.imports)}: {short_repr(module)} is no name of a "
-                    "module, as my_tasks or my_package.tasks"
+                    "module"
                 )
+        check_used(self.loss, (("aux_loss_factor", "load_balance", ("loss",)),), self.model)
+        balanced = ("router_bias_update_rate", "load_balance", ("bias",))
+        check_used(self.optimizer, (balanced,), self.model)
         self._check_schedule()
         self._check_start()
         self._check_teacher()
@@ -100,8 +103,7 @@ class Config:
         if steps and warmup + steps > self.run.train_steps:
             raise UserError(
                 f"LR_SCHEDULE = {self.optimizer.lr_schedule!r} has {warmup:,} steps of warm-up and "
-                f"{steps:,} of decay, more than TRAIN_STEPS = {self.run.train_steps:,}: lower "
-                "WARMUP_STEPS" + (" or DECAY_STEPS" if self.optimizer.decay_steps else "")
+                f"{steps:,} of decay, more than TRAIN_STEPS = {self.run.train_steps:,}"
             )
 
     def _check_start(self) -> None:
@@ -110,8 +112,7 @@ class Config:
         if is_taken and start is not None:
             raise UserError(
                 f"the run cannot start both from INITIAL_CHECKPOINT_PATH = {start!r} and from the "
-                f"weights of TEACHER_DIR = {distillation.teacher_dir!r}: set "
-                "INITIALIZE_FROM_TEACHER to False, or INITIAL_CHECKPOINT_PATH to None"
+                f"weights of TEACHER_DIR = {distillation.teacher_dir!r} (INITIALIZE_FROM_TEACHER)"
             )
 
     def _check_teacher(self) -> None:
@@ -121,8 +122,7 @@ class Config:
         if rows != own:
             raise UserError(
                 f"the teacher in {self.distillation.teacher_dir} has NUM_EMBEDDINGS = {rows}, and "
-                f"the model {own}: set NUM_EMBEDDINGS to {rows}, or take a teacher of the model's "
-                "vocabulary"
+                f"the model {own}"
             )
 
     @property

@@ -12,10 +12,40 @@ from switch_jax.config.sparse_layers import (
     sparse_layers,
 )
 from switch_jax.errors import FieldError
-from switch_jax.fields import Count, Factor, OneOf, Range, Rate, check_fields
+from switch_jax.fields import (
+    Count,
+    Factor,
+    OneOf,
+    Range,
+    Rate,
+    UsedWith,
+    check_fields,
+    check_used,
+)
 
 ROUTER_POLICIES = ("argmax", "sample", "input_dropout")
 REMAT_POLICIES = ("none", "minimal", "full")
+
+_USED_WITH: UsedWith = (
+    ("num_selected_experts", "num_experts", ()),
+    ("ntlb_rounds", "num_experts", ()),
+    ("ntlb_rounds", "num_selected_experts", (1,)),
+    ("second_expert_policy", "num_selected_experts", range(2, 2**31)),
+    ("shared_expert_mlp_dim", "num_experts", ()),
+    ("shared_expert_mlp_dim", "expert_sublayers", ("feed_forward", "both")),
+    ("expert_sublayers", "num_experts", ()),
+    ("load_balance", "num_experts", ()),
+    ("encoder_router_type", "num_experts", ()),
+    ("encoder_router_type", "num_encoder_sparse_layers", (None, *range(1, 10_001))),
+    ("jitter_noise", "router_policy", ("argmax", "sample")),  # the dropout takes its place
+)
+# What contradicts each other.
+_APART = (
+    # The bias evens out what tokens choose by the highest probability.
+    ("load_balance", "bias", "encoder_router_type", "experts_choose"),
+    ("load_balance", "bias", "router_policy", "sample"),
+    ("router_policy", "sample", "encoder_router_type", "experts_choose"),
+)
 
 Size = Annotated[int, Range(1, 2**20)]
 Layers = Annotated[int, Range(1, 10_000)]
@@ -103,9 +133,8 @@ class ModelConfig:
         go to the experts and come back, and the results of the TPU's attention kernel, are saved
         too, so that no all-to-all and no kernel runs twice.
       gpu_attention: on NVIDIA GPUs 'xla' writes the scores of attention to memory, in float32;
-        'cudnn' uses cuDNN's fused attention where there is no dropout, in bfloat16. 'auto': a new
-        run compares and times both at its start, takes 'cudnn' where it is right and faster, and
-        keeps its choice; other commands take 'auto' for 'xla'. On other devices it changes nothing.
+        'cudnn' uses cuDNN's fused attention where there is no dropout, in bfloat16. On other
+        devices it changes nothing.
     """
 
     num_embeddings: Annotated[int, Range(1, 2**24)]
@@ -153,18 +182,19 @@ class ModelConfig:
     activation_dtype: Dtype = "bfloat16"
     scan_layers: bool = True
     remat_policy: Annotated[str, OneOf(*REMAT_POLICIES)] = "none"
-    gpu_attention: Annotated[str, OneOf("xla", "cudnn", "auto")] = "xla"
+    gpu_attention: Annotated[str, OneOf("xla", "cudnn")] = "xla"
 
     def __post_init__(self) -> None:
         """Raises UserError on sizes and names that no model has."""
         check_fields(self)
-        if self.router_policy == "input_dropout" and self.jitter_noise > 0:
-            raise FieldError(
-                "jitter_noise",
-                f"= {self.jitter_noise} is of no use with ROUTER_POLICY = 'input_dropout', which "
-                "takes the place of the jitter: set it to 0.0",
-            )
-        self._check_selected_experts()
+        check_used(self, _USED_WITH)
+        for name, value, by, other in _APART:
+            if (getattr(self, name), getattr(self, by)) == (value, other):
+                raise FieldError(name, f"= {value!r} does not go with {by.upper()} = {other!r}")
+        for name in ("num_selected_experts", "ntlb_rounds"):
+            number = getattr(self, name)
+            if number > max(1, self.num_experts):
+                raise FieldError(name, f"= {number} is more than NUM_EXPERTS = {self.num_experts}")
         exact = self.relative_position_buckets // 2  # distances with a bucket of their own
         if self.relative_position_max_distance <= exact:
             raise FieldError(
@@ -180,87 +210,8 @@ class ModelConfig:
                 raise FieldError(
                     "num_experts",
                     f"= {self.num_experts}, and NUM_ENCODER_SPARSE_LAYERS and "
-                    "NUM_DECODER_SPARSE_LAYERS leave no layer for them: set one of these to 1 or "
-                    "more, or NUM_EXPERTS to 0",
+                    "NUM_DECODER_SPARSE_LAYERS leave no layer for them",
                 )
-            if self.encoder_router_type != "tokens_choose" and not self.sparse_layers["encoder"]:
-                raise FieldError(
-                    "encoder_router_type",
-                    f"= {self.encoder_router_type!r}, and the encoder has no experts "
-                    "(NUM_ENCODER_SPARSE_LAYERS = 0): leave it at 'tokens_choose'",
-                )
-
-    def _check_selected_experts(self) -> None:
-        chosen, experts = self.num_selected_experts, self.num_experts
-        for name in ("num_selected_experts", "ntlb_rounds"):
-            number = getattr(self, name)
-            if number > max(1, experts):
-                has = f"has NUM_EXPERTS = {experts}" if experts else "is dense (NUM_EXPERTS = 0)"
-                raise FieldError(
-                    name, f"= {number}, and the model {has}: set it to {max(1, experts)} or less"
-                )
-        if self.shared_expert_mlp_dim and not experts:
-            raise FieldError(
-                "shared_expert_mlp_dim",
-                f"= {self.shared_expert_mlp_dim}, and the model is dense (NUM_EXPERTS = 0): set it "
-                "to None",
-            )
-        if self.expert_sublayers != "feed_forward" and not experts:
-            raise FieldError(
-                "expert_sublayers",
-                f"= {self.expert_sublayers!r}, and the model is dense (NUM_EXPERTS = 0): leave it "
-                "at 'feed_forward', or take a model with experts, as models/switch_base.gin",
-            )
-        if self.shared_expert_mlp_dim and self.expert_sublayers == "attention":
-            raise FieldError(
-                "shared_expert_mlp_dim",
-                f"= {self.shared_expert_mlp_dim} is for experts in feed-forward layers, and "
-                "EXPERT_SUBLAYERS = 'attention' has none there: set it to None",
-            )
-        if self.load_balance == "bias" and not experts:
-            raise FieldError(
-                "load_balance",
-                "= 'bias', and the model is dense (NUM_EXPERTS = 0): leave it at 'loss'",
-            )
-        if self.encoder_router_type != "tokens_choose" and not experts:
-            raise FieldError(
-                "encoder_router_type",
-                f"= {self.encoder_router_type!r}, and the model is dense (NUM_EXPERTS = 0): leave "
-                "it at 'tokens_choose'",
-            )
-        if self.encoder_router_type == "experts_choose":
-            if self.load_balance == "bias":
-                raise FieldError(
-                    "load_balance",
-                    "= 'bias' evens out what tokens choose, and with ENCODER_ROUTER_TYPE = "
-                    "'experts_choose' the encoder's experts choose: take 'loss', which is then the "
-                    "decoder's alone, or 'none'",
-                )
-            if self.router_policy == "sample":
-                raise FieldError(
-                    "router_policy",
-                    "= 'sample' draws an expert for each token, and with ENCODER_ROUTER_TYPE = "
-                    "'experts_choose' the encoder's experts choose tokens: take 'argmax' or "
-                    "'input_dropout'",
-                )
-        if self.load_balance == "bias" and self.router_policy == "sample":
-            raise FieldError(
-                "load_balance",
-                "= 'bias' is for experts of the highest probability, and ROUTER_POLICY = 'sample' "
-                "draws them: take 'loss', or another ROUTER_POLICY",
-            )
-        if chosen > 1 and self.ntlb_rounds > 1:
-            raise FieldError(
-                "ntlb_rounds",
-                f"= {self.ntlb_rounds} is for one expert a token, and NUM_SELECTED_EXPERTS = "
-                f"{chosen}: set one of them to 1",
-            )
-        if chosen == 1 and self.second_expert_policy != "all":
-            raise FieldError(
-                "second_expert_policy",
-                f"= {self.second_expert_policy!r} is of no use with NUM_SELECTED_EXPERTS = 1: "
-                "leave it at 'all', or set NUM_SELECTED_EXPERTS to 2 or more",
-            )
 
     @property
     def expert_hidden_dim(self) -> int:

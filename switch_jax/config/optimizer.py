@@ -4,22 +4,32 @@ import dataclasses
 from typing import Annotated
 
 from switch_jax.errors import FieldError, check_pattern
-from switch_jax.fields import FACTOR, Coefficient, Count, Factor, OneOf, Range, Rate, check_fields
+from switch_jax.fields import (
+    FACTOR,
+    Coefficient,
+    Count,
+    Factor,
+    OneOf,
+    Range,
+    Rate,
+    UsedWith,
+    check_fields,
+    check_used,
+)
 
 OPTIMIZERS = ("adafactor", "adamw", "muon")
 SCHEDULES = ("rsqrt", "warmup_rsqrt", "constant", "cosine", "linear", "wsd")
 TRAINED = ("all", "expert", "non_expert")
 
 _WITH_ADAM = ("adamw", "muon")
-# The optimisers or schedules that use a field; the fields that are not here are used by all.
-_USED_BY = {
-    "weight_decay": ("optimizer", _WITH_ADAM),
-    "adam_b1": ("optimizer", _WITH_ADAM),
-    "adam_b2": ("optimizer", _WITH_ADAM),
-    "min_dim_size_to_factor": ("optimizer", ("adafactor",)),
-    "final_lr_fraction": ("lr_schedule", ("cosine", "linear", "wsd")),
-    "decay_steps": ("lr_schedule", ("wsd",)),
-}
+_USED_WITH: UsedWith = (
+    ("weight_decay", "optimizer", _WITH_ADAM),
+    ("adam_b1", "optimizer", _WITH_ADAM),
+    ("adam_b2", "optimizer", _WITH_ADAM),
+    ("min_dim_size_to_factor", "optimizer", ("adafactor",)),
+    ("final_lr_fraction", "lr_schedule", ("cosine", "linear", "wsd")),
+    ("decay_steps", "lr_schedule", ("wsd",)),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,16 +96,6 @@ class OptimizerConfig:
             check_pattern("learning_rate_factors", pattern)
             if problem := FACTOR.problem(factor):
                 raise FieldError(
-                    "learning_rate_factors",
-                    f"has {factor!r} for {pattern!r}: {problem}; for parameters that do not change "
-                    "set TRAINED_PARAMETERS",
+                    "learning_rate_factors", f"has {factor!r} for {pattern!r}: {problem}"
                 )
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, (by, users) in _USED_BY.items():
-            value, user = getattr(self, name), getattr(self, by)
-            if value != defaults[name] and user not in users:
-                raise FieldError(
-                    name,
-                    f"= {value!r} is of no use with {by.upper()} = {user!r}: leave it at "
-                    f"{defaults[name]!r}, or set {by.upper()} to {' or '.join(users)}",
-                )
+        check_used(self, _USED_WITH)

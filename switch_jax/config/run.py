@@ -12,8 +12,23 @@ from switch_jax.fields import (
     OneOf,
     Range,
     Seed,
+    UsedWith,
     check_fields,
+    check_used,
     short_repr,
+)
+
+_USED_WITH: UsedWith = (
+    ("upcycle", "initial_checkpoint_path", ()),
+    ("upcycle_noise", "upcycle", ()),
+    ("keep_optimizer_state", "initial_checkpoint_path", ()),
+    ("restored_parameters", "initial_checkpoint_path", ()),
+    ("restored_parameters", "upcycle", (None,)),  # which takes all of the checkpoint
+    # The optimiser counts the updates of all parameters together; those that are drawn had none.
+    ("restored_parameters", "keep_optimizer_state", (False,)),
+    ("infer_eval", "eval_period", ()),
+    ("best_metric", "eval_period", ()),
+    ("early_stopping_evals", "eval_period", ()),
 )
 
 
@@ -98,71 +113,15 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Raises FieldError on values of another type, and on numbers that make no sense."""
         check_fields(self)
-        if self.upcycle is not None:
-            if self.initial_checkpoint_path is None:
-                raise FieldError(
-                    "upcycle",
-                    f"= {self.upcycle!r} makes experts of a dense model's layers: name its "
-                    "checkpoint with INITIAL_CHECKPOINT_PATH",
-                )
-        elif self.upcycle_noise:
-            raise FieldError(
-                "upcycle_noise", f"= {self.upcycle_noise} is of no use without UPCYCLE: set it to 0"
-            )
-        self._check_evaluation()
-        self._check_restored()
-        if self.keep_optimizer_state and self.initial_checkpoint_path is None:
-            raise FieldError(
-                "keep_optimizer_state",
-                "= True takes the state from INITIAL_CHECKPOINT_PATH, which is not set",
-            )
+        check_used(self, _USED_WITH)
+        for pattern, saved in self.restored_parameters or ():
+            check_pattern("restored_parameters", pattern, "" if saved in (None, pattern) else saved)
+        pairs = self.restored_parameters
+        if pairs is not None and all(saved is None for _, saved in pairs):
+            raise FieldError("restored_parameters", f"= {short_repr(pairs)} takes nothing")
         first, last = self.profile_steps or (1, 1)
         if not 1 <= first <= last <= COUNT.most:
             raise FieldError(
                 "profile_steps",
-                f"= {self.profile_steps}: write the first and the last step to trace, as "
-                "(100, 105)",
+                f"= {self.profile_steps}: write the first and the last step to trace",
             )
-
-    def _check_restored(self) -> None:
-        """Raises FieldError where `restored_parameters` are no patterns, or do not fit the rest."""
-        if self.restored_parameters is None:
-            return
-        for pattern, saved in self.restored_parameters:
-            check_pattern("restored_parameters", pattern, "" if saved in (None, pattern) else saved)
-        if all(saved is None for _, saved in self.restored_parameters):
-            raise FieldError(
-                "restored_parameters",
-                f"= {short_repr(self.restored_parameters)} takes nothing: add a pair, as "
-                "('encoder/.*', 'encoder/.*'), or leave INITIAL_CHECKPOINT_PATH at None",
-            )
-        if self.initial_checkpoint_path is None:
-            raise FieldError(
-                "restored_parameters",
-                "takes parameters from INITIAL_CHECKPOINT_PATH, which is not set",
-            )
-        if self.upcycle is not None:
-            raise FieldError(
-                "restored_parameters",
-                f"takes a part of a checkpoint, and UPCYCLE = {self.upcycle!r} all of it: set one "
-                "of them to None",
-            )
-        if self.keep_optimizer_state:
-            raise FieldError(
-                "restored_parameters",
-                "does not go with KEEP_OPTIMIZER_STATE = True: the optimiser counts the updates of "
-                "all parameters together, and those that are drawn have had none: leave it False",
-            )
-
-    def _check_evaluation(self) -> None:
-        """Raises FieldError where a field needs evaluations, and there are none."""
-        if self.eval_period is not None:
-            return
-        for name in ("infer_eval", "best_metric", "early_stopping_evals"):
-            value, default = getattr(self, name), getattr(RunConfig, name)
-            if value != default:
-                raise FieldError(
-                    name,
-                    f"= {value!r} needs evaluations, and EVAL_PERIOD = None has none: set "
-                    f"EVAL_PERIOD to a number of steps, or {name.upper()} to {default!r}",
-                )

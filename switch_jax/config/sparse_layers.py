@@ -79,20 +79,14 @@ def check_sparse_layers(
             raise FieldError(
                 "sparse_step",
                 f"= {sparse_step} does not divide the {num_layers} layers of the {stack} "
-                f"({num_layers} % {sparse_step} = {num_layers % sparse_step}): set it to a divisor "
-                f"of NUM_ENCODER_LAYERS and NUM_DECODER_LAYERS, or set {name.upper()}",
+                f"({num_layers} % {sparse_step} = {num_layers % sparse_step})",
             )
     elif num_sparse > num_layers:
-        raise FieldError(
-            name,
-            f"= {num_sparse}, and the {stack} has {num_layers} layers: set it to {num_layers} or "
-            "less",
-        )
+        raise FieldError(name, f"= {num_sparse}, and the {stack} has {num_layers} layers")
     elif layout == "mixed" and num_sparse and num_layers % num_sparse:
         raise FieldError(
             name,
             f"= {num_sparse} does not divide the {num_layers} layers of the {stack} ({num_layers} "
             f"% {num_sparse} = {num_layers % num_sparse}), over which "
-            f"{stack.upper()}_SPARSE_LAYOUT = 'mixed' spreads them evenly: set it to a divisor, or "
-            f"{stack.upper()}_SPARSE_LAYOUT to 'bottom', 'middle' or 'top'",
+            f"{stack.upper()}_SPARSE_LAYOUT = 'mixed' spreads them evenly",
         )

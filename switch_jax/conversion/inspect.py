@@ -1,5 +1,6 @@
 """What a checkpoint is, by its headers alone."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,7 +40,8 @@ class Checkpoint(NamedTuple):
         counts = sizes_by_group(self.model)
         rows = [
             ("format", self.format),
-            ("model", _model_text(self.model)),
+            ("model", "sparse" if self.model.num_experts else "dense"),
+            *_model_rows(self.model),
             ("dtype", ", ".join(self.dtypes)),
             ("step", "unknown" if self.step is None else f"{self.step:,}"),
             ("vocabulary", self.vocabulary),
@@ -88,36 +90,10 @@ def _sentencepiece_text(file: epath.Path) -> str:
     return f"{file.name}, {processor.GetPieceSize():,} pieces"
 
 
-def _model_text(model: ModelConfig) -> str:
-    experts = ""
-    if model.num_experts:
-        sublayers = {
-            "feed_forward": "",
-            "attention": " (attention)",
-            "both": " (attention and feed-forward)",
-        }
-        experts = (
-            f", {model.num_experts} experts in {_sparse_layers_text(model)}"
-            f"{sublayers[model.expert_sublayers]}"
-        )
-        if model.encoder_router_type != "tokens_choose":
-            experts += f", {model.encoder_router_type} in the encoder"
-    logits = "tied" if model.tie_embeddings else "separate"
-    return (
-        f"{model.num_encoder_layers} + {model.num_decoder_layers} layers{experts}, embed_dim "
-        f"{model.embed_dim}, mlp_dim {model.mlp_dim}, {model.num_heads} heads of {model.head_dim}, "
-        f"{model.activation}, {logits} logits, {model.num_embeddings:,} embeddings"
-    )
-
-
-def _sparse_layers_text(model: ModelConfig) -> str:
-    """As 'every 2nd layer', or 'layers of the encoder: 2 (4, 5), of the decoder: 0'."""
-    step = model.sparse_step
-    blocks = [block for stack in model.blocks.values() for block in stack]
-    if all(block.has_experts and block.layers_per_block == step for block in blocks):
-        return {1: "every layer", 2: "every 2nd layer"}.get(step, f"one layer in {step}")
-    encoder, decoder = (
-        f"{len(layers)} (" + ", ".join(map(str, layers)) + ")" if layers else "0"
-        for layers in model.sparse_layers.values()
-    )
-    return f"layers of the encoder: {encoder}, of the decoder: {decoder}"
+def _model_rows(model: ModelConfig) -> list[tuple[str, str]]:
+    """The sizes, and what else is not the default of a `ModelConfig`."""
+    return [
+        (f"  {field.name}", repr(value))
+        for field in dataclasses.fields(model)
+        if (value := getattr(model, field.name)) != field.default
+    ]

@@ -36,34 +36,25 @@ def dense_twin(model: ModelConfig, *, scaled: bool = False) -> ModelConfig:
     """
     if not model.num_experts:
         raise UserError(
-            "UPCYCLE makes experts of a dense model's layers, and this model has none: take a "
-            "model with NUM_EXPERTS, or leave UPCYCLE at None"
+            "UPCYCLE makes experts of a dense model's layers, and this model has none "
+            "(NUM_EXPERTS = 0)"
         )
     if model.expert_mlp_dim not in (None, model.mlp_dim):
         raise UserError(
             f"experts of EXPERT_MLP_DIM = {model.expert_mlp_dim} cannot be copies of a layer of "
-            f"MLP_DIM = {model.mlp_dim}: set EXPERT_MLP_DIM to None, or leave UPCYCLE at None"
+            f"MLP_DIM = {model.mlp_dim}"
         )
-    if model.expert_sublayers != "feed_forward":
+    for name, value in (("expert_sublayers", "feed_forward"), ("shared_expert_mlp_dim", None)):
+        if getattr(model, name) != value:
+            raise UserError(
+                f"UPCYCLE does not go with {name.upper()} = {getattr(model, name)!r}, of which a "
+                "dense model has no layer to begin from"
+            )
+    if scaled and (model.num_selected_experts > 1 or model.encoder_router_type == "experts_choose"):
         raise UserError(
-            f"EXPERT_SUBLAYERS = {model.expert_sublayers!r}: experts in attention cannot be copies "
-            "of a dense model's matrices: set it to 'feed_forward', or leave UPCYCLE at None"
-        )
-    if model.shared_expert_mlp_dim:
-        raise UserError(
-            "a dense model has no layer that a shared expert could begin from: set "
-            "SHARED_EXPERT_MLP_DIM to None, or leave UPCYCLE at None"
-        )
-    if scaled and model.num_selected_experts > 1:
-        raise UserError(
-            f"UPCYCLE = 'scaled_copy' makes up for small gates, and with NUM_SELECTED_EXPERTS = "
-            f"{model.num_selected_experts} a token's gates sum to 1: take 'copy', which then gives "
-            "the dense model's output"
-        )
-    if scaled and model.encoder_router_type == "experts_choose":
-        raise UserError(
-            "UPCYCLE = 'scaled_copy' makes up for small gates of one expert a token, and with "
-            "ENCODER_ROUTER_TYPE = 'experts_choose' a token has several or none: take 'copy'"
+            "UPCYCLE = 'scaled_copy' makes up for small gates of one expert a token, and here "
+            f"NUM_SELECTED_EXPERTS = {model.num_selected_experts}, ENCODER_ROUTER_TYPE = "
+            f"{model.encoder_router_type!r}: take 'copy'"
         )
     return dataclasses.replace(
         model,

@@ -1,6 +1,6 @@
 """The parts of seqio without a public name that switch_jax uses, all of them.
 
-A new release of seqio may move any of them; tests/data/test_seqio_internals.py then says which one.
+A new release of seqio may move any of them.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ def _with_descriptions_here(cache: str) -> str:
     for kind in ("info", "stats"):
         for file in matching(f"{cache}/{kind}.*.json"):
             with tf.io.gfile.GFile(f"{copy}/{file.rpartition('/')[2]}", "wb") as copied:
-                copied.write(read_range(file, 0, *file_sizes([file])).data)
+                copied.write(read_range(file, 0, *file_sizes([file])))
     _CACHES_IN_BUCKETS[copy] = cache
     return copy
 

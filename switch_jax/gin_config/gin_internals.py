@@ -154,11 +154,6 @@ def is_required(value: Any) -> bool:
     return isinstance(value, gin.ConfigurableReference) and repr(value) == "%gin.REQUIRED"
 
 
-def is_function(value: Any) -> bool:
-    """Whether the value is a function or a class, @NAME, instead of its result, @NAME()."""
-    return isinstance(value, gin.ConfigurableReference) and not value.evaluate
-
-
 def failed_import(error: BaseException) -> Import | None:
     """The import statement that raised the error, or None."""
     trace = error.__traceback__

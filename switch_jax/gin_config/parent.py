@@ -9,7 +9,7 @@ from etils import epath
 from switch_jax.config import LossConfig, ModelConfig, OptimizerConfig
 from switch_jax.errors import UserError
 from switch_jax.gin_config import gin_internals
-from switch_jax.gin_config.checks import describes
+from switch_jax.gin_config.checks import describes_model
 from switch_jax.gin_config.reader import Reader
 from switch_jax.run_folder import RunFolder, config_values, value_of
 from switch_jax.storage import exists, explain_read_errors, no_model_there, read_bytes, storage_path
@@ -43,7 +43,7 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
       TransientError: the storage failed.
     """
     start = _given("INITIAL_CHECKPOINT_PATH", bindings)
-    if start is None or describes(ModelConfig, gin_internals.bindings()):
+    if start is None or describes_model(gin_internals.bindings()):
         return ""
     path = storage_path(start, "INITIAL_CHECKPOINT_PATH")
     is_step = RunFolder(path.parent.parent).checkpoints == path.parent
@@ -58,15 +58,10 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
             raise no_model_there(start)
         raise UserError(
             f"the gin files describe no model, and INITIAL_CHECKPOINT_PATH {start!r} has no "
-            "config.gin to take one from: give the model's file first, as in "
-            "--gin_file=models/switch_base.gin; or the MODEL_DIR of a run, which `switch_jax "
-            "convert` makes of a Hugging Face or T5X model"
+            "config.gin to take one from: give the model's file first"
         )
-    taken = _set(reader, config_values(texts[folder]), str(folder.config))
-    # MACRO, or Config.field, whose macro has its name.
-    later = {binding.partition("=")[0].strip().rpartition(".")[2].upper() for binding in bindings}
-    shown = [f"{macro} = {value}" for macro, value in taken.items() if macro not in later]
-    return f"the model is that of {folder.config}: {', '.join(shown)}"
+    _set(reader, config_values(texts[folder]), str(folder.config))
+    return f"the model is that of {folder.config}"
 
 
 def _text(file: epath.Path) -> str:
@@ -76,9 +71,9 @@ def _text(file: epath.Path) -> str:
     return ""
 
 
-def _set(reader: Reader, values: dict[str, str], file: str) -> dict[str, str]:
-    """Sets the values of a config.gin that nothing sets yet; returns those that are no default."""
-    bound, macros, taken = gin_internals.bindings(), gin_internals.macros(), dict[str, str]()
+def _set(reader: Reader, values: dict[str, str], file: str) -> None:
+    """Sets the values of a config.gin that nothing sets yet."""
+    bound, macros = gin_internals.bindings(), gin_internals.macros()
     defaults = {
         f"{config.__name__}.{field.name}": repr(field.default)
         for config in (ModelConfig, OptimizerConfig, LossConfig)
@@ -91,16 +86,11 @@ def _set(reader: Reader, values: dict[str, str], file: str) -> dict[str, str]:
         if field in bound or field not in known:
             continue
         if macro not in macros:
-            value = value_of(field, known)
-            reader.set(macro, value, file)
-            if value != defaults.get(field):
-                taken[macro] = value
+            reader.set(macro, value_of(field, known), file)
         reader.set(field, f"%{macro}", file)
     vocabulary = value_of("DataConfig.vocabulary", known)
     if vocabulary != "None" and reader.origins.get("VOCABULARY") == [_RUN_FILE]:
         reader.set("VOCABULARY", vocabulary, file)
-        taken["VOCABULARY"] = vocabulary
-    return taken
 
 
 def _given(macro: str, bindings: Sequence[str]) -> str | None:

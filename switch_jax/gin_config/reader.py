@@ -13,16 +13,11 @@ from typing import Any, TextIO
 from gin import config as gin
 from switch_jax import imports
 from switch_jax.errors import TransientError, UserError, storage_error
-from switch_jax.gin_config import gin_internals, other_frameworks
+from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.packaged import packaged_files
 from switch_jax.gin_config.suggestions import suggestion
 from switch_jax.paths import GIN_DIR
 from switch_jax.storage import in_bucket, is_file, local_copy
-
-_VALUES = "a number, a text in quotes, True, False, None, %MACRO, or a list, tuple or dict of them"
-_STATEMENTS = "a line is NAME = VALUE, Config.field = VALUE, include 'FILE' or import MODULE"
-# Often written without quotes: a word, a path or a URL, also with spaces.
-_TEXT = r"""[^\s\d'"@%#$()\[\]{}+-][^'"#$()\[\]{}]*"""
 
 _IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)
 
@@ -136,71 +131,32 @@ class Reader:
         """The UserError for an exception that was raised while the file was read."""
         statement = gin_internals.failed_import(error)
         if statement:
-            package = statement.module.split(".")[0]
-            if package in other_frameworks.PACKAGES and isinstance(error, ModuleNotFoundError):
-                return UserError(
-                    f"{path}, line {statement.line}: gin files that import {statement.module} are "
-                    "not read; take a model and a run file of switch_jax, as in --gin_file="
-                    "models/switch_base.gin --gin_file=runs/pretrain.gin, and set the macros that "
-                    "docs/coming_from.md lists"
-                )
             failure = imports.import_failure(statement.module, error)
             return type(failure)(f"{path}, line {statement.line}: {failure}")
         if isinstance(error, tokenize.TokenError):
-            return UserError(f"{path}, line {_unclosed(path)}: a bracket or a quote is not closed")
+            return UserError(f"{path}: a bracket or a quote is not closed")
         if isinstance(error, UnicodeDecodeError):
             return UserError(f"{path}: it is not UTF-8 text ({error.reason})")
         if isinstance(error, OSError) and error.errno is not None:
             return storage_error(f"{path} cannot be read: {error.strerror}", error)
         message = first_line(error)
         if isinstance(error, SyntaxError):
-            token = re.search(r"Failed to parse token '(.*)'", error.msg)
-            message = error.msg.split("\n")[0]
-            text = _unquoted_text(error.text)
-            if text and (token or message.startswith("Unable to parse value")):
-                message = f"{text} is not a value"
-            elif token:
-                message = f"{token[1][:60]} is not a value"
-            location = f"{path}, line {error.lineno}"
-        else:
-            line = re.search(r'In file ".*", line (\d+)', str(error))
-            location = f"{path}, line {line[1]}" if line else path
-        return UserError(f"{location}: {message.rstrip('.')}{self._advice(message)}")
+            message, text = error.msg.splitlines()[0].rstrip("."), (error.text or "").strip()
+            return UserError(f"{path}, line {error.lineno}: {message}: {text}")
+        line = re.search(r'In file ".*", line (\d+)', str(error))
+        location = f"{path}, line {line[1]}" if line else path
+        return UserError(f"{location}: {message.rstrip('.')}{self._similar(message)}")
 
-    def _advice(self, message: str) -> str:
-        """What to write instead, for an error message of gin."""
-        text = re.match(rf"({_TEXT}) is not a value", message)
-        if text and text[1].capitalize() in ("True", "False", "None"):
-            return f"; write {text[1].capitalize()}"
-        if text:
-            return f"; write {text[1]!r} if it is a text"
-        if re.search(r"Unable to parse value|is not a value", message):
-            return f"; a value is {_VALUES}"
-        if "Expected ',' or" in message:
-            return "; close the bracket before it"
-        if re.search(r"Unexpected token|Expected newline|Couldn't parse statement", message):
-            return f"; {_STATEMENTS}"
-        if "No configurable matching reference" in message:
-            return f": a value is not a function, but {_VALUES}"
-        unknown = re.search(r"No configurable matching '([^']+)'", message)
-        if unknown:
-            name = unknown.group(1).split(".")[-1]
-            if name in other_frameworks.CONFIGURABLES:
-                macros = f"macros such as {other_frameworks.CONFIGURABLES[name]}"
-                return f", a name of T5X or flaxformer; set {macros} (docs/coming_from.md)"
-            return suggestion(unknown.group(1).split(".")[0], list(self._fields))
+    def _similar(self, message: str) -> str:
+        """The end of an error message of gin about a config or a field that is not there."""
+        if unknown := re.search(r"No configurable matching '([^']+)'", message):
+            return suggestion(unknown[1].split(".")[0], list(self._fields))
         parameter = re.search(
             r"Configurable '(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message
         )
-        if parameter and parameter.group(1) in self._fields:
-            return suggestion(parameter.group(2), self._fields[parameter.group(1)])
+        if parameter and parameter[1] in self._fields:
+            return suggestion(parameter[2], self._fields[parameter[1]])
         return ""
-
-
-def _unquoted_text(line: str | None) -> str | None:
-    """The value or file in a line of a gin file, if it is a text whose quotes are missing."""
-    value = re.fullmatch(rf"(?:[^=]*=|\s*include\s)\s*({_TEXT})(?:#.*)?", (line or "").rstrip("\n"))
-    return value[1].rstrip() if value else None
 
 
 def _name(path: str) -> str:
@@ -223,18 +179,3 @@ def one_line_errors() -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; gin adds locations below it."""
     return str(error).strip().split("\n")[0]
-
-
-def _unclosed(path: str) -> int:
-    """The line number of the bracket or quote that is not closed in a gin file."""
-    lines = []
-    text = Path(local_copy(path)).read_text(encoding="utf-8")
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.string in ("(", "[", "{"):
-                lines.append(token.start[0])
-            elif token.string in (")", "]", "}") and lines:
-                lines.pop()
-    except tokenize.TokenError as error:
-        lines = lines or [error.args[1][0]]
-    return lines[-1]

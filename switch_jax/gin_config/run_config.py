@@ -25,11 +25,10 @@ from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import check_macros, check_order, check_values, unset_macros
-from switch_jax.gin_config.experts import check_model_has_experts
-from switch_jax.gin_config.packaged import packaged_files, packaged_setting
+from switch_jax.gin_config.packaged import packaged_files, packaged_macros
 from switch_jax.gin_config.parent import take_model_of_parent
 from switch_jax.gin_config.reader import Reader, one_line_errors
-from switch_jax.gin_config.suggestions import macro_suggestion
+from switch_jax.gin_config.suggestions import suggestion
 from switch_jax.run_folder import RunFolder
 
 # By field of `Config`.
@@ -131,7 +130,7 @@ def _parsed(
     """
     if not files:
         raise UserError(
-            "no --gin_file: give one, for example --gin_file=runs/demo_switch.gin; packaged are "
+            "no --gin_file: give one of your own, or of those that come with switch_jax: "
             + ", ".join(packaged_files())
         )
     imports.add_current_directory_to_path()  # for `import my_tasks` in a gin file
@@ -139,7 +138,6 @@ def _parsed(
     reader = Reader({config.__name__: config for config in CONFIGS.values()}, search_paths)
     check_order([(file, reader.read(file)) for file in files])
     note = take_model_of_parent(reader, bindings)
-    check_model_has_experts(bindings, reader.files)
     check_macros()
     macros = sorted(gin_internals.macros())
     for binding in bindings:
@@ -148,9 +146,10 @@ def _parsed(
         if not re.fullmatch(r"[\w./]+", name):
             raise UserError(f"--gin.{short_repr(binding)[1:-1]}: write --gin.NAME=VALUE")
         if not equals:
-            raise UserError(f"--gin.{binding} has no value: write --gin.{name}=VALUE")
+            raise UserError(f"--gin.{binding}: write --gin.{name}=VALUE")
         if "." not in name and name not in macros:
-            raise UserError(f"no gin file knows a macro {name}{_where(name, macros)}")
+            similar = "" if name in packaged_macros() else suggestion(name, macros)
+            raise UserError(f"no gin file knows a macro {name}{similar}")
         reader.set(name, value)
     unset = unset_macros()
     for name in unneeded:
@@ -158,14 +157,6 @@ def _parsed(
             reader.set(name, name)
     check_values()
     return reader, note
-
-
-def _where(name: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown macro: packaged files that set it, or similar names."""
-    having = packaged_setting(name)
-    if not having:
-        return macro_suggestion(name, known)
-    return f"; files with one are {', '.join(having[:3])}{', ...' if having[3:] else ''}"
 
 
 def _built() -> Config:
@@ -185,9 +176,8 @@ def _built() -> Config:
         ]
         if missing:
             raise UserError(
-                f"the gin files do not set {', '.join(missing)}: a run needs a model file and a "
-                "run file, for example --gin_file=models/switch_base.gin "
-                "--gin_file=runs/pretrain.gin"
+                f"the gin files do not set {', '.join(missing)}: a run needs a model's file and a "
+                "run's"
             )
         with one_line_errors():
             try:

@@ -26,8 +26,7 @@ def with_teacher(config: Config, search_paths: list[str]) -> Config:
     if not is_file(RunFolder(folder).config):
         raise UserError(
             f"TEACHER_DIR {distillation.teacher_dir!r} is not the folder of a run: it has no "
-            "config.gin; give the MODEL_DIR of the teacher (`switch_jax convert` makes one of a "
-            "Hugging Face or T5X model)"
+            "config.gin"
         )
     teacher = read_run(folder, search_paths=search_paths)
     changes = {

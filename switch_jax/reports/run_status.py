@@ -55,7 +55,6 @@ class Status:
     held_out_step: int | None
     tokens_per_second: float | None  # of the last record
     tokens_per_second_per_chip: float | None
-    times_plan: float | None  # seconds of a step over those of the file of --plan, in it
     seconds_left: float | None  # of a run that is running, see `_seconds_left`
     checkpoint: int | None  # step of the last one
     checkpoint_age: float | None  # since it was written
@@ -148,7 +147,6 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         held_out_step=held_out.get("step"),
         tokens_per_second=last.get("tokens_per_second"),
         tokens_per_second_per_chip=last.get("tokens_per_second_per_chip"),
-        times_plan=last.get("times_plan"),
         seconds_left=_seconds_left(train, train_steps) if state == RunPhase.RUNNING else None,
         checkpoint=checkpoint,
         checkpoint_age=None if saved is None else max(0.0, now - saved),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from switch_jax.reports.run_status import Status
-from switch_jax.run_folder import MAX_TIMES_PLAN, MAX_WAITING, RunPhase, training_seconds
+from switch_jax.run_folder import MAX_WAITING, RunPhase, training_seconds
 from switch_jax.units import aligned, beside_baseline, count, duration, percent
 
 
@@ -79,8 +79,6 @@ def health(status: Status) -> list[str]:
             f"{waiting} of the time without compilation, evaluations and checkpoints was spent "
             "waiting for data (if they are small: fewer DATA_STREAMS in a new run)"
         )
-    if status.times_plan is not None and status.times_plan > MAX_TIMES_PLAN:
-        found.append(f"steps take {status.times_plan:.1f} times as long as the file of --plan says")
     if status.skipped_steps:
         found.append(f"bad steps skipped: {status.skipped_steps:,}")
     if status.rollbacks:

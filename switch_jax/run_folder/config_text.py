@@ -26,10 +26,3 @@ def value_of(name: str, values: dict[str, str]) -> str:
         return value_of(reference[1], values) if reference[1] in values else reference[0]
 
     return re.sub(r"%([\w./]+)", value, values[name])
-
-
-def with_value(name: str, value: str, text: str) -> str:
-    """The text with another value of `name`, or of the macro that it refers to."""
-    values = config_values(text)
-    setter = references(name, values)[-1] if name in values else name
-    return re.sub(rf"^{re.escape(setter)} = .*", f"{setter} = {value}", text, flags=re.MULTILINE)

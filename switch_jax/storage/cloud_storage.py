@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -17,7 +17,6 @@ from switch_jax.storage import clients, weather
 from switch_jax.storage.lease import check_leases, needs_check
 from switch_jax.storage.weather import WEATHER
 
-_PAGE = 1000  # objects of a listing: Cloud Storage gives no more at once
 _AT_ONCE = 16  # requests
 _SLOWEST = 100_000  # bytes a second, with which a request may be sent
 
@@ -95,22 +94,6 @@ class CloudStorage(GCSFileSystem):
         """Does nothing: there are no folders, and to look at the bucket takes another right."""
 
     makedirs = mkdir
-
-    def list_sizes(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-        """As `clients.object_sizes`; `find` asks for all fields of an object, and keeps them."""
-        options = {
-            "prefix": prefix,
-            "maxResults": _PAGE,
-            "fields": "items(name,size),nextPageToken",
-        }
-        while True:
-            page = self.call("GET", "b/{}/o", bucket, json_out=True, **options)
-            for found in page.get("items", ()):
-                if not found["name"].endswith("/"):  # it stands for a folder
-                    yield f"{bucket}/{found['name']}", int(found["size"])
-            if "nextPageToken" not in page:
-                return
-            options["pageToken"] = page["nextPageToken"]
 
 
 def _may_pass(error: Exception) -> bool:

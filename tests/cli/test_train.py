@@ -46,14 +46,10 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
         ([DEMO, "--gin.TRAIN_STEP=5"], r"macro TRAIN_STEP; did you mean .*TRAIN_STEPS"),
         ([DEMO, "--gin.ModelConfg.mlp_dim=5"], r"configurable.*ModelConfg.*did you mean ModelConf"),
         ([DEMO, "--gin.ModelConfig.mlp_di=5"], r"have a parameter.*mlp_di.*did you mean.*mlp_dim"),
-        ([DEMO, "--gin.TRAIN_STEPS"], r"has no value: write --gin.TRAIN_STEPS=VALUE"),
-        (
-            ["--gin_file=models/t5_base.gin", "--gin_file=runs/pretrain.gin", "--gin.NUM_EXPERTS"],
-            r"has no value: write --gin.NUM_EXPERTS=VALUE",
-        ),
+        ([DEMO, "--gin.TRAIN_STEPS"], r"--gin.TRAIN_STEPS: write --gin.TRAIN_STEPS=VALUE"),
         ([DEMO, "--gin.TRAIN_STEPS=0"], r"TRAIN_STEPS = 0: it must be at least 1"),
         ([DEMO, "--gin.ACTIVATION_DTYPE=float64"], r"ACTIVATION_DTYPE = 'float64' is not known; w"),
-        (["--gin_file=models/t5_base.gin"], r"do not set RunConfig.model_dir.*runs/pretrain.gin"),
+        (["--gin_file=models/t5_base.gin"], r"do not set RunConfig.model_dir.*a run needs"),
         (
             ["--gin_file=runs/pretrain.gin", "--gin_file=models/t5_base.gin"],
             r"TASK_NAME and MODEL_DIR not set: write --gin.MIXTURE",
@@ -71,11 +67,11 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
         ([DEMO, "--gin.OPTIMIZER=adam"], r"'adam' is not known; write one of adafactor, adamw, "),
         (
             [DEMO, "--gin.WEIGHT_DECAY=0.1"],
-            r"WEIGHT_DECAY = 0.1 is of no use with OPTIMIZER = 'a",
+            r"WEIGHT_DECAY = 0.1 does not go with OPTIMIZER = 'adafactor'$",
         ),
         (
             [DEMO, "--gin.LR_SCHEDULE=cosine", "--gin.WARMUP_STEPS=8", "--gin.TRAIN_STEPS=8"],
-            r"8 steps of warm-up and 1 of decay, more than TRAIN_STEPS = 8: lower WARMUP_STEPS",
+            r"8 steps of warm-up and 1 of decay, more than TRAIN_STEPS = 8$",
         ),
         ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
         ([DEMO, "--gin.PACK=false"], r"PACK = 'false': it must be True or False"),

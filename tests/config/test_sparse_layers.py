@@ -57,7 +57,7 @@ def test_each_stack_has_its_own_number():
     [
         (
             {"num_encoder_sparse_layers": 7},
-            "num_encoder_sparse_layers = 7, and the encoder has 6 layers: set it to 6 or less",
+            "num_encoder_sparse_layers = 7, and the encoder has 6 layers$",
         ),
         (
             {"num_decoder_sparse_layers": 3},
@@ -66,7 +66,7 @@ def test_each_stack_has_its_own_number():
         ({"num_decoder_sparse_layers": -1}, "num_decoder_sparse_layers = -1: it must be at least"),
         (
             {"num_encoder_sparse_layers": 0, "num_decoder_sparse_layers": 0},
-            "num_experts = 2, and .* leave no layer for them: set one of these to 1 or more, or",
+            "num_experts = 2, and .* leave no layer for them",
         ),
         (
             {"decoder_sparse_layout": "TOP"},

@@ -130,8 +130,13 @@ def test_inspect_describes_both(theirs, run, capsys):
     assert fields["embedding"] == f"{table:,}"
     assert fields["name"] == "shape" and fields["token_embedding/embedding"] == "(1152, 32)"
     assert fields["encoder/experts"] == fields["decoder/experts"] == f"{experts:,}"
-    assert theirs_lines[5:] == run_lines[5:], "the parameters are the same"
-    assert "spiece.model, 1,000 pieces" in theirs_lines[4]
+    of_both = [
+        lines[[line.split()[0] for line in lines].index("parameters") :]
+        for lines in (theirs_lines, run_lines)
+    ]
+    assert of_both[0] == of_both[1], "the parameters are the same"
+    assert "spiece.model, 1,000 pieces" in "\n".join(theirs_lines)
+    assert fields["num_experts"] == "4" and "group_size" in fields
 
 
 class Stopped(BaseException):

@@ -165,22 +165,6 @@ def test_a_pickle_is_not_run(tmp_path, capsys):
     assert "ran" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["expanded", "sparse", "meta"])
-def test_a_torch_tensor_has_its_numbers_in_the_file(tmp_path, kind):
-    torch = pytest.importorskip("torch")
-    folder = write_folder(tmp_path / "model")
-    (folder / "model.safetensors").unlink()
-    zeros = {
-        "expanded": torch.zeros(1).expand(64, 32),
-        "sparse": torch.zeros(64, 32).to_sparse(),
-        "meta": torch.zeros(64, 32, device="meta"),
-    }
-    tensors = {n: torch.tensor(t) for n, t in TENSORS.items()} | {EXPERT: zeros[kind]}
-    torch.save(tensors, folder / "pytorch_model.bin")
-    with pytest.raises(UserError, match=f"{EXPERT} is .* in the file for each of its 2,048 elemen"):
-        read(folder)
-
-
 def test_torch_is_asked_for_where_it_is_needed(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "model")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
@@ -208,10 +192,6 @@ EXPERT = "encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight"
         ({"dense_act_fn": "gelu"}, "the activation 'gelu' is none of ours, relu and gated-gelu"),
         ({"num_heads": 0}, "config.json: num_heads = 0"),
         ({"num_layers": 2 * 10**9}, "num_encoder_layers = 2000000000: it must be at most 10,000"),
-        (
-            {"num_experts": 2**20},
-            "117 are too few for 8 layers, 4 of them with 1,048,576 experts",
-        ),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(tmp_path, change, message):
@@ -264,16 +244,6 @@ def test_damaged_files_are_named(tmp_path):
     write_shards(folder)
     (folder / "model.safetensors.index.json").write_text('{"weight_map": 3}')
     cases.append((folder, "index.json is not an index of tensor files: weight_map names"))
-    for number, name in enumerate(("x" * 1999, "..")):
-        folder = broken(f"bad_name_{number}")
-        (folder / "model.safetensors").unlink()
-        index = json.dumps({"weight_map": {EXPERT: name}})
-        (folder / "model.safetensors.index.json").write_text(index)
-        cases.append((folder, f"should hold '{name[:50]}.*, which cannot be the name of a file"))
-    folder = broken("large_json")
-    with (folder / "config.json").open("wb") as file:
-        file.truncate(2**40)  # takes no space
-    cases.append((folder, "config.json has 1,099,511,627,776 bytes, and at most 268,435,456 are"))
     folder = broken("bad_json")
     (folder / "config.json").write_text("{")
     cases.append((folder, "config.json is not JSON: Expecting property name"))
@@ -291,5 +261,5 @@ def test_another_model_than_the_run_s_is_named_by_its_fields(tmp_path):
         UserError, match="norm_epsilon = 1e-05, and the folder has 1e-06; num_experts = 8, and the"
     ):
         opened.check_model(other)
-    with pytest.raises(UserError, match="no experts in attention, .* = 'both': set it to 'feed_fo"):
+    with pytest.raises(UserError, match="EXPERT_SUBLAYERS = 'both', and .* has no such"):
         opened.check_model(dataclasses.replace(model, expert_sublayers="both"))

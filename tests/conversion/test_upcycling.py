@@ -116,17 +116,15 @@ def test_with_two_experts_a_plain_copy_gives_the_dense_output():
     two = dataclasses.replace(SWITCH, num_selected_experts=2, second_expert_policy="random")
     np.testing.assert_allclose(_logits(two, _upcycled(two)), _logits(DENSE, PARAMETERS), atol=1e-5)
     assert dense_twin(two) == dense_twin(SWITCH)
-    with pytest.raises(UserError, match="NUM_SELECTED_EXPERTS = 2 .*take 'copy'"):
+    with pytest.raises(UserError, match="NUM_SELECTED_EXPERTS = 2, .*take 'copy'"):
         dense_twin(two, scaled=True)
     choosing = dataclasses.replace(SWITCH, encoder_router_type="experts_choose")
     assert dense_twin(choosing) == dense_twin(SWITCH)
-    with pytest.raises(UserError, match="a token has several or none: take 'copy'"):
+    with pytest.raises(UserError, match="ENCODER_ROUTER_TYPE = 'experts_choose': take 'copy'"):
         dense_twin(choosing, scaled=True)
-    with pytest.raises(UserError, match="shared expert could begin from: set SHARED_EXPERT_MLP"):
+    with pytest.raises(UserError, match="SHARED_EXPERT_MLP_DIM = 8, of which a dense model"):
         dense_twin(dataclasses.replace(SWITCH, shared_expert_mlp_dim=8))
-    with pytest.raises(
-        UserError, match="EXPERT_SUBLAYERS = 'both': .* set it to 'feed_forward', or"
-    ):
+    with pytest.raises(UserError, match="EXPERT_SUBLAYERS = 'both', of which a dense model"):
         dense_twin(dataclasses.replace(SWITCH, expert_sublayers="both"))
 
 
@@ -158,7 +156,7 @@ def test_what_belongs_to_parameters_follows_them():
 
 def test_the_dense_model_of_a_switch_model():
     assert dense_twin(SWITCH).num_experts == 0
-    with pytest.raises(UserError, match="this model has none: take a model with NUM_EXPERTS"):
+    with pytest.raises(UserError, match="this model has none"):
         dense_twin(DENSE)
     narrow = dataclasses.replace(SWITCH, expert_mlp_dim=12)
     with pytest.raises(UserError, match="EXPERT_MLP_DIM = 12 .* of MLP_DIM = 24"):

@@ -34,7 +34,7 @@ def test_every_command_of_the_steps_runs(tmp_path):
             ("all", "average"),
         )
     }
-    assert len(re.findall("(?m)^the model is that of .*/runs/parent/config.gin: ", printed)) == 4
+    assert len(re.findall("(?m)^the model is that of .*/runs/parent/config.gin$", printed)) == 4
     assert re.search(r"token_embedding/embedding +\(1152, 32\)", printed)
     assert "27 arrays of 28 are restored" in printed and "26 arrays of 28 are trained" in printed
     assert "drawn at random: embedding 12,288\n" in printed

@@ -92,12 +92,6 @@ def test_the_state_is_what_it_was_before():
     assert gin.config_is_locked() and folders == gin._LOCATION_PREFIXES, CHANGED + "locking"
 
 
-def test_functions_are_distinguished_from_their_results():
-    gin.parse_config("A = @RunConfig\nB = @RunConfig()\nC = %A")
-    functions = {name: gin_internals.is_function(v) for name, v in gin_internals.macros().items()}
-    assert functions == {"A": True, "B": False, "C": False}, CHANGED + "ConfigurableReference"
-
-
 def test_files_are_read_with_the_reader_from_the_folders(tmp_path):
     read = []
 

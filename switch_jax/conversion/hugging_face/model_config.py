@@ -142,12 +142,12 @@ def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]
     if is_sparse != (model.num_experts > 0):
         raise UserError(
             f"--model_type={model_type} is for a model {'with' if is_sparse else 'without'} "
-            f"experts, and this one has NUM_EXPERTS = {model.num_experts}: write {fitting}"
+            f"experts, and this one has NUM_EXPERTS = {model.num_experts}"
         )
     if model_type == "mt5" and model.tie_embeddings:
         raise UserError(
-            "Hugging Face's mT5 never scales the decoder's output, and a model with "
-            "tie_embeddings = True does: its logits would be wrong; write --model_type=t5"
+            "--model_type=mt5: Hugging Face's mT5 never scales the decoder's output, and a model "
+            "with tie_embeddings = True does"
         )
     written = {
         "architectures": [ARCHITECTURES[model_type]],
@@ -177,47 +177,31 @@ def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]
 SPECIAL_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 
 
+# What their class can express, by field of `ModelConfig`.
+_SWITCH_ALONE: dict[str, tuple[Any, ...]] = {
+    "activation": ("relu",),
+    "shared_expert_mlp_dim": (None,),
+    "expert_sublayers": ("feed_forward",),
+    "load_balance": ("loss", "none"),
+    "encoder_router_type": ("tokens_choose",),
+    "num_selected_experts": (1,),
+    "ntlb_rounds": (1,),
+}
+
+
 def _switch_fields(config: Config) -> dict[str, Any]:
     model = config.model
-    if model.activation != "relu":
-        raise UserError(
-            f"Hugging Face's Switch Transformers have no gated feed-forward layers, and this model "
-            f"has activation = {model.activation!r}: it cannot be written in their form"
-        )
     if model.expert_mlp_dim not in (None, model.mlp_dim):
         raise UserError(
             f"Hugging Face's Switch Transformers have one d_ff, and this model has MLP_DIM = "
-            f"{model.mlp_dim} and EXPERT_MLP_DIM = {model.expert_mlp_dim}: it cannot be written in "
-            "their form"
+            f"{model.mlp_dim} and EXPERT_MLP_DIM = {model.expert_mlp_dim}"
         )
-    if model.shared_expert_mlp_dim:
-        raise UserError(
-            "Hugging Face's Switch Transformers have no shared expert, and this model has "
-            f"SHARED_EXPERT_MLP_DIM = {model.shared_expert_mlp_dim}: it cannot be written in their "
-            "form"
-        )
-    if model.expert_sublayers != "feed_forward":
-        raise UserError(
-            "Hugging Face's Switch Transformers have no experts in attention, and this model has "
-            f"EXPERT_SUBLAYERS = {model.expert_sublayers!r}: it cannot be written in their form"
-        )
-    if model.load_balance == "bias":
-        raise UserError(
-            "Hugging Face's Switch Transformers have no biases to choose experts by, and this "
-            "model has LOAD_BALANCE = 'bias': it cannot be written in their form"
-        )
-    if model.encoder_router_type != "tokens_choose":
-        raise UserError(
-            "Hugging Face's Switch Transformers give an expert's slots to the tokens that choose "
-            "it, in their order, and this model has ENCODER_ROUTER_TYPE = "
-            f"{model.encoder_router_type!r}: it cannot be written in their form"
-        )
-    for name, theirs in {"num_selected_experts": 1, "ntlb_rounds": 1}.items():
-        if getattr(model, name) != theirs:
+    for name, theirs in _SWITCH_ALONE.items():
+        value = getattr(model, name)
+        if value not in theirs:
             raise UserError(
-                f"Hugging Face's Switch Transformers send each token to its one most probable "
-                f"expert, and this model has {name.upper()} = {getattr(model, name)}: it cannot be "
-                "written in their form"
+                f"the model has {name.upper()} = {value!r}, and Hugging Face's Switch Transformers "
+                f"have {' or '.join(map(repr, theirs))} alone"
             )
     steps = {}
     for stack, sparse in model.sparse_layers.items():
@@ -227,8 +211,7 @@ def _switch_fields(config: Config) -> dict[str, Any]:
         if steps[stack] is None:
             raise UserError(
                 f"the layers {short_repr(sparse)} of the {stack} have experts, and Hugging Face "
-                "has them in all layers, in one of each few from layer 1 on, or in none: it cannot "
-                "be written in their form"
+                "has them in all layers, in one of each few from layer 1 on, or in none"
             )
     return {
         "num_experts": model.num_experts,

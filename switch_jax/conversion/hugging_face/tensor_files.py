@@ -42,10 +42,11 @@ def tensor_files(folder: epath.Path) -> list[epath.Path]:
     if first.suffix != ".json":
         return [first]
     weight_map = read_json(first).get("weight_map")
-    names = list(weight_map.values()) if isinstance(weight_map, dict) else [weight_map]
-    if not all(isinstance(name, str) for name in names):
+    found = weight_map.values() if isinstance(weight_map, dict) else [weight_map]
+    names = {name for name in found if isinstance(name, str)}
+    if not all(isinstance(name, str) for name in found):
         raise UserError(f"{first} is not an index of tensor files: weight_map names no files")
-    files = [inside(folder, name) for name in sorted(set(names))]
+    files = [inside(folder, name) for name in sorted(names)]
     missing = [file.name for file in files if not is_file(file)]
     if missing:
         raise UserError(
@@ -59,16 +60,12 @@ def open_tensors(files: list[epath.Path]) -> dict[str, Tensor]:
     """The tensors of all files by name; headers are read alone.
 
     Raises:
-      UserError: a file is damaged or is no tensor file, a tensor is there twice, or PyTorch would
-        be needed and is not installed.
+      UserError: a file is damaged or is no tensor file, or PyTorch would be needed and is not
+        installed.
     """
     tensors: dict[str, Tensor] = {}
     for file in files:
-        found = _open_bin(file) if file.suffix == ".bin" else _open_safetensors(file)
-        twice = tensors.keys() & found.keys()
-        if twice:
-            raise UserError(f"{min(twice)} is in {file} and in another of the files: remove one")
-        tensors |= found
+        tensors |= _open_bin(file) if file.suffix == ".bin" else _open_safetensors(file)
     return tensors
 
 
@@ -134,14 +131,6 @@ def _open_bin(file: epath.Path) -> dict[str, Tensor]:
         raise UserError(
             f"{file} holds something else than tensors by name: it is not a model's file"
         )
-    for name, tensor in content.items():
-        is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
-        is_plain = is_plain and not (tensor.is_quantized or tensor.is_nested)
-        if not is_plain or tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise UserError(
-                f"{file}: {name} is a tensor without a number in the file for each of its "
-                f"{tensor.numel():,} elements: save it as a contiguous one"
-            )
     return {str(name): _of_torch(tensor) for name, tensor in content.items()}
 
 

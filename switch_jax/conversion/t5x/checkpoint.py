@@ -14,7 +14,6 @@ from switch_jax.conversion.t5x.msgpack_file import find_file, read_file
 from switch_jax.conversion.t5x.tensor_names import relative_bias, tensor_names
 from switch_jax.conversion.t5x.tensors import one_for_each, open_tensors
 from switch_jax.errors import UserError
-from switch_jax.fields import short_repr
 from switch_jax.storage import is_folder
 
 # VOCABULARY of the released models, by the rows of their embeddings; all others are T5's.
@@ -84,23 +83,11 @@ def _split_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[C
 
 
 def _step(file: epath.Path, leaf: object) -> int | None:
-    """The step by the optimiser's state, or by the folder's name.
-
-    Raises:
-      UserError: what the state has is no step.
-    """
-    step = None
+    """The step by the optimiser's state, or by the folder's name."""
     if leaf is not None:
         with contextlib.suppress(UserError):  # it lies with the state, which may not be there
             (tensor,) = open_tensors(file.parent, {"state/step": leaf}).values()
-            step = np.asarray(tensor[()]) if not tensor.shape else None
-    if step is not None:
-        is_real = step.dtype.kind in "iuf"
-        if not (is_real and 0 <= step <= 10**15 and step % 1 == 0):
-            raise UserError(
-                f"{file}: its step is {short_repr(step.item())}, not a whole number from 0 to 10^15"
-            )
-        return int(step)
+            return int(np.asarray(tensor[()]))
     folder = file.parent.parent if file.parent.name == "state" else file.parent
     match = re.fullmatch(r"checkpoint_(\d+)", folder.name)
     return int(match[1]) if match else None

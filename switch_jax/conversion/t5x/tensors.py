@@ -1,7 +1,5 @@
 """The arrays of a T5X checkpoint: those within its msgpack file, and those in folders of Zarr."""
 
-import itertools
-import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,16 +13,12 @@ from switch_jax.conversion.source import inside
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.msgpack_file import is_spec
 from switch_jax.errors import UserError
-from switch_jax.storage import entries, explain_read_errors, is_folder
+from switch_jax.storage import is_folder
 
 # Decoded chunks are kept, as one of up to 64 MB holds several layers or experts, which are read one
 # after the other.
 _CONTEXT = {"cache_pool": {"total_bytes_limit": 2**29}}
 _PLACEHOLDER = "PLACEHOLDER://"  # Orbax's; the name of a folder follows
-# The most that a chunk becomes smaller by: zstd makes zeros 30,000 times smaller, and gzip 1,000.
-_MAX_COMPRESSION = 2**16
-_MAX_HEADER = 2**20  # bytes of .zarray, which lies beside the chunks
-_MAX_TENSORS = 2**18  # counting each layer and expert; Switch-C has 62,000
 
 
 def open_tensors(folder: epath.Path, leaves: dict[str, Any]) -> dict[str, Tensor]:
@@ -70,7 +64,6 @@ def _open_zarr(folder: epath.Path, described: dict[str, Any], context: ts.Contex
         if (folder.parent / "manifest.ocdbt").is_file():
             hint = "it lies in an OCDBT database, which is not read: save it with T5X's own format"
         raise UserError(f"{folder.parent} has no folder {folder.name}: {hint}")
-    sizes = _file_sizes(folder)
     spec = {
         "driver": "zarr",
         "kvstore": f"{folder.as_uri()}/",
@@ -83,17 +76,6 @@ def _open_zarr(folder: epath.Path, described: dict[str, Any], context: ts.Contex
         store = ts.open(
             spec, open=True, read=True, assume_metadata=without_header, context=context
         ).result()
-    array, chunk = (
-        math.prod(shape) * store.dtype.numpy_dtype.itemsize
-        for shape in (store.shape, store.chunk_layout.read_chunk_template.shape)
-    )
-    largest = max(sizes, default=0)
-    if array > _MAX_COMPRESSION * sum(sizes) or largest > 2 * chunk + _MAX_HEADER:
-        raise UserError(
-            f"{folder} is {list(store.shape)} by its header, of {array:,} bytes in chunks of "
-            f"{chunk:,}, and has {len(sizes):,} files of {sum(sizes):,} bytes: copy the whole "
-            "folder of the checkpoint"
-        )
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
         with storage_errors_explained(f"{folder} cannot be read"):
@@ -102,41 +84,14 @@ def _open_zarr(folder: epath.Path, described: dict[str, Any], context: ts.Contex
     return Tensor(tuple(store.shape), store.dtype.name, read)
 
 
-def _file_sizes(folder: epath.Path) -> list[int]:
-    """The bytes of each file in the folder of an array.
-
-    Raises:
-      UserError: something else lies there, as a named pipe, which would not end.
-    """
-    with explain_read_errors(folder):
-        found = {n: entry for n, entry in entries(folder).items() if entry.kind != "folder"}
-    for name, entry in found.items():
-        if entry.kind != "file":
-            raise UserError(f"{folder}/{name} is no ordinary file: copy the checkpoint again")
-    return [entry.size for entry in found.values()]
-
-
 def one_for_each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors with those of several layers or experts cut into one for each.
 
     T5X stacks the layers that it scans over on axis 1, under encoder/encoder or decoder/decoder; in
     sparse models these are blocks of layers, subblock_0, subblock_1, ... They get the names that
     layers have otherwise, encoder/layers_3/...; the kernels of experts have a number behind theirs.
-
-    Raises:
-      UserError: these are more than a model has.
     """
-    return _limited(_of_experts(_limited(_of_layers(tensors))))
-
-
-def _limited(tensors: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    found = list(itertools.islice(tensors, _MAX_TENSORS + 1))
-    if len(found) > _MAX_TENSORS:
-        raise UserError(
-            f"it has more than {_MAX_TENSORS:,} tensors, counting each layer and expert: no model "
-            "of T5X has"
-        )
-    return dict(found)
+    return dict(_of_experts(dict(_of_layers(tensors))))
 
 
 def _of_layers(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
