@@ -18,7 +18,6 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--job_name=demo-"], r"--job_name=demo-: .* no hyphen last"),
         ([VM, f"--job_name={'a' * 41}"], r"--job_name=a{41}: write at most 40 small"),
         ([VM, "--job_name=a\nb"], r"--job_name=\$'a\\nb': write at most 40 small letters"),
-        ([VM, "--job_name=--"], r"--job_name=--: write a value after the ="),
         ([VM, "--zone=us-west4"], r"--zone=us-west4: write a zone, as europe-west4-a"),
         ([VM, "--image=us-docker.pkg.dev/p/i/switch_jax"], r"write HOST/PATH:TAG or HOST/PATH@sha"),
         ([VM, "--image=us-docker.pkg.dev/p/i/s:latest"], r"'latest' may be another image on each"),
