@@ -28,13 +28,11 @@ from switch_jax.run_folder.records import (
     MAX_WAITING,
     OPTIONAL_ROUTER_STATISTICS,
     ROUTER_STATISTICS,
-    STACKS,
     TIME_CATEGORIES,
     Record,
     RecordKind,
     RunPhase,
     TimeCategory,
-    parse_object,
     parse_records,
     training_seconds,
 )

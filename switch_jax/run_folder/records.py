@@ -39,7 +39,6 @@ TIME_CATEGORIES: tuple[TimeCategory, ...] = get_args(TimeCategory)
 
 MAX_WAITING = 0.1  # share of the training time that may go into waiting for data
 
-STACKS = ("encoder", "decoder")
 # What is recorded of a router, of the fields of `moe.statistics.RouterStatistics`.
 ROUTER_STATISTICS = ("load", "dropped", "entropy")
 # And where a token may have several experts.
@@ -49,9 +48,6 @@ OPTIONAL_ROUTER_STATISTICS = ("several_experts",)
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     RecordKind.EVAL: ("neg_log_perplexity",),
     RecordKind.ROLLBACK: ("back_to",),
-    RecordKind.TEACHER_FORCED: ("task", "split", "max_examples", "metrics"),
-    RecordKind.GENERATED: ("task", "split", "max_examples", "decoding", "metrics"),
-    RecordKind.EXPERT_TOKENS: ("task", "split", "max_examples", "stack", "layer", "expert"),
 }
 
 

@@ -17,6 +17,7 @@ from switch_jax.run_folder import RunFolder
 from switch_jax.train_step.state import abstract_state
 from tests.trainer.helpers import tiny_config, tiny_model
 from tests.trainer.worker_processes import (
+    ROOT,
     TINY,
     finish,
     free_port,
@@ -63,7 +64,9 @@ def test_a_state_of_two_processes_comes_back_whole_on_one_with_another_mesh(tmp_
     command = [sys.executable, "-c", f"{program}; save(*sys.argv[1:])", str(tmp_path)]
     port = free_port()
     env = without_virtual_devices()
-    processes = [subprocess.Popen([*command, str(port), str(i)], env=env) for i in range(2)]
+    processes = [
+        subprocess.Popen([*command, str(port), str(i)], env=env, cwd=ROOT) for i in range(2)
+    ]
     assert finish(processes, tmp_path) == [0, 0]
     expected, abstract = state_on((1, 2, 2))
     restored = Checkpoints(RunFolder(tmp_path), keep=1).restore(abstract)
