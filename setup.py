@@ -33,7 +33,6 @@ setup(
         "switch_jax.gin",
     ],
     package_data={
-        "switch_jax.doctor": ["*.html"],
         "switch_jax.reports": ["*.html"],
         "switch_jax.tasks": ["data/**/*"],
         "switch_jax.launch": ["Dockerfile*"],
@@ -62,7 +61,6 @@ setup(
         "scipy",  # tails of distributions; jax needs it anyway
         "clu>=0.0.12",  # writes metrics to TensorBoard; seqio needs it anyway
         "tensorboard",  # clu's TensorBoard writer imports it and does not declare it
-        "packaging",  # which versions fit together; matplotlib needs it anyway
         "matplotlib",  # the pictures in reports
         "jinja2>=3.1",  # the page of a report
         "tqdm",  # progress bars

@@ -73,11 +73,6 @@ def is_transient(error: BaseException) -> bool:
     return getattr(error, "error_code", 0) in _TRANSIENT_CODES
 
 
-def has_no_room(error: Exception) -> bool:
-    """Whether a program that JAX has run did not fit in the devices' memory."""
-    return "RESOURCE_EXHAUSTED" in str(error)
-
-
 def _quotes_any(codes: Sequence[int], error: BaseException) -> bool:
     """Whether the error's text contains the operating system's message for one of the codes."""
     return any(os.strerror(code) in str(error) for code in codes)

@@ -5,18 +5,20 @@ pages v3, v4, v5e, v5p, v6e, tpu7x), which have chips per host and accelerator t
 runtimes has the runtime versions, and says that tpu7x is GKE's alone. [GKE] the tables of
 docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus: accelerator labels, machine types.
 [v4 paper] Jouppi et al. 2023, Table 4, which has TPU v3 too. Clocks follow from peak bf16 FLOP/s
-and the size and number of matrix units. GPUs are in gpus.py.
+and the size and number of matrix units. Of GPUs there are only the peaks, for the share of it that
+a run reaches.
 """
 
 import dataclasses
+import importlib.util
+import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from switch_jax.errors import UserError, did_you_mean
-from switch_jax.gpus import GPUS
 from switch_jax.units import counted
 
 GIB = 2**30
@@ -223,6 +225,10 @@ _TPU_KINDS = {
     "TPU v5p": "v5p", "TPU v6 lite": "v6e", "TPU v6e": "v6e", "TPU7x": "tpu7x",
 }  # fmt: skip
 
+# bfloat16 FLOP/s without sparsity, from NVIDIA's data sheets of A100 SXM 80 GB, H100 SXM and H200
+# SXM; by the part of `device_kind` that all forms of the GPU share.
+_GPU_PEAKS = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}
+
 
 def tpu_generation(kind: str) -> Generation | None:
     """The generation of a device, by its `device_kind`; None for one that is no known TPU."""
@@ -233,14 +239,7 @@ def device_peak_flops(kind: str) -> float | None:
     """bfloat16 FLOP a second of a device, by its `device_kind`; None for one that is not known."""
     if generation := tpu_generation(kind):
         return generation.peak_flops / generation.devices_per_chip
-    return next((gpu.peak_flops for gpu in GPUS.values() if gpu.device_kind in kind), None)
-
-
-def device_bandwidth(kind: str) -> float | None:
-    """Bytes a second of a device's memory, by its `device_kind`; None for one not known."""
-    if generation := tpu_generation(kind):
-        return generation.hbm_bandwidth / generation.devices_per_chip
-    return next((gpu.memory_bandwidth for gpu in GPUS.values() if gpu.device_kind in kind), None)
+    return next((peak for name, peak in _GPU_PEAKS.items() if name in kind), None)
 
 
 def devices_per_chip(kind: str) -> int:
@@ -252,6 +251,11 @@ def devices_per_chip(kind: str) -> int:
 def has_accelerator() -> bool:
     """Whether this machine has device files of TPUs, or of NVIDIA's or AMD's GPUs."""
     return any(match for pattern in _ACCELERATORS for match in _DEVICES.glob(pattern))
+
+
+def has_cuda_plugin() -> bool:
+    """Whether jax's plugin for NVIDIA's GPUs is installed; there may be no GPU."""
+    return any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,7 +287,7 @@ class Slice:
     @property
     def topology(self) -> str:
         """Of one slice, as in '4x4'."""
-        return "x".join(map(str, self.shape))
+        return _written(self.shape)
 
     @property
     def chips_per_host(self) -> int:
@@ -310,25 +314,6 @@ class Slice:
         return f"{self.generation.name}:{self.topology}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Cpus:
-    """Devices that JAX makes of one machine's CPUs.
-
-    Attributes:
-      name: as the user wrote it, for example 'cpu-8'.
-      devices: their number.
-    """
-
-    name: str
-    devices: int
-
-
-def parse_cpus(name: str) -> Cpus | None:
-    """Reads 'cpu-8'; None for another name."""
-    named = re.fullmatch("cpu-([1-9][0-9]{0,3})", name)
-    return Cpus(name, int(named.group(1))) if named else None
-
-
 def num_slices(devices: Iterable[Any]) -> int:
     """The number of slices, or of machines with GPUs, that these devices of JAX's are in."""
     return len({slice_index(device) for device in devices})
@@ -348,7 +333,7 @@ def slice_of(devices: Iterable[Any]) -> Slice | None:
     coordinates = [device.coords[: generation.torus_dimensions] for device in devices]
     shape = tuple(1 + max(along) - min(along) for along in zip(*coordinates, strict=True))
     count = num_slices(devices)
-    name = f"{generation.name}:{'x'.join(map(str, shape))}"
+    name = f"{generation.name}:{_written(shape)}"
     return Slice(f"{count}x{name}" if count > 1 else name, generation, shape, count)
 
 
@@ -375,6 +360,23 @@ def parse_slice(name: str) -> Slice:
     raise UserError(f"no TPU topology {name!r}; {_known(generation)}")
 
 
+def equal_slices(hardware: Slice) -> Iterator[Slice]:
+    """Other shapes of the torus with the same chips, in as many slices or fewer."""
+    generation = hardware.generation
+    usual = {_shape(written): written for written in generation.shapes}
+    for count in (n for n in range(1, hardware.count + 1) if hardware.chips % n == 0):
+        chips = hardware.chips // count
+        shapes = {shape for shape in usual if math.prod(shape) == chips}
+        if generation.torus_dimensions == 3:  # [docs v4] slices of cubes of 4 x 4 x 4, a <= b <= c
+            sides = [n for n in range(4, chips // 16 + 1, 4) if chips % n == 0]
+            cubes = itertools.combinations_with_replacement(sides, 3)
+            shapes |= {shape for shape in cubes if math.prod(shape) == chips}
+        for shape in sorted(shapes - ({hardware.shape} if count == hardware.count else set())):
+            size = f"-{_size(generation, shape)}" if shape in usual else f":{_written(shape)}"
+            name = f"{generation.name}{size}"
+            yield Slice(f"{count}x{name}" if count > 1 else name, generation, shape, count)
+
+
 def _checked(slices: Slice) -> Slice:
     """Raises UserError where there are no such slices."""
     chips = math.prod(slices.shape)
@@ -392,6 +394,10 @@ def _names(generation: Generation) -> list[str]:
 
 def _shape(written: str) -> tuple[int, ...]:
     return tuple(int(n) for n in written.split("x"))
+
+
+def _written(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _size(generation: Generation, shape: tuple[int, ...]) -> int:

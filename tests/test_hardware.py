@@ -1,7 +1,13 @@
 import pytest
 
 from switch_jax.errors import UserError
-from switch_jax.hardware import GENERATIONS, parse_cpus, parse_slice, slice_of
+from switch_jax.hardware import (
+    GENERATIONS,
+    device_peak_flops,
+    equal_slices,
+    parse_slice,
+    slice_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +95,26 @@ def test_the_slice_of_devices():
     assert slice_of([_Device("cpu", ())]) is None
 
 
-def test_cpus_by_their_number():
-    assert parse_cpus("cpu-8").devices == 8
-    assert parse_cpus("cpu-0") is parse_cpus("cpu") is parse_cpus("v5p-8") is None
+def test_peaks_by_what_jax_calls_a_device():
+    assert device_peak_flops("NVIDIA A100-SXM4-40GB") == 312e12
+    assert device_peak_flops("NVIDIA H200") == device_peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert device_peak_flops("NVIDIA H100 PCIe") is None
+    assert device_peak_flops("TPU v3") == 123e12 / 2
+
+
+@pytest.mark.parametrize(
+    "name, others",
+    [
+        ("v5p-1024", ["v5p:4x4x32", "v5p:4x8x16"]),  # itself is 8x8x8
+        ("v5p:4x4x32", ["v5p:4x8x16", "v5p-1024"]),
+        ("v5p-64", []),  # smaller than two cubes of 4 x 4 x 4
+        ("2xv5e-64", ["v5e-128"]),
+        ("4xv5e-64", ["v5e-256", "2xv5e-128"]),
+        ("v5e-256", []),
+    ],
+)
+def test_slices_of_the_same_chips(name, others):
+    found = list(equal_slices(parse_slice(name)))
+    assert [other.name for other in found] == others
+    assert {other.chips for other in found} <= {parse_slice(name).chips}
+    assert all(parse_slice(other.name) == other for other in found)

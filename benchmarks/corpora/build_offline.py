@@ -15,7 +15,6 @@ import collections
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,41 +42,34 @@ SUBJECT = re.compile(
 HELD_OUT_LINES = 8  # articles 28 to 30 with their headings, in each of the declarations
 
 
-def boolq(row: Record) -> Iterator[Record]:
-    yield row | {"label": str(row["label"])}
-
-
-def cb(row: Record) -> Iterator[Record]:
-    yield row
-
-
-def multirc(row: Record) -> Iterator[Record]:
-    """A record for each answer of the question."""
-    for number, answer in enumerate(row["answers"]):
-        yield {
-            "paragraph": row["paragraph"],
-            "question": row["question"],
-            "answer": answer["text"],
-            "label": str(bool(answer["label"])),
-            "idx": {"paragraph": row["idx"], "question": row["idx"], "answer": number},
-        }
-
-
-def record(row: Record) -> Iterator[Record]:
-    yield row | {"idx": {"passage": row["idx"], "query": row["idx"]}}
-
-
-def wic(row: Record) -> Iterator[Record]:
-    yield {key: value for key, value in row.items() if key != "pos"} | {"label": str(row["label"])}
-
-
-SUPER_GLUE: dict[str, tuple[str, Callable[[Record], Iterator[Record]]]] = {
-    "factbook_boolq": ("boolq_factbook", boolq),
-    "factbook_cb": ("cb_factbook", cb),
-    "factbook_multirc": ("multirc_factbook", multirc),
-    "factbook_record": ("record_factbook", record),
-    "wordnet_wic": ("wic", wic),
+# By task: the folder of its rows.
+SUPER_GLUE = {
+    "factbook_boolq": "boolq_factbook",
+    "factbook_cb": "cb_factbook",
+    "factbook_multirc": "multirc_factbook",
+    "factbook_record": "record_factbook",
+    "wordnet_wic": "wic",
 }
+
+
+def super_glue_records(task: str, row: Record) -> list[Record]:
+    """The row in the schema of the data set; of MultiRC a record for each answer."""
+    if task == "factbook_multirc":
+        return [
+            {
+                "paragraph": row["paragraph"],
+                "question": row["question"],
+                "answer": answer["text"],
+                "label": str(bool(answer["label"])),
+                "idx": {"paragraph": row["idx"], "question": row["idx"], "answer": number},
+            }
+            for number, answer in enumerate(row["answers"])
+        ]
+    if task == "factbook_record":
+        return [row | {"idx": {"passage": row["idx"], "query": row["idx"]}}]
+    if task == "factbook_cb":
+        return [row]
+    return [{k: x for k, x in row.items() if k != "pos"} | {"label": str(row["label"])}]
 
 
 def trivia_record(row: Record, value: str) -> Record:
@@ -177,10 +169,11 @@ def main() -> None:
         text = list(lines)
     for split, records in closed_book(sources, text).items():
         write_records(f"factbook_qa_open.{SPLITS[split]}", records)
-    for name, (folder, as_records) in SUPER_GLUE.items():
+    for name, folder in SUPER_GLUE.items():
         for split in SPLITS:
             rows = read_documents(sources / folder, split)
-            write_records(f"{name}.{SPLITS[split]}", [r for row in rows for r in as_records(row)])
+            records = [record for row in rows for record in super_glue_records(name, row)]
+            write_records(f"{name}.{SPLITS[split]}", records)
     texts = declarations(sources)
     for split, records in texts.items():
         write_records(f"udhr.{split}", records)

@@ -36,26 +36,15 @@ def discarded_path(checkpoint: epath.Path, folder: epath.Path, now: int) -> epat
     return folder / f"{checkpoint.name}_{now}"
 
 
-def empty_older(folder: epath.Path, keep: int) -> None:
-    """Empties all but the newest `keep` checkpoints in a folder of those set aside.
+def remove_older(folder: epath.Path, keep: int) -> None:
+    """Removes all but the newest `keep` checkpoints from a folder of those set aside.
 
-    Each keeps a file `emptied`, so that a later start knows that there were checkpoints. What
-    others have put there under other names stays as it is.
+    What others have put there under other names stays as it is.
     """
-    names = sorted(filter(_is_named_by_us, list_names(folder)), key=_time_and_step)
-    for name in names[: max(0, len(names) - keep)]:
-        if list_names(folder / name) == ["emptied"]:
-            continue
+    ours = [name for name in list_names(folder) if re.fullmatch("[0-9]+_[0-9]+", name)]
+    newest_first = sorted(
+        ours, key=lambda name: [*map(int, reversed(name.split("_")))], reverse=True
+    )
+    for name in newest_first[keep:]:
         with contextlib.suppress(OSError):  # the next save tries again
             (folder / name).rmtree()
-            (folder / name).mkdir()
-            (folder / name / "emptied").write_text("its files were removed\n")
-
-
-def _is_named_by_us(name: str) -> bool:
-    return re.fullmatch("[0-9]+_[0-9]+", name) is not None
-
-
-def _time_and_step(name: str) -> tuple[int, int]:
-    step, time = map(int, name.split("_"))
-    return time, step

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,10 +14,7 @@ from switch_jax.runtime.processes import gather, run_on_all
 
 Shapes = dict[str, tuple[int, ...]]
 
-_REMEDY = (
-    "use that model's config, its TRAINED_PARAMETERS, the switch_jax that wrote it, or another "
-    "MODEL_DIR"
-)
+_MAX_NAMED = 6  # changes that a message names
 
 
 def shapes_of(tree: Any) -> Shapes:
@@ -50,7 +47,7 @@ def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
             for path in differing[:3]
         )
         raise UserError(
-            f"{name} is of another model: {len(differing)} of {len(wanted)} arrays differ "
+            f"{name} is of another model: {len(differing)} of {len(saved | wanted)} arrays differ "
             f"({examples}); {remedy}"
         )
 
@@ -60,8 +57,7 @@ def check_state(
     step: int,
     saved: Shapes,
     wanted: Shapes,
-    fresh: Collection[str],
-    check: Callable[[Shapes, str], None] = lambda shapes, name: None,
+    changes: Sequence[str] = (),
 ) -> None:
     """Checks that a run's checkpoint has the training state of the config.
 
@@ -69,9 +65,7 @@ def check_state(
       folder: the run's.
       step: of the checkpoint.
       saved, wanted: shapes in the checkpoint, and those that follow from the config.
-      fresh: names of the parts of the state that may differ, since they can be made anew.
-      check: is called where arrays differ, with `saved`, and what messages call the checkpoint. It
-        raises UserError where it can say better what differs.
+      changes: what the start changes in the run's config, for the message.
 
     Raises:
       UserError: arrays differ, or the checkpoint holds parameters alone.
@@ -83,10 +77,10 @@ def check_state(
             f"{name} holds parameters alone, as `switch_jax convert` writes them: to start from "
             f"them set INITIAL_CHECKPOINT_PATH to {folder}, and MODEL_DIR to another folder"
         )
-    compared, expected = _without(fresh, saved), _without(fresh, wanted)
-    if _differing(compared, expected):
-        check(saved, name)
-        check_model(compared, expected, name, _REMEDY)
+    changed = ", ".join(changes[:_MAX_NAMED])
+    remedy = f"this start changes the run's config ({changed}): " if changed else ""
+    remedy += "write the values of that run, or another MODEL_DIR for a new one"
+    check_model(saved, wanted, name, remedy)
 
 
 def _differing(saved: Shapes, wanted: Shapes) -> list[str]:
@@ -97,11 +91,6 @@ def _differing(saved: Shapes, wanted: Shapes) -> list[str]:
 def _parts(shapes: Shapes) -> set[str]:
     """Names of the parts of the state that these arrays belong to."""
     return {path.split("/")[0] for path in shapes}
-
-
-def _without(parts: Collection[str], shapes: Shapes) -> Shapes:
-    """Shapes of what does not belong to these parts of the state."""
-    return {path: shape for path, shape in shapes.items() if path.split("/")[0] not in parts}
 
 
 def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:

@@ -1,6 +1,5 @@
 """Reads checkpoints of a run that may still be going on, and writes nothing to its folder."""
 
-import contextlib
 import os
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,9 +19,9 @@ from switch_jax.checkpointing.metadata_override import newest_metadata
 from switch_jax.checkpointing.preservation import comparable
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
-from switch_jax.run_folder import RunFolder, checkpoint_steps
+from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import from_first, gather, run_on_all
-from switch_jax.storage import is_folder, list_complete, no_model_there, storage_path
+from switch_jax.storage import is_folder, no_model_there, storage_path
 
 Parameters = TypeVar("Parameters")
 
@@ -167,14 +166,13 @@ def load_parts(checkpoint: epath.Path, abstract_parts: dict[str, Any]) -> dict[s
     return parts
 
 
-def check_part(checkpoint: epath.Path, name: str, abstract: Any, advice: str = "") -> None:
+def check_part(checkpoint: epath.Path, name: str, abstract: Any) -> None:
     """Checks that a part of the state in a checkpoint has these shapes.
 
     Args:
       checkpoint: its folder.
       name: of the part, as in `TrainState`.
       abstract: nested `ShapeDtypeStruct`s.
-      advice: what else can be done where it is of another model.
 
     Raises:
       UserError: it has others, or is damaged.
@@ -183,8 +181,7 @@ def check_part(checkpoint: epath.Path, name: str, abstract: Any, advice: str = "
     saved = part_shapes(checkpoint, name)
     if not saved:
         raise UserError(f"the checkpoint {checkpoint} has no {name}, but parameters alone")
-    remedy = "use that model's config, the switch_jax that wrote it, or another checkpoint"
-    remedy += f"; {advice}" if advice else ""
+    remedy = "take its run's config, with KEEP_OPTIMIZER_STATE its OPTIMIZER, or another checkpoint"
     check_model(saved, shapes_of(abstract), f"the checkpoint {checkpoint}", remedy)
 
 
@@ -228,13 +225,7 @@ def _found(path: str | os.PathLike[str], step: int | None) -> epath.Path:
 
 
 def _damaged(checkpoint: epath.Path, reason: str) -> str:
-    others: list[int] = []
-    with contextlib.suppress(OSError):
-        others = checkpoint_steps(list_complete(checkpoint.parent))
-    there = ", ".join(str(step) for step in others if str(step) != checkpoint.name)
     return (
         f"the checkpoint {checkpoint} cannot be read ({reason}): it is damaged, or its run has "
-        "removed it; nothing was changed there; choose another one: --checkpoint=STEP, or as an "
-        "INITIAL_CHECKPOINT_PATH MODEL_DIR/checkpoints/STEP "
-        + (f"(there are those of step {there})" if there else "(there is no other in this folder)")
+        "removed it; nothing was changed there; choose another one"
     )

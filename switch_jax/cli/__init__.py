@@ -23,8 +23,8 @@ from switch_jax.version import __version__
 COMMANDS = {
     "train": "train a model that gin files describe",
     "launch": "start a run on this machine, on TPU VMs, GKE or Slurm; shows the commands first",
-    "plan": "memory and time of a training step on TPUs, GPUs or CPUs, without them",
-    "doctor": "check whether this machine computes the right thing, and how fast",
+    "plan": "memory and time of a training step on a TPU slice, without one",
+    "doctor": "check whether this machine computes the right thing",
     "tasks": "list seqio tasks, show examples of one, cache it, or train a vocabulary on it",
     "eval": "evaluate the checkpoints of a run on tasks, with their own metrics",
     "infer": "predict or score a file, standard input or a task with a trained model",

@@ -203,7 +203,8 @@ def _notes(
 
 def _train_arguments(args: argparse.Namespace) -> list[str]:
     own = ["--change_task"] if args.change_task else []
-    return [*gin_flags.as_arguments(args), *data_flags.as_arguments(args), *own]
+    data = [] if args.doctor else data_flags.as_arguments(args)  # it reads none
+    return [*gin_flags.as_arguments(args), *data, *own]
 
 
 def _check_flags(args: argparse.Namespace) -> None:

@@ -46,12 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on with the run in MODEL_DIR on another MIXTURE_OR_TASK_NAME, or with other data "
         "files",
     )
-    parser.add_argument(
-        "--plan",
-        metavar="FILE",
-        help="say after 200 steps if they take 1.5 times as long as this file says, and why: what "
-        "`switch_jax plan --json` printed, or `switch_jax doctor --output` wrote",
-    )
     multihost.add_process_flags(parser)
 
 
@@ -80,7 +74,7 @@ def _check(args: argparse.Namespace, found: GinConfig) -> int:
 
     from switch_jax.trainer.dry_run import dry_run
 
-    for line in dry_run(config, found.text, args.change_task, args.plan):
+    for line in dry_run(config, found.text, args.change_task):
         if line.startswith("warning: "):
             print(f"switch_jax train: {line}", file=sys.stderr)
         else:
@@ -94,8 +88,7 @@ def _train(args: argparse.Namespace, found: GinConfig) -> int:
     multihost.enable_compilation_cache()
 
     from switch_jax.interrupts import raise_if_interrupted
-    from switch_jax.reports.run_status import read_status
-    from switch_jax.reports.status_text import held_out, loss_rise
+    from switch_jax.reports.run_status import held_out, loss_rise, read_status
     from switch_jax.runtime.processes import is_first
     from switch_jax.trainer.signals import Stopped
     from switch_jax.trainer.train import train
@@ -104,7 +97,7 @@ def _train(args: argparse.Namespace, found: GinConfig) -> int:
     if found.note and is_first():
         print(found.note, flush=True)
     try:
-        train(config, found.text, args.change_task, args.plan)
+        train(config, found.text, args.change_task)
     except Stopped as stopped:
         print(f"switch_jax train: {stopped}", file=sys.stderr)
         return stopped.exit_code

@@ -133,9 +133,8 @@ class ModelConfig:
         go to the experts and come back, and the results of the TPU's attention kernel, are saved
         too, so that no all-to-all and no kernel runs twice.
       gpu_attention: on NVIDIA GPUs 'xla' writes the scores of attention to memory, in float32;
-        'cudnn' uses cuDNN's fused attention where there is no dropout, in bfloat16. 'auto': a new
-        run compares and times both at its start, takes 'cudnn' where it is right and faster, and
-        keeps its choice; other commands take 'auto' for 'xla'. On other devices it changes nothing.
+        'cudnn' uses cuDNN's fused attention where there is no dropout, in bfloat16. On other
+        devices it changes nothing.
     """
 
     num_embeddings: Annotated[int, Range(1, 2**24)]
@@ -183,7 +182,7 @@ class ModelConfig:
     activation_dtype: Dtype = "bfloat16"
     scan_layers: bool = True
     remat_policy: Annotated[str, OneOf(*REMAT_POLICIES)] = "none"
-    gpu_attention: Annotated[str, OneOf("xla", "cudnn", "auto")] = "xla"
+    gpu_attention: Annotated[str, OneOf("xla", "cudnn")] = "xla"
 
     def __post_init__(self) -> None:
         """Raises UserError on sizes and names that no model has."""

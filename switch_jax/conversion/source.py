@@ -89,12 +89,12 @@ class Source:
             lambda names: StackedTensors(names, self.tensors), self.names, is_leaf=is_names
         )
 
-    def check_model(self, model: ModelConfig, advice: str = "") -> None:
+    def check_model(self, model: ModelConfig, remedy: str = "set them as the folder has") -> None:
         """Checks that a model of ours takes the parameters; reads the copies.
 
         Args:
           model: ours.
-          advice: what else can be done where one has experts and the other has not.
+          remedy: what the message says to do where they differ.
 
         Raises:
           UserError: the models differ, or copies hold other numbers than their originals.
@@ -105,9 +105,6 @@ class Source:
             if (ours := _effective(model, name)) != theirs
         ]
         if differing:
-            remedy = "set them as the folder has them, or take that model's gin file"
-            if advice and bool(model.num_experts) != bool(self.architecture["num_experts"]):
-                remedy = advice
             raise UserError(
                 f"{self.path} is of another model than the gin files describe: "
                 f"{'; '.join(differing[:3])}; {remedy}"

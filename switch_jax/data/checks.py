@@ -216,11 +216,7 @@ def _check_example(example: Example | None, task: seqio.Task, config: DataConfig
 
 
 def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:
-    """Checks that the data have the vocabularies that a run was trained with, by its `run.json`.
-
-    Args:
-      model_dir: the run's folder.
-      data: what the model is used on.
+    """Checks that the data have the vocabularies that a run was trained with, by its run.json.
 
     Raises:
       UserError: a vocabulary is another one.

@@ -143,7 +143,7 @@ class TextLines(ByteFormat):
 
     def offset(self, file: ByteRange, index: int) -> int:
         for begin in range(0, file.end, _READ_TO_COUNT):
-            data = read_bytes(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
+            data = read_range(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
             if index <= data.count(b"\n"):
                 return begin + sum(len(line) + 1 for line in data.split(b"\n", index)[:index])
             index -= data.count(b"\n")
@@ -183,7 +183,7 @@ class TFRecords(ByteFormat):
         for _ in range(index):
             if offset + 8 > begin + len(data) and offset < file.end:
                 begin = offset
-                data = read_bytes(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
+                data = read_range(file.name, begin, min(begin + _READ_TO_COUNT, file.end))
             length = int.from_bytes(data[offset - begin : offset - begin + 8], "little")
             end = offset + _HEADER + length + _CHECKSUM
             if end > file.end:
@@ -201,11 +201,6 @@ def _has_checksum(data: bytes, stored: bytes) -> bool:
     crc = google_crc32c.value(data)
     masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
     return masked.to_bytes(4, "little") == stored
-
-
-def read_bytes(file: str, begin: int, end: int) -> bytes:
-    """The bytes of a file, wherever it is; see `storage.read_range`."""
-    return read_range(file, begin, end).data
 
 
 def chunks_per_block(size: int) -> int:
@@ -266,7 +261,7 @@ class FileChunks(Chunks):
         file, begin, end = range_
         stop = min(start + self._size, end)
         base = max(start - 1, begin)  # the byte before shows whether a line begins at `start`
-        data = read_bytes(file, base, min(stop + _READ_BEYOND, end))
+        data = read_range(file, base, min(stop + _READ_BEYOND, end))
         first = 0 if start == begin else self._format.next_start(data, start - base)
         if not 0 <= first < stop - base:
             return start, b""
@@ -275,6 +270,6 @@ class FileChunks(Chunks):
             if last >= 0:
                 return base + first, data[first:last]
             position = base + len(data)
-            data += read_bytes(file, position, min(position + len(data), end))
+            data += read_range(file, position, min(position + len(data), end))
         last = self._format.next_start(data, stop - base) if stop < end else -1
         return base + first, data[first:] if last < 0 else data[first:last]

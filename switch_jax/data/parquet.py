@@ -23,11 +23,10 @@ from switch_jax.data.file_chunks import (
     FileFormat,
     FileSlice,
     chunks_per_block,
-    read_bytes,
 )
 from switch_jax.data.read_ahead import at_once
 from switch_jax.errors import UserError
-from switch_jax.storage import explain_read_errors, file_sizes
+from switch_jax.storage import explain_read_errors, file_sizes, read_range
 from switch_jax.tensorflow_setup import seqio, tf
 
 _MAX_CUTS = 32  # of a row group, unless many parts share it
@@ -343,6 +342,6 @@ class _Ranges(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         end = self._size if size < 0 else min(self._position + size, self._size)
-        data = read_bytes(self._path, self._position, end) if end > self._position else b""
+        data = read_range(self._path, self._position, end) if end > self._position else b""
         self._position += len(data)
         return data

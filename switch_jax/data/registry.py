@@ -207,7 +207,6 @@ def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
 
 
 def _rate(mixture: seqio.Mixture, task: seqio.Task) -> float:
-    hint = ""
     try:
         rate = mixture.get_rate(task)
         if math.isfinite(rate) and rate >= 0:
@@ -215,12 +214,7 @@ def _rate(mixture: seqio.Mixture, task: seqio.Task) -> float:
         found = str(rate)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         found = f"no number ({error})"
-        if task.num_input_examples("train") is None:
-            hint = (
-                "; a rate by examples needs their number: give its source "
-                "num_input_examples={'train': ...}"
-            )
     raise UserError(
         f"the rate of {task.name} in {mixture.name} is {found}: give it a finite number of at "
-        f"least 0, or a function that returns one{hint}"
+        "least 0, or a function that returns one"
     )

@@ -1,6 +1,6 @@
 """The parts of seqio without a public name that switch_jax uses, all of them.
 
-A new release of seqio may move any of them; tests/data/test_seqio_internals.py then says which one.
+A new release of seqio may move any of them.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ def _with_descriptions_here(cache: str) -> str:
     for kind in ("info", "stats"):
         for file in matching(f"{cache}/{kind}.*.json"):
             with tf.io.gfile.GFile(f"{copy}/{file.rpartition('/')[2]}", "wb") as copied:
-                copied.write(read_range(file, 0, *file_sizes([file])).data)
+                copied.write(read_range(file, 0, *file_sizes([file])))
     _CACHES_IN_BUCKETS[copy] = cache
     return copy
 
@@ -100,11 +100,6 @@ def is_cache(source: seqio.DataSource) -> bool:
 def file_reader(source: seqio.FileDataSource) -> Callable[[Any], tf.data.Dataset]:
     """The function from the path of one of the source's files to its examples."""
     return source._reader
-
-
-def source_function(source: seqio.FunctionDataSource) -> Callable[..., tf.data.Dataset]:
-    """The function that makes the source's examples, without set arguments."""
-    return without_partial(source._dataset_fn)
 
 
 def num_header_lines(source: seqio.TextLineDataSource) -> int:

@@ -1,48 +1,34 @@
 """All checks of `switch_jax doctor`, in their order."""
 
-import functools
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 
+from etils import epath
 from jax.sharding import Mesh
 
-from switch_jax.config import Config
-from switch_jax.doctor.checks import Check, Finding, Verdict, first_line
-from switch_jax.doctor.input_pipeline import input_check
-from switch_jax.doctor.installed import installed_checks
-from switch_jax.doctor.kernels import kernel_checks
-from switch_jax.doctor.layers import switch_layer
-from switch_jax.doctor.speed import Machine, speed_checks
-from switch_jax.doctor.step_time import step_time_checks
-from switch_jax.doctor.steps import step_checks
-from switch_jax.doctor.storage import checkpoint
-from switch_jax.storage import storage_path
+from switch_jax.doctor import kernels, on_mesh
+from switch_jax.doctor.checks import Failed
+from switch_jax.partitioning.mesh import AXES
+from switch_jax.runtime import processes
 
 
-def all_checks(config: Config, text: str, mesh: Mesh, *, shrink: bool) -> Iterator[Check]:
-    """What is here, whether it is right, and how fast.
-
-    Args:
-      config: its step is measured, on its mesh.
-      text: the config as a gin file.
-      mesh: also that of `jax.set_mesh`.
-      shrink: halve BATCH_SIZE until a step fits in memory.
-    """
-    machine = Machine(mesh)
-    folder = storage_path(config.run.model_dir, "MODEL_DIR")
-    yield from _all_of("installed", installed_checks(mesh))
-    yield from _all_of("kernels", kernel_checks(mesh))
-    yield Check("Switch layer on the mesh", functools.partial(switch_layer, mesh))
-    yield from _all_of("small steps", step_checks(mesh))
-    yield Check("a checkpoint", functools.partial(checkpoint, mesh, folder))
-    yield from _all_of("speeds", speed_checks(machine))
-    yield from _all_of("steps", step_time_checks(config, text, machine, shrink=shrink))
-    yield Check("input pipeline", functools.partial(input_check, config, machine))
+def all_checks(mesh: Mesh, model_dir: epath.Path) -> dict[str, Callable[[], str]]:
+    """All by name, for `run_checks`; the mesh is that of `jax.set_mesh`, model_dir is MODEL_DIR."""
+    axes = [axis for axis in AXES if mesh.shape[axis] > 1]
+    return {
+        "versions": versions,
+        **{f"attention in {d}": partial(kernels.attention, mesh, d) for d in kernels.TOLERANCES},
+        "routing and its gradient": partial(kernels.routing, mesh),
+        "a Switch layer on the mesh": partial(on_mesh.switch_layer, mesh),
+        "a step, twice": partial(on_mesh.step, mesh),
+        "a checkpoint": partial(on_mesh.checkpoint, mesh, model_dir),
+        **{f"exchanges over {axis}": partial(on_mesh.exchanges, mesh, axis) for axis in axes},
+    }
 
 
-def _all_of(name: str, checks: Iterator[Check]) -> Iterator[Check]:
-    """The checks; where one of them cannot be made, one that fails stands for it and the rest."""
-    try:
-        yield from checks
-    except Exception as error:  # whatever a machine that nobody knows raises
-        found = Finding(Verdict.FAILED, f"cannot be checked: {first_line(error)}")
-        yield Check(name, lambda: found)
+def versions() -> str:
+    """Those of this process; raises Failed where another process has others."""
+    own = processes.versions()
+    if differing := processes.difference(processes.gather(own)):
+        raise Failed(differing)
+    return ", ".join(f"{name} {version}" for name, version in own.items() if version != "-")

@@ -1,102 +1,66 @@
-"""A check, what it found, and how checks are run one after the other."""
+"""A check, what it found, and how checks are run one after the other on all processes."""
 
-import dataclasses
-import enum
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
 
 from switch_jax.errors import LostHostError, UserError
+from switch_jax.partitioning.mesh import AXES
 from switch_jax.runtime.processes import barrier, is_first, publish, published
 from switch_jax.terminal import seconds_shown
 
+PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 # Seconds between the first process that has done a check and the last.
 _MOST_APART = 120
 
 
-class Verdict(enum.StrEnum):
-    """What a check says."""
-
-    OK = "ok"
-    FAILED = "failed"
-    SKIPPED = "skipped"  # it does not apply to this machine
+class Failed(Exception):
+    """Something is wrong; the text says what, with the numbers."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What a check found.
-
-    Attributes:
-      verdict: whether it is as it should be.
-      text: one line for people, with the numbers.
-      numbers: the same for programs; speeds in bytes or FLOPs a second, times in seconds.
-      advice: what to do where it has failed.
-      name: of the check, the same on every machine; `run_checks` sets this and the time.
-      seconds: how long the check took.
-    """
-
-    verdict: Verdict
-    text: str
-    numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    advice: str = ""
-    name: str = ""
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        advice = f"; {self.advice}" if self.advice and self.verdict == Verdict.FAILED else ""
-        return f"{self.verdict:7}  {self.name}: {self.text}{advice}"
+class Skipped(Exception):
+    """A check does not apply to these devices; the text says why."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One check.
-
-    Attributes:
-      name: of its finding.
-      run: does it. An exception is a finding, too: that it failed.
-      is_long: left out by --quick.
-    """
+class Finding(NamedTuple):
+    """What a check found: PASSED, FAILED or SKIPPED, and a line of text."""
 
     name: str
-    run: Callable[[], Finding]
-    is_long: bool = False
+    verdict: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict:7}  {self.name}: {self.text}"
 
 
-def run_checks(checks: Iterable[Check], *, quick: bool = False) -> Iterator[Finding]:
-    """Runs the checks in their order, on all processes together.
+def run_checks(checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
+    """Runs the checks in their order, the same ones on all processes together.
 
-    A check that raises has failed; the ones behind it are still run. It has failed, too, where it
-    did on another process, whose words are taken then.
-
-    What cannot be helped: where a check raises on one process that the others wait for in an
-    exchange, nothing takes these out of their program. The one that raised waits for them, outside
-    of a program, and after two minutes ends the command with its words; that ends the others, too.
+    Where a check raises on one process that others wait for in an exchange, nothing takes these out
+    of their program: the one that raised ends the command after two minutes.
 
     Args:
-      checks: the same on all processes.
-      quick: leave out those that take long.
-
-    Yields:
-      What each found, the same verdict on all processes.
+      checks: by name. Each returns its numbers in a line of text, or raises Skipped, or has failed
+        with whatever else it raises; on all processes, if it did on one. Those behind it still run.
 
     Raises:
       LostHostError: another process did not end a check in time.
     """
-    for number, check in enumerate(checks):
-        if quick and check.is_long:
-            continue
-        start = time.monotonic()
+    for number, (name, check) in enumerate(checks.items()):
         try:
-            with seconds_shown(f"checking {check.name}") if is_first() else nullcontext():
-                finding = check.run()
+            with seconds_shown(f"checking {name}") if is_first() else nullcontext():
+                finding = Finding(name, PASSED, check())
+        except Skipped as why:
+            finding = Finding(name, SKIPPED, str(why))
         except Exception as error:  # whatever a broken machine raises
-            finding = Finding(Verdict.FAILED, first_line(error))
-        seconds = round(time.monotonic() - start, 3)
-        finding = dataclasses.replace(finding, name=check.name, seconds=seconds)
+            kind = "" if isinstance(error, Failed | UserError) else f"{type(error).__name__}: "
+            lines = str(error).strip().splitlines() or ["no message"]
+            finding = Finding(name, FAILED, f"{kind}{lines[0]:.300}")
         yield _of_all(number, finding)
 
 
@@ -108,25 +72,48 @@ def _of_all(number: int, finding: Finding) -> Finding:
     if jax.process_count() == 1:
         return finding
     place = f"doctor/{number}"
-    failed = finding.verdict == Verdict.FAILED
-    publish(place, json.dumps([jax.process_index(), failed, finding.text, finding.advice]))
+    publish(place, json.dumps([jax.process_index(), finding.verdict, finding.text]))
     try:
         barrier(place, _MOST_APART)
     except jax.errors.JaxRuntimeError as error:
-        here = f"; here it failed: {finding.text}" if failed else ""
         raise LostHostError(
-            f"another process did not end the check '{finding.name}' within {_MOST_APART} seconds "
-            f"of this one{here}; run `switch_jax doctor` on each host alone, without --multihost"
+            f"another process did not end a check within {_MOST_APART} seconds of this one, where "
+            f"it has {finding.verdict}: {finding.name}: {finding.text}"
         ) from error
-    for index, has_failed, text, advice in sorted(map(json.loads, published(place))):
-        if has_failed:
-            text = f"on process {index}: {text}"
-            return dataclasses.replace(finding, verdict=Verdict.FAILED, text=text, advice=advice)
+    for index, verdict, text in sorted(map(json.loads, published(place))):
+        if verdict == FAILED:
+            return Finding(finding.name, FAILED, f"on process {index}: {text}")
     return finding
 
 
-def first_line(error: Exception) -> str:
-    """What an exception says, in a line."""
-    text = str(error).strip().splitlines()
-    line = text[0] if text else "no message"
-    return line if isinstance(error, UserError) else f"{type(error).__name__}: {line:.300}"
+def compared(found: Any, expected: Any, tolerance: float, against: str, what: str = "it") -> str:
+    """How far nested arrays are from what is expected, in words; raises Failed where too far."""
+    apart = difference(found, expected)
+    text = f"{what} differs by {apart:.1e} from {against}, {tolerance:.0e} is allowed"
+    if not apart <= tolerance:  # it may be NaN
+        raise Failed(text)
+    return text
+
+
+def difference(found: Any, expected: Any) -> float:
+    """The largest difference of nested arrays, relative to the largest number of each array.
+
+    NaN where there is one.
+    """
+    worst = 0.0
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        a, b = (np.asarray(x, np.float64) for x in (a, b))
+        apart = np.abs(a - b).max(initial=0.0) / (np.abs(b).max(initial=0.0) or 1.0)
+        worst = float(np.maximum(worst, apart))  # NaN stays
+    return worst
+
+
+def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+    """These devices side by side along data, as of one process: no other has to take part."""
+    return Mesh(np.array(devices).reshape(-1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def bytes_here(tree: Any) -> list[bytes]:
+    """What the devices of this process hold of nested arrays, a part after the other."""
+    arrays = jax.tree.leaves(tree)
+    return [np.asarray(s.data).tobytes() for array in arrays for s in array.addressable_shards]

@@ -13,7 +13,6 @@ from switch_jax.errors import FieldError
 from switch_jax.evaluation.checkpoint_evaluator import CheckpointEvaluator
 from switch_jax.evaluation.task_evaluator import check_metrics
 from switch_jax.fields import Range
-from switch_jax.inference.decoding_memory import check_memory
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import from_first, is_first
@@ -34,8 +33,8 @@ def evaluate_checkpoints(
 
     Raises:
       FieldError: `checkpoint` is none of these, or `max_examples` is out of range.
-      UserError: there is no such checkpoint, a task cannot be read, a metric returns no dict of
-        numbers, or memory does not suffice.
+      UserError: there is no such checkpoint, a task cannot be read, or a metric returns no dict of
+        numbers.
     """
     problem = None if max_examples is None else Range(1, 10**9).problem(max_examples)
     if problem:
@@ -44,8 +43,6 @@ def evaluate_checkpoints(
     opened = open_tasks(model.config.data)
     check_examples(opened)
     check_metrics(opened)
-    has_metrics = any(task.metric_objs for task in opened)
-    check_memory(model, decodes=has_metrics, scores=True)
     records = []
     with jax.set_mesh(model.mesh):
         evaluator = CheckpointEvaluator(model, opened, max_examples)

@@ -10,7 +10,6 @@ from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.errors import UserError
 from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks, check_metrics
 from switch_jax.evaluation.teacher_forced import ALL
-from switch_jax.inference.decoding_memory import check_memory
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel, decoding_config
 from switch_jax.storage import storage_path
@@ -79,15 +78,11 @@ def model_of_run(config: Config, mesh: Mesh, parameters: Any) -> TrainedModel:
     return TrainedModel(folder, config, mesh, parameters, decoding_config(config.data))
 
 
-def check_infer_evaluation(model: TrainedModel, opened: OpenedTasks) -> None:
-    """Raises UserError without metrics, or where one, or a batch in memory, does not fit.
-
-    See `check_metrics` and `check_memory`.
-    """
+def check_infer_evaluation(opened: OpenedTasks) -> None:
+    """Raises UserError where no task has metrics, or one does not fit; see `check_metrics`."""
     check_metrics(opened)
     if not any(task.metric_objs for task in opened):
         raise UserError(
             f"INFER_EVAL = True evaluates by the tasks' own metrics, and {', '.join(opened.names)} "
             "has none: set INFER_EVAL to False"
         )
-    check_memory(model, decodes=True, scores=True)

@@ -119,7 +119,8 @@ class TaskEvaluator:
         values, and of the metrics of predictions alone; a metric that such predictions have none
         of, as a correlation, is left out.
         """
-        targets, values = self._outputs["targets"], {}
+        targets = self._outputs["targets"]
+        values: dict[str, Any] = {}
         try:
             most_frequent = Counter(targets).most_common(1)
         except TypeError:  # lists or dicts

@@ -5,7 +5,6 @@
 - `predictor`: decodes or scores any number of examples, batch by batch.
 - `decoding`: what is compiled: `make_decode`, `make_score`, and how to decode.
 - `sampling`, `beam_search`: greedy decoding and sampling, and beams.
-- `decoding_memory`: whether they fit the devices' memory.
 - `trained_model`: the config, mesh and parameter shapes of a run.
 - `routing`: which experts the tokens of a text go to.
 - `input_records`: examples from lines of text and JSON.

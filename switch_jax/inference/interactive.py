@@ -12,7 +12,6 @@ from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import vocabularies
 from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
-from switch_jax.inference.decoding_memory import check_memory
 from switch_jax.inference.input_records import Record, check_characters, encode
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel, decoding_config
@@ -59,13 +58,12 @@ class InteractiveModel:
           A text for each input, in their order.
 
         Raises:
-          UserError: `inputs` is no list of texts, there is no such option, one is out of range or
-            contradicts another, or a batch does not fit in memory.
+          UserError: `inputs` is no list of texts, there is no such option, one is out of range, or
+            two contradict.
         """
         _check_texts("inputs", inputs)
         decoding = decoding_config(self.config.data, **options)
         trained = dataclasses.replace(self._trained, decoding=decoding)
-        check_memory(trained, decodes=True, scores=False)
         examples = self._encode([{"inputs": text} for text in inputs])
         decode = self.vocabularies["targets"].decode
         with jax.set_mesh(self.mesh):
@@ -84,7 +82,7 @@ class InteractiveModel:
           A number for each pair, in nats: the sum over the target's tokens.
 
         Raises:
-          UserError: they are not two lists of the same length, or a batch does not fit in memory.
+          UserError: they are not two lists of the same length.
         """
         _check_texts("inputs", inputs)
         _check_texts("targets", targets)
@@ -92,7 +90,6 @@ class InteractiveModel:
             raise UserError(
                 f"{len(inputs)} inputs and {len(targets)} targets: give a target for each input"
             )
-        check_memory(self._trained, decodes=False, scores=True)
         pairs = zip(inputs, targets, strict=True)
         examples = self._encode([{"inputs": i, "targets": t} for i, t in pairs])
         with jax.set_mesh(self.mesh):

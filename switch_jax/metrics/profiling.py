@@ -1,8 +1,6 @@
 """Profiler traces of a few steps, planned in the config or requested during the run."""
 
 import os
-import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,10 +15,6 @@ class Profiler:
     """Traces some steps into a folder that TensorBoard reads.
 
     A trace that cannot be written, as on a full disk, raises nothing: the run goes on.
-
-    Attributes:
-      newest: the folder of all traces on this machine, and the seconds that the newest is of; None:
-        there is none.
     """
 
     def __init__(self, folder: str | os.PathLike[str], steps: tuple[int, int] | None) -> None:
@@ -36,8 +30,6 @@ class Profiler:
         self._requested = False
         self._running: tuple[int, int] | None = None
         self._failed = False
-        self.newest: tuple[Path, float] | None = None
-        self._began = 0.0
 
     def request(self) -> None:
         """Requests a trace of the next 5 steps; only sets a flag, as a signal handler may."""
@@ -57,7 +49,6 @@ class Profiler:
         try:
             self._spool = self._spool or Spool(self._folder)
             jax.profiler.start_trace(str(self._spool.local))
-            self._began = time.perf_counter()
         except (OSError, RuntimeError):  # it cannot be written, or another trace is running
             self._running, self._failed = None, True
 
@@ -87,11 +78,9 @@ class Profiler:
 
     def _stop(self, first: int, last: int) -> str:
         self._running = None
-        seconds = time.perf_counter() - self._began
         try:
             jax.profiler.stop_trace()
             assert self._spool is not None
-            self.newest = self._spool.local, seconds
             self._spool.send()
         except (OSError, RuntimeError) as error:
             self._failed = True  # JAX takes the trace for running, and would refuse another

@@ -12,8 +12,12 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
-from switch_jax.gpus import has_cuda_plugin
-from switch_jax.hardware import has_accelerator, num_slices, tpu_generation
+from switch_jax.hardware import (
+    has_accelerator,
+    has_cuda_plugin,
+    num_slices,
+    tpu_generation,
+)
 
 DATA, EXPERT, MODEL = AXES = ("data", "expert", "model")
 BATCH = (DATA, EXPERT)  # the batch is split over both
@@ -21,7 +25,7 @@ BATCH = (DATA, EXPERT)  # the batch is split over both
 # A process makes this many in half a second; a million would take it days.
 MAX_VIRTUAL_CPUS = 1024
 
-# jax's CUDA plugin, which `switch_jax plan` needs, prints a stack trace where there is no GPU.
+# jax's CUDA plugin prints a stack trace where there is no GPU, as on a cluster's login node.
 if has_cuda_plugin() and not has_accelerator() and not jax.config.jax_platforms:  # type: ignore[attr-defined]
     jax.config.update("jax_platforms", "cpu")
 

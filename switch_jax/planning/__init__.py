@@ -1,1 +1,1 @@
-"""Memory and time of a training step on TPUs, GPUs and CPUs, by their compilers, without them."""
+"""Memory and time of a training step on TPU slices, by the TPU's compiler, without a TPU."""

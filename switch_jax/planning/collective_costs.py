@@ -3,23 +3,20 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
-from switch_jax.hardware import Slice, num_slices, slice_index
+from switch_jax.hardware import Slice, num_slices
 from switch_jax.planning.hlo import COLLECTIVES, Operation, array_bytes, arrays
-from switch_jax.planning.hlo_text import require_match
+from switch_jax.planning.hlo_flops import require_match
 from switch_jax.planning.overlap import waiting_seconds
 
 # An exchange between slices, which goes through the hosts.
 _ACROSS_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 BETWEEN_SLICES = "data between slices"
-
-# From op, bytes, group and axis to seconds, of one exchange; see `seconds_of` for the arguments.
-ExchangeSeconds = Callable[[str, float, Sequence[int], str], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +55,21 @@ class _Exchange(NamedTuple):
 def collectives(
     operations: Sequence[Operation],
     mesh: Mesh,
-    seconds: ExchangeSeconds,
+    hardware: Slice,
     computing: Sequence[float],
+    compiled_for: int | None = None,
 ) -> list[Collective]:
     """All collectives of a step, the slowest first.
 
     Args:
       operations: all of the program, in their order.
       mesh: the devices.
-      seconds: of one exchange.
+      hardware: the slice that they are.
       computing: seconds that each operation computes in a step.
+      compiled_for: the slices that the program was compiled for; None: those of `hardware`.
     """
-    exchanges = [_exchange(operation, mesh, seconds) for operation in operations]
+    slices = compiled_for or hardware.count
+    exchanges = [_exchange(operation, mesh, hardware, slices) for operation in operations]
     whole = [sum(exchange.seconds.values()) if exchange else 0.0 for exchange in exchanges]
     waits = waiting_seconds(operations, computing, whole)
     totals: dict[tuple[str, str, str], list[float]] = {}
@@ -91,12 +91,13 @@ def collectives(
     ]
 
 
-def _exchange(operation: Operation, mesh: Mesh, seconds: ExchangeSeconds) -> _Exchange | None:
+def _exchange(operation: Operation, mesh: Mesh, hardware: Slice, slices: int) -> _Exchange | None:
     """None for an operation that sends nothing."""
     across = operation.opcode == "send" and _ACROSS_SLICES.search(operation.attributes)
     if across:
         op, axis = across.group(1).lower().replace("_", "-"), BETWEEN_SLICES
-        group = _first_of_each_slice(mesh)
+        devices = mesh.devices.size  # slices lie one after the other, along data
+        group = list(range(0, devices, devices // slices))
     elif operation.opcode.removesuffix("-start") in COLLECTIVES:
         op = operation.opcode.removesuffix("-start")
         group = _first_group(operation)
@@ -110,7 +111,10 @@ def _exchange(operation: Operation, mesh: Mesh, seconds: ExchangeSeconds) -> _Ex
         op,
         axis,
         {dtype: size * operation.count for dtype, size in sizes.items()},
-        {dtype: seconds(op, size, group, axis) * operation.count for dtype, size in sizes.items()},
+        {
+            dtype: seconds_of(op, size, group, mesh, hardware) * operation.count
+            for dtype, size in sizes.items()
+        },
     )
 
 
@@ -220,14 +224,6 @@ def _group_along(axes: str, names: str) -> list[int]:
         index += [0, slice(None), 0]
     indices = np.arange(math.prod(sizes)).reshape(sizes)
     return indices[tuple(index)].reshape(-1).tolist()
-
-
-def _first_of_each_slice(mesh: Mesh) -> list[int]:
-    """Indices of the first device of each slice, in the mesh's order."""
-    first: dict[int, int] = {}
-    for index, device in enumerate(mesh.devices.flat):
-        first.setdefault(slice_index(device), index)
-    return list(first.values())
 
 
 def _varying_axes(group: Sequence[int], mesh: Mesh) -> str:

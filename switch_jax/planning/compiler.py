@@ -19,7 +19,6 @@ from jax.experimental import topologies
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
 from switch_jax.planning import hlo, schedule
-from switch_jax.planning.program_memory import ProgramMemory, program_memory
 
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # this machine has no metadata server
@@ -52,18 +51,30 @@ class OutOfMemory:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program(ProgramMemory):
+class Program:
     """A program compiled for the devices of a slice, and the memory that it needs.
 
     Attributes:
+      arguments, outputs, temporaries, code: bytes of a device; code is the program itself.
+      aliased: bytes of outputs that reuse arguments.
       operations: see `hlo.operations`.
       scheduled: cycles in the schedule, by name of operation; see `schedule`.
       seconds: of compilation.
     """
 
+    arguments: int
+    outputs: int
+    aliased: int
+    temporaries: int
+    code: int
     operations: list[hlo.Operation]
     scheduled: dict[str, int]
     seconds: float
+
+    @property
+    def peak(self) -> int:
+        """Bytes of all memory; outputs that reuse arguments count once."""
+        return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
 
 
 def devices(hardware: Slice) -> list[Any]:
@@ -109,15 +120,18 @@ def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
     except jax.errors.JaxRuntimeError as error:
         return _out_of_memory(error, time.monotonic() - start)
     seconds = time.monotonic() - start
-    text = compiled.as_text()
-    if text is None:
-        raise RuntimeError("this compiler does not print its program")
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    assert text is not None and memory is not None  # libtpu has both
     operations = hlo.operations(text)
     unknown = {o.name for o in operations if o.is_timed and o.cycles is None}
     result = Program(
+        arguments=memory.argument_size_in_bytes,
+        outputs=memory.output_size_in_bytes,
+        aliased=memory.alias_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        code=memory.generated_code_size_in_bytes,
         operations=operations,
         scheduled=schedule.cycles_by_operation(folder, unknown),
-        **vars(program_memory(compiled)),
         seconds=seconds,
     )
     _empty(folder)

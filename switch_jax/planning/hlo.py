@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from switch_jax.planning import hlo_flops
-from switch_jax.planning.hlo_text import require_match
+from switch_jax.planning.hlo_flops import require_match
 
 UNKNOWN_CYCLES = 2**63 - 1
 # Opcodes that cost nothing, or whose cost is that of their body.

@@ -1,12 +1,9 @@
 """FLOPs of the matrix products in optimised HLO, which prints them as convolutions."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-
-from switch_jax.planning.hlo_text import require_match
 
 _SHAPE = re.compile(r"^\s+(?:ROOT )?%([\w.<>\-]+) = \w+\[([\d,]*)\]")
 _CALLS = re.compile(r"\bcalls=%?([\w.<>\-]+)")
@@ -33,17 +30,7 @@ def flops(line: str, computation: Sequence[str], computations: Mapping[str, Sequ
     if " convolution(" in line:
         shapes = {m.group(1): _dimensions(m.group(2)) for m in map(_SHAPE.match, computation) if m}
         return _convolution_flops(line, shapes)
-    if " dot(" in line:
-        shapes = {m.group(1): _dimensions(m.group(2)) for m in map(_SHAPE.match, computation) if m}
-        return _dot_flops(line, shapes)
     return 0
-
-
-def _dot_flops(line: str, shapes: Mapping[str, list[int]]) -> int:
-    output_shape = _dimensions(require_match(_SHAPE, line).group(2))
-    operand = shapes[require_match(r" dot\(%([\w.<>\-]+),", line).group(1)]
-    summed = _dimensions(require_match(r"lhs_contracting_dims=\{([\d,]*)\}", line).group(1))
-    return 2 * math.prod(output_shape) * math.prod(operand[axis] for axis in summed)
 
 
 def _convolution_flops(line: str, shapes: Mapping[str, list[int]]) -> int:
@@ -93,3 +80,15 @@ def _window(line: str) -> dict[str, list[str]]:
 
 def _dimensions(text: str) -> list[int]:
     return [int(n) for n in text.split(",") if n]
+
+
+def require_match(pattern: str | re.Pattern[str], text: str) -> re.Match[str]:
+    """The first match of the pattern in the text.
+
+    Raises:
+      ValueError: there is none, since this compiler prints programs in another form.
+    """
+    match = re.search(pattern, text)
+    if match is None:
+        raise ValueError(f"the compiled program has a line that cannot be read: {text[:1000]}")
+    return match

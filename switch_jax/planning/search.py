@@ -10,13 +10,11 @@ from jax.sharding import Mesh
 from switch_jax.config import Config, MeshConfig
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
-from switch_jax.model.fused_attention import suits_cudnn
 from switch_jax.model.groups import MACROS
 from switch_jax.moe import group_shape
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
 from switch_jax.planning.compiler import devices
-from switch_jax.planning.measured import Measured
 from switch_jax.planning.plan import Plan, make_plan
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
@@ -56,7 +54,6 @@ def search(
     hardware: Slice,
     max_compiled: int,
     compiling: Callable[[str], Any],
-    measured: Measured | None = None,
 ) -> Iterator[Plan]:
     """Compiles the most promising meshes, one after the other.
 
@@ -65,7 +62,6 @@ def search(
       hardware: the slice.
       max_compiled: the number of meshes to compile.
       compiling: returns the context in which a mesh is compiled, from its description.
-      measured: see `make_plan`.
 
     Yields:
       The plan of each mesh.
@@ -83,7 +79,7 @@ def search(
     for i, candidate in enumerate(compiled, 1):
         mesh = candidate.mesh
         with compiling(f"mesh {i} of {len(compiled)}: {mesh.data} x {mesh.expert} x {mesh.model}"):
-            plan = make_plan(dataclasses.replace(config, mesh=mesh), hardware, measured)
+            plan = make_plan(dataclasses.replace(config, mesh=mesh), hardware)
         yield plan
 
 
@@ -93,26 +89,19 @@ def ranked(plans: Iterable[Plan]) -> list[Plan]:
 
 
 def changes(
-    config: Config,
-    num_batch_shards: int,
-    *,
-    on_gpus: bool = False,
-    sharding_may_suffice: bool = True,
+    config: Config, num_batch_shards: int, *, sharding_may_suffice: bool = True
 ) -> Iterator[tuple[str, Config]]:
     """Changes of a run that save memory, each with those before it; first what costs least speed.
 
     Args:
       config: the run.
       num_batch_shards: devices along the data and expert axes.
-      on_gpus: cuDNN's attention is among the changes, where it is known to save memory.
       sharding_may_suffice: False leaves out FULLY_SHARDED_WEIGHTS without another change.
 
     Yields:
       The flags of the change, and the changed config.
     """
     flags: list[str] = []
-    if on_gpus and _cudnn_saves_memory(config):
-        yield "--gin.GPU_ATTENTION=cudnn", config.replace("model", gpu_attention="cudnn")
     if num_batch_shards > 1 and not config.mesh.fully_sharded_weights:
         config = config.replace("mesh", fully_sharded_weights=True)
         flags = ["--gin.FULLY_SHARDED_WEIGHTS=True"]
@@ -125,13 +114,6 @@ def changes(
     for factor in (2, 4, 8):
         more_flags, smaller = _more_microbatches(config, factor, num_batch_shards)
         yield " ".join([*flags, *more_flags]), smaller
-
-
-def _cudnn_saves_memory(config: Config) -> bool:
-    """Whether the encoder's scores are in memory, and would not be with cuDNN's attention."""
-    model, inputs = config.model, config.data.lengths[0]
-    saved = model.gpu_attention != "cudnn" and model.remat_policy == "none"
-    return saved and model.dropout_rate == 0 and suits_cudnn(model, inputs, inputs)
 
 
 def _more_microbatches(
@@ -212,18 +194,14 @@ def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
     """Gradients over the batch axes, tokens over the expert axis, activations over the model axis.
 
     Activations are bfloat16. A Switch layer has four all-to-alls, and a layer eight all-reduces
-    (section 5). In attention a token comes back from its expert as query and key.
+    (section 5).
     """
     model, shards = config.model, batch_shards(mesh.shape)
     activations = 2 * config.tokens_per_step / shards * model.embed_dim
     layers = model.num_encoder_layers + model.num_decoder_layers
-    both_ways = {
-        "feed_forward": 2.0,
-        "attention": 1 + 2 * model.num_heads * model.head_dim / model.embed_dim,
-    }
-    rows = sum(both_ways[sublayer] for places in model.routers.values() for _, sublayer in places)
+    routers = sum(map(len, model.routers.values()))
     gradients = device_bytes(state.parameters) * (1 - 1 / shards)
     remote = 1 - 1 / config.mesh.expert
-    expert_bytes = rows * model.train_expert_capacity_factor * activations * remote
-    model_bytes = 4 * layers * activations * (1 - 1 / config.mesh.model)
-    return gradients + expert_bytes + 2 * model_bytes
+    expert_bytes = 4 * routers * model.train_expert_capacity_factor * activations * remote
+    model_bytes = 8 * layers * activations * (1 - 1 / config.mesh.model)
+    return gradients + expert_bytes + model_bytes

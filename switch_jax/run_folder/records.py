@@ -38,7 +38,6 @@ TimeCategory = Literal["step", "data", "checkpoint", "eval", "compile", "idle"]
 TIME_CATEGORIES: tuple[TimeCategory, ...] = get_args(TimeCategory)
 
 MAX_WAITING = 0.1  # share of the training time that may go into waiting for data
-MAX_TIMES_PLAN = 1.5  # how many times as long as the file of --plan says a step may take
 
 STACKS = ("encoder", "decoder")
 # What is recorded of a router, of the fields of `moe.statistics.RouterStatistics`.
@@ -68,17 +67,17 @@ def parse_records(data: bytes) -> tuple[list[Record], list[int]]:
       The records in their order; and the numbers, from 1, of lines that are none: damaged,
       half-written, or without a field that readers need.
     """
-    records, invalid = [], []
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if line.strip():
-            record = parse_object(line)
-            kind = record.get("kind")
-            is_record = isinstance(kind, str) and type(record.get("step")) is int
-            if is_record and all(name in record for name in _NEEDED.get(kind, ())):
-                records.append(record)
-            else:
-                invalid.append(number)
-    return records, invalid
+    lines = [(n, line) for n, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
+    parsed = [(n, parse_object(line)) for n, line in lines]
+    records = [record for _, record in parsed if _is_record(record)]
+    return records, [n for n, record in parsed if not _is_record(record)]
+
+
+def _is_record(record: Record) -> bool:
+    kind = record.get("kind")
+    if not isinstance(kind, str) or type(record.get("step")) is not int:
+        return False
+    return all(name in record for name in _NEEDED.get(kind, ()))
 
 
 def parse_object(data: bytes) -> dict[str, Any]:

@@ -182,38 +182,24 @@ def difference(facts: Sequence[Mapping[str, str]]) -> str | None:
     Args:
       facts: `versions` and "config" of each process, by its index.
     """
-    first = facts[0]
-    for name, value in first.items():
-        others = [i for i, some in enumerate(facts) if some[name] != value]
-        if not others:
+    for name, first in facts[0].items():
+        index, other = next(
+            ((i, f[name]) for i, f in enumerate(facts) if f[name] != first), (0, "")
+        )
+        if not index:
             continue
-        other = facts[others[0]][name]
-        numbers = _numbers([i for i in others if facts[i][name] == other])
-        same = _numbers([i for i, some in enumerate(facts) if some[name] == value])
         if name == "config":
-            ours, theirs = _first_lines(value, other)
+            lines = itertools.zip_longest(first.splitlines(), other.splitlines(), fillvalue="")
+            ours, theirs = next((a, b) for a, b in lines if a != b)
             return (
-                f"the configs differ: {ours!r} on {same}, {theirs!r} on {numbers}; give all "
-                "processes the same gin files and values"
+                f"the configs differ: {ours!r} on process 0, {theirs!r} on process {index}; give "
+                "all processes the same gin files and values"
             )
         return (
-            f"the versions of {name} differ: {value} on {same}, {other} on {numbers}; install the "
-            "same on all hosts (docs/install.md)"
+            f"the versions of {name} differ: {first} on process 0, {other} on process {index}; "
+            "install the same on all hosts (docs/install.md)"
         )
     return None
-
-
-def _first_lines(ours: str, theirs: str) -> tuple[str, str]:
-    """The first lines in which two texts differ."""
-    pairs = itertools.zip_longest(ours.splitlines(), theirs.splitlines(), fillvalue="")
-    return next((a, b) for a, b in pairs if a != b)
-
-
-def _numbers(indices: Sequence[int]) -> str:
-    """'process 3', 'processes 0, 1, 2, and 5 more'."""
-    more = f", and {len(indices) - 4} more" if len(indices) > 4 else ""
-    noun = "process" if len(indices) == 1 else "processes"
-    return f"{noun} {', '.join(map(str, indices[:4]))}{more}"
 
 
 def process_index_and_count() -> tuple[int, int]:

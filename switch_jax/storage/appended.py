@@ -7,7 +7,6 @@ is. A reader joins the parts, and sees whole additions only.
 
 import contextlib
 import os
-from typing import Protocol
 
 from etils import epath
 
@@ -21,18 +20,8 @@ from switch_jax.storage.paths import in_bucket
 PART_BYTES = 256 * 1024
 
 
-class AppendedFile(Protocol):
-    """A file to which this process alone appends."""
-
-    def end_line(self) -> None:
-        """Ends a line that a killed process has left half-written; raises as `append`."""
-
-    def append(self, data: bytes) -> None:
-        """Writes all of it at the end; raises OSError or LostLeaseError if it cannot."""
-
-
-def appended_file(path: epath.Path) -> AppendedFile:
-    """The file to append to; it need not be there, but its folder must."""
+def appended_file(path: epath.Path) -> "AppendedFile":
+    """The file to append to, by this process alone; it need not be there, but its folder must."""
     return _OfBucket(path) if in_bucket(path) else _OfDisk(path)
 
 
@@ -78,24 +67,26 @@ def _is_part(name: str, path: epath.Path) -> bool:
     return first == path.name and number.isdecimal()
 
 
-class _OfDisk(AppendedFile):
+class _OfDisk:
     """By appending, to the last part of a file that comes from a bucket."""
 
     def __init__(self, path: epath.Path) -> None:
         self._path = [path, *_parts(path)][-1]
 
     def end_line(self) -> None:
+        """Ends a line that a killed process has left half-written; raises as `append`."""
         with contextlib.suppress(FileNotFoundError), open(self._path, "rb+") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             if file.read() not in (b"", b"\n"):
                 file.write(b"\n")
 
     def append(self, data: bytes) -> None:
+        """Writes all of it at the end; raises OSError or LostLeaseError if it cannot."""
         with open(self._path, "ab") as file:
             file.write(data)
 
 
-class _OfBucket(AppendedFile):
+class _OfBucket:
     """Each write depends on the last one, so that two processes never mix."""
 
     def __init__(self, path: epath.Path) -> None:
@@ -135,3 +126,6 @@ class _OfBucket(AppendedFile):
         path = self._path.with_name(f"{self._path.name}.{number:06}") if number else self._path
         self._object = SharedObject(path)
         self._number, self._last = number, self._object.read()
+
+
+AppendedFile = _OfDisk | _OfBucket

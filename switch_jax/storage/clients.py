@@ -63,15 +63,11 @@ def object_sizes(files: Any, beginning: str) -> Iterator[tuple[str, int]]:
       files: a file system of buckets.
       beginning: BUCKET/PREFIX.
     """
-    bucket, slash, prefix = beginning.partition("/")
+    folder, slash, prefix = beginning.rpartition("/")
     if not slash:  # no bucket is listed for a part of its name
         return
-    if hasattr(files, "list_sizes"):  # Cloud Storage's
-        yield from files.list_sizes(bucket, prefix)
-        return
-    folder, _, prefix = beginning.rpartition("/")
     for name, found in files.find(folder, prefix=prefix, detail=True).items():
-        if found["type"] == "file":
+        if found["type"] == "file" and not name.endswith("/"):  # else it stands for a folder
             yield name, found["size"]
 
 

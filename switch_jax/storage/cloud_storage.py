@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -17,7 +17,6 @@ from switch_jax.storage import clients, weather
 from switch_jax.storage.lease import check_leases, needs_check
 from switch_jax.storage.weather import WEATHER
 
-_PAGE = 1000  # objects of a listing: Cloud Storage gives no more at once
 _AT_ONCE = 16  # requests
 _SLOWEST = 100_000  # bytes a second, with which a request may be sent
 
@@ -31,7 +30,7 @@ class CloudStorage(GCSFileSystem):
     async def _set_session(self) -> aiohttp.ClientSession:
         session = await super()._set_session()
         session._retry_connection = False  # repeats at once what may have been done, and is silent
-        seconds = clients.SILENT_SECONDS
+        seconds = _limit()
         self.requests_timeout = aiohttp.ClientTimeout(sock_connect=seconds, sock_read=seconds)
         return session
 
@@ -47,7 +46,6 @@ class CloudStorage(GCSFileSystem):
         waits, reason = WEATHER.waiting_times(), "no answer"
         is_write = method.upper() != "GET"
         sending = len(options.get("data") or b"") / _SLOWEST  # seconds
-        limit = clients.SILENT_SECONDS + sending if is_write else None
         line = asyncio.get_running_loop().call_later(
             weather.SILENCE + sending, lambda: WEATHER.late(f"Cloud Storage: {reason}")
         )
@@ -58,7 +56,9 @@ class CloudStorage(GCSFileSystem):
                     await asyncio.to_thread(check_leases)
                 try:
                     request = _request(self, method, path, *args, **options)
-                    answer = await asyncio.wait_for(request, limit)
+                    answer = await asyncio.wait_for(
+                        request, _limit() + sending if is_write else None
+                    )
                     WEATHER.answered()
                     return answer
                 except Exception as error:
@@ -96,21 +96,10 @@ class CloudStorage(GCSFileSystem):
 
     makedirs = mkdir
 
-    def list_sizes(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-        """As `clients.object_sizes`; `find` asks for all fields of an object, and keeps them."""
-        options = {
-            "prefix": prefix,
-            "maxResults": _PAGE,
-            "fields": "items(name,size),nextPageToken",
-        }
-        while True:
-            page = self.call("GET", "b/{}/o", bucket, json_out=True, **options)
-            for found in page.get("items", ()):
-                if not found["name"].endswith("/"):  # it stands for a folder
-                    yield f"{bucket}/{found['name']}", int(found["size"])
-            if "nextPageToken" not in page:
-                return
-            options["pageToken"] = page["nextPageToken"]
+
+def _limit() -> float:
+    """Seconds without a byte after which a request is given up; few after one that was in vain."""
+    return clients.SILENT_SECONDS / (1 if WEATHER.patience else 10)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -7,7 +7,7 @@ many threads.
 import errno
 import functools
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from switch_jax.storage.paths import in_bucket
 
@@ -22,14 +22,7 @@ _ERRNOS = {
 }
 
 
-class Bytes(NamedTuple):
-    """`data`, and the `version` of its file: another one once the file was written again."""
-
-    data: bytes
-    version: bytes
-
-
-def read_range(path: str, begin: int, end: int) -> Bytes:
+def read_range(path: str, begin: int, end: int) -> bytes:
     """The bytes of a file from `begin` up to `end`, which is not included.
 
     Args:
@@ -50,7 +43,7 @@ def read_range(path: str, begin: int, end: int) -> Bytes:
         raise failure from error
     if found.state != "value":
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    return Bytes(found.value, found.stamp.generation)
+    return found.value
 
 
 def _as_of_a_disk(error: ValueError, path: str) -> OSError:

@@ -65,8 +65,8 @@ def header_here(file: epath.Path, header_size: Callable[[bytes], int]) -> Iterat
         return
     with tempfile.NamedTemporaryFile(prefix="switch_jax_") as copy:
         size = file_at(url).size
-        beginning = read_range(url, 0, 8).data
-        copy.write(read_range(url, 0, min(header_size(beginning), size)).data)
+        beginning = read_range(url, 0, 8)
+        copy.write(read_range(url, 0, min(header_size(beginning), size)))
         copy.truncate(size)  # takes no room
         yield copy.name
 
@@ -95,7 +95,7 @@ def _copy(url: str, target: Path) -> None:
         target.parent.mkdir(exist_ok=True)
         with target.open("wb") as copied:
             for begin in range(0, size, _READ):
-                copied.write(read_range(url, begin, min(begin + _READ, size)).data)
+                copied.write(read_range(url, begin, min(begin + _READ, size)))
     except OSError as error:
         if error.filename != url:  # this machine's disk is full, say
             raise OSError(error.errno, f"{error.strerror}, in {target.parent}", url) from error

@@ -1,26 +1,7 @@
 """What a start changes in the config of the run that is in MODEL_DIR, by their texts."""
 
-import shlex
-
 from switch_jax.errors import UserError
-from switch_jax.run_folder import RunFolder, config_values, references, value_of
-
-# What the shapes of parameters and of the optimiser's state follow from.
-SHAPING = (
-    *(
-        f"ModelConfig.{field}"
-        for field in (
-            "num_experts", "num_embeddings", "embed_dim", "mlp_dim", "head_dim", "num_heads",
-            "num_encoder_layers", "num_decoder_layers", "sparse_step", "num_encoder_sparse_layers",
-            "num_decoder_sparse_layers", "encoder_sparse_layout", "decoder_sparse_layout",
-            "expert_mlp_dim", "shared_expert_mlp_dim", "expert_sublayers", "load_balance",
-            "activation", "tie_embeddings", "relative_position_buckets",
-        )
-    ),
-    "OptimizerConfig.trained_parameters",
-    "OptimizerConfig.min_dim_size_to_factor",
-)  # fmt: skip
-_MAX_NAMED = 4  # values that a message names
+from switch_jax.run_folder import config_values, value_of
 
 
 def config_changes(before: str, after: str) -> list[str]:
@@ -57,43 +38,3 @@ def check_same_task(before: str, after: str, model_dir: str) -> None:
                 "another MODEL_DIR for a new run, or to go on with other data add --change_task "
                 "(change_task=True in Python)"
             )
-
-
-def check_same_shapes(before: str, after: str, name: str, folder: RunFolder) -> None:
-    """Raises UserError where two texts of config.gin differ in what shapes follow from.
-
-    Args:
-      before: of the run.
-      after: of the start.
-      name: what the message calls the run's checkpoint.
-      folder: the run's.
-    """
-    old, new = config_values(before), config_values(after)
-    changed = {}  # the run's value and the start's, by the name that sets it
-    for field in SHAPING:
-        if field in old and field in new:
-            earlier, value = value_of(field, old), value_of(field, new)
-            if value != earlier:
-                changed[_setter(field, old, new)] = earlier, value
-    if not changed:
-        return
-    names = list(changed)[:_MAX_NAMED]
-    more = f" and {len(changed) - _MAX_NAMED} more" if len(changed) > _MAX_NAMED else ""
-    flags = " ".join(f"--gin.{n}={changed[n][0]}" for n in names)
-    if more or any("." in n for n in names):
-        flags = f"--gin_file={shlex.quote(str(folder.config))}"
-    raise UserError(
-        f"{name} does not fit: the run has "
-        f"{', '.join(f'{n} = {changed[n][0]}' for n in names)}{more}, and this start "
-        f"{', '.join(f'{n} = {changed[n][1]}' for n in names)}{more}: write {flags} to go on with "
-        "it, or another MODEL_DIR for a new run"
-    )
-
-
-def _setter(field: str, old: dict[str, str], new: dict[str, str]) -> str:
-    """The macro that sets a field in the new text, if it has its value in the old; or the field."""
-    return next(
-        name
-        for name in reversed(references(field, new))
-        if name in old and value_of(name, old) == value_of(field, old)
-    )

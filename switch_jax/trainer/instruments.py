@@ -11,7 +11,6 @@ from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
 from switch_jax.run_folder import RecordKind, RunFolder, training_seconds
 from switch_jax.runtime.processes import is_first, run_on_all
-from switch_jax.trainer.planned_step import PlannedStep, PlanWatch
 from switch_jax.trainer.records import Records
 
 
@@ -25,18 +24,10 @@ class Instruments(contextlib.ExitStack):
       goodput: what the time is spent on.
       records: means of the steps' metrics.
       profiler: traces of some steps.
-      plan_watch: says that steps are slower than planned.
       watchdog: reports a step that hangs.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        folder: RunFolder,
-        step: int,
-        config_text: str,
-        planned: PlannedStep | None,
-    ) -> None:
+    def __init__(self, config: Config, folder: RunFolder, step: int, config_text: str) -> None:
         """Opens them.
 
         Args:
@@ -44,7 +35,6 @@ class Instruments(contextlib.ExitStack):
           folder: the run's.
           step: steps that were done before this start.
           config_text: the config as gin text, for the writer.
-          planned: the step of --plan.
 
         Raises:
           UserError: the metrics cannot be written.
@@ -61,10 +51,9 @@ class Instruments(contextlib.ExitStack):
             opened.callback(self.progress.close)
             last = self.writer.last_record(RecordKind.TRAIN, step)
             self.goodput = Goodput(last and last.get("spent"))
-            self.records = Records(config, self.writer, self.progress, self.goodput, planned)
+            self.records = Records(config, self.writer, self.progress, self.goodput)
             self.profiler = Profiler(folder.tensorboard, run.profile_steps)
             opened.callback(self.profiler.close)
-            self.plan_watch = PlanWatch(planned, self.goodput, self.profiler)
             stacks = folder.hanging_process(jax.process_index())
             self.watchdog = opened.enter_context(Watchdog(run.watchdog_seconds, stacks))
             self.push(opened.pop_all())

@@ -171,8 +171,6 @@ class TrainingLoop:
             instruments.write(RecordKind.SKIPPED, step, values)
         if step % self._config.run.log_period == 0:
             instruments.records.flush(batch.position.batches)
-        if warning := instruments.plan_watch.finished():
-            instruments.progress.say(warning)
 
     def _roll_back(self) -> None:
         """Returns to the last checkpoint before the bad steps; the data go on."""

@@ -24,7 +24,7 @@ from switch_jax.data.checks import (
 from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
 from switch_jax.data.registry import NoSplitError, mixing_rates
 from switch_jax.errors import UserError
-from switch_jax.evaluation.infer_evaluation import check_infer_evaluation, model_of_run
+from switch_jax.evaluation.infer_evaluation import check_infer_evaluation
 from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
@@ -34,7 +34,6 @@ from switch_jax.storage import storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.trainer.best_evaluation import check_metric
-from switch_jax.trainer.planned_step import PlannedStep, read_planned_step
 from switch_jax.trainer.resume import ResumePoint, RunFiles, find_resume_point
 from switch_jax.trainer.teacher import Teacher, find_teacher
 from switch_jax.trainer.warm_start import find_warm_start
@@ -54,7 +53,6 @@ class Prepared:
       teacher: what it is distilled from; None: it is not.
       train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
       files: digests of their files, the same on all hosts.
-      planned: the step of --plan; None: there is none.
       warnings: see `check_run`.
     """
 
@@ -67,13 +65,10 @@ class Prepared:
     train_tasks: OpenedTasks
     validation_tasks: OpenedTasks | None
     files: RunFiles
-    planned: PlannedStep | None = None
-    warnings: Sequence[str] = ()
+    warnings: Sequence[str]
 
 
-def prepare(
-    config: Config, config_text: str, change_task: bool = False, plan: str | None = None
-) -> Prepared:
+def prepare(config: Config, config_text: str, change_task: bool = False) -> Prepared:
     """Checks a run on this machine, and opens what it needs. Call it once a start.
 
     Args:
@@ -81,24 +76,22 @@ def prepare(
       config_text: the config as gin text, whose macros messages name.
       change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR, or
         other data files.
-      plan: a file of --plan.
 
     Raises:
-      UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, the run in it is
-        of another model, or the plan is of another run.
+      UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, or the run in it
+        is of another model.
     """
     check_paths(config)
     train_tasks, validation_tasks = open_data(config)
     mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
     run_on_all(lambda: check_run_folder(config.run.model_dir))
-    planned = None if plan is None else run_on_all(lambda: read_planned_step(plan, config))
     if config.run.wandb_project is not None:
         run_on_first(import_wandb)
     check_batch(config, mesh.shape)
     warnings = check_run(config, readers(jax.process_count(), mesh.shape), network=True)
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
-        check_infer_evaluation(model_of_run(config, mesh, state.parameters), validation_tasks)
+        check_infer_evaluation(validation_tasks)
     files = RunFiles(
         _files_digests(train_tasks),
         None if validation_tasks is None else _files_digests(validation_tasks),
@@ -108,7 +101,7 @@ def prepare(
     teacher = find_teacher(config, mesh)
     return Prepared(
         config, mesh, state, saved, warm_start, teacher, train_tasks, validation_tasks, files,
-        planned, warnings,
+        warnings,
     )  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from switch_jax.run_folder import (
 from switch_jax.storage import repeated_requests
 from switch_jax.train_step.flops import step_flops
 from switch_jax.train_step.step import Metrics
-from switch_jax.trainer.planned_step import PlannedStep
 
 # Metrics of which a record has the means over its steps, under the same names.
 _MEANS = (
@@ -31,14 +30,8 @@ class Records:
     """Collects the metrics of steps, and writes their means."""
 
     def __init__(
-        self,
-        config: Config,
-        writer: MetricWriter,
-        progress: Progress,
-        goodput: Goodput,
-        planned: PlannedStep | None,
+        self, config: Config, writer: MetricWriter, progress: Progress, goodput: Goodput
     ) -> None:
-        self._planned = planned
         self._writer, self._progress, self._goodput = writer, progress, goodput
         self._model = config.model
         self._schedule = learning_rate_schedule(config)
@@ -83,8 +76,6 @@ class Records:
         values["tokens_per_second_per_chip"] = round(tokens_per_second / self._chips, 1)
         if self._peak_seconds:
             values["model_flops_utilisation"] = self._peak_seconds * len(window) / elapsed
-        if self._planned:
-            values["times_plan"] = round(elapsed / len(window) / self._planned.seconds, 3)
         values["skipped_steps"] = int(sum(m.skipped for m in window))
         values["batches"] = batches
         values["batch_hashes"] = " ".join(f"{int(m.batch_hash):08x}" for m in window)

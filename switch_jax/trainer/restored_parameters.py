@@ -3,7 +3,6 @@
 The pairs of patterns and names are those of T5X's assignment maps; see `RunConfig`.
 """
 
-import ast
 from collections.abc import Collection
 from typing import Any
 
@@ -19,10 +18,8 @@ from switch_jax.model.parameter_names import (
     parameter_axes,
     parameter_shapes,
 )
-from switch_jax.run_folder import config_values, value_of
 
 _MAX_NAMED = 3  # parameters that a message names
-_MAX_PATTERN = 200  # characters of a pattern that a message proposes
 
 
 def check(config: Config, saved: Shapes, checkpoint: str) -> None:
@@ -40,12 +37,9 @@ def check(config: Config, saved: Shapes, checkpoint: str) -> None:
     own, taken = parameter_shapes(config.model), _names_in_checkpoint(config)
     absent = list(dict.fromkeys(name for name in taken.values() if name not in saved))
     if absent:
-        hint = (
-            "the second of a pair is a name, not a pattern: write ('encoder/(.*)', r'decoder/\\1')"
-        )
         raise UserError(
             f"RESTORED_PARAMETERS takes {_few(absent)}, which {checkpoint} does not have: "
-            f"{hint if '*' in absent[0] else names_there(saved, absent[0])}"
+            f"{names_there(saved, absent[0])}"
         )
     differing = {name: theirs for name, theirs in taken.items() if own[name] != saved[theirs]}
     if differing:
@@ -54,39 +48,8 @@ def check(config: Config, saved: Shapes, checkpoint: str) -> None:
             for name, theirs in differing.items()
         ]
         raise UserError(
-            f"RESTORED_PARAMETERS does not fit {checkpoint}: {_few(shown, '; ')}; to draw them at "
-            f"random put a pair first: RESTORED_PARAMETERS = [({_pattern(differing)!r}, None), "
-            "...]; or set the sizes as that model has them"
-        )
-
-
-def advice(config: Config, saved: Shapes) -> str:
-    """How to take from a checkpoint, which has these shapes, what it has in the model's."""
-    own = parameter_shapes(config.model)
-    pattern = _pattern([name for name in own if own[name] != saved.get(name)])
-    drawn = f"({pattern!r}, None), " if pattern else ""
-    return f"to take a part of it set RESTORED_PARAMETERS = [{drawn}('.*', '.*')]"
-
-
-def check_unchanged(config: Config, before: str) -> None:
-    """Raises UserError where the run in MODEL_DIR, whose config.gin is `before`, has other pairs.
-
-    It goes on from its own checkpoint: nothing is restored anew. The start writes its config.gin,
-    which would not say any more what the run began with.
-    """
-    values, field = config_values(before), "RunConfig.restored_parameters"
-    if field not in values:
-        return
-    try:
-        begun = ast.literal_eval(value_of(field, values))
-    except (SyntaxError, ValueError):  # changed by hand
-        return
-    wanted = config.run.restored_parameters
-    if [*map(tuple, begun or ())] != [*map(tuple, wanted or ())]:
-        raise UserError(
-            f"the run in {config.run.model_dir} began with RESTORED_PARAMETERS = {begun}, and this "
-            f"start has {wanted}: write the run's to go on with it, with its "
-            "INITIAL_CHECKPOINT_PATH, or another MODEL_DIR for a new run"
+            f"RESTORED_PARAMETERS does not fit {checkpoint}: {_few(shown, '; ')}; set the sizes as "
+            "that model has them, or put a pair (PATTERN, None) first, which draws them at random"
         )
 
 
@@ -147,19 +110,6 @@ def _names_in_checkpoint(config: Config) -> dict[str, str]:
         for name, (match, saved) in first_matches("RESTORED_PARAMETERS", pairs, names).items()
         if saved is not None
     }
-
-
-def _pattern(names: Collection[str]) -> str:
-    """A regular expression that these names match, and no others; '...' if it is long."""
-    leaves: dict[str, list[str]] = {}
-    for name in names:
-        folder, _, leaf = name.rpartition("/")
-        leaves.setdefault(folder, []).append(leaf)
-    pattern = "|".join(
-        f"{folder}/({'|'.join(found)})" if len(found) > 1 else f"{folder}/{found[0]}"
-        for folder, found in leaves.items()
-    )
-    return pattern if len(pattern) <= _MAX_PATTERN else "..."
 
 
 def _few(texts: Collection[str], separator: str = ", ") -> str:

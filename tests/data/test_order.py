@@ -13,7 +13,6 @@ from pyarrow import parquet
 from switch_jax.data import blocks, file_chunks
 from switch_jax.data.parquet import ParquetDataSource
 from switch_jax.data.position import Cursor
-from switch_jax.tasks.building_blocks import parse_json_lines
 from switch_jax.tasks.english import read_lines
 from tests.data.number_tasks import FEATURES, parse, task_examples
 
@@ -29,17 +28,6 @@ def as_pair(example):
 def write_lines(folder):
     (folder / "sorted.txt").write_text("".join(f"{n}\n" for n in range(COUNT)))
     return seqio.TextLineDataSource({"train": str(folder / "sorted.txt")}), parse
-
-
-def of_json(dataset):
-    rows = parse_json_lines(dataset, ["number"])
-    return parse(rows.map(lambda row: row["number"]))
-
-
-def write_json(folder):
-    text = "".join(f'{{"number": "{n}"}}\n' for n in range(COUNT))
-    (folder / "sorted.jsonl").write_text(text)
-    return seqio.TextLineDataSource({"train": str(folder / "sorted.jsonl")}), of_json
 
 
 def write_parquet(folder):
@@ -72,7 +60,7 @@ def write_many(folder):
     return seqio.TextLineDataSource({"train": str(folder / "part*.txt")}), parse
 
 
-KINDS = [write_lines, write_json, write_parquet, write_archive, write_records, write_many]
+KINDS = [write_lines, write_parquet, write_archive, write_records, write_many]
 
 
 @pytest.fixture

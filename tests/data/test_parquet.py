@@ -8,11 +8,12 @@ import tensorflow as tf
 from pyarrow import parquet
 
 from switch_jax.data import parquet as ours
-from switch_jax.data.file_chunks import FileSlice, read_bytes
+from switch_jax.data.file_chunks import FileSlice
 from switch_jax.data.parquet import ParquetDataSource
 from switch_jax.data.position import Cursor
 from switch_jax.data.sources import open_source, source_files
 from switch_jax.errors import UserError
+from switch_jax.storage import read_range
 from tests.data.number_tasks import FEATURES, task_examples
 from tests.data.test_order import as_pair
 
@@ -65,9 +66,9 @@ def test_a_large_row_group_is_read_once_for_each_block(tmp_path, monkeypatch):
 
     def counted(path, begin, end):
         read.append(end - begin)
-        return read_bytes(path, begin, end)
+        return read_range(path, begin, end)
 
-    monkeypatch.setattr(ours, "read_bytes", counted)
+    monkeypatch.setattr(ours, "read_range", counted)
     format = ParquetDataSource({"train": str(tmp_path / "x.parquet")}).format("train")
     chunks = format.cut([FileSlice(str(tmp_path / "x.parquet"))], 1)
     blocks = chunks.blocks(np.random.default_rng(0).permutation(len(chunks)))

@@ -95,10 +95,3 @@ def test_close_waits_for_the_item_being_made_and_for_no_other():
     closing.join(10)
     assert not closing.is_alive() and not _alive()
     assert source.made == 2
-
-
-def test_closing_twice_is_closing_once():
-    items = Prefetch(_Source(3))
-    items.close()
-    items.close()
-    assert not _alive()

@@ -93,16 +93,6 @@ def test_tasks_with_other_steps_share_nothing(tmp_path, register):
         assert next(eval_batches(validation(config), 1))["encoder_input_tokens"][0, 0] == 7 * factor
 
 
-def test_a_missing_file_of_a_task_of_a_mixture_is_reported_before_reading(tmp_path, register):
-    step = counted()
-    (tmp_path / "a.txt").write_text("7\n")
-    register("with_file", tmp_path / "a.txt", [step])
-    register("without_file", tmp_path / "b.txt", [step])
-    register.mixture("half_there")
-    with pytest.raises(UserError, match="^without_file, split 'train': there is no file .*b.txt"):
-        TrainBatches(open_tasks(DataConfig("half_there", LENGTHS)), 1)
-
-
 def test_a_task_of_a_mixture_without_examples_is_reported_when_it_is_drawn(tmp_path, register):
     step = counted()
     for name, text in (("full", "7\n"), ("hollow", "")):

@@ -1,7 +1,6 @@
 """The streams of each kind of source have the examples that seqio reads from it as a whole."""
 
 import itertools
-import json
 
 import pytest
 import seqio
@@ -55,20 +54,7 @@ def protos(folder):
     return seqio.ProtoDataSource(files, lambda proto: {"text": proto}), "text", TFRecords
 
 
-def json_lines(folder):
-    text = "".join(json.dumps({"text": sentence}) + "\n" for sentence in SENTENCES)
-    (folder / "x.jsonl").write_text(text)
-
-    def read(path):
-        lines = tf.data.TextLineDataset(path)
-        return lines.map(lambda line: {"text": tf.strings.regex_replace(line, '.*: "|"}', "")})
-
-    return seqio.FileDataSource(read, {"train": str(folder / "x.jsonl")}), "text", type(None)
-
-
-@pytest.mark.parametrize(
-    "make", [tfds_slice, tfds_partly_decoded, lines_with_header, protos, json_lines]
-)
+@pytest.mark.parametrize("make", [tfds_slice, tfds_partly_decoded, lines_with_header, protos])
 @pytest.mark.parametrize("num_streams", [1, 2])
 def test_an_epoch_has_the_examples_of_the_source(tmp_path, monkeypatch, make, num_streams):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 100)

@@ -61,7 +61,7 @@ def block_examples(task, lengths):
             lines.take(80).window(40),
         )
     )
-    graph = preprocessing.block_graph(task, lengths, cached=False, shuffle=True)
+    graph = preprocessing.block_graph(task, lengths, False, True)
     elements = graph.graph(blocks).as_numpy_iterator()
     found = [(*map(int, location), int(i), ex) for location, i, ex in graph.examples(elements)]
     return graph.masking, [place for place in found if place[3] >= 0]

@@ -43,18 +43,6 @@ def test_in_each_epoch_the_streams_share_out_every_example_once(
         assert orders[0] == list(range(2, 62))
 
 
-def test_small_blocks_restart_anywhere(numbers, monkeypatch):
-    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 2)
-    task = examples("numbers_6", 2)
-    whole = list(itertools.islice(task.read(1, Cursor()), 100))
-    for start in (0, 1, 6, 7, 8, 29, 30, 31, 64):
-        cursor = Cursor() if start == 0 else whole[start - 1][1]
-        again = list(itertools.islice(task.read(1, cursor), 100 - start))
-        assert [c for _, c in again] == [c for _, c in whole[start:]]
-        for (a, _), (b, _) in zip(again, whole[start:], strict=True):
-            assert a["inputs"] == b["inputs"]
-
-
 def test_noise_differs_between_blocks_epochs_and_seeds_and_comes_again(numbers, monkeypatch):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 8)
 
@@ -91,8 +79,6 @@ def test_a_stream_without_any_example_is_an_error_and_not_an_endless_wait(tmp_pa
     )
     task = examples("half_empty", 2, shuffle=False)
     assert next(task.read(1, Cursor()))[0]["inputs"] == [7]
-    with pytest.raises(
-        UserError, match="half_empty, in the share of stream 0 of 2, gives no"
-    ):
+    with pytest.raises(UserError, match="half_empty, in the share of stream 0 of 2, gives no"):
         next(task.read(0, Cursor()))
     seqio.TaskRegistry.remove("half_empty")

@@ -93,12 +93,6 @@ def test_packed_rows_lose_nothing():
     assert len(packed) > 15  # more than two epochs
 
 
-def test_more_streams_than_examples():
-    config = dataclasses.replace(TOY, data_streams=8)
-    batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 8), 3)]
-    assert all((batch["encoder_segment_ids"][:, 0] == 1).all() for batch in batches)
-
-
 def test_the_seed_decides_the_order():
     def first_rows(seed):
         batch, _ = next(TrainBatches(open_tasks(dataclasses.replace(TOY, random_seed=seed)), 15))
@@ -169,10 +163,3 @@ def test_examples_without_inputs_are_left_out():
         batch, position = next(batches)
         np.testing.assert_array_equal(batch["encoder_input_tokens"], inputs * 2)
     assert position.streams[0].draws == 8
-
-
-def test_a_task_whose_examples_have_no_token_is_an_error_and_not_a_row_without_end():
-    config = dataclasses.replace(TOY, mixture_or_task_name="toy_empty", pack=True)
-    message = "toy_empty gives no example of its split 'train'.*without a token"
-    with pytest.raises(UserError, match=message):
-        next(TrainBatches(open_tasks(config), 1))

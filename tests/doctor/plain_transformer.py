@@ -1,8 +1,8 @@
 """The loss of the doctor's step in NumPy and float64, a row at a time: each row is a group."""
 
-import math
-
 import numpy as np
+
+from switch_jax.model.relative_position_bias import relative_position_bucket
 
 HEADS, EXPERTS, CAPACITY = 8, 8, {"encoder": 10, "decoder": 5}  # 1.25 x 64 / 8, 1.25 x 32 / 8
 
@@ -43,7 +43,8 @@ def _stack(p, x, valid, memory, routers):
     if memory is not None:
         pairs &= np.tri(length, dtype=bool)
     distance = np.arange(length)[None, :] - np.arange(length)[:, None]  # key minus query
-    bias = p["relative_position_bias"]["embedding"][_bucket(distance, memory is None)]  # [L, L, H]
+    buckets = np.asarray(relative_position_bucket(distance, 32, 128, memory is None))
+    bias = p["relative_position_bias"]["embedding"][buckets]  # [L, L, H]
     for index in range(2):
         layer = {
             name: {key: array[0] for key, array in arrays.items()}
@@ -93,16 +94,3 @@ def _attention(p, x, memory, pairs, bias):
 
 def _norm(x, p):
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * p["scale"]
-
-
-def _bucket(distance, both_ways):
-    """T5's 32 buckets: in the encoder 16 for each direction, of which 8 are of one distance."""
-    bucket = np.zeros_like(distance)
-    for index, d in np.ndenumerate(distance):
-        count, first = (16, 16 * (d > 0)) if both_ways else (32, 0)
-        d = abs(d) if both_ways else max(-d, 0)
-        exact = count // 2
-        if d >= exact:
-            d = exact + int(math.log(d / exact) / math.log(128 / exact) * (count - exact))
-        bucket[index] = first + min(d, count - 1)
-    return bucket

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -137,16 +136,9 @@ def test_scores_are_sums_over_the_targets(inputs):
     "values, message",
     [
         ({"max_tokens": 0}, "max_tokens = 0: it must be at least 1"),
-        ({"num_beams": 0}, "num_beams = 0: it must be at least 1"),
-        ({"top_k": 0, "temperature": 1.0}, "top_k = 0: it must be at least 1"),
         ({"num_beams": "4"}, "num_beams = '4': it must be a whole number"),
-        ({"temperature": -1.0}, "temperature = -1.0: it must be at least 0"),
-        ({"temperature": math.inf}, "temperature = inf: it must be a finite number"),
         ({"temperature": 1e-40}, "temperature = 1e-40: below 0.001 .* overflow; write 0, which"),
-        ({"length_penalty": math.nan}, "length_penalty = nan: it must be a finite number"),
         ({"length_penalty": 1e9}, "length_penalty = 1000000000.0: it must be at most 5"),
-        ({"top_p": math.nan, "temperature": 1.0}, "top_p = nan: it must be a finite number"),
-        ({"max_tokens": 10**9}, "max_tokens = 1000000000: it must be at most 1,048,576"),
         ({"top_p": 1.5, "temperature": 1.0}, "top_p = 1.5: it must be at most 1, or None"),
         (
             {"num_beams": 2, "temperature": 1.0},

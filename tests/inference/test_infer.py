@@ -12,7 +12,6 @@ from switch_jax.data.checks import open_tasks
 from switch_jax.errors import UserError
 from switch_jax.inference import infer
 from switch_jax.inference.predictor import Prediction
-from switch_jax.inference.resumable_output import ResumableOutput
 from tests.cli import answers  # registers tasks
 from tests.inference.fakes import FakePredictor
 from tests.leaks import left_open
@@ -104,22 +103,6 @@ def test_examples_of_a_mixture_are_those_of_each_task_in_order():
     features = opened.tasks[0].output_features
     for name, text in examples[3].text.items():
         assert examples[3].ids[name].tolist() == [*features[name].vocabulary.encode(text), 1]
-
-
-@pytest.mark.parametrize(("part_size", "num_jobs"), [(3, 1), (3, 2), (100, 1)])
-def test_results_do_not_depend_on_parts_and_jobs(tmp_path, part_size, num_jobs):
-    examples = [example(f"question {i}") for i in range(8)]
-    output = tmp_path / "out.jsonl"
-
-    def compute(chunk, first_id):
-        return infer.predictions(FakePredictor(with_index), None, chunk, BYTES, first_id)
-
-    for job in range(num_jobs):
-        resumable = ResumableOutput(output, part_size, {})
-        missing = resumable.fill(examples, compute, job, num_jobs)
-        assert (missing == 0) == (job == num_jobs - 1)
-    results = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [r["prediction"] for r in results] == [f"question {i}{i}" for i in range(8)]
 
 
 def test_no_file_that_is_answered_stays_open(tmp_path):

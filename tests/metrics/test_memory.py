@@ -61,12 +61,6 @@ def test_the_fullest_device_and_the_smallest_limit(monkeypatch):
     assert (usage["device_peak"], usage["device_limit"]) == (7.0, 15.0)
 
 
-def test_a_device_that_does_not_know_its_limit(monkeypatch):
-    _devices(monkeypatch, {"peak_bytes_in_use": GIB})
-    usage = memory_in_use()
-    assert usage["device_peak"] == 1.0 and "device_limit" not in usage
-
-
 def test_devices_with_memory_of_their_own_have_it_each(monkeypatch):
     _devices(monkeypatch, {"bytes_limit": 16 * GIB}, {"bytes_limit": 15 * GIB})
     assert memory_of(SimpleNamespace(size=8)) == 8 * 15 * GIB

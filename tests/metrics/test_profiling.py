@@ -36,11 +36,6 @@ def test_the_planned_steps_are_traced_and_only_the_last_is_waited_for(calls):
     assert "tensorboard --logdir runs/a/tensorboard" in messages[0]
 
 
-def test_one_step_is_a_trace_too(calls):
-    assert _steps(Profiler("folder", (2, 2)), calls, 1, 3)
-    assert calls == [1, "start", 2, "wait r2", "stop", 3]
-
-
 def test_a_run_that_starts_amid_the_planned_steps_traces_the_rest(calls):
     (message,) = _steps(Profiler("folder", (3, 5)), calls, 4, 6)
     assert calls == ["start", 4, 5, "wait r5", "stop", 6]
@@ -58,14 +53,6 @@ def test_a_request_traces_the_next_five_steps_each_time(calls):
     profiler.request()
     assert _steps(profiler, calls, 9, 13)
     assert calls == ["start", 9, 10, 11, 12, 13, "wait r13", "stop"]
-
-
-def test_a_request_during_a_trace_gets_the_next_one(calls):
-    profiler = Profiler("folder", (1, 2))
-    _steps(profiler, calls, 1, 1)
-    profiler.request()
-    _steps(profiler, calls, 2, 3)
-    assert calls == ["start", 1, 2, "wait r2", "stop", "start", 3]
 
 
 def test_close_stops_what_runs_and_nothing_else(calls):

@@ -141,12 +141,6 @@ def test_what_lies_in_the_place_of_a_file_or_a_folder_is_named(tmp_path):
         MetricWriter(RunFolder(tmp_path))
 
 
-def test_a_new_folder_has_no_records(tmp_path):
-    writer = MetricWriter(RunFolder(tmp_path))
-    assert writer.last_record("train", 9) is None
-    writer.close()
-
-
 def test_an_inactive_writer_reads_and_leaves_everything_as_it_is(tmp_path, wandb):
     line = '{"kind": "train", "step": 1, "seconds": 2.5}'
     (tmp_path / "metrics.jsonl").write_text(f'{line}\n{{"ki')

@@ -6,7 +6,6 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from switch_jax.config import MeshConfig
 from switch_jax.optim import matrix_by_matrix
@@ -50,11 +49,6 @@ def _steps(optimizer, skip=(False, True, False)):
     return updated, state
 
 
-@pytest.fixture
-def small_cache(monkeypatch):
-    monkeypatch.setattr(matrix_by_matrix, "_CACHE", 1000)
-
-
 def test_each_matrix_by_itself_is_updated_as_in_the_stack(monkeypatch):
     factors = {**dict.fromkeys(AXES, 1.0), "wi": 0.5}
     expected, state = _steps(adafactor(lambda _: 0.1, AXES, factors=factors))
@@ -75,40 +69,10 @@ def test_each_matrix_by_itself_is_updated_as_in_the_stack(monkeypatch):
     jax.tree.map(close, found_state, state)
 
 
-def test_sums_of_squares_are_those_of_the_parameters_and_of_what_was_added(small_cache):
-    optimizer = adafactor(lambda _: 0.1, AXES)
-    updated, state = _steps(optimizer, skip=(False,))
-    for name, start in _arrays(0).items():
-        new = np.asarray(updated.parameter[name], np.float64)
-        np.testing.assert_allclose(updated.square_sum[name], np.sum(new**2), rtol=1e-5)
-        # The difference of float32 numbers has few digits where the update is small.
-        added = np.sum((new - np.asarray(start, np.float64)) ** 2)
-        np.testing.assert_allclose(updated.update_square_sum[name], added, rtol=1e-3)
-    own = np.sum(np.asarray(updated.parameter["wi"], np.float64) ** 2, axis=(2, 3))
-    np.testing.assert_allclose(state.moments["wi"].square_sum, own, rtol=1e-5)
-
-
-def test_a_skipped_step_changes_no_bit(small_cache):
-    optimizer = adafactor(lambda _: 0.1, AXES)
-    parameters = _arrays(0)
-    state = optimizer.init(parameters)
-    gradients = jax.tree.map(lambda p: p * np.inf, parameters)
-    updated, after = jax.jit(optimizer.step)(gradients, state, parameters, True)
-    for old, new in ((parameters, updated.parameter), (state, after)):
-        for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
-            assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    assert all(sum_ == 0 for sum_ in jax.tree.leaves(updated.update_square_sum))
-
-
-def test_with_experts_alone_trained_only_they_change(small_cache):
-    optimizer = adafactor(lambda _: 0.1, AXES, is_trained={name: name == "wi" for name in AXES})
-    updated, _ = _steps(optimizer)
-    changed = [n for n, p in _arrays(0).items() if (updated.parameter[n] != p).any()]
-    assert changed == ["wi"]
-
-
-def test_only_large_stacks_on_one_cpu_are_taken_apart(small_cache):
+def test_only_large_stacks_on_one_cpu_are_taken_apart(monkeypatch):
     wi = jax.ShapeDtypeStruct(SHAPES["wi"], jnp.float32)
+    assert not matrix_by_matrix.is_faster(AXES["wi"], wi), "it is in the cache"
+    monkeypatch.setattr(matrix_by_matrix, "_CACHE", 1000)
     assert matrix_by_matrix.is_faster(AXES["wi"], wi)
     assert not matrix_by_matrix.is_faster(
         AXES["scale"], jax.ShapeDtypeStruct((2, 500), jnp.float32)
@@ -117,14 +81,9 @@ def test_only_large_stacks_on_one_cpu_are_taken_apart(small_cache):
         assert not matrix_by_matrix.is_faster(AXES["wi"], wi)
 
 
-def test_small_stacks_stay_whole():
-    assert not matrix_by_matrix.is_faster(
-        AXES["wi"], jax.ShapeDtypeStruct(SHAPES["wi"], jnp.float32)
-    )
-
-
-def test_the_new_matrices_take_the_place_of_the_old_ones(small_cache):
+def test_the_new_matrices_take_the_place_of_the_old_ones(monkeypatch):
     """No copy of the whole stack is made at any of the matrices; it would cost a hundred times."""
+    monkeypatch.setattr(matrix_by_matrix, "_CACHE", 1000)
     axes = {"wi": AXES["wi"]}
     optimizer = adafactor(lambda _: 0.1, axes)
     parameters = {"wi": jax.ShapeDtypeStruct((2, 8, 128, 256), jnp.float32)}

@@ -36,11 +36,6 @@ def test_constant_rises_linearly_and_stays(step, rate):
     np.testing.assert_allclose(rates, rate, rtol=1e-6)
 
 
-def test_constant_without_warm_up():
-    rates = _rates([0, 1], learning_rate=1e-3, warmup_steps=1, lr_schedule="constant")
-    np.testing.assert_allclose(rates, 1e-3, rtol=1e-6)
-
-
 RISE = [0.25, 0.5, 0.75, 1.0]  # four steps of warm-up
 
 

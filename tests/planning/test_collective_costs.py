@@ -8,7 +8,7 @@ import pytest
 from switch_jax.hardware import parse_slice
 from switch_jax.planning.collective_costs import BETWEEN_SLICES, collectives, seconds_of
 from switch_jax.planning.hlo import Operation
-from tests.planning.fake_mesh import Device, FakeMesh
+from tests.planning.helpers import Device, FakeMesh
 
 
 @pytest.fixture
@@ -22,13 +22,10 @@ def mesh():
     return FakeMesh(devices)
 
 
-def found_in(operations, mesh, name):
+def found_in(operations, mesh, name, **options):
     """The collectives of a program that computes nothing."""
-    return collectives(operations, mesh, _links(mesh, name), [0.0] * len(operations))
-
-
-def _links(mesh, name):
-    return lambda op, size, group, axis: seconds_of(op, size, group, mesh, parse_slice(name))
+    nothing = [0.0] * len(operations)
+    return collectives(operations, mesh, parse_slice(name), nothing, **options)
 
 
 def _operation(opcode, shape, groups, count=1):
@@ -43,6 +40,7 @@ def test_kinds_axes_counts_and_bytes(mesh):
         # iota form: every 16th device, the data axis.
         _operation("all-reduce-start", "f32[768,128]{1,0}", "[16,8]<=[8,16]T(1,0)"),
         _operation("all-reduce", "f32[]{:T(128)}", "{{0},{1}}"),  # alone: sends nothing
+        _operation("all-reduce", "f32[8]{0}", "mesh['axis_0'=128,'axis_1'=1] {'axis_1'}"),
         _operation("add", "f32[8]{0}", expert),
     ]
     result = found_in(operations, mesh, "v5p:4x4x8")
@@ -107,24 +105,12 @@ def test_groups_written_as_axes_of_a_mesh(mesh, groups, axis, members):
     assert found.bytes == 200 * members
 
 
-def test_a_group_along_an_axis_of_one_device_sends_nothing(mesh):
-    alone = _operation("all-reduce", "f32[8]{0}", "mesh['axis_0'=128,'axis_1'=1] {'axis_1'}")
-    assert found_in([alone], mesh, "v5p:4x4x8") == []
-
-
 def test_exchanges_between_slices(mesh):
     for device in mesh.devices[4:].flat:
         device.slice_index = 1
-    across = Operation(
-        "send.1",
-        "send",
-        "(f32[1000,8]{1,0:T(8,128)}, u32[]{:T(128)S(2)}, token[])",
-        "(%x, %token), channel_id=7, is_host_transfer=true, frontend_attributes={"
-        '_xla_host_transfer_rendezvous="a",_xla_megascale_transfer_type="ALL_REDUCE"}',
-        count=3,
-        flops=0,
-        op_name="",
-    )
+    shape = "(f32[1000,8]{1,0:T(8,128)}, u32[]{:T(128)S(2)}, token[])"
+    attributes = '(%x, %token), frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}'
+    across = Operation("send.1", "send", shape, attributes, 3, 0, "")
     done = dataclasses.replace(across, name="send-done.1", opcode="send-done", shape="token[]")
     to_the_host = dataclasses.replace(across, attributes="(%x), is_host_transfer=true")
     (found,) = found_in([across, done, to_the_host], mesh, "2xv5p:4x4x4")
@@ -165,8 +151,8 @@ def test_what_is_exchanged_beside_computation_is_not_waited_for(mesh):
     hardware = parse_slice("v5p:4x4x8")
     whole = seconds_of("all-reduce", 6000, range(0, 128, 16), mesh, hardware) * 2
     for computing, waiting in ((0.25, 0.75), (2.0, 0.0)):
-        links = _links(mesh, "v5p:4x4x8")
-        found = collectives([start, compute, done], mesh, links, [0.0, computing * whole, 0.0])
+        seconds = [0.0, computing * whole, 0.0]
+        found = collectives([start, compute, done], mesh, hardware, seconds)
         assert {c.dtype: c.count for c in found} == {"f32": 2, "bf16": 0}
         assert sum(c.seconds for c in found) == pytest.approx(whole)
         for exchange in found:

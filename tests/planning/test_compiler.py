@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import types
+from unittest.mock import Mock
 
 import jax
 import pytest
@@ -13,26 +14,21 @@ from switch_jax.planning import compiler
 from switch_jax.planning.compiler import OutOfMemory
 
 
+def _refusing(message):
+    """A lowered program whose compilation fails."""
+    return Mock(**{"compile.side_effect": jax.errors.JaxRuntimeError(message)})
+
+
 @pytest.mark.parametrize(
     ("message", "needed", "limit"),
     [
-        (
-            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
-            "space hbm. Used 31.50G of 15.75G hbm. Exceeded hbm capacity by 15.75G.\nTotal ...",
-            31.5,
-            15.75,
-        ),
-        (
-            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
-            "temporaries (24.75G) exceeds available HBM (15.75G).",
-            24.75,
-            15.75,
-        ),
+        ("space hbm. Used 31.50G of 15.75G hbm. Exceeded it.\nTotal ...", 31.5, 15.75),
+        ("required for HLO temporaries (24.75G) exceeds available HBM (15.75G).", 24.75, 15.75),
     ],
 )
 def test_out_of_memory_errors_are_read(message, needed, limit, monkeypatch, tmp_path):
     monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path)
-    report = compiler.compile_program(_Refusing(message))
+    report = compiler.compile_program(_refusing(f"Ran out of memory in {message}"))
     assert isinstance(report, OutOfMemory)
     assert (report.needed, report.limit) == (needed * 2**30, limit * 2**30)
     assert "\n" not in report.message
@@ -41,7 +37,7 @@ def test_out_of_memory_errors_are_read(message, needed, limit, monkeypatch, tmp_
 def test_another_error_of_the_compiler_is_raised(monkeypatch, tmp_path):
     monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL: something else"):
-        compiler.compile_program(_Refusing("INTERNAL: something else"))
+        compiler.compile_program(_refusing("INTERNAL: something else"))
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -58,13 +54,3 @@ def test_a_request_to_terminate_is_handled_as_before_libtpu(fails, monkeypatch, 
     with pytest.raises(UserError) if fails else contextlib.nullcontext():
         assert compiler.devices(parse_slice("v5p-8")) == ["chip"]
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-class _Refusing:
-    """A lowered program whose compilation fails."""
-
-    def __init__(self, message):
-        self.message = message
-
-    def compile(self):
-        raise jax.errors.JaxRuntimeError(self.message)

@@ -2,7 +2,10 @@
 
 import dataclasses
 
+import pytest
+
 from switch_jax.planning.hlo import arrays, operations
+from switch_jax.planning.model_parts import model_part
 
 TEXT = """\
 HloModule jit_step, is_scheduled=true
@@ -50,37 +53,30 @@ ENTRY %main.9 (p: bf16[8,32]) -> bf16[8,32] {
 """  # noqa: E501
 
 
+BY_NAME = {o.name: o for o in operations(TEXT)}
+
+
 def test_operations_of_a_loop_count_by_its_condition():
-    by_name = {o.name: o for o in operations(TEXT)}
-    assert by_name["fusion.7"].count == 12
-    assert by_name["fusion.7"].cycles == 1000
-    assert by_name["fusion.7"].op_name == "jit(step)/jvp()/while/body/attention/dot_general"
-    assert by_name["copy.3"].count == 1
-    assert by_name["copy.3"].cycles == 50
+    looped, once = BY_NAME["fusion.7"], BY_NAME["copy.3"]
+    assert (looped.count, looped.cycles, once.count, once.cycles) == (12, 1000, 1, 50)
+    assert looped.op_name == "jit(step)/jvp()/while/body/attention/dot_general"
 
 
 def test_bytes_of_operands_and_results_in_hbm():
-    by_name = {o.name: o for o in operations(TEXT)}
-    assert by_name["kernel.5"].hbm_bytes == 2 * 8 * 32 * 2  # %p, and the result
-    assert by_name["custom-call.6"].hbm_bytes == 2 * 8 * 32 * 2  # %p twice; the result is in VMEM
-    mixed = dataclasses.replace(by_name["copy.3"], shape="(pred[8]{0}, f32[2,3]{1,0:S(1)}, s4[6])")
+    assert BY_NAME["kernel.5"].hbm_bytes == 2 * 8 * 32 * 2  # %p, and the result
+    assert BY_NAME["custom-call.6"].hbm_bytes == 2 * 8 * 32 * 2  # %p twice; the result is in VMEM
+    mixed = dataclasses.replace(BY_NAME["copy.3"], shape="(pred[8]{0}, f32[2,3]{1,0:S(1)}, s4[6])")
     assert mixed.hbm_bytes == 8 + 3  # `%g` is not in the text
 
 
 def test_unknown_cycles_and_free_operations():
-    by_name = {o.name: o for o in operations(TEXT)}
-    assert by_name["sort.1"].cycles is None
-    assert not by_name["sort.1"].is_free
-    assert by_name["custom-call.4"].is_free
-    assert by_name["custom-call.6"].is_free
-    assert by_name["while.2"].is_free
+    assert BY_NAME["sort.1"].cycles is None and not BY_NAME["sort.1"].is_free
+    assert all(BY_NAME[name].is_free for name in ("custom-call.4", "custom-call.6", "while.2"))
 
 
 def test_flops_of_fused_products_and_of_kernels_with_an_estimate():
-    flops = {o.name: o.flops for o in operations(TEXT)}
-    assert flops["fusion.7"] == 2 * 8 * 16 * 32
-    assert flops["kernel.5"] == 77
-    assert flops["copy.3"] == 0
+    flops = [BY_NAME[name].flops for name in ("fusion.7", "kernel.5", "copy.3")]
+    assert flops == [2 * 8 * 16 * 32, 77, 0]
 
 
 def test_a_collective_inside_a_fusion_is_found():
@@ -89,15 +85,27 @@ def test_a_collective_inside_a_fusion_is_found():
 
 
 def test_what_another_core_does_takes_no_time_of_this_one():
-    by_name = {o.name: o for o in operations(TEXT)}
-    assert by_name["all-to-all.5"].started_by == "call-start.6"
-    assert by_name["call-done.6"].operand_names == ["call-start.6"]
+    assert BY_NAME["all-to-all.5"].started_by == "call-start.6"
+    assert BY_NAME["call-done.6"].operand_names == ["call-start.6"]
     for name in ("all-to-all.5", "call-start.6", "call-done.6"):
-        assert not by_name[name].is_timed
-    on_this_core = dataclasses.replace(by_name["all-to-all.5"], started_by="")
+        assert not BY_NAME[name].is_timed
+    on_this_core = dataclasses.replace(BY_NAME["all-to-all.5"], started_by="")
     assert on_this_core.is_timed
 
 
 def test_arrays_of_a_printed_shape():
     expected = [("s32", ()), ("bf16", (8, 32)), ("pred", (3,))]
     assert arrays("(s32[]{:T(128)}, bf16[8,32]{1,0:T(8,128)(2,1)}, pred[3]{0})") == expected
+
+
+@pytest.mark.parametrize(
+    ("op_name", "part"),
+    [
+        ("jit(step)/jvp()/while/body/attention/dot_general", "attention"),
+        ("jit(step)/optimizer/experts/mul", "experts"),  # the innermost scope
+        ("jit(step)/while/body/my_attention/add", "other"),  # part of a word
+        ("jit(step)/teacher/attention/mul", "teacher"),  # all of it
+    ],
+)
+def test_the_innermost_scope_decides_which_part_of_the_model_it_is(op_name, part):
+    assert model_part(op_name) == part

@@ -15,49 +15,27 @@ def _convolution(left, right, out, rest):
     return computation[-1], computation
 
 
+SPATIAL = "window={size=1}, dim_labels=0bf_io0->0bf"
+SUMMED = "window={size=16}, dim_labels=0fb_0io->0bf"
+FFN = 16 * 512 * 768 * 3072
+# A window of 8 over 8 inputs: output position o meets the inputs o - 7 to o, or padding.
+PADDED = "window={size=8 pad=7_7 rhs_reversal=1}, dim_labels=0bf_0io->0bf"
+
+
 @pytest.mark.parametrize(
     ("left", "right", "out", "rest", "products"),
     [
         # [16 x 512, 768] x [768, 3072], the sequences as a spatial dimension.
-        (
-            "16,512,768",
-            "768,3072,1",
-            "16,512,3072",
-            "window={size=1}, dim_labels=0bf_io0->0bf",
-            16 * 512 * 768 * 3072,
-        ),
+        ("16,512,768", "768,3072,1", "16,512,3072", SPATIAL, FFN),
         # A gradient of weights: sequences are a window that is summed over.
-        (
-            "16,512,768",
-            "16,512,3072",
-            "1,768,3072",
-            "window={size=16}, dim_labels=0fb_0io->0bf",
-            16 * 512 * 768 * 3072,
-        ),
-        # A window of 8 over 8 inputs: output position o meets the inputs o - 7 to o, or padding.
-        (
-            "8,100,64",
-            "8,64,32",
-            "8,100,32",
-            "window={size=8 pad=7_7 rhs_reversal=1}, dim_labels=0bf_0io->0bf",
-            sum(o + 1 for o in range(8)) * 100 * 64 * 32,
-        ),
+        ("16,512,768", "16,512,3072", "1,768,3072", SUMMED, FFN),
+        ("8,100,64", "8,64,32", "8,100,32", PADDED, sum(range(1, 9)) * 100 * 64 * 32),
         ("128,64", "64,32", "128,32", "dim_labels=bf_io->bf", 128 * 64 * 32),
     ],
 )
 def test_products_by_hand(left, right, out, rest, products):
     line, computation = _convolution(left, right, out, rest)
     assert hlo_flops.flops(line, computation, {}) == 2 * products
-
-
-def test_the_products_of_cpus_are_printed_as_dots():
-    computation = [
-        "  %l = f32[256,4,32,8]{3,2,1,0} parameter(0)",
-        "  %r = f32[256,4,16,8]{3,2,1,0} parameter(1)",
-        "  ROOT %d = f32[256,4,32,16]{3,2,1,0} dot(%l, %r), lhs_batch_dims={0,1}, "
-        "lhs_contracting_dims={3}, rhs_batch_dims={0,1}, rhs_contracting_dims={3}",
-    ]
-    assert hlo_flops.flops(computation[-1], computation, {}) == 2 * 256 * 4 * 32 * 16 * 8
 
 
 def test_a_strided_batched_product_counts_the_diagonal_only():

@@ -51,13 +51,10 @@ def test_two_at_a_time_share_the_links():
     assert found == [3.0, 0.0, 5.0, 0.0, 0.0, 0.0, 2.0]
 
 
-def test_one_that_is_not_split_delays_those_under_way():
+def test_one_that_is_not_split_delays_those_under_way_but_none_that_has_ended():
     # `c` has the links from 2 to 3, so `a` ends at 11; the device is at 3 when it needs it.
     found = waits((A, 0.0, 10.0), (WORK, 2.0, 0.0), (NOW, 0.0, 1.0), (A_DONE, 0.0, 0.0))
     assert found == [8.0, 0.0, 1.0, 0.0]
-
-
-def test_one_that_has_ended_is_not_delayed():
     found = waits((A, 0.0, 10.0), (WORK, 20.0, 0.0), (NOW, 0.0, 1.0), (A_DONE, 0.0, 0.0))
     assert found == [0.0, 0.0, 1.0, 0.0]
 

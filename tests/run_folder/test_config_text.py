@@ -1,4 +1,4 @@
-from switch_jax.run_folder import config_values, value_of, with_value
+from switch_jax.run_folder import config_values, value_of
 
 
 def test_long_values_go_on_in_further_lines():
@@ -21,10 +21,3 @@ def test_macros_are_replaced_by_their_values():
         "{'x': 4, 'y': '%d'}",
         "%s/GONE",
     ]
-
-
-def test_a_value_is_set_where_it_is_written():
-    text = "A = 'x'\nM.b = %A\nM.bc = 'x'\n"
-    assert with_value("M.b", "'y'", text) == "A = 'y'\nM.b = %A\nM.bc = 'x'\n"
-    assert with_value("M.bc", "'y'", text) == "A = 'x'\nM.b = %A\nM.bc = 'y'\n"
-    assert with_value("M.d", "'y'", text) == text

@@ -8,7 +8,6 @@ from switch_jax.run_folder import (
     RunFolder,
     read_commit_time,
     read_config,
-    read_eval_metrics,
     read_metrics,
     read_run_json,
     read_status_json,
@@ -34,19 +33,6 @@ def test_lines_that_are_no_records_or_lack_what_is_read_are_left_out(tmp_path):
     count = f"{len(bad)} of {len(good) + len(bad)} records"
     left_out = f"{tmp_path}/metrics.jsonl: {count} left out (the first is line 3)"
     assert read_metrics(RunFolder(tmp_path)) == (good, left_out)
-
-
-def test_a_record_of_an_evaluation_needs_what_it_is_of(tmp_path):
-    (tmp_path / "eval").mkdir()
-    record = {
-        "kind": "generated", "step": 1, "task": "qa", "split": "test", "max_examples": None,
-        "decoding": "greedy", "metrics": {"f1": 5.0},
-    }  # fmt: skip
-    lines = [record, *({k: x for k, x in record.items() if k != name} for name in record)]
-    (tmp_path / "eval/metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    found = read_eval_metrics(RunFolder(tmp_path))
-    assert found.value == [record]
-    assert found.left_out.endswith(": 7 of 8 records left out (the first is line 2)")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "\udcff"])

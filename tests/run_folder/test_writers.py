@@ -55,12 +55,6 @@ def test_a_damaged_run_json_is_reported_and_written_anew(tmp_path, capsys, text)
     assert said.startswith(f"{tmp_path}/run.json is damaged, and is written anew")
 
 
-def test_a_bad_batch_that_cannot_be_written_is_reported(tmp_path):
-    (tmp_path / "bad_batches").touch()
-    with pytest.raises(UserError, match=r"batch_3_process_0.npz cannot be written: (Not|File)"):
-        write_bad_batch(RunFolder(tmp_path), 3, 0, random_batch(4))
-
-
 def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):
     folder = create_run_folder(str(tmp_path / "a" / "b"))
     assert folder == create_run_folder(str(folder)) == RunFolder(tmp_path / "a" / "b")

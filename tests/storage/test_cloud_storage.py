@@ -139,7 +139,7 @@ import sys
 from switch_jax.storage import clients, read_range
 clients.SILENT_SECONDS = 1
 clients.choose_clients()
-print(read_range(sys.argv[1], 0, 1).data)
+print(read_range(sys.argv[1], 0, 1))
 """
 
 

@@ -130,12 +130,3 @@ def test_the_text_that_comes_with_the_library(name):
     first_sentinel = vocabulary.vocab_size - 100
     restored = (restore(*example, first_sentinel) for example in found)
     assert collections.Counter(itertools.chain(*restored)) == expected
-
-
-def test_two_openings_give_the_same_batches_of_questions_that_come_with_the_library():
-    config = DataConfig("factbook_super_glue", {"inputs": 256, "targets": 32}, data_streams=2)
-    one, two = (
-        [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 4), 3)] for _ in range(2)
-    )
-    for first, second in zip(one, two, strict=True):
-        assert_same(first, second)

@@ -1,0 +1,217 @@
+"""A small model on all devices of a mesh: its layer, its step, exchanges, and a checkpoint."""
+
+import contextlib
+import functools
+import math
+import statistics
+import time
+import uuid
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from switch_jax.checkpointing import Checkpoints
+from switch_jax.config import Config, DataConfig, LossConfig, MeshConfig, ModelConfig, RunConfig
+from switch_jax.data.batch import Batch, empty_batch, write_row
+from switch_jax.doctor.checks import Failed, bytes_here, compared, mesh_of
+from switch_jax.hardware import slice_of
+from switch_jax.moe import SwitchWeights, switch_ffn
+from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.partitioning.mesh import AXES, EXPERT, MODEL, batch_shards, make_mesh, replicated
+from switch_jax.partitioning.placing import put_batch
+from switch_jax.planning.collective_costs import seconds_of
+from switch_jax.run_folder import RunFolder
+from switch_jax.runtime.processes import gather, is_first
+from switch_jax.train_step.lowering import abstract_signals, lower_train_step
+from switch_jax.train_step.state import abstract_state, init_state, state_of_step
+
+# Of the first step in float32, whatever the mesh: printed by `python -m tools.doctor_reference`.
+REFERENCE = {"loss": 8.007308006286621, "gradient_norm": 6.067276477813721}
+# CPUs may add in another order. Others round the factors of a product, TPUs to bfloat16 and GPUs to
+# TF32; on a CPU bfloat16 activations change the loss by 1.3e-4, the norm of the gradient by 9e-4.
+CPU_TOLERANCE, TOLERANCE = 1e-4, 1e-2
+ROWS, INPUTS, TARGETS = 2, 64, 32  # rows that are repeated, until each device has some
+EXPERTS = HEADS = 8
+SLOW = 0.5  # of what `plan` assumes
+_EXCHANGES = {
+    "all-to-all": functools.partial(lax.all_to_all, split_axis=1, concat_axis=1, tiled=True),
+    "all-reduce": lax.psum,
+}
+
+
+def config_of(mesh: Mesh) -> Config:
+    """A model whose groups are rows, so that repeated rows give the loss of one of each."""
+    model = ModelConfig(
+        num_embeddings=512,
+        embed_dim=128,
+        mlp_dim=256,
+        head_dim=32,
+        num_heads=HEADS,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        num_experts=EXPERTS,
+        jitter_noise=0.0,  # it is another one in each row
+        group_size=INPUTS,
+        decoder_group_size=TARGETS,
+        activation_dtype="float32",
+    )
+    return Config(
+        run=RunConfig("doctor", 1, ROWS * batch_shards(mesh.shape)),
+        model=model,
+        data=DataConfig("none", {"inputs": INPUTS, "targets": TARGETS}),
+        mesh=MeshConfig(*mesh.devices.shape),
+        loss=LossConfig(aux_loss_factor=0.01, router_z_loss_factor=0.001),
+    )
+
+
+def batch_of(config: Config) -> Batch:
+    """Random rows, one full and one with 5 tokens of padding, repeated over the batch."""
+    rng = np.random.default_rng(0)
+    inputs, targets = (rng.integers(2, 512, (ROWS, length)) for length in (INPUTS, TARGETS))
+    full = {"inputs": inputs[0], "targets": targets[0]}
+    padded = {"inputs": inputs[1, :-5], "targets": targets[1, :-5]}
+    batch = empty_batch(config.run.batch_size, {"inputs": INPUTS, "targets": TARGETS})
+    for row in range(config.run.batch_size):
+        write_row(batch, row, [padded if row % ROWS else full])
+    return batch
+
+
+def switch_layer(mesh: Mesh) -> str:
+    """Output, losses and all gradients on the mesh, which is that of `jax.set_mesh`.
+
+    Each process computes those of one device by itself; raises Failed where they differ.
+    """
+    experts = mesh.shape[EXPERT] * -(-8 // mesh.shape[EXPERT])  # at least 8
+    rows, length, dim, hidden = 2 * batch_shards(mesh.shape), 64, 128, 128 * mesh.shape[MODEL]
+    config = config_of(mesh).replace("model", num_experts=experts, jitter_noise=0.01).model
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return (rng.normal(size=shape) / shape[-2] ** 0.5).astype(np.float32)
+
+    x, valid = normal(rows, length, dim) * 8, rng.random((rows, length)) < 0.9
+    weights = SwitchWeights(
+        normal(dim, experts), (normal(experts, dim, hidden),), normal(experts, hidden, dim)
+    )
+
+    def loss(x: Any, weights: SwitchWeights) -> Any:
+        y, statistics = switch_ffn(
+            x, valid, weights, config, jax.nn.relu, group_size=length, capacity_factor=1.25,
+            key=jax.random.key(0),
+        )  # fmt: skip
+        whole = jnp.mean(jnp.square(y)) + statistics.load_balance_loss + statistics.z_loss
+        return whole, (y, statistics.load)
+
+    results = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+    found = jax.jit(results, out_shardings=replicated(mesh))(x, weights)
+    found = jax.tree.map(lambda array: np.asarray(array.addressable_data(0)), found)
+    with jax.set_mesh(mesh_of(mesh.local_devices[:1])):
+        expected = jax.jit(results)(x, weights)
+    tolerance = 1e-5 if mesh.devices.flat[0].platform == "cpu" else 2e-2  # products in bfloat16
+    return compared(found, expected, tolerance, "one device")
+
+
+def step(mesh: Mesh) -> str:
+    """Loss and gradient of a step by REFERENCE, and the bits that this process holds after it.
+
+    Raises Failed where they are others, or the same step gives other bits.
+    """
+    (found, first), (_, second) = first_steps(mesh)
+    tolerance = CPU_TOLERANCE if mesh.devices.flat[0].platform == "cpu" else TOLERANCE
+    numbers = "loss {loss:.4f}, norm of the gradient {gradient_norm:.4f}: this"
+    against = "the shipped {loss:.4f} and {gradient_norm:.4f}".format(**REFERENCE)
+    text = compared(found, REFERENCE, tolerance, against, numbers.format(**found))
+    differing = sum(a != b for a, b in zip(first, second, strict=True))
+    if differing:
+        raise Failed(f"done twice, it gives other bits in {differing} of {len(first)} arrays")
+    return f"{text}; the same bits twice"
+
+
+def first_steps(mesh: Mesh) -> list[tuple[dict[str, float], list[bytes]]]:
+    """The first step, twice: its loss and norm, and the bits of the parameters after it.
+
+    It runs on as much of the mesh's expert and model axes as experts and heads divide over.
+    """
+    expert, model = math.gcd(mesh.shape[EXPERT], EXPERTS), math.gcd(mesh.shape[MODEL], HEADS)
+    if (expert, model) != (mesh.shape[EXPERT], mesh.shape[MODEL]):
+        sizes = MeshConfig(mesh.size // (expert * model), expert, model)
+        mesh = make_mesh(sizes, list(mesh.devices.flat))
+    config, results = config_of(mesh), []
+    with jax.set_mesh(mesh):
+        shapes = abstract_state(config, mesh)
+        draw = functools.partial(init_state, config, make_optimizer(config))
+        init = jax.jit(draw, out_shardings=jax.tree.map(lambda s: s.sharding, shapes))
+        on_gpus = mesh.devices.flat[0].platform == "gpu"  # where sums have no fixed order else
+        options: Any = {"xla_gpu_deterministic_ops": True} if on_gpus else {}
+        compiled = lower_train_step(config, mesh, shapes).compile(options)
+        batch = put_batch(batch_of(config), mesh)
+        signals = jax.device_put(np.zeros(mesh.size, np.int32), abstract_signals(mesh).sharding)
+        for _ in range(2):
+            state = state_of_step(config, init(jax.random.key(0)), free=True)
+            state, metrics = compiled(state, batch, signals)
+            found = {key: float(getattr(metrics, key)) for key in REFERENCE}
+            results.append((found, bytes_here(state.parameters)))
+    return results
+
+
+def exchanges(mesh: Mesh, axis: str) -> str:
+    """GB a second of a device in the exchanges of tokens, and of gradients, along an axis.
+
+    Raises Failed where one is below half of what `plan` assumes, which it does of TPUs alone.
+    """
+    devices, slices = mesh.shape[axis], slice_of(mesh.devices.flat)
+    rows = -(-(2**14 if mesh.devices.flat[0].platform == "cpu" else 2**17) // devices) * devices
+    size = rows * 128 * 4  # 8 or 64 MiB of float32 on each device
+    indices = np.arange(mesh.size).reshape(mesh.devices.shape)
+    group = np.moveaxis(indices, AXES.index(axis), -1).reshape(-1, devices)[0].tolist()
+    spec = PartitionSpec(AXES)
+    make = functools.partial(jnp.ones, (mesh.size, rows, 128))
+    x, found, is_slow = jax.jit(make, out_shardings=NamedSharding(mesh, spec))(), [], False
+    for op, local in _EXCHANGES.items():
+        local = functools.partial(local, axis_name=axis)
+        run = jax.jit(jax.shard_map(local, in_specs=spec, out_specs=spec, check_vma=False))
+        times = []
+        for _ in range(12):  # the first compiles, the second warms up
+            start = time.perf_counter()
+            jax.block_until_ready(run(x))
+            times.append(time.perf_counter() - start)
+        seconds, beside = statistics.median(times[2:]), ""
+        if slices is not None:
+            share = seconds_of(op, size, group, mesh, slices) / seconds
+            beside, is_slow = f", {share:.0%} of what plan assumes", is_slow or share < SLOW
+        found.append(f"{op} {size / seconds / 1e9:.3g} GB/s a device{beside}")
+    if is_slow:
+        raise Failed("; ".join(found))
+    return "; ".join(found)
+
+
+def checkpoint(mesh: Mesh, model_dir: epath.Path) -> str:
+    """Saves and restores one, of 1 MiB a device, in a folder beside MODEL_DIR, which it removes.
+
+    Raises:
+      UserError: it cannot be written or read.
+      Failed: what was read is not what was written.
+    """
+    # A name that no run has, since the folder is removed; the first process draws it for all.
+    folder = model_dir.parent / f"{model_dir.name}_doctor_{gather(uuid.uuid4().hex[:8])[0]}"
+    sharding = NamedSharding(mesh, PartitionSpec(AXES))
+    shape = jax.ShapeDtypeStruct((mesh.size, 256, 1024), np.uint32, sharding=sharding)
+    key = jax.random.key(0)
+    state = jax.jit(lambda: jax.random.bits(key, shape.shape), out_shardings=sharding)()
+    try:
+        with contextlib.closing(Checkpoints(RunFolder(folder), 1)) as checkpoints:
+            checkpoints.save(1, {"bits": state}, {}, None)
+            checkpoints.wait()
+            restored = checkpoints.restore({"bits": shape})
+    finally:
+        gather(None)  # all processes have read it
+        if is_first():
+            folder.rmtree(missing_ok=True)
+    if restored is None or bytes_here(restored.state) != bytes_here(state):
+        raise Failed(f"in {folder.parent} what was read is not what was written")
+    return f"{mesh.size} MiB beside {model_dir} come back bit for bit"

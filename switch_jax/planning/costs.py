@@ -1,0 +1,157 @@
+"""What a compiled program costs: its cycles by part of the model, its exchanges, and memory."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jax.sharding import Mesh
+
+from switch_jax.hardware import Generation, Slice
+from switch_jax.planning.collective_costs import Collective, collectives
+from switch_jax.planning.compiler import Program
+from switch_jax.planning.hlo import Operation, arrays
+from switch_jax.planning.model_parts import model_part
+
+# What the compiler estimates for the smallest operations.
+_LEAST_CYCLES = 2100
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """Costs of a program that fits. Cycles are those of one device in one step.
+
+    Attributes:
+      arguments_bytes, outputs_bytes, temporaries_bytes, program_bytes: of each chip; without
+        outputs that reuse the memory of arguments.
+      compiled_flops: of all chips together; of matrix products and kernels.
+      estimated_cycles: the compiler's estimates, or cycles of the schedule for operations without
+        an estimate.
+      scheduled_cycles: the part of them that comes from the schedule.
+      uncounted: the number of operations with neither, by opcode.
+      cycles_by_part: estimated cycles by part of the model.
+      floor_by_part: the same if each operation took only as long as its matrix products take at the
+        chip's peak, or as its operands and results take to and from HBM, whichever is longer.
+      collectives: the exchanges.
+      compute_seconds: cycles divided by the clock frequency.
+      collective_seconds: of all exchanges, in the model of `collective_costs.seconds_of`.
+      waiting_seconds: the part of them in which a device does nothing else, in the model of
+        `overlap.waiting_seconds`.
+    """
+
+    arguments_bytes: int
+    outputs_bytes: int
+    temporaries_bytes: int
+    program_bytes: int
+    compiled_flops: float
+    estimated_cycles: int
+    scheduled_cycles: int
+    uncounted: Mapping[str, int]
+    cycles_by_part: Mapping[str, int]
+    floor_by_part: Mapping[str, int]
+    collectives: list[Collective]
+    compute_seconds: float
+    collective_seconds: float
+    waiting_seconds: float
+
+    @property
+    def step_seconds(self) -> float:
+        """The model of the step's time: computation, and waiting for exchanges."""
+        return self.compute_seconds + self.waiting_seconds
+
+
+def costs_of(
+    compiled: Program, mesh: Mesh, hardware: Slice, compiled_for: int | None = None
+) -> Costs:
+    """Sums the costs of a compiled program's operations.
+
+    Args:
+      compiled: the program.
+      mesh: the devices.
+      hardware: the slice that they are.
+      compiled_for: the slices that the program was compiled for; None: those of `hardware`.
+    """
+    scheduled = 0
+    by_part: dict[str, int] = {}
+    floors: dict[str, float] = {}
+    uncounted: dict[str, int] = {}
+    computing: list[float] = []  # seconds of each operation
+    schedule = _ScheduledCycles(compiled)
+    for operation in compiled.operations:
+        cycles = None if operation.started_by else _estimate(operation, hardware.generation)
+        if cycles is None:
+            cycles = schedule.cycles(operation)
+            scheduled += (cycles or 0) * operation.count
+        part = model_part(operation.op_name)
+        computing.append((cycles or 0) * operation.count / hardware.generation.clock)
+        if cycles is None:
+            if operation.is_timed:
+                uncounted[operation.opcode] = uncounted.get(operation.opcode, 0) + 1
+            continue
+        by_part[part] = by_part.get(part, 0) + cycles * operation.count
+        floor = min(cycles, _floor(operation, hardware.generation))
+        floors[part] = floors.get(part, 0.0) + floor * operation.count
+    exchanges = collectives(compiled.operations, mesh, hardware, computing, compiled_for)
+    per_chip = hardware.generation.devices_per_chip
+    total = sum(by_part.values())
+    by_part = dict(sorted(by_part.items(), key=lambda item: -item[1]))
+    return Costs(
+        arguments_bytes=per_chip * compiled.arguments,
+        outputs_bytes=per_chip * (compiled.outputs - compiled.aliased),
+        temporaries_bytes=per_chip * compiled.temporaries,
+        program_bytes=per_chip * compiled.code,
+        compiled_flops=float(
+            hardware.devices * sum(o.flops * o.count for o in compiled.operations)
+        ),
+        estimated_cycles=total,
+        scheduled_cycles=scheduled,
+        uncounted=uncounted,
+        cycles_by_part=by_part,
+        floor_by_part={part: round(floors[part]) for part in by_part},
+        collectives=exchanges,
+        compute_seconds=sum(computing),
+        collective_seconds=sum(c.seconds for c in exchanges),
+        waiting_seconds=sum(c.waiting_seconds for c in exchanges),
+    )
+
+
+def _estimate(operation: Operation, generation: Generation) -> int | None:
+    """The compiler's estimate for one execution; None if there is none.
+
+    An array in HBM that is filled with one value takes as long as its bytes. The compiler estimates
+    ten times as many cycles, where its own schedule has fewer. A loop over layers begins with such
+    fills, of all that it saves.
+    """
+    is_fill = operation.opcode == "broadcast" and all(
+        math.prod(dimensions) == 1 for _, dimensions in arrays(" ".join(operation.operands))
+    )
+    if operation.cycles is None or not is_fill or not operation.hbm_bytes:
+        return operation.cycles
+    return min(operation.cycles, max(_LEAST_CYCLES, round(_floor(operation, generation))))
+
+
+def _floor(operation: Operation, generation: Generation) -> float:
+    """Cycles that its products or its traffic alone take."""
+    bytes_per_cycle = generation.hbm_bandwidth / generation.devices_per_chip / generation.clock
+    products = operation.flops / generation.flops_per_cycle
+    return max(products, operation.hbm_bytes / bytes_per_cycle)
+
+
+class _ScheduledCycles:
+    """Cycles of operations from the schedule, to which the compiler writes equal ones only once."""
+
+    def __init__(self, compiled: Program) -> None:
+        self._by_name = compiled.scheduled
+        self._by_kind: dict[tuple[Any, ...], int] = {}
+        for operation in compiled.operations:
+            if operation.name in self._by_name:
+                self._by_kind.setdefault(_kind(operation), self._by_name[operation.name])
+
+    def cycles(self, operation: Operation) -> int | None:
+        if not operation.is_timed:
+            return None
+        return self._by_name.get(operation.name, self._by_kind.get(_kind(operation)))
+
+
+def _kind(operation: Operation) -> tuple[Any, ...]:
+    return operation.opcode, operation.name.split(".")[0], operation.shape, operation.operands

@@ -1,0 +1,139 @@
+"""What eight devices do together, as it is and where it goes wrong."""
+
+import errno
+import math
+import os
+import types
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from switch_jax.checkpointing import Checkpoints
+from switch_jax.config import MeshConfig
+from switch_jax.doctor import on_mesh
+from switch_jax.doctor.checks import Failed
+from switch_jax.doctor.on_mesh import REFERENCE, batch_of, config_of
+from switch_jax.errors import UserError
+from switch_jax.model import init_parameters
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.storage import list_names
+from switch_jax.train_step.state import fresh_state
+from switch_jax.train_step.step import make_train_step
+from tests.doctor import plain_transformer
+from tests.trainer.helpers import GRADIENTS
+
+
+@pytest.fixture
+def mesh():
+    """Along all axes."""
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    with jax.set_mesh(mesh):
+        yield mesh
+
+
+def test_a_layer_is_that_of_one_device_and_a_wrong_exchange_fails(mesh, monkeypatch):
+    assert "from one device, 1e-05 is allowed" in on_mesh.switch_layer(mesh)
+    exchange = jax.lax.all_to_all  # which a single device does not need
+    monkeypatch.setattr(jax.lax, "all_to_all", lambda *a, **k: exchange(*a, **k)[..., ::-1])
+    with pytest.raises(Failed, match=r"differs by \d\.\de(-01|\+0\d) from one device"):
+        on_mesh.switch_layer(mesh)
+
+
+def test_the_shipped_numbers_are_those_of_a_transformer_in_numpy():
+    """The norm is the slope of NumPy's loss along the gradient; along all else it would be less."""
+    config = config_of(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))
+    batch = batch_of(config)
+    parameters = jax.jit(lambda: init_parameters(config.model, jax.random.key(0)))()
+    state = fresh_state(config, GRADIENTS, parameters)
+    new, metrics = jax.jit(make_train_step(config, GRADIENTS))(state, batch)
+    found = {name: float(getattr(metrics, name)) for name in REFERENCE}
+    assert found == pytest.approx(REFERENCE, rel=1e-6)
+
+    start = jax.tree.map(lambda x: np.asarray(x, np.float64), parameters)
+    norm = float(metrics.gradient_norm)
+    along = jax.tree.map(lambda g: np.asarray(g, np.float64) / norm, new.optimizer)
+
+    def loss(moved):
+        return plain_transformer.loss(jax.tree.map(lambda x, u: x + moved * u, start, along), batch)
+
+    assert loss(0.0) == pytest.approx(REFERENCE["loss"], rel=1e-6)
+    slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
+    assert slope == pytest.approx(REFERENCE["gradient_norm"], rel=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 6, 1)])  # 8 experts do not divide over 6
+def test_a_step_passes_on_a_mesh(sizes):
+    mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: math.prod(sizes)])
+    assert on_mesh.step(mesh).endswith("1e-04 is allowed; the same bits twice")
+
+
+@pytest.mark.parametrize(
+    "platform, loss, bits, problem",
+    [
+        ("cpu", 1.002, b"a", "loss 8.0233, .* 6.0673: this differs by 2.0e-03 .* 1e-04 is allowed"),
+        ("tpu", 1.02, b"a", "differs by 2.0e-02 from the shipped 8.0073 and 6.0673, 1e-02 is"),
+        ("tpu", 1.002, b"b", "done twice, it gives other bits in 1 of 2 arrays"),
+    ],
+)
+def test_another_loss_and_other_bits_fail(platform, loss, bits, problem, monkeypatch):
+    found = REFERENCE | {"loss": loss * REFERENCE["loss"]}
+    steps = [(found, [b"a", b"a"]), (found, [b"a", bits])]
+    monkeypatch.setattr(on_mesh, "first_steps", lambda mesh: steps)
+    devices = np.array([types.SimpleNamespace(platform=platform)], object)
+    with pytest.raises(Failed, match=problem):
+        on_mesh.step(types.SimpleNamespace(devices=devices))
+
+
+def test_exchanges_have_numbers_and_slow_ones_fail(mesh, monkeypatch):
+    for found in on_mesh.exchanges(mesh, "expert").split("; "):
+        assert found.endswith(" GB/s a device") and float(found.split()[1]) > 0
+
+    def planned(op, size, group, mesh, hardware):
+        asked.append((op, group, hardware))
+        return size / 90e9
+
+    asked = []
+    monkeypatch.setattr(on_mesh, "slice_of", lambda devices: "v5p")
+    monkeypatch.setattr(on_mesh, "seconds_of", planned)
+    monkeypatch.setattr(on_mesh.statistics, "median", lambda times: 2**23 / 80e9)
+    said = "all-to-all 80 GB/s a device, 89% of what plan assumes; all-reduce 80 GB/s a device, 89%"
+    assert said in on_mesh.exchanges(mesh, "data")
+    # Device 0 and 1 of data, of 2 x 2 x 2
+    assert asked == [("all-to-all", [0, 4], "v5p"), ("all-reduce", [0, 4], "v5p")]
+    monkeypatch.setattr(on_mesh.statistics, "median", lambda times: 2**23 / 30e9)
+    with pytest.raises(Failed, match="30 GB/s a device, 33% of what plan assumes"):
+        on_mesh.exchanges(mesh, "data")
+
+
+def test_a_checkpoint_comes_back_and_nothing_is_left(mesh, storage):
+    said = on_mesh.checkpoint(mesh, storage / "run")
+    assert said == f"8 MiB beside {storage / 'run'} come back bit for bit"
+    assert list_names(storage) == []
+
+
+def full(*args, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def with_another_bit(self, shapes, restore=Checkpoints.restore):
+    restored = restore(self, shapes)
+    return restored._replace(state={"bits": restored.state["bits"].at[1, 2, 3].add(1)})
+
+
+@pytest.mark.parametrize(
+    "of, name, broken, problem",
+    [
+        (ocp.training.Checkpointer, "save_async", full, "cannot be .*No space left on device"),
+        (Checkpoints, "restore", with_another_bit, "what was read is not what was written"),
+    ],
+)
+def test_no_room_and_other_bits_of_a_checkpoint_fail(
+    of, name, broken, problem, mesh, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(of, name, broken)
+    with pytest.raises((Failed, UserError), match=problem):
+        on_mesh.checkpoint(mesh, epath.Path(tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []
