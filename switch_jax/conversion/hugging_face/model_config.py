@@ -77,10 +77,11 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
         "relative_position_buckets": config.get("relative_attention_num_buckets", 32),
         "relative_position_max_distance": config.get("relative_attention_max_distance", 128),
         "norm_epsilon": config.get("layer_norm_epsilon", 1e-6),
-        "num_experts": config.get("num_experts", 0),
+        "num_experts": 0,
     }
     if config["model_type"] != "switch_transformers":
         return fields
+    fields["num_experts"] = config["num_experts"]
     if config.get("router_bias"):
         raise UserError("router_bias is true: our routers, as the paper's, have no bias")
     num_layers = ModelConfig(**fields, sparse_step=1).num_layers  # it bounds them
