@@ -8,6 +8,8 @@ more. Each place is measured in a process of its own.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -15,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ def measured(gigabytes: float, place: str) -> Iterator[tuple[str, float]]:
 
     from switch_jax.checkpointing import Checkpoints, find_checkpoint
     from switch_jax.checkpointing.read_only import newest_saved
+    from switch_jax.cli import main as command
     from switch_jax.metrics import MetricWriter
-    from switch_jax.reports.run_status import read_status
     from switch_jax.run_folder import RunFolder, create_run_folder
 
     rng = np.random.default_rng(0)  # numbers that cannot be compressed
@@ -79,8 +80,12 @@ def measured(gigabytes: float, place: str) -> Iterator[tuple[str, float]]:
         folder.status.write_text('{"state": "running", "time": 1, "started": 1}')
         folder.config.write_text("TRAIN_STEPS = 100\n")
     runs = [f"{place}/runs/{run}" for run in range(RUNS)]
-    with ThreadPoolExecutor(16) as threads:  # as the command does
-        yield f"status of {RUNS} runs", seconds(lambda: list(threads.map(read_status, runs)))
+
+    def status() -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            command(["status", *runs])
+
+    yield f"status of {RUNS} runs", seconds(status)
     assert find_checkpoint(f"{place}/long").name == "3" and RunFolder.at(runs[0]).path.exists()
 
 

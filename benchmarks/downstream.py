@@ -7,8 +7,6 @@ Exact match on the questions of `factbook_qa_cloze`, per cent, of the models t5_
 on, which began with english_t5_0, english_switch_0 and so on.
 """
 
-import argparse
-
 import numpy as np
 import pandas as pd
 from drawing import (
@@ -23,16 +21,12 @@ from drawing import (
     focus,
     over_seeds,
 )
-from results import RESULTS, curve, read
+from results import arguments, curve
 
 COLOURS = {"t5": "#E69F00", "switch": "#56B4E9"}
 SEEDS = range(3)
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--runs", help="folder of the runs, in place of benchmarks/results")
-parser.add_argument("--picture", help="file to draw")
-args = parser.parse_args()
-table = read(args.runs or RESULTS / "downstream.parquet")
+args, table = arguments(__doc__, "downstream")
 cloze = table[(table.kind == "generated") & (table.task == "factbook_qa_cloze")]
 
 

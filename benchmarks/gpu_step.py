@@ -11,14 +11,13 @@ named. It runs on a CPU, too, where both attentions are XLA's.
 """
 
 import argparse
-import importlib.util
 import json
 import statistics
 import subprocess
 import sys
 import time
 
-from step_models import Sizes, hugging_face_step, our_config, our_step
+from step_models import Sizes, hugging_face_step, our_config, our_step, torch_python
 
 # T5-Base and T5-Small, rows of the paper's lengths; 'tiny' shows that the command works.
 SIZES = {
@@ -94,11 +93,8 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(args.measure, SIZES[args.size], args.experts[0], args.steps)))
         return
-    python = {"xla": sys.executable, "cudnn": sys.executable, "torch": args.torch_python}
-    if python["torch"] is None and all(map(importlib.util.find_spec, ("torch", "transformers"))):
-        python["torch"] = sys.executable
-    if python["torch"] is None:
-        print("No Hugging Face: give --torch_python a Python that has torch and transformers.")
+    ours, theirs = sys.executable, torch_python(args.torch_python)
+    python = {"xla": ours, "cudnn": ours, "torch": theirs}
     print("| model | device | ms a step | tokens/s | of peak | GiB | loss |")
     print("|---|---|---|---|---|---|---|", flush=True)
     for experts in (0, *args.experts):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from results import RESULTS, curve, reached, read
+from results import curve, reached
 
 
 def parser(doc: str, tables: Iterable[str]) -> argparse.ArgumentParser:
@@ -18,10 +18,6 @@ def parser(doc: str, tables: Iterable[str]) -> argparse.ArgumentParser:
     made.add_argument("--runs", type=Path, help="folder of runs, in place of benchmarks/results")
     made.add_argument("--train", action="store_true", help="first train there what is missing")
     return made
-
-
-def records(args: argparse.Namespace, study: str) -> pd.DataFrame:
-    return read(args.runs or RESULTS / f"{study}.parquet")
 
 
 def train(folder: Path, model: str, macros: Sequence[str], files: Sequence[str] = ()) -> None:
@@ -37,18 +33,15 @@ def train(folder: Path, model: str, macros: Sequence[str], files: Sequence[str] 
             raise SystemExit(f"{folder} ended with exit code {code}: see {log.name}")
 
 
-def last(table: pd.DataFrame, run: str) -> np.ndarray:
-    """The held-out quality after the last step, [seeds], of the runs that are called RUN_SEED."""
-    return np.array([one.quality.iloc[-1] for one in curves(table, run)])
-
-
 def curves(table: pd.DataFrame, run: str) -> list[pd.DataFrame]:
-    return [curve(table, f"{run}_{seed}") for seed in seeds(table, run)]
+    """The evaluations of RUN_0, RUN_1 and RUN_2, of as many as there are."""
+    found = [curve(table, f"{run}_{seed}") for seed in range(3)]
+    return [one for one in found if len(one)]
 
 
-def seeds(table: pd.DataFrame, run: str) -> list[int]:
-    names = {name.rpartition("_") for name in table.run.unique()}
-    return sorted(int(seed) for name, _, seed in names if name == run)
+def last(table: pd.DataFrame, run: str) -> np.ndarray:
+    """Their quality after the last step, [seeds]."""
+    return np.array([one.quality.iloc[-1] for one in curves(table, run)])
 
 
 def mean_and_deviation(values: np.ndarray, sign: str = "") -> str:
@@ -74,9 +67,7 @@ def print_table(table: pd.DataFrame, rows: Mapping[str, str]) -> None:
             ]
             mean = np.mean([end / step for end, step in at])
             sooner = "no" if np.isnan(mean) else f"{mean:.2f}"
-        routed = [
-            table[table.run == f"{run}_{seed}"].dropped.dropna() for seed in seeds(table, run)
-        ]
+        routed = [table[table.run == f"{run}_{seed}"].dropped.dropna() for seed in range(3)]
         late = np.concatenate([values[len(values) // 2 :] for values in routed])
         dropped = f"{late.mean():.1%}" if len(late) else ""
         print(f"| {label} | {mean_and_deviation(quality)} | {ahead} | {sooner} | {dropped} |")

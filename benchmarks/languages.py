@@ -8,10 +8,7 @@ is the mean over the languages. A speed-up is the dense model's steps over those
 takes to its final value; the median over the languages where there is one.
 """
 
-import argparse
-
 import numpy as np
-import pandas as pd
 from drawing import (
     GREY,
     QUALITY,
@@ -24,7 +21,7 @@ from drawing import (
     over_seeds,
     ticks,
 )
-from results import RESULTS, curve, reached, read
+from results import arguments, curve, reached
 
 # With more than 100,000 characters of training text, as `make languages` builds it.
 MUCH_TEXT = (
@@ -33,30 +30,22 @@ MUCH_TEXT = (
 ).split()
 COLOURS = {"mt5": "#009E73", "mswitch": "#56B4E9"}
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--runs", help="folder of the two runs, in place of benchmarks/results")
-parser.add_argument("--picture", help="file to draw")
-args = parser.parse_args()
-table = read(args.runs or RESULTS / "languages.parquet")
+args, table = arguments(__doc__, "languages")
 both = {run: curve(table, run) for run in COLOURS}
 (mt5, mswitch), end = both.values(), both["mt5"].iloc[-1]
 
 # By language: what both end with, and the speed-up.
-languages = []
-for task in sorted(set(table.task.dropna()) - {"all"}):
-    dense, sparse = (curve(table, run, task) for run in COLOURS)
-    last = dense.iloc[-1], sparse.iloc[-1]
-    languages.append(
-        {
-            "code": task.split(".")[-1],
-            "mt5": last[0].quality,
-            "mswitch": last[1].quality,
-            "ahead": last[1].quality - last[0].quality,
-            "content": last[1].content - last[0].content,
-            "speedup": last[0].step / reached(sparse, last[0].quality)[0],
-        }
-    )
-languages = pd.DataFrame(languages).sort_values("mt5", ascending=False, kind="stable")
+own = table[(table.kind == "eval") & (table.task != "all")].sort_values("step")
+ends = own.groupby(["task", "run"])[["quality", "content"]].last().unstack("run")
+languages = ends.quality.assign(
+    code=[task.split(".")[-1] for task in ends.index],
+    ahead=ends.quality.mswitch - ends.quality.mt5,
+    content=ends.content.mswitch - ends.content.mt5,
+    speedup=[
+        end.step / reached(curve(table, "mswitch", task), quality)[0]
+        for task, quality in ends.quality.mt5.items()
+    ],
+).sort_values("mt5", ascending=False, kind="stable")
 
 step, seconds = reached(mswitch, end.quality)
 ahead = mswitch.quality.iloc[-1] - end.quality

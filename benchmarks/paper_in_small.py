@@ -9,8 +9,9 @@ stopped call goes on where it was. Two calls with other tables go side by side, 
 mean and standard deviation over the seeds.
 """
 
-from in_small import last, parser, print_table, records, train
+from in_small import last, parser, print_table, train
 from matplotlib.figure import Figure
+from results import RESULTS, read
 
 TOP_2 = ("NUM_SELECTED_EXPERTS=2", "SECOND_EXPERT_POLICY=random")
 # By name: what a run has beside the demo. Those of DISTILLED learn from `switch` of their seed.
@@ -60,11 +61,7 @@ TABLES = {
         "+ 0.75 hard loss": "mixed",
         "these weights alone": "control",
     },
-    "10": {
-        "experts in feed-forward layers": "switch",
-        "in attention": "attention",
-        "in both": "both",
-    },
+    "10": {"in feed-forward layers": "switch", "in attention": "attention", "in both": "both"},
     "11": {
         "argmax": "argmax",
         "sample softmax": "sample",
@@ -115,7 +112,7 @@ if args.train:
                 macros.append(f"TEACHER_DIR={args.runs / f'switch_{seed}'}")
             model = "switch_demo" if name in SPARSE else "t5_demo"
             train(args.runs / f"{name}_{seed}", model, macros, files)
-table = records(args, "in_small")
+table = read(args.runs or RESULTS / "in_small.parquet")
 for name in args.tables:
     print(f"\n{TITLES.get(name, name)}")
     print_table(table, TABLES[name])

@@ -7,6 +7,7 @@ of training ("train"), and for each score of generated text that `switch_jax eva
 ("generated"), with the columns of COLUMNS.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,18 @@ def read(source: str | Path) -> pd.DataFrame:
     if not runs:
         raise SystemExit(f"{source} is no file of results, and no folder of runs")
     return pd.DataFrame([row for run in runs for row in rows_of(run)], columns=COLUMNS)
+
+
+def arguments(doc: str, *studies: str) -> tuple[argparse.Namespace, pd.DataFrame]:
+    """The flags of a script, by its docstring, and the table of the study that it prints."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    if len(studies) > 1:
+        parser.add_argument("study", choices=studies)
+    parser.add_argument("--runs", help="folder of runs, in place of benchmarks/results")
+    parser.add_argument("--picture", help="file to draw")
+    args = parser.parse_args()
+    study = args.study if len(studies) > 1 else studies[0]
+    return args, read(args.runs or RESULTS / f"{study}.parquet")
 
 
 def curve(table: pd.DataFrame, run: str, task: str = "all") -> pd.DataFrame:

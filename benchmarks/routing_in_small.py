@@ -9,7 +9,8 @@ takes six to eight minutes on a quiet core. A stopped call goes on where it was.
 those of paper_in_small.py; below a table stands each pair of runs with the same seed.
 """
 
-from in_small import last, parser, print_table, records, seeds, train
+from in_small import last, parser, print_table, train
+from results import RESULTS, read
 
 RULES = {
     "tokens": (),
@@ -28,10 +29,10 @@ if args.train:
                 macros = (f"NUM_EXPERTS={experts}", f"TRAIN_EXPERT_CAPACITY_FACTOR={factor}")
                 folder = args.runs / f"experts_{experts}_{rule}_{factor}_{seed}"
                 train(folder, "switch_demo", [*macros, *RULES[rule], f"RANDOM_SEED={seed}"])
-table = records(args, "routing")
+table = read(args.runs or RESULTS / "routing.parquet")
 for experts in args.tables:
     names = {(rule, factor): f"experts_{experts}_{rule}_{factor}" for rule, factor in ROWS}
-    names = {row: run for row, run in names.items() if len(seeds(table, run)) == 3}
+    names = {row: run for row, run in names.items() if len(last(table, run)) == 3}
     labels = {row: f"{row[0].replace('_', ' ')}, {row[1]}" for row in names}
     print(f"\n{experts} experts")
     print_table(table, {labels[row]: run for row, run in names.items()})

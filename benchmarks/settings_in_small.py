@@ -13,8 +13,8 @@ was. The seed is one that the docs report nowhere else.
 """
 
 import numpy as np
-from in_small import parser, records, train
-from results import curve
+from in_small import parser, train
+from results import RESULTS, curve, read
 
 SEED, STEPS, WARMUP = 10, 1250, 400
 # By name: the gin file, and what the model has beside it.
@@ -90,7 +90,7 @@ if args.train:
     for name in args.tables:
         for run, model, macros in runs(name).values():
             train(args.runs / run, model, macros)
-table = records(args, "settings")
+table = read(args.runs or RESULTS / "settings.parquet")
 for name in args.tables:
     models, settings = TABLES[name]
     quality = {cell: curve(table, run).quality.iloc[-1] for cell, (run, _, _) in runs(name).items()}

@@ -11,14 +11,14 @@ import argparse
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from input_pipeline import Pipeline, serve
+
 STREAMS = (1, 2, 4, 8)
-BATCH_SIZE, TURNS, SECONDS = 32, 3, 8
+BATCH_SIZE, TURNS, BATCHES = 32, 3, 200
 
 
 def write_rows(path: Path, rows: int) -> None:
@@ -32,8 +32,8 @@ def write_rows(path: Path, rows: int) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def read(path: Path, streams: int) -> None:
-    """Prints tokens, seconds and CPU seconds of reading the task for some seconds."""
+def segments(path: Path, streams: int) -> Iterator[tuple]:
+    """Segments of the task's batches, inputs and targets."""
     import seqio
     import tensorflow as tf
 
@@ -58,42 +58,32 @@ def read(path: Path, streams: int) -> None:
         output_features={"inputs": feature, "targets": feature},
     )
     config = DataConfig("few_rows", {"inputs": 128, "targets": 64}, data_streams=streams)
-    batches = TrainBatches(open_tasks(config), BATCH_SIZE)
-    for _ in range(5):  # opens the file, and traces the graphs
-        next(batches)
-    tokens, start, cpu = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - start < SECONDS:
-        batch, _ = next(batches)
-        for name in ("encoder_segment_ids", "decoder_segment_ids"):
-            tokens += int((batch[name] > 0).sum())
-    print(tokens, time.perf_counter() - start, time.process_time() - cpu, flush=True)
-    os._exit(0)  # without waiting for what is read ahead
+    for batch, _ in TrainBatches(open_tasks(config), BATCH_SIZE):
+        yield batch["encoder_segment_ids"], batch["decoder_segment_ids"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=int, default=400, help="rows of the task")
-    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--streams", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.read:
-        return read(args.read, args.streams)
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # of the processes that read
-    totals = {streams: [0.0, 0.0, 0.0] for streams in STREAMS}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.jsonl"
-        write_rows(path, args.rows)
-        for _ in range(TURNS):
-            for streams, total in totals.items():
-                flags = ["--read", str(path), "--streams", str(streams)]
-                command = [sys.executable, __file__, *flags]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                for index, figure in enumerate(done.stdout.split()[-3:]):
-                    total[index] += float(figure)
-    print("| streams | tokens/s | tokens per CPU second |\n|---|---|---|")
-    for streams, (tokens, seconds, cpu) in totals.items():
-        print(f"| {streams} | {tokens / seconds:,.0f} | {tokens / cpu:,.0f} |")
-
-
-if __name__ == "__main__":
-    main()
+parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+parser.add_argument("--rows", type=int, default=400, help="rows of the task")
+parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
+parser.add_argument("--streams", type=int, help=argparse.SUPPRESS)
+args = parser.parse_args()
+if args.read:
+    serve(lambda _: segments(args.read, args.streams))
+    raise SystemExit
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # of the processes that read
+print("| streams | tokens/s | tokens per CPU second |\n|---|---|---|")
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "rows.jsonl"
+    write_rows(path, args.rows)
+    flags = [["--read", str(path), "--streams", str(streams)] for streams in STREAMS]
+    pipelines = [Pipeline(f"{each[-1]} streams", [__file__, *each]) for each in flags]
+    try:
+        for pipeline in pipelines:
+            pipeline.turn("few_rows", 5)  # opens the file, and traces the graphs
+        turns = [[p.turn("few_rows", BATCHES) for p in pipelines] for _ in range(TURNS)]
+    finally:  # or else they would stay, stopped
+        for pipeline in pipelines:
+            pipeline.end()
+for streams, of_one in zip(STREAMS, zip(*turns, strict=True), strict=True):
+    tokens, _, seconds, cpu = map(sum, zip(*of_one, strict=True))
+    print(f"| {streams} | {tokens / seconds:,.0f} | {tokens / cpu:,.0f} |")

@@ -4,6 +4,8 @@ switch_step.py times them on a CPU, and gpu_step.py on a GPU.
 """
 
 import dataclasses
+import importlib.util
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -40,6 +42,15 @@ class Sizes:
         shapes = (self.rows, self.inputs), (self.rows, self.targets)
         inputs, targets = (rng.integers(1, 32000, shape, dtype=np.int32) for shape in shapes)
         return inputs, targets
+
+
+def torch_python(given: str | None) -> str | None:
+    """The interpreter to run Hugging Face's models with; None = there is none, which is said."""
+    if given is None and all(map(importlib.util.find_spec, ("torch", "transformers"))):
+        return sys.executable
+    if given is None:
+        print("No Hugging Face: give --torch_python a Python that has torch and transformers.")
+    return given
 
 
 def our_config(sizes: Sizes, experts: int, **changes):

@@ -8,7 +8,7 @@ A speed-up is the paper's: steps (or time) of the dense run to a value over thos
 to the same value. A sparse run is compared with the dense run of its seed.
 """
 
-import argparse
+import re
 
 import matplotlib
 import numpy as np
@@ -16,15 +16,10 @@ import pandas as pd
 from drawing import GREY, LABEL_SIZE, QUALITY, canvas, draw, finish, focus, over_seeds, ticks
 from matplotlib.colors import to_hex
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from results import RESULTS, curve, reached, read
+from results import arguments, curve, reached
 from scipy.optimize import minimize_scalar
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("study", choices=["study", "long_study"])
-parser.add_argument("--runs", help="folder of runs, in place of the records in benchmarks/results")
-parser.add_argument("--picture", help="file to draw")
-args = parser.parse_args()
-table = read(args.runs or RESULTS / f"{args.study}.parquet")
+args, table = arguments(__doc__, "study", "long_study")
 IS_LONG = args.study == "long_study"
 DENSE_STEPS = [4_000, 10_000, 20_000, 30_000, 40_000] if IS_LONG else []
 VALUES = [] if IS_LONG else [-2.3, -2.2, -2.125]
@@ -44,9 +39,7 @@ experts = {name: list(seeds.values())[0].num_experts.iloc[0] for name, seeds in 
 
 
 def title(name):
-    number = experts[name]
-    usual = f"experts_{number}" if number else "dense"
-    return f"{number} experts" if number and name == usual else name.replace("_", " ")
+    return re.sub(r"^experts (\d+)$", r"\1 experts", name.replace("_", " "))
 
 
 def lead(of_dense, other, column="quality"):
@@ -144,9 +137,7 @@ if "dense_large" in found:
         at = [reached(found[name][0], value) for name in three]
         cells = [f"step {steps:,.0f}, {seconds / 60:.1f} min" for steps, seconds in at]
         row(f"{value}", *cells, f"{at[-1][1] / at[-2][1]:.2f}")
-    head(
-        "beside it", "best value of both", "dense large at step", "at step", "its time over theirs"
-    )
+    head("beside it", "best of both", "dense large at step", "at step", "its time over theirs")
     for name in sparse:
         other = found[name][0]
         best = min(large.quality.max(), other.quality.max())
@@ -193,34 +184,35 @@ if not args.picture:
 shown = [name for name in found if name not in LEFT_OUT]
 order = sorted(shown, key=lambda name: (experts[name], name))
 sparse = [name for name in order if experts[name]]
-colours = dict(zip(["dense", "dense_large"], ["#D55E00", "#E69F00"], strict=True))
-shades = np.linspace(0.72, 0, len(sparse))
-colours |= {
-    name: to_hex(matplotlib.colormaps["viridis"](x)) for name, x in zip(sparse, shades, strict=True)
-}
+colours = {"dense": "#D55E00", "dense_large": "#E69F00"}
+shades = matplotlib.colormaps["viridis"](np.linspace(0.72, 0, len(sparse)))
+colours |= dict(zip(sparse, map(to_hex, shades), strict=True))
 best = max(sparse, key=lambda name: np.mean([lead(*pair).iloc[-1] for pair in pairs(name)]))
 one, two = pairs(best)[0]
-step, seconds = reached(two, one.quality.iloc[-1])
+(step, seconds), nats = reached(two, one.quality.iloc[-1]), lead(one, two)
+side = "ahead of" if nats.iloc[-1] > 0 else "behind"
 text = (
-    f"{title(best)} reached the dense model's final quality in {step / one.step.iloc[-1]:.0%} of "
-    f"its steps and {seconds / one.seconds.iloc[-1]:.0%} of its time, and were "
-    f"{lead(one, two).iloc[-1]:.2g} nats ahead at step {lead(one, two).index[-1]:,}, the last that "
-    f"both have. They were ahead from step {ahead_from(one, two):,.0f} on."
+    f"At step {nats.index[-1]:,}, the last that both have, {title(best)} were "
+    f"{abs(nats.iloc[-1]):.2g} nats {side} the dense model."
 )
+if np.isfinite(step):
+    text = (
+        f"{title(best)} reached the dense model's final quality in {step / one.step.iloc[-1]:.0%} "
+        f"of its steps and {seconds / one.seconds.iloc[-1]:.0%} of its time. {text} They were "
+        f"ahead from step {ahead_from(one, two):,.0f} on."
+    )
 named = ", ".join(title(name) for name in order if not experts[name])
 numbers = ", ".join(str(experts[name]) for name in sparse)
 figure, axes = canvas(f"{named.capitalize()}, and {numbers} experts", text, 4, columns=2)
 
 limits = focus([means[name]["mean"] for name in shown])
-minutes = max(means[name].seconds.max() for name in shown) >= 180
-unit, size = ("min", 60) if minutes else ("s", 1)
 for ax, is_time in ((axes[0], False), (axes[1], True)):
     for name in order:
         mean = means[name]
-        x = mean.seconds / size if is_time else mean.index
+        x = mean.seconds / 60 if is_time else mean.index
         draw(ax, x, mean, title(name), colours[name], dashed=not experts[name], markers=not IS_LONG)
     ax.set_title(f"Held-out quality against {'time' if is_time else 'steps'}")
-    finish(ax, f"training time [{unit}]" if is_time else "step", QUALITY, limits)
+    finish(ax, "training time [min]" if is_time else "step", QUALITY, limits)
 
 # The layout of Figure 1 (left) of Fedus et al. 2022; a line joins models of equal FLOPs a token.
 ax, last = axes[2], max(set.intersection(*(set(means[name].index) for name in shown)))
@@ -256,10 +248,10 @@ for name in sparse:
         of_seeds.append(pd.Series(speedups, later.step))
     speedup = over_seeds(pd.concat(of_seeds, axis=1))
     draw(ax, speedup.index, speedup, title(name), colours[name])
-    edges += [edge for edge in (speedup["mean"], speedup["low"], speedup["high"])]
+    edges += [speedup["mean"], speedup["low"], speedup["high"]]
     if law is not None:
         a, b, c = law
-        later = means[name].loc[speedup["mean"].last_valid_index() + 1 :, "mean"]
+        later = means[name].loc[(speedup["mean"].last_valid_index() or 0) + 1 :, "mean"]
         with np.errstate(divide="ignore"):
             at = 1000 * (b / np.maximum(-later - a, 0)) ** (1 / c)
         fit = over_seeds((at / later.index)[at <= 3 * steps[-1]].to_frame())
@@ -274,6 +266,5 @@ margin = 0.08 * (high - low) or 0.1
 ax.axhline(1, color=GREY, linewidth=1)
 ax.set_title("Speed-up in steps over training")
 finish(ax, "step", "speed-up in steps", (np.floor(20 * (low - margin)) / 20, high + margin))
-ax.set_xlim(0, 1.02 * max(line.get_xdata()[np.isfinite(line.get_ydata())].max()
-                          for line in ax.get_lines() if line.get_label()[0] != "_"))  # fmt: skip
+ax.set_xlim(0, 1.02 * max(edge.last_valid_index() or 0 for edge in edges) or 1)
 figure.savefig(args.picture)

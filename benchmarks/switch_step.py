@@ -10,7 +10,6 @@ time (user and system) over the steps, and the peak memory of the process, compi
 """
 
 import argparse
-import importlib.util
 import os
 import re
 import statistics
@@ -23,7 +22,7 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import numpy as np  # noqa: E402  after the flags
-from step_models import Sizes, hugging_face_step, our_step  # noqa: E402
+from step_models import Sizes, hugging_face_step, our_step, torch_python  # noqa: E402
 
 SIZES = Sizes(d_model=256, d_ff=1024, heads=8, layers=4, rows=8, inputs=128, targets=32)
 
@@ -128,13 +127,6 @@ class Model:
         return float(self.read()[0])
 
 
-def torch_python(given: str | None) -> str | None:
-    """The interpreter to run Hugging Face's models with; None = there is none."""
-    if given is None and all(map(importlib.util.find_spec, ("torch", "transformers"))):
-        return sys.executable
-    return given
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=9, help="measured, of each model")
@@ -153,8 +145,6 @@ def main() -> None:
     wanted += [("einsum", n, sys.executable) for n in args.experts]
     if python := torch_python(args.torch_python):
         wanted += [("torch", n, python) for n in (0, *args.experts)]
-    else:
-        print("No Hugging Face: give --torch_python a Python that has torch and transformers.")
     models = [Model(*each) for each in wanted]
     for _ in range(args.steps):
         for model in models:

@@ -76,13 +76,16 @@ def milliseconds(seconds: float) -> str:
 def beside_baseline(
     metrics: Mapping[str, float | None], majority_baseline: Mapping[str, float | None]
 ) -> str:
-    """({"f1": 48.25}, {"f1": 52.0}) -> "f1 48.25 (majority baseline 52)"; None is "-"."""
+    """A task's metrics: {"f1": 48.25}, {"f1": 52.0} -> "generated text: f1 48.25 (majority ...".
+
+    A metric that is None is "-".
+    """
     parts = []
     for name, value in metrics.items():
         parts.append(f"{name} {'-' if value is None else f'{value:.4g}'}")
         if (baseline := majority_baseline.get(name)) is not None:
             parts[-1] += f" (majority baseline {baseline:.4g})"
-    return ", ".join(parts)
+    return f"generated text: {', '.join(parts)}"
 
 
 def printable(text: str) -> str:

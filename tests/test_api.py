@@ -260,31 +260,14 @@ def _settings(self, step, settings, log):
     return [{"tfds_data_dir": settings["places"]["tfds_data_dir"]}]
 
 
-def test_bindings_change_a_run_that_was_trained_from_python(trained):
-    model = switch_jax.load(trained["run"], gin_bindings=["BATCH_SIZE=16", "GROUP_SIZE=128"])
-    assert (model.config.run.batch_size, model.config.model.group_size) == (16, 128)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda s, run: s.load_config("none.gin"), "no gin file none.gin in "),
-        (lambda s, run: s.load_config([]), "no --gin_file: give one, for example "),
+        (lambda s, run: s.load_config([]), "no --gin_file: give one of your own, "),
         (
             lambda s, run: s.load_config(None),
             "gin_files = None: write the path of a file, or a lis",
-        ),
-        (
-            lambda s, run: s.load_config([5]),
-            "gin_files = [5]: write the path of a file, or a list ",
-        ),
-        (
-            lambda s, run: s.load_config("runs/demo_switch.gin", None),
-            "gin_bindings = None: write a list of texts, as in ",
-        ),
-        (
-            lambda s, run: s.load_config("runs/demo_switch.gin", iter(["TRAIN_STEPS=3"])),
-            "gin_bindings = <list_iterator object at ",
         ),
         (
             lambda s, run: s.load_config("runs/demo_switch.gin", "TRAIN_STEPS=3"),
@@ -311,8 +294,6 @@ def test_bindings_change_a_run_that_was_trained_from_python(trained):
         (lambda s, run: s.evaluate(run, checkpoint=3), "has no checkpoint of step 3: there are 4"),
         (lambda s, run: s.evaluate(run, checkpoint="new"), "checkpoint = 'new': write latest, b"),
         (lambda s, run: s.evaluate(run, max_examples=0), "max_examples = 0: it must be at least 1"),
-        (lambda s, run: s.evaluate(run, batch_size=0), "batch_size = 0: it must be at least 1"),
-        (lambda s, run: s.evaluate(run, num_beams=0), "num_beams = 0: it must be at least 1"),
         (lambda s, run: s.evaluate(run, split="tests"), "has no split 'tests': its splits are "),
         (
             lambda s, run: s.evaluate(run, gin_bindings=["MESH_DATA=16"]),

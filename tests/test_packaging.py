@@ -32,7 +32,7 @@ def test_every_installed_module_has_one_owner():
     "package",
     [
         *("checkpointing", "conversion", "conversion/hugging_face", "conversion/t5x"),
-        *("data", "evaluation", "gin_config", "inference", "reports", "reports/pictures"),
+        *("data", "evaluation", "gin_config", "inference", "reports"),
         "run_folder",
     ],
 )

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -17,7 +17,6 @@ from switch_jax.checkpointing.integrity import (
     add_checksum,
     check_state,
     damage_of,
-    path_name,
     shapes_of,
     try_to_read,
 )
@@ -87,7 +86,6 @@ class Checkpoints:
         self,
         abstract_state: State,
         last: int | None = None,
-        fresh: Mapping[str, Callable[[], Any]] | None = None,
     ) -> Restored | None:
         """Reads the newest checkpoint, into the shapes, dtypes and shardings of `abstract_state`.
 
@@ -99,8 +97,6 @@ class Checkpoints:
           abstract_state: nested `ShapeDtypeStruct`s.
           last: no checkpoint of a later step is read, but for the oldest where all are later; the
             others are moved to the folder `discarded`.
-          fresh: for parts of the state, by name, a function that makes them. Arrays of such a part
-            that the checkpoint lacks, or has in another shape, are taken from there.
 
         Returns:
           None where there is no checkpoint.
@@ -110,7 +106,6 @@ class Checkpoints:
             holds parameters alone, or all are damaged.
           TransientError: the storage failed; no checkpoint is moved for that.
         """
-        fresh = fresh or {}
         self.wait()  # a save that is under way would look damaged
         damaged = self._folder.damaged
         if not self.steps() and list_names(damaged):
@@ -125,14 +120,11 @@ class Checkpoints:
             found, damage = try_to_read(shapes_and_notes, checkpoint)
             if damage is None:
                 shapes, notes = found
-                wanted = shapes_of(abstract_state)
-                check_state(self._folder, step, shapes, wanted, fresh)
-                lacking = {path for path in wanted if shapes.get(path) != wanted[path]}
-                available = _without(lacking, abstract_state)
-                state, damage = try_to_read(load_arrays, checkpoint, available)
+                check_state(self._folder, step, shapes, shapes_of(abstract_state))
+                state, damage = try_to_read(load_arrays, checkpoint, abstract_state)
             if damage is None:
                 notes = newest_metadata(self._folder.metadata_override(step), step, notes)
-                return Restored(step, _completed(state, lacking, fresh), notes)
+                return Restored(step, state, notes)
             place = self._discard(step, damaged, now)
             if is_first():
                 earlier = ", and the one before it is used" if self.steps() else ""
@@ -260,26 +252,6 @@ class Checkpoints:
             f"no checkpoint is left in {self._folder.checkpoints}: all were damaged, and are in "
             f"{self._folder.damaged}; start again in another MODEL_DIR"
         )
-
-
-def _without(lacking: set[str], state: State) -> State:
-    """The state with None for what the checkpoint lacks."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: None if path_name(path) in lacking else leaf, state
-    )
-
-
-def _completed(state: State, lacking: set[str], fresh: Mapping[str, Callable[[], Any]]) -> State:
-    """The state with what the checkpoint lacks, from `fresh`."""
-    if not lacking:
-        return state
-    made = {name: make() for name, make in fresh.items()}
-    leaves = {path_name(path): x for path, x in jax.tree_util.tree_flatten_with_path(made)[0]}
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaves[path_name(path)] if path_name(path) in lacking else leaf,
-        state,
-        is_leaf=lambda x: x is None,
-    )
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -47,7 +47,7 @@ def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
             for path in differing[:3]
         )
         raise UserError(
-            f"{name} is of another model: {len(differing)} of {len(wanted)} arrays differ "
+            f"{name} is of another model: {len(differing)} of {len(saved | wanted)} arrays differ "
             f"({examples}); {remedy}"
         )
 
@@ -57,7 +57,6 @@ def check_state(
     step: int,
     saved: Shapes,
     wanted: Shapes,
-    fresh: Collection[str],
     changes: Sequence[str] = (),
 ) -> None:
     """Checks that a run's checkpoint has the training state of the config.
@@ -66,7 +65,6 @@ def check_state(
       folder: the run's.
       step: of the checkpoint.
       saved, wanted: shapes in the checkpoint, and those that follow from the config.
-      fresh: names of the parts of the state that may differ, since they can be made anew.
       changes: what the start changes in the run's config, for the message.
 
     Raises:
@@ -82,7 +80,7 @@ def check_state(
     changed = ", ".join(changes[:_MAX_NAMED])
     remedy = f"this start changes the run's config ({changed}): " if changed else ""
     remedy += "write the values of that run, or another MODEL_DIR for a new one"
-    check_model(_without(fresh, saved), _without(fresh, wanted), name, remedy)
+    check_model(saved, wanted, name, remedy)
 
 
 def _differing(saved: Shapes, wanted: Shapes) -> list[str]:
@@ -93,11 +91,6 @@ def _differing(saved: Shapes, wanted: Shapes) -> list[str]:
 def _parts(shapes: Shapes) -> set[str]:
     """Names of the parts of the state that these arrays belong to."""
     return {path.split("/")[0] for path in shapes}
-
-
-def _without(parts: Collection[str], shapes: Shapes) -> Shapes:
-    """Shapes of what does not belong to these parts of the state."""
-    return {path: shape for path, shape in shapes.items() if path.split("/")[0] not in parts}
 
 
 def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:

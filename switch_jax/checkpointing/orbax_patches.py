@@ -11,12 +11,13 @@ import textwrap
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
+import tensorstore as ts
 from etils import epath
 from orbax.checkpoint._src import asyncio_utils
 from orbax.checkpoint._src.futures import future, synchronization
 from orbax.checkpoint._src.path import gcs_utils
 from orbax.checkpoint._src.path import step as step_folders
-from orbax.checkpoint._src.serialization import tensorstore_utils
+from orbax.checkpoint._src.serialization import serialization, tensorstore_utils
 
 from switch_jax.errors import is_transient
 
@@ -28,6 +29,7 @@ def apply() -> None:
     """Makes all changes that stay in force; a second call does nothing."""
     _add_checksums()
     _wait_for_other_tasks()
+    _describe_arrays_without_condition()
     _need_no_right_to_see_the_bucket()
     logging.getLogger("absl").addFilter(_says_something_new)
 
@@ -47,6 +49,26 @@ def _add_checksums() -> None:
         return metadata
 
     tensorstore_utils._build_zarr3_metadata = with_checksums
+
+
+@functools.cache
+def _describe_arrays_without_condition() -> None:
+    """Has Orbax write what describes an array in a new checkpoint, whether it is there or not.
+
+    By default it must not be there: where the answer to its write was lost, TensorStore finds what
+    it has written itself, and the save fails.
+    """
+    serialization.ts = _TensorStore()
+
+
+class _TensorStore:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(ts, name)
+
+    def open(self, spec: ts.Spec, **options: Any) -> Any:
+        if options.get("create") and options.get("transaction"):
+            options = {**options, "open": False, "delete_existing": True}
+        return ts.open(spec, **options)
 
 
 @functools.cache

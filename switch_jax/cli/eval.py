@@ -48,8 +48,6 @@ def main(args: argparse.Namespace) -> int:
     if is_first():
         print("\n".join(table(records)))
         print(f"written to {RunFolder(model.model_dir).evaluation}")
-        if model.config.model.num_experts:
-            print(f"tables of the tokens of each expert:  switch_jax report {args.model_dir}")
     return 0
 
 

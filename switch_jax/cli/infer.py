@@ -6,10 +6,10 @@
     echo "trivia_qa question: ..." | switch_jax infer runs/tuned --input=-
 
 The input is JSON lines with "inputs" and, to be scored, "targets"; plain text with an input on each
-line; a TFRecord of examples with those features; or the examples of a task. The output is JSON
-lines in the order of the input: "inputs", "prediction" and its log-probability as "score"; with
---score "inputs", "targets" and "score". A text of a file that is longer than TASK_FEATURE_LENGTHS
-is cut off: then "cut" has the number of tokens that were left out.
+line; or the examples of a task. The output is JSON lines in the order of the input: "inputs",
+"prediction" and its log-probability as "score"; with --score "inputs", "targets" and "score". A
+text of a file that is longer than TASK_FEATURE_LENGTHS is cut off: then "cut" has the number of
+tokens that were left out.
 
 Results are written in parts to OUTPUT.parts, so that the same command continues a stopped job.
 Several jobs share the parts with --num_shards and --shard.
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # they load JAX and TensorFlow
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The input, the output, the checkpoint, and how to decode."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--input", metavar="FILE", help=".jsonl, .tfrecord, text, or - for stdin")
+    source.add_argument("--input", metavar="FILE", help=".jsonl, text, or - for stdin")
     source.add_argument("--task", metavar="NAME", help="a registered task or mixture")
     parser.add_argument("--split", default="validation", help="of --task; default: %(default)s")
     parser.add_argument("--output", metavar="FILE", help="JSON lines; without it: standard output")

@@ -38,30 +38,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Prints the status of each run; folders that are not those of runs are named.
+    """Prints the status of each run; folders that are not those of runs are named."""
+    from switch_jax.reports.run_status import page, table
 
-    Raises:
-      UserError: no folder is that of a run.
-    """
-    from switch_jax.reports.status_text import page, table
-
-    found: list[Status] = []
-    errors: list[str] = []
     with ThreadPoolExecutor(_AT_ONCE) as threads:  # in a bucket each waits for answers
-        for reading in [threads.submit(_read, folder) for folder in args.folders]:
-            try:
-                found.append(reading.result())
-            except UserError as error:
-                errors.append(str(error))
-    if not found:
-        raise UserError("; ".join(errors))
+        read = list(threads.map(_read, args.folders))
+    found = [status for status in read if not isinstance(status, str)]
+    errors = [message for message in read if isinstance(message, str)]
     for message in errors:
         print(f"switch_jax status: {message}", file=sys.stderr)
     if args.json:
         for status in found:
             fields = dataclasses.asdict(status)
             print(json.dumps({**fields, "needs_attention": status.needs_attention}))
-    else:
+    elif found:
         lines = page(found[0]) if len(args.folders) == 1 else table(found)
         notes = [f"note: {line}" for status in found for line in status.left_out]
         print("\n".join([*lines, *notes]))
@@ -70,15 +60,16 @@ def main(args: argparse.Namespace) -> int:
     return UserError.exit_code if errors else 0
 
 
-def _read(folder: str) -> "Status":
-    from switch_jax.reports.run_status import read_status
+def _read(folder: str) -> "Status | str":
+    """How the run is doing; or a line on why that cannot be told."""
+    from switch_jax.reports.run_status import page, read_status
 
     try:
-        return read_status(folder)
-    except UserError:
-        raise
-    except Exception as error:
-        if not isinstance(error, OSError) and "://" not in folder:
-            raise
+        status = read_status(folder)
+        page(status)  # of a damaged value no text can be made
+        return status
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # a damaged file, or an answer of a bucket
         reason = str(error).split("\n")[0]
-        raise UserError(f"{folder} cannot be read: {reason}") from error
+        return f"{folder} cannot be read: {reason}"

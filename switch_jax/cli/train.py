@@ -88,8 +88,7 @@ def _train(args: argparse.Namespace, found: GinConfig) -> int:
     multihost.enable_compilation_cache()
 
     from switch_jax.interrupts import raise_if_interrupted
-    from switch_jax.reports.run_status import read_status
-    from switch_jax.reports.status_text import held_out, loss_rise
+    from switch_jax.reports.run_status import held_out, loss_rise, read_status
     from switch_jax.runtime.processes import is_first
     from switch_jax.trainer.signals import Stopped
     from switch_jax.trainer.train import train

@@ -102,11 +102,6 @@ def file_reader(source: seqio.FileDataSource) -> Callable[[Any], tf.data.Dataset
     return source._reader
 
 
-def source_function(source: seqio.FunctionDataSource) -> Callable[..., tf.data.Dataset]:
-    """The function that makes the source's examples, without set arguments."""
-    return without_partial(source._dataset_fn)
-
-
 def num_header_lines(source: seqio.TextLineDataSource) -> int:
     """Number of lines at the beginning of each file that are skipped."""
     return source._skip_header_lines

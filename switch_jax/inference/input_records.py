@@ -1,20 +1,16 @@
 """Reading of records to predict or score: text under 'inputs' and, to be scored, 'targets'."""
 
-import gzip
 import json
-import os
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from switch_jax.data.batch import Example
-from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import explain_read_errors, is_folder, local_copy, storage_path
-from switch_jax.tensorflow_setup import seqio, tf
+from switch_jax.errors import UserError
+from switch_jax.storage import explain_read_errors, is_folder, storage_path
+from switch_jax.tensorflow_setup import seqio
 
 Record = dict[str, str]
 
@@ -33,16 +29,14 @@ class EncodedRecord(NamedTuple):
 
 
 STANDARD_INPUT = "-"
-_TFRECORD_OVERHEAD = 16  # bytes around the content of a TFRecord: its length and two checksums
 
 
 def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
     """Yields the records of a file. An invalid record is an error: none is skipped.
 
     Args:
-      path: FILE.jsonl with JSON objects; FILE.tfrecord or FILE.tfrecord.gz with tf.train.Examples
-        of bytes features; any other file is UTF-8 text with an input on each line; '-' is standard
-        input, with JSON objects or text.
+      path: FILE.jsonl with JSON objects; any other file is UTF-8 text with an input on each line;
+        '-' is standard input, with JSON objects or text.
       stdin: replaces standard input.
 
     Raises:
@@ -56,11 +50,8 @@ def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
         file = storage_path(path)
         if is_folder(file):
             raise UserError(f"{path} is a folder: give one of its files")
-        if ".tfrecord" in file.name:
-            yield from _from_tfrecord(local_copy(file), path)
-        else:
-            with file.open("rb") as lines:
-                yield from _from_lines(lines, path, json_lines=path.endswith((".jsonl", ".json")))
+        with file.open("rb") as lines:
+            yield from _from_lines(lines, path, json_lines=path.endswith((".jsonl", ".json")))
 
 
 def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> Iterator[Record]:
@@ -78,38 +69,6 @@ def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> I
             raise UserError(f"{source} is not UTF-8 text: {error}") from error
         except (ValueError, RecursionError) as error:
             raise UserError(f"{source} is not valid JSON: {error}") from error
-
-
-def _from_tfrecord(path: str, name: str) -> Iterator[Record]:
-    is_gzipped = path.endswith(".gz")
-    compression = "GZIP" if is_gzipped else ""
-    records = tf.data.TFRecordDataset(path, compression_type=compression).as_numpy_iterator()
-    number = size = 0
-    try:
-        for number, record in enumerate(records, start=1):
-            size += _TFRECORD_OVERHEAD + len(record)
-            features = tf.train.Example.FromString(record).features.feature
-            values = {name: feature.bytes_list.value for name, feature in features.items()}
-            texts = {name: texts[0].decode() for name, texts in values.items() if texts}
-            yield _checked(texts, f"{name}, record {number}")
-    except (tf.errors.OpError, UnicodeDecodeError, DecodeError) as error:
-        message = f"{name}, record {number + 1} cannot be read: {error}"
-        raise storage_error(message, error) from error
-    # TensorFlow does not report a file that ends within the header of a record.
-    if size != (_unzipped_size(path) if is_gzipped else os.path.getsize(path)):
-        raise UserError(f"{name}, record {number + 1} cannot be read: the file ends within it")
-
-
-def _unzipped_size(path: str) -> int:
-    """Bytes of the content of a gzip file; -1 if the file is incomplete."""
-    size = 0
-    try:
-        with open(path, "rb") as file, gzip.open(file) as unzipped:
-            while block := unzipped.read(2**20):
-                size += len(block)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        return -1
-    return size
 
 
 def _checked(record: object, source: str) -> Record:

@@ -1,10 +1,9 @@
-"""What all pictures share: lines with direct labels, ticks, and files. No pyplot state."""
+"""What all charts share: lines with direct labels, ticks, and files. No pyplot state."""
 
 import base64
 import dataclasses
 import io
 import math
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,15 +18,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 GREY = "#666666"
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
     "axes.grid": True,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.7,
     "lines.linewidth": 1.6,
@@ -51,15 +47,11 @@ class Chart:
     title: str
     caption: str
     draw: Callable[[Axes], None]
-    wide: bool = False  # takes a row of the page
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One curve: x and y [T], the text at its end, its look, and what lies around it.
-
-    `band` is two arrays [T], NaN where there is none; `x_band` likewise, of x.
-    """
+    """One curve: x and y [T], the text at its end, and its look."""
 
     x: np.ndarray
     y: np.ndarray
@@ -67,13 +59,6 @@ class Line:
     colour: str | tuple[float, float, float]
     dashed: bool = False
     markers: bool = False
-    band: tuple[np.ndarray, np.ndarray] | None = None
-    x_band: tuple[np.ndarray, np.ndarray] | None = None
-
-    @property
-    def inside(self) -> str | tuple[float, float, float]:
-        """The colour of its points, which are hollow where the line is dashed."""
-        return "white" if self.dashed else self.colour
 
 
 def draw_lines(
@@ -91,22 +76,10 @@ def draw_lines(
         style = (0, (4, 2)) if line.dashed else "-"
         marker = "o" if (line.markers and few) or len(x) == 1 else None
         ax.plot(x, y, color=line.colour, linestyle=style, marker=marker, markersize=3)
-        if line.band is not None and np.isfinite(line.band[0]).any():
-            low, high = (means_of_neighbours(edge, _POINTS) for edge in line.band)
-            ax.fill_between(x, low, high, color=line.colour, alpha=0.2, linewidth=0)
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.margins(x=0.02)
-    ends = {float(end) for line in lines if len(line.x) for end in (line.x[0], line.x[-1])}
-    if len(ends) == 1 and (only := ends.pop()) > 0:
-        ax.set_xlim(0, 2 * only)  # by itself a single point would make ticks that are no steps
     ax.set_ylim(*y_limits)
-    finish(ax, lines)
-
-
-def finish(ax: Axes, lines: Sequence[Line]) -> None:
-    """Puts ticks on the axes, and the labels beside the lines."""
-    inches = ax.get_window_extent().width / ax.figure.dpi
-    plain_ticks(ax.xaxis, most=5 if inches > 3 else 4)
+    plain_ticks(ax.xaxis, most=5)
     plain_ticks(ax.yaxis, most=6)
     label_ends(ax, lines)
 
@@ -146,17 +119,14 @@ def label_ends(ax: Axes, lines: Sequence[Line]) -> None:
 
 
 def spread(heights: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:
-    """Moves heights in [0, 1] at least `gap` apart, as little as needed and in the same order."""
+    """Moves heights [N] in [0, 1] at least `gap` apart, as little as needed, in the same order."""
     order = np.argsort(heights, kind="stable")
-    placed = np.array(heights, float)[order]
-    for i in range(1, len(placed)):
-        placed[i] = max(placed[i], placed[i - 1] + gap)
-    if len(placed):
-        placed[-1] = min(placed[-1], 1.0)
-    for i in range(len(placed) - 2, -1, -1):
-        placed[i] = min(placed[i], placed[i + 1] - gap)
+    steps = gap * np.arange(len(order))
+    # Upwards from the lowest; then those that the top pushes back, downwards.
+    placed = np.maximum.accumulate(np.array(heights, float)[order] - steps)
+    placed = np.minimum(placed, 1.0 - steps[-1:])
     result = np.empty_like(placed)
-    result[order] = placed
+    result[order] = placed + steps
     return result
 
 
@@ -177,48 +147,10 @@ def short(name: str) -> str:
 
 
 def svg_data_url(chart: Chart) -> str:
-    """One chart as a data: URL; all but wide ones are readable at a phone's width."""
-    with matplotlib.rc_context(_STYLE):
-        size = (9.6, 3.4) if chart.wide else (4.6, 2.9)
-        figure = Figure(figsize=size, layout="constrained")
+    """One chart as a data: URL, readable at a phone's width."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 2.9), layout="constrained")
         chart.draw(figure.add_subplot())
         file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(file, format="svg", dpi=200, metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def picture(
-    charts: Sequence[Chart], title: str, findings: Sequence[str], *, width: float = 12.0
-) -> bytes:
-    """A PNG, 1800 pixels wide: title, findings, wide charts, and the others three in a row.
-
-    Four charts are two in a row; `charts` is empty where a run has no number yet that can be drawn.
-    Each finding is in lines of its own. `width`: inches that are 1800 pixels; with fewer, text is
-    larger.
-    """
-    height = 2.9  # of a row
-    title = textwrap.fill(title, round(8.7 * width))
-    text = "\n".join(textwrap.fill(finding, round(12.5 * width)) for finding in findings)
-    first = 0.16 + 0.24 * len(title.splitlines())
-    head = first + 0.1 + 0.2 * len(text.splitlines())
-    wide = [chart for chart in charts if chart.wide]
-    others = [chart for chart in charts if not chart.wide]
-    columns = 2 if len(others) == 4 else 3
-    rows = max(1, len(wide) + math.ceil(len(others) / columns))
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, head + height * rows), layout="constrained")
-        halves = figure.add_gridspec(2, 1, height_ratios=[head, height * rows])
-        top, body = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
-        top.text(0.01, 1 - 0.12 / head, title, va="top", fontsize=13, weight="bold")
-        top.text(0.01, 1 - first / head, text, va="top", fontsize=10, linespacing=1.35)
-        grid = body.add_gridspec(rows, columns)
-        cells = [grid[row, :] for row in range(len(wide))]
-        cells += [grid[len(wide) + i // columns, i % columns] for i in range(len(others))]
-        # A subfigure each: one chart's long labels must not push the others about.
-        for cell, chart in zip(cells, [*wide, *others], strict=True):
-            ax = body.add_subfigure(cell).add_subplot()
-            chart.draw(ax)
-            ax.set_title(textwrap.fill(chart.title, 40), pad=10)  # above the highest label
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=1800 / width)
-    return file.getvalue()

@@ -1,61 +1,79 @@
 """The report as one HTML page; page.html is its template."""
 
+import math
 from pathlib import Path
 
-import numpy as np
+import jinja2
 
-from switch_jax.reports import tables
-from switch_jax.reports.configurations import Configuration
+from switch_jax.reports import curves, drawing, routers
+from switch_jax.reports.drawing import Chart
 from switch_jax.reports.findings import Findings
-from switch_jax.reports.pictures import sections
 from switch_jax.reports.records import QUALITY
-from switch_jax.reports.template import render_template
-from switch_jax.reports.verdict import verdicts
+from switch_jax.reports.runs import Run
+from switch_jax.reports.table import table
 from switch_jax.units import duration, perplexity, rounded
+
+_UNFOLDED = 2  # with more sparse runs, charts of their routers are folded away
 
 
 def render(findings: Findings) -> str:
-    """The whole page."""
-    first_counted = [
-        run
-        for c in findings.configurations
-        if (run := next((run for run in c.runs if run.expert_tokens), None))
-    ]
-    return render_template(
-        Path(__file__).parent / "page.html",
+    """The whole page, which loads nothing from anywhere; text of the runs is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
         findings=findings,
-        tables=tables,
-        verdicts=verdicts(findings.comparisons),
-        cards=[_card(findings, configuration) for configuration in findings.configurations],
+        cards=[_card(findings, run) for run in findings.runs],
         sections=sections(findings),
-        with_expert_tokens=first_counted,
+        folded=sum(bool(run.routers) for run in findings.runs) > _UNFOLDED,
+        table=table(findings),
+        svg_data_url=drawing.svg_data_url,
     )
 
 
-def _card(findings: Findings, configuration: Configuration) -> tuple[Configuration, str, str]:
-    """What stands first about a configuration: its held-out value, and what that is."""
-    runs = configuration.runs
-    going = [run for run in runs if run.unfinished]
-    state = "".join(
-        f" {'Still' if len(runs) == 1 else f'{run.name} is still'} at step {run.last_step:,} of "
-        f"{run.facts['train_steps']:,}."
-        for run in going
-    )
-    curves = [curve for run in runs if (curve := findings.held_out(run))]
-    if not curves:
-        text = "Not evaluated on held-out text yet."
-        return configuration, "–", text + state
-    step = max(curve.step[-1] for curve in curves)
-    furthest = [curve for curve in curves if curve.step[-1] == step]
-    last = [curve.last(QUALITY) for curve in furthest]
-    mean = float(np.mean(last))
-    text = (
-        f"{'latest' if len(going) == len(runs) else 'final'} held-out neg. log perplexity "
-        f"[nats] (perplexity {perplexity(mean)}) at step {step:,}, "
-        f"after {duration(float(np.mean([curve.seconds[-1] for curve in furthest])))}."
-    )
-    if findings.task is None:
-        text += f" Of {runs[0].own_task}, unlike other runs."
-    if len(last) > 1:
-        text += f" Mean of {len(last)} seeds, {rounded(min(last))} to {rounded(max(last))}."
-    return configuration, rounded(mean), text + state
+def sections(findings: Findings) -> dict[str, list[Chart]]:
+    """The charts below each heading, in the order of the page."""
+    axes = curves.both_axes(findings.runs)
+    found = {
+        "Held-out quality": [
+            *(curves.held_out(findings, axis) for axis in axes),
+            *curves.scores(findings),
+        ],
+        "Speed-up over training": [curves.speedup(findings, axis) for axis in axes],
+        "Training curves": [curves.training(findings, axis) for axis in axes],
+        "Optimisation and speed": curves.optimisation(findings),
+    }
+    for run in (run for run in findings.runs if run.routers):
+        colour = findings.colours[run.name]
+        found[f"Load of the experts: {run.name}"] = [
+            routers.load(stack, layer, router)
+            for stack, layers in run.routers.items()
+            if not run.experts_choose(stack)
+            for layer, router in layers.items()
+        ]
+        found[f"Dropped tokens and router entropy: {run.name}"] = [
+            chart
+            for stack in run.routers
+            for chart in routers.dropped_and_entropy(run, stack, colour)
+        ]
+    there = {title: [c for c in charts if c is not None] for title, charts in found.items()}
+    return {title: charts for title, charts in there.items() if charts}
+
+
+def _card(findings: Findings, run: Run) -> tuple[Run, str, str]:
+    """What stands first about a run: its held-out value, and what that is."""
+    going = run.unfinished
+    state = f" Still at step {run.last_step:,} of {run.facts['train_steps']:,}." if going else ""
+    curve = findings.held_out(run)
+    if curve is None:
+        return run, "–", f"Not evaluated on held-out text yet.{state}"
+    value = curve.last(QUALITY)
+    text = f"{'latest' if going else 'final'} held-out neg. log perplexity [nats] (perplexity "
+    text += f"{perplexity(value)}) at step {curve.step[-1]:,}"
+    if math.isfinite(curve.seconds[-1]):
+        text += f", after {duration(float(curve.seconds[-1]))}"
+    return run, rounded(value), f"{text}.{state}"

@@ -1,16 +1,17 @@
-"""How a run is doing, from the files in its folder alone."""
+"""How a run is doing, from the files in its folder alone, and the same as text."""
 
 import dataclasses
 import itertools
 import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from switch_jax.errors import UserError
 from switch_jax.reports.records import QUALITY, experts_choose, preferred_task, that_count
 from switch_jax.run_folder import (
+    MAX_WAITING,
     TIME_CATEGORIES,
     Record,
     RunFolder,
@@ -22,8 +23,8 @@ from switch_jax.run_folder import (
     read_status_json,
     training_seconds,
 )
-from switch_jax.storage import is_folder, last_written, list_names
-from switch_jax.units import printable
+from switch_jax.storage import last_written, list_names
+from switch_jax.units import aligned, beside_baseline, count, duration, percent, printable
 
 # The newest records, by which the usual pace of a run is estimated.
 _RECENT = 20
@@ -80,53 +81,35 @@ class Status:
 def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Status:
     """Reads a run's folder (MODEL_DIR), local or gs://, also while it is written.
 
-    A run that has not ended is stalled when its folder has not changed for longer than three times
-    the usual time between its records (the median of the last 20), its longest evaluation and its
-    longest checkpoint together, and for at least two minutes. Before the first record of a start
-    half an hour is added, or three times its longest compilation so far if that is longer. The
-    changes that count are those of metrics.jsonl, status.json and the checkpoints. It is stalled at
-    once where the process that trained was on this host and is gone. `now` is in seconds since the
+    A run that has not ended is stalled when its folder has not changed for longer than
+    `_silence_limit`: no record, no checkpoint, no change of status.json. It is stalled at once
+    where the process that trained was on this host and is gone. `now` is in seconds since the
     epoch; None: the time of the clock.
 
     Raises:
       UserError: it is no folder of a run.
     """
-    run_folder = RunFolder.at(folder)
-    now = time.time() if now is None else now
+    run_folder, now = RunFolder.at(folder), time.time() if now is None else now
     gone = process_that_is_gone(run_folder)  # first: a process that ends now says so in the files
     files = [read(run_folder) for read in (read_run_json, read_status_json, read_metrics)]
     facts, status, records = (file.value for file in files)
     left_out = [file.left_out for file in files if file.left_out]
     if not (facts or status or records):
-        if not is_folder(run_folder.path):
-            raise UserError(
-                f"no run folder {folder}: name the folder a training writes to, MODEL_DIR"
-            )
-        names = [run_folder.status.name, run_folder.description.name, run_folder.metrics.name]
-        raise UserError(
-            "; ".join(left_out)
-            or f"{folder} is no folder of a run: it has no {', '.join(names[:-1])} or {names[-1]}"
-        )
-    if records and not (facts or files[0].left_out):
-        missing = run_folder.description
-        left_out.append(f"there is no {missing}, which says how many steps are planned")
+        why = "; ".join(left_out) or "it has no run.json, status.json or metrics.jsonl"
+        raise UserError(f"{folder} is no folder of a run, a training's MODEL_DIR: {why}")
     counted = that_count(records)
-    train, evals = counted.train, counted.evals
+    train, task = counted.train, preferred_task(counted.evals)
     last = train[-1] if train else {}
-    task = preferred_task(evals)
-    held_out = evals[task][-1] if task else {}
+    held_out = counted.evals[task][-1] if task else {}
     checkpoint = max(run_folder.checkpoint_steps(), default=None)
     saved = None if checkpoint is None else read_commit_time(run_folder.checkpoint(checkpoint))
     written = last_written(run_folder.metrics)
     silence = max(0.0, now - max(written or 0.0, saved or 0.0, status.get("time", 0.0)))
-    no_record_yet = written is None or written < status.get("started", 0.0)
-    limit = _silence_limit(train, no_record_yet)
-    step = max([0, *(record["step"] for record in (last, held_out) if record)])
-    train_steps = facts.get("train_steps")
-    done = train_steps is not None and step >= train_steps
-    state, message = _state(status, done, gone, silence, limit)
+    limit = _silence_limit(train, written is None or written < status.get("started", 0.0))
+    state, message = _state(status, gone, silence, limit)
     if written is None and not (status or files[1].left_out):  # as `switch_jax convert` makes it
         state, message = RunPhase.STOPPED, "it has no record of any training"
+    train_steps = facts.get("train_steps")
     routers = last.get("router") or {}
     loads = [load for router in routers.values() for load in router["load"]]
     # Where experts choose, some tokens are always in none.
@@ -136,7 +119,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         folder=printable(str(folder)),
         state=state,
         message=message,
-        step=step,
+        step=max(last.get("step", 0), held_out.get("step", 0)),
         train_steps=train_steps,
         loss=last.get("loss"),
         loss_rise=_loss_rise(train),
@@ -166,19 +149,12 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
 
 
 def _state(
-    status: Mapping[str, Any], done: bool, gone: str | None, silence: float, limit: float
+    status: Mapping[str, Any], gone: str | None, silence: float, limit: float
 ) -> tuple[str, str]:
-    """The state, and why.
-
-    `status` is the content of status.json, empty for a run of a version that did not write it.
-    `done`: whether all planned steps are done. `gone`: see `process_that_is_gone`. `silence` and
-    `limit` are seconds.
-    """
+    """The state, and why; of status.json, `process_that_is_gone`, and seconds of silence."""
     state = status.get("state", RunPhase.RUNNING)
     if state in (RunPhase.FINISHED, RunPhase.STOPPED, RunPhase.FAILED):
         return state, status.get("message", "")
-    if not status and done:
-        return RunPhase.FINISHED, ""
     if status and gone:
         return STALLED, (
             f"{gone} is gone and did not write why (killed, or out of memory): look at its log, "
@@ -203,7 +179,13 @@ def _loss_rise(train: Sequence[Record]) -> tuple[float, float] | None:
 
 
 def _silence_limit(train: Sequence[Record], no_record_yet: bool) -> float:
-    """Seconds; `no_record_yet`: the newest start of the run has not written one."""
+    """Seconds without a write after which a run counts as stalled.
+
+    They are three times the usual time between its records (the median of the last 20), its
+    longest evaluation and its longest checkpoint together, and at least two minutes. Where the
+    newest start has not written a record yet, half an hour is added, or three times the longest
+    compilation so far if that is longer.
+    """
     gaps = _gaps(train)
     longest = {c: max((gap[c] for gap in gaps), default=0.0) for c in TIME_CATEGORIES}
     usual = [training_seconds(gap) for gap in gaps[-_RECENT:]]
@@ -232,3 +214,107 @@ def _seconds_left(train: Sequence[Record], train_steps: int | None) -> float | N
     seconds = sum(sum(gap.values()) - gap["compile"] for gap in _gaps(recent)[1:])
     pace = seconds / (recent[-1]["step"] - recent[0]["step"])
     return max(0, train_steps - recent[-1]["step"]) * pace
+
+
+def page(status: Status) -> list[str]:
+    """Lines about one run: first the folder and the state, then a name and a value each."""
+    s = status
+    early = s.train_steps is not None and s.step < s.train_steps
+    state = "finished early" if s.state == RunPhase.FINISHED and early else s.state
+    goes_on = s.state in (RunPhase.STARTING, RunPhase.RUNNING)
+    rows = {
+        "step": (f"{s.step:,}" + _known(" of {:,}", s.train_steps or None))
+        + (f", {duration(s.seconds_left)} left" if s.train_steps and s.seconds_left else ""),
+        "loss": _known("{:.4g}", s.loss, "-"),
+        "held out": held_out(s) or "-",
+        "speed": _known("{} tokens/s", s.tokens_per_second, "-", count)
+        + _known(", {} per chip", s.tokens_per_second_per_chip, form=count),
+        "goodput": _goodput(s),
+        "checkpoint": _known("step {:,}", s.checkpoint, "none yet")
+        + _known(", {} ago", s.checkpoint_age, form=duration),
+        "last write": f"{duration(s.silence)} ago"
+        + (f"; stalled after {duration(s.silence_limit)}" if goes_on else ""),
+        "health": "; ".join(health(s)) or "nothing unusual",
+    }
+    head = f"{s.folder}: {state}: {s.message}" if s.message else f"{s.folder}: {state}"
+    return [head, *(f"  {name:<11}{text}" for name, text in rows.items())]
+
+
+def table(found: Sequence[Status]) -> list[str]:
+    """A line for each run, below a heading."""
+    rows = [
+        (
+            s.folder,
+            s.state,
+            f"{s.step:,}" + _known("/{:,}", s.train_steps or None),
+            _known("{:.4g}", s.loss, "-"),
+            _known("{}", s.tokens_per_second, "-", count),
+            _known("{}", s.seconds_left or None, "-", duration),
+            _known("{:,}", s.checkpoint, "-"),
+            "; ".join(health(s)) or "-",
+        )
+        for s in found
+    ]
+    heads = ("run", "state", "step", "loss", "tokens/s", "left", "checkpoint", "health")
+    return aligned([heads, *rows])
+
+
+def held_out(status: Status) -> str:
+    """The last evaluation, the task's own metrics first; empty if there was none."""
+    if status.held_out_step is None:
+        return ""
+    values = []
+    if status.own_metrics:
+        values.append(beside_baseline(status.own_metrics, status.majority_baseline))
+    if status.held_out is not None:
+        values.append(f"negative log perplexity {status.held_out:.4f}")
+    return f"{'; '.join(values) or '-'} of {status.held_out_task} at step {status.held_out_step:,}"
+
+
+def health(status: Status) -> list[str]:
+    """What is unusual about a run; empty if nothing is."""
+    found = []
+    if status.loss_rise:
+        found.append(loss_rise(*status.loss_rise))
+    if status.dead_experts:
+        found.append(f"{status.dead_experts:,} of {status.experts:,} experts got no token")
+    if status.dropped is not None and status.dropped > 0.1:
+        found.append(f"{percent(status.dropped)} of the tokens dropped")
+    training = training_seconds(status.spent) if status.spent else 0.0
+    if training and status.spent["data"] > MAX_WAITING * training:
+        waiting = percent(status.spent["data"] / training)
+        found.append(
+            f"{waiting} of the time without compilation, evaluations and checkpoints was spent "
+            "waiting for data (if they are small: fewer DATA_STREAMS in a new run)"
+        )
+    others = {
+        "bad steps skipped": f"{status.skipped_steps:,}" if status.skipped_steps else "",
+        "returns to a checkpoint": f"{status.rollbacks:,}" if status.rollbacks else "",
+        "damaged checkpoints": ", ".join(status.damaged_checkpoints),
+        "steps that took too long": ", ".join(status.hanging),
+    }
+    return found + [f"{what}: {text}" for what, text in others.items() if text]
+
+
+def loss_rise(first: float, last: float) -> str:
+    """That the loss has risen since the start of the run; see `Status.loss_rise`."""
+    return (
+        f"the loss has risen from {first:.4g} to {last:.4g}: is LEARNING_RATE too high, or is the "
+        "data another one?"
+    )
+
+
+def _known(
+    text: str, value: float | None, otherwise: str = "", form: Callable[[Any], Any] = lambda x: x
+) -> str:
+    """The text with the value in it; or what stands there where the value is not known."""
+    return otherwise if value is None else text.format(form(value))
+
+
+def _goodput(status: Status) -> str:
+    if status.goodput is None:
+        return "-"
+    total = sum(status.spent.values())
+    text = f"{percent(status.goodput)} of {duration(total)} in steps"
+    rest = [f"{kind} {duration(x)}" for kind, x in status.spent.items() if kind != "step" and x]
+    return f"{text}; {', '.join(rest)}" if rest else text

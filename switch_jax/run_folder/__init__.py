@@ -8,7 +8,7 @@ No other module spells a name of the folder or of a record's kind. docs/run_fold
 users; a test compares it with the code.
 """
 
-from switch_jax.run_folder.config_text import config_values, references, value_of
+from switch_jax.run_folder.config_text import config_values, value_of
 from switch_jax.run_folder.layout import (
     EvalFolder,
     MetricsFolder,
@@ -20,8 +20,6 @@ from switch_jax.run_folder.readers import (
     process_that_is_gone,
     read_commit_time,
     read_config,
-    read_eval_metrics,
-    read_expert_tokens,
     read_metrics,
     read_run_json,
     read_status_json,

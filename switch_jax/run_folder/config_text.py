@@ -11,14 +11,6 @@ def config_values(text: str) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def references(name: str, values: dict[str, str]) -> list[str]:
-    """A name, the macro that its value refers to, the one that the macro refers to, and so on."""
-    found = [name]
-    while (value := values[found[-1]])[:1] == "%" and value[1:] in values:
-        found.append(value[1:])
-    return found
-
-
 def value_of(name: str, values: dict[str, str]) -> str:
     """The value, with those of the macros that it refers to in their place."""
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
 
@@ -52,19 +51,6 @@ class EvalFolder(MetricsFolder):
     def expert_tokens_of(self, task: str, split: str, step: int) -> epath.Path:
         """A record for each expert of each Switch layer, as JSON lines."""
         return self.expert_tokens / f"{task}-{split}-{step}.jsonl"
-
-    def newest_expert_tokens(self) -> list[epath.Path]:
-        """The file of the highest step of each task and split, in the order of their names.
-
-        Raises:
-          OSError: the folder cannot be listed.
-        """
-        newest: dict[str, tuple[int, epath.Path]] = {}
-        for file in list_names(self.expert_tokens):
-            name = re.fullmatch(r"(.+)-(\d{1,15})\.jsonl", file)
-            if name and int(name[2]) >= newest.get(name[1], (0, self.path))[0]:
-                newest[name[1]] = int(name[2]), self.expert_tokens / file
-        return [path for _, (_, path) in sorted(newest.items())]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ cannot be read is left out, and one line says so; the rest is read.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -29,21 +30,6 @@ class FileContent(NamedTuple):
 def read_metrics(folder: RunFolder) -> FileContent:
     """The records of `metrics.jsonl` in their order."""
     return _read_records(folder.metrics)
-
-
-def read_eval_metrics(folder: RunFolder) -> FileContent:
-    """The records of `eval/metrics.jsonl`, likewise."""
-    return _read_records(folder.evaluation.metrics)
-
-
-def read_expert_tokens(folder: RunFolder) -> list[FileContent]:
-    """The records of the newest file of each task and split in `eval/expert_tokens`."""
-    try:
-        files = folder.evaluation.newest_expert_tokens()
-    except OSError as error:
-        reason = f"it cannot be listed ({error.strerror or error})"
-        return [FileContent([], f"{folder.evaluation.expert_tokens} is left out: {reason}")]
-    return [_read_records(file) for file in files]
 
 
 def read_run_json(folder: RunFolder) -> FileContent:
@@ -81,6 +67,8 @@ def _read_bytes(
     path: epath.Path, read: Callable[[epath.Path], bytes] = read_bytes
 ) -> tuple[bytes | None, str | None]:
     """The content of a file, and why it cannot be read; both None where it is not there."""
+    if Path(path).is_fifo():
+        return None, f"{path} is left out: it is a pipe, of which a read may never end"
     try:
         return read(path), None
     except (FileNotFoundError, NotADirectoryError):

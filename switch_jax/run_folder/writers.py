@@ -16,7 +16,6 @@ from switch_jax.storage import (
     atomic_write,
     check_writable,
     explain_write_errors,
-    write_and_remove,
 )
 
 
@@ -29,7 +28,7 @@ def create_run_folder(model_dir: str) -> RunFolder:
     folder, what = _folder_of_run(model_dir)
     with explain_write_errors(what):
         folder.path.mkdir(parents=True, exist_ok=True)
-    write_and_remove(folder.path, what)
+    check_writable(folder.path, what)
     return folder
 
 

@@ -25,7 +25,6 @@ from switch_jax.storage.files import (
     explain_write_errors,
     new_folder,
     open_atomic,
-    write_and_remove,
     write_file,
 )
 from switch_jax.storage.folders import list_complete, move_folder, read_bytes

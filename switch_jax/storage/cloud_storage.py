@@ -30,7 +30,7 @@ class CloudStorage(GCSFileSystem):
     async def _set_session(self) -> aiohttp.ClientSession:
         session = await super()._set_session()
         session._retry_connection = False  # repeats at once what may have been done, and is silent
-        seconds = clients.SILENT_SECONDS
+        seconds = _limit()
         self.requests_timeout = aiohttp.ClientTimeout(sock_connect=seconds, sock_read=seconds)
         return session
 
@@ -46,7 +46,6 @@ class CloudStorage(GCSFileSystem):
         waits, reason = WEATHER.waiting_times(), "no answer"
         is_write = method.upper() != "GET"
         sending = len(options.get("data") or b"") / _SLOWEST  # seconds
-        limit = clients.SILENT_SECONDS + sending if is_write else None
         line = asyncio.get_running_loop().call_later(
             weather.SILENCE + sending, lambda: WEATHER.late(f"Cloud Storage: {reason}")
         )
@@ -57,7 +56,9 @@ class CloudStorage(GCSFileSystem):
                     await asyncio.to_thread(check_leases)
                 try:
                     request = _request(self, method, path, *args, **options)
-                    answer = await asyncio.wait_for(request, limit)
+                    answer = await asyncio.wait_for(
+                        request, _limit() + sending if is_write else None
+                    )
                     WEATHER.answered()
                     return answer
                 except Exception as error:
@@ -94,6 +95,11 @@ class CloudStorage(GCSFileSystem):
         """Does nothing: there are no folders, and to look at the bucket takes another right."""
 
     makedirs = mkdir
+
+
+def _limit() -> float:
+    """Seconds without a byte after which a request is given up; few after one that was in vain."""
+    return clients.SILENT_SECONDS / (1 if WEATHER.patience else 10)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from etils import epath
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.entries import entry, list_names
-from switch_jax.storage.folders import is_whole, move_folder
+from switch_jax.storage.folders import MAKE_WHOLE, move_folder
 from switch_jax.storage.paths import bucket_path, in_bucket, resolved
 
 
@@ -36,40 +36,29 @@ explain_read_errors = functools.partial(explain_write_errors, done="read")
 
 
 def check_writable(folder: epath.Path, what: str) -> None:
-    """Checks that a folder is there or can be made, and can be written.
-
-    On a disk it makes a folder and removes it. In a bucket it does so with an object.
+    """Writes a file into a folder, or else the nearest one above it that is there, and removes it.
 
     Args:
       folder: the folder.
       what: names it in errors, as in "MODEL_DIR 'x'".
 
     Raises:
-      UserError: it cannot.
+      UserError: that cannot be done.
     """
-    if in_bucket(folder):
-        write_and_remove(folder, what)
-        return
     with explain_write_errors(what):
-        found = next(place for place in (folder, *folder.parents) if place.exists())
-    if not found.is_dir():
-        raise UserError(f"{what} cannot be written: {found} is a file, no folder")
-    with explain_write_errors(what):
-        os.rmdir(tempfile.mkdtemp(prefix=".writable-", dir=found))
-
-
-def write_and_remove(folder: epath.Path, what: str) -> None:
-    """Writes a file into a folder and removes it; see `check_writable`."""
-    file = folder / f".writable-{uuid.uuid4().hex}"  # other processes do the same
-    with explain_write_errors(what):
+        places = (folder, *folder.parents)
+        found = next(place for place in places if in_bucket(place) or place.exists())
+        file = found / f".writable-{uuid.uuid4().hex}"  # other processes do the same
         try:
             file.write_bytes(b"")
+            file.unlink()
+        except NotADirectoryError as error:
+            raise UserError(f"{what} cannot be written: {found} is a file, no folder") from error
         except FileNotFoundError as error:
             if not in_bucket(folder):
                 raise
             bucket, _ = bucket_path(str(folder))
             raise UserError(f"{what} cannot be written: there is no bucket {bucket}") from error
-        file.unlink()
 
 
 def atomic_write(file: PurePath, content: str | bytes) -> None:
@@ -161,12 +150,11 @@ def _unfinished(folder: epath.Path) -> str:
 
 def _of_a_killed_move(folder: epath.Path) -> str:
     """The end of a message where a folder may be what a killed `new_folder` left of a bucket."""
-    if not in_bucket(folder) or is_whole(folder):
-        return ""
-    left = [name for name in list_names(folder.parent) if name.startswith(_unfinished(folder))]
-    if not left:
-        return ""
-    return (
-        f"; {left[0]} beside it is of a job that was killed: if it was to become {folder.name}, "
-        "remove both"
-    )
+    if in_bucket(folder) and MAKE_WHOLE.isdisjoint(list_names(folder)):
+        for name in list_names(folder.parent):
+            if name.startswith(_unfinished(folder)):
+                return (
+                    f"; {name} beside it is of a job that was killed: if it was to become "
+                    f"{folder.name}, remove both"
+                )
+    return ""

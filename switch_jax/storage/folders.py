@@ -13,7 +13,7 @@ from switch_jax.storage.paths import in_bucket
 _COMMITTED = "commit_success.txt"  # Orbax writes it last, where a folder cannot be renamed
 _AT_ONCE = 16  # requests
 # Files without which nothing takes a folder for a checkpoint, a run, or a model.
-_MAKE_WHOLE = {_COMMITTED, "config.gin", "config.json", "settings.json"}
+MAKE_WHOLE = {_COMMITTED, "config.gin", "config.json", "settings.json"}
 
 
 def list_complete(folder: PurePath) -> list[str]:
@@ -42,11 +42,6 @@ def read_bytes(file: epath.Path) -> bytes:
         raise
 
 
-def is_whole(folder: PurePath) -> bool:
-    """Whether it has a file that `move_folder` moves last; raises OSError if it is not listed."""
-    return not _MAKE_WHOLE.isdisjoint(list_names(folder))
-
-
 def move_folder(folder: epath.Path, target: epath.Path) -> None:
     """Gives a folder another name on the same disk or in the same bucket; no bytes are copied.
 
@@ -69,7 +64,7 @@ def move_folder(folder: epath.Path, target: epath.Path) -> None:
     if f"{root}/{_COMMITTED}" in paths:
         files.rm(f"{root}/{_COMMITTED}")
         paths.remove(f"{root}/{_COMMITTED}")
-    last = [path for path in paths if PurePosixPath(path).name in _MAKE_WHOLE]
+    last = [path for path in paths if PurePosixPath(path).name in MAKE_WHOLE]
     for moved in (sorted(set(paths) - set(last)), last):
         if moved:
             files.mv(moved, [new_root + path.removeprefix(root) for path in moved])

@@ -132,15 +132,11 @@ class Lease:
         """
         if not self._lost and self.needs_check:
             self._renew()
-        if self._lost:
+        if self._lost or self.needs_check:
             raise LostLeaseError(
-                f"{self._folder} was taken over by another job, since this one had not renewed its "
-                f"lease for {self._seconds:.0f} s: it writes nothing more there"
-            )
-        if self.needs_check:
-            raise LostLeaseError(
-                f"{self._folder}: the lease could not be renewed for {self._seconds:.0f} s, so "
-                "another job may have it: this one writes nothing more there; start again"
+                f"{self._folder}: another job {'has' if self._lost else 'may have'} taken it over, "
+                f"since this one could not renew its lease for {self._seconds:.0f} s: it writes "
+                "nothing more there; start again"
             )
 
     def close(self) -> None:

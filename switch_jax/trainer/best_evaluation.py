@@ -10,7 +10,7 @@ from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.errors import UserError
 from switch_jax.evaluation.teacher_forced import ALL, CONTENT
 from switch_jax.fields import short_repr
-from switch_jax.units import beside_baseline
+from switch_jax.units import beside_baseline, percent
 
 GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
 _QUALITY = "neg_log_perplexity"
@@ -137,14 +137,16 @@ def in_words(results: Results, best_metric: str) -> str:
     All of them on all tasks. Where there are several, a line for the own metrics of each follows.
     """
     *tasks, (_, held_out) = results.items()
-    parts = _own_metrics(held_out)
-    parts.append(f"held-out negative log perplexity {held_out[_QUALITY]:.4f}")
+    parts = [f"held-out negative log perplexity {held_out[_QUALITY]:.4f}"]
     if best_metric != _QUALITY:
-        parts.append(f"{best_metric} {metric_of(results, best_metric):.4f}")
+        value = metric_of(results, best_metric)
+        of_tokens = GENERATED not in best_metric and best_metric.endswith("accuracy")
+        text = f"{percent(value)} of the tokens" if of_tokens else f"{value:.4f}"
+        parts.append(f"{best_metric} {text}")
     if held_out.get("dropped", 0.0) > _NOTABLE_DROP:
         parts.append(f"{held_out['dropped']:.1%} of the tokens dropped")
     by_task = [f"  {task}: {own}" for task, values in tasks for own in _own_metrics(values)]
-    return "\n".join([", ".join(parts), *by_task])
+    return "\n".join(["; ".join([*_own_metrics(held_out), ", ".join(parts)]), *by_task])
 
 
 def _own_metrics(values: Mapping[str, Any]) -> list[str]:

@@ -65,7 +65,7 @@ class Prepared:
     train_tasks: OpenedTasks
     validation_tasks: OpenedTasks | None
     files: RunFiles
-    warnings: Sequence[str] = ()
+    warnings: Sequence[str]
 
 
 def prepare(config: Config, config_text: str, change_task: bool = False) -> Prepared:

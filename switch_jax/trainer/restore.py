@@ -4,16 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.data.position import Position
 from switch_jax.runtime.processes import gather
-from switch_jax.train_step.bad_step_guard import Guard, init_guard
 from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.trainer.best_evaluation import Best, measured
 from switch_jax.trainer.prepare import Prepared
-from switch_jax.trainer.resume import FRESH, ResumePoint, resume_point
+from switch_jax.trainer.resume import ResumePoint, resume_point
 from switch_jax.trainer.warm_start import initial_state
 
 
@@ -52,7 +49,7 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
       UserError: the checkpoint cannot be read, or does not fit the config.
     """
     config, files = prepared.config, prepared.files
-    restored = checkpoints.restore(prepared.state, last, {FRESH: lambda: _fresh_guard(prepared)})
+    restored = checkpoints.restore(prepared.state, last)
     if restored is None:
         state = initial_state(config, prepared.state, prepared.warm_start, prepared.teacher)
         run = ResumePoint(0, Position(0, {}), Best(of=measured(config, files.validation)), [])
@@ -61,9 +58,3 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
         run = resume_point(config, files, restored.step, restored.notes)
     state = state_of_step(config, state, free=True)
     return RunState(run.step, run.position, run.best, run.anew, files.train, state)
-
-
-def _fresh_guard(prepared: Prepared) -> Guard:
-    """For a checkpoint with another SPIKE_WINDOW: there are no limits until its steps are done."""
-    shardings = jax.tree.map(lambda s: s.sharding, prepared.state.guard)
-    return jax.jit(lambda: init_guard(prepared.config.guard), out_shardings=shardings)()

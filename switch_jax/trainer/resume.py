@@ -20,7 +20,6 @@ from switch_jax.trainer.best_evaluation import Best, differences, measured
 from switch_jax.trainer.config_changes import check_same_task, config_changes
 
 _MAX_NAMED = 3  # tasks that a message names
-FRESH = "guard"  # the part of the state that a checkpoint may lack, or have in another form
 
 
 class RunFiles(NamedTuple):
@@ -78,7 +77,7 @@ def find_resume_point(
 
     before = run_on_all(lambda: read_config(folder).value)
     changes = config_changes(before, config_text)
-    check_state(folder, saved.step, saved.shapes, shapes_of(abstract), [FRESH], changes)
+    check_state(folder, saved.step, saved.shapes, shapes_of(abstract), changes)
     run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
     if not change_task:
         check_same_task(before, config_text, config.run.model_dir)

@@ -34,9 +34,7 @@ from switch_jax.trainer.status_file import StatusFile
 from switch_jax.trainer.warm_start import origin
 
 
-def train(
-    config: Config, config_text: str | None = None, change_task: bool = False
-) -> TrainState:
+def train(config: Config, config_text: str | None = None, change_task: bool = False) -> TrainState:
     """Trains from the newest checkpoint in the run's folder, or from the start, to the last step.
 
     A run that was stopped and started again gives the same parameters as one that was not, bit for

@@ -21,7 +21,6 @@ from tests.checkpointing.small_state import (
     notes_of,
     save_steps,
     state_of,
-    values_of,
 )
 from tests.leaks import left_open
 
@@ -161,25 +160,6 @@ def test_what_is_saved_is_not_what_a_later_step_writes_over_it(tmp_path, place):
         restored = checkpoints.restore(abstract(state)).state
         for i, array in enumerate(restored.values()):
             assert (np.asarray(array) == i).all()
-
-
-def test_what_is_not_in_a_checkpoint_comes_fresh_where_that_is_allowed(tmp_path):
-    checkpoints = save_steps(tmp_path, [1])
-    mesh = make_mesh(MeshConfig(2, 2, 2))
-    whole = NamedSharding(mesh, PartitionSpec())
-    new = {"matrix": np.float32(-1), "vector": np.ones(7, np.float32), "added": np.int32(5)}
-    new = jax.device_put(new, whole)
-    wanted = {**ABSTRACT(), "nested": abstract(new) | {"matrix": ABSTRACT()["nested"]["matrix"]}}
-    with pytest.raises(UserError, match="2 of 5 arrays differ"):
-        checkpoints.restore(wanted)
-    state = checkpoints.restore(wanted, fresh={"nested": lambda: new}).state
-    expected = values_of(1)
-    expected["nested"] |= {"vector": np.ones(7), "added": 5}
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(lambda x: x.sharding, wanted)
-    with pytest.raises(UserError, match=r"large: \(1024, 512\)"):
-        checkpoints.restore({**wanted, "large": new["added"]}, fresh={"nested": lambda: new})
 
 
 def test_another_model_is_refused_by_name_and_its_checkpoint_stays(storage):

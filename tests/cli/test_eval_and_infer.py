@@ -88,7 +88,7 @@ def test_eval_writes_every_score_once(run, capsys, monkeypatch):
         encode = answers.english.VOCABULARY.encode
         assert sum(tokens) == 2 * sum(len(encode(question)) + 1 for question in QUESTIONS)
     assert "exact_answers" in table and "average" in table
-    assert table.endswith(f"tables of the tokens of each expert:  switch_jax report {run}\n")
+    assert table.endswith(f"written to {run}/eval\n")
     assert any((run / "eval" / "tensorboard").iterdir())
     for record in records(run):
         assert problems(record, table_of(record["kind"])) == []
@@ -116,8 +116,8 @@ def test_commands_take_a_run_in_a_bucket(run, bucket_path, capsys):
     assert f"{score['metrics']['neg_log_perplexity']:.4g}" in table
     assert main(["report", str(folder), f"--output={page}"]) == 0
     held_out = [r for r in lines(folder / "metrics.jsonl") if r["kind"] == "eval"][-1]
-    assert f"{held_out['neg_log_perplexity']:.3f}" in capsys.readouterr().out
-    assert "exact_answers" in page.read_text()
+    value = f"{held_out['neg_log_perplexity']:.3f}"
+    assert value in capsys.readouterr().out and f"<strong>{value}</strong>" in page.read_text()
 
 
 def test_eval_of_one_task_with_other_options_is_another_score(run, capsys):

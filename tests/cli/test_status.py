@@ -64,7 +64,8 @@ def test_a_bucket_that_cannot_be_read_is_reported_in_a_line(monkeypatch, capsys)
 
 def test_no_run_is_a_mistake(tmp_path, capsys):
     assert main(["status", str(tmp_path / "absent")]) == 2
-    assert capsys.readouterr().err.startswith("switch_jax status: no run folder ")
+    line = f"switch_jax status: {tmp_path}/absent is no folder of a run"
+    assert capsys.readouterr().err.startswith(line)
 
 
 def test_a_folder_that_is_none_of_a_run_does_not_hide_the_others(make, tmp_path, capsys):
@@ -76,4 +77,4 @@ def test_a_folder_that_is_none_of_a_run_does_not_hide_the_others(make, tmp_path,
         "running",
         "finished",
     ]
-    assert printed.err.startswith("switch_jax status: no run folder ")
+    assert printed.err.startswith(f"switch_jax status: {tmp_path}/absent is no folder of a run")

@@ -64,17 +64,6 @@ def test_a_run_has_their_numbers_and_vocabulary(theirs, run):
     assert sorted(path.name for path in run.parent.iterdir()) == ["run", "switch-tiny"]
 
 
-def test_infer_takes_the_run_and_its_macros(run, tmp_path):
-    questions = tmp_path / "questions.txt"
-    questions.write_text("Where is Paris?\nWho?\n")
-    output = tmp_path / "answers.jsonl"
-    flags = [f"--input={questions}", f"--output={output}", "--max_tokens=4", "--gin.MESH_DATA=1"]
-    flags += ["--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 8}", "--batch_size=2"]
-    assert main(["infer", str(run), *flags]) == 0
-    answers = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [answer["inputs"] for answer in answers] == ["Where is Paris?", "Who?"]
-
-
 def test_the_way_back_gives_the_same_bits(run, tmp_path):
     exported = convert(run, tmp_path / "exported")
     tensors = load_file(exported / "model.safetensors")

@@ -104,7 +104,9 @@ def _documented():
     return sorted(found)
 
 
-def test_no_command_line_of_the_docs_is_refused():
+def test_no_command_line_of_the_docs_is_refused(monkeypatch):
+    monkeypatch.chdir(GIN_DIR.parent)  # those of the studies read files of a checkout
+    monkeypatch.syspath_prepend(GIN_DIR.parent)
     documented = _documented()
     assert len(documented) >= 8
     for files in documented:

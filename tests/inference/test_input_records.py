@@ -1,10 +1,9 @@
-"""Records of JSON lines, text and TFRecord files, and their ids."""
+"""Records of JSON lines and text, and their ids."""
 
 import io
 
 import pytest
 import seqio
-import tensorflow as tf
 
 from switch_jax.errors import UserError
 from switch_jax.inference.input_records import encode, read_records
@@ -28,21 +27,6 @@ def test_standard_input_is_json_or_text():
     lines = io.BytesIO(b'{"inputs": "a"}\n{"inputs": "b"}\n')
     assert list(read_records("-", lines)) == [{"inputs": "a"}, {"inputs": "b"}]
     assert list(read_records("-", io.BytesIO(b"a\r\nb"))) == [{"inputs": "a"}, {"inputs": "b"}]
-
-
-@pytest.mark.parametrize("name", ["in.tfrecord", "in.tfrecord.gz"])
-def test_tfrecords(tmp_path, name):
-    def feature(text):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
-
-    records = [{"inputs": "é", "targets": "b"}, {"inputs": "c"}]
-    options = "GZIP" if name.endswith("gz") else ""
-    with tf.io.TFRecordWriter(str(tmp_path / name), options) as writer:
-        for record in records:
-            features = {key: feature(text) for key, text in record.items()}
-            example = tf.train.Example(features=tf.train.Features(feature=features))
-            writer.write(example.SerializeToString())
-    assert list(read_records(str(tmp_path / name))) == records
 
 
 @pytest.mark.parametrize(
@@ -78,40 +62,7 @@ def test_a_line_that_is_not_utf8_is_named():
         next(records)
 
 
-def test_a_damaged_tfrecord_is_named(tmp_path):
-    path = tmp_path / "in.tfrecord"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for text in b"a", b"b":
-            value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
-            features = tf.train.Features(feature={"inputs": value})
-            writer.write(tf.train.Example(features=features).SerializeToString())
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(UserError, match="in.tfrecord, record 2 cannot be read"):
-        list(read_records(str(path)))
-
-
-@pytest.mark.parametrize("name", ["in.tfrecord", "in.tfrecord.gz"])
-def test_a_truncated_tfrecord_is_named_wherever_it_ends(tmp_path, name):
-    path, ends = tmp_path / name, []
-    with tf.io.TFRecordWriter(str(path), "GZIP" if name.endswith("gz") else "") as writer:
-        for text in b"a", b"b":
-            value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
-            features = tf.train.Features(feature={"inputs": value})
-            record = tf.train.Example(features=features).SerializeToString()
-            writer.write(record)
-            ends.append(len(record) + 16 + sum(ends))
-    content = path.read_bytes()
-    # A plain file that ends after a record is a valid file with fewer records.
-    cuts = set(range(1, len(content))) - (set() if name.endswith("gz") else set(ends))
-    for cut in cuts:
-        path.write_bytes(content[:cut])
-        with pytest.raises(UserError, match=f"{name}, record [123] cannot be read: "):
-            list(read_records(str(path)))
-
-
-@pytest.mark.parametrize("name", ["in.txt", "in.jsonl", "in.tfrecord"])
+@pytest.mark.parametrize("name", ["in.txt", "in.jsonl"])
 def test_a_folder_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=f"{name} is a folder: give one of its files"):
@@ -121,8 +72,6 @@ def test_a_folder_is_refused(tmp_path, name):
 def test_a_missing_file(tmp_path):
     with pytest.raises(UserError, match="none.jsonl cannot be read"):
         list(read_records(str(tmp_path / "none.jsonl")))
-    with pytest.raises(UserError, match="none.tfrecord, record 1 cannot be read"):
-        list(read_records(str(tmp_path / "none.tfrecord")))
 
 
 def test_ids_end_with_eos_and_are_cut_off_before_it():

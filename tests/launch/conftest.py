@@ -5,16 +5,15 @@ from switch_jax.launch import preflight
 
 
 @pytest.fixture(autouse=True)
-def checked(monkeypatch):
-    """gs://my-bucket is not there: its check writes down MODEL_DIR alone."""
-    folders, check_storage = [], preflight.check_storage
+def no_bucket(monkeypatch):
+    """gs://my-bucket is not there, and is not looked for."""
+    check_storage = preflight.check_storage
 
     def check(config):
-        folder = config.run.model_dir
-        return folders.append(folder) if "gs://my-bucket/" in folder else check_storage(config)
+        if "gs://my-bucket/" not in config.run.model_dir:
+            check_storage(config)
 
     monkeypatch.setattr(preflight, "check_storage", check)
-    return folders
 
 
 @pytest.fixture(autouse=True)

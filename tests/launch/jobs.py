@@ -4,6 +4,16 @@ from typing import Any
 
 from switch_jax.launch.job import Job
 
+IMAGE = "us-docker.pkg.dev/my-project/images/switch_jax:1"
+ON_VM = [
+    "launch", "--on=tpu-vm", "--topology=v5e-16", "--job_name=demo", "--project=my-project",
+    "--zone=us-west4-a", f"--image={IMAGE}",
+]  # fmt: skip
+DEMO = [
+    "--gin_file=runs/demo_switch.gin", "--gin.MODEL_DIR=gs://my-bucket/runs/demo",
+    "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=8", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4",
+]  # fmt: skip
+
 
 def make_job(topology: str, **fields: Any) -> Job:
     """A job named base, whose folder is gs://my-bucket/runs/base."""

@@ -57,6 +57,14 @@ CASES = {
         "--gin.DATA_STREAMS=32",
     ],
     "4xv5e-256_gke": [BASE, *CLOUD, "--on=gke", *FOUR_SLICES, "--service_account=trainer"],
+    "16_slurm": [
+        "--on=slurm", "--nodes=2", "--gpus_per_node=8", "--job_name=base", "--max_restarts=5",
+        "--sbatch_option=--partition=a100,h100", "--sbatch_option=--comment=it's me",
+        "--gin_file=models/switch_base_8.gin", "--gin_file=runs/pretrain.gin",
+        "--gin.MODEL_DIR=gs://my-bucket/runs/a b", "--gin.MIXTURE_OR_TASK_NAME=c4_span_corruption",
+        "--gin.BATCH_SIZE=256", "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=8",
+        "--gin.DATA_STREAMS=16", "--gin.GROUP_SIZE=4096", "--gin.DECODER_GROUP_SIZE=1024",
+    ],
     "4xv5e-256_xpk": [BASE, *CLOUD, "--on=xpk", *FOUR_SLICES, "--spot"],
 }  # fmt: skip
 
@@ -64,6 +72,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_dry_run(name, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")  # no tool of any cloud
+    monkeypatch.setattr(sys, "executable", "/shared/a venv/bin/python")
     assert main(["launch", *CASES[name], "--dry_run"]) == 0
     printed = capsys.readouterr()
     assert printed.out == (GOLDEN / f"{name}.sh").read_text()
@@ -75,7 +84,7 @@ def test_dry_run(name, capsys, monkeypatch, tmp_path):
 def test_shells_take_it(name):
     text = (GOLDEN / f"{name}.sh").read_text()
     scripts = [text, *re.findall(r"<<'END'\n(#!/bin/bash\n.*?)^END$", text, re.M | re.S)]
-    assert len(scripts) == (2 if "docker run" in text else 1)
+    assert len(scripts) == (2 if "docker run" in text or "#SBATCH" in text else 1)
     shellcheck = Path(sys.executable).with_name("shellcheck")
     for script in scripts:
         checked = subprocess.run(

@@ -5,13 +5,9 @@ import re
 import pytest
 
 from switch_jax.cli import main
+from tests.launch.jobs import DEMO, ON_VM
 
-RUN = [
-    "--gin_file=runs/demo_switch.gin", "--gin.MODEL_DIR=gs://my-bucket/runs/demo",
-    "--topology=v5e-16", "--job_name=demo", "--project=my-project", "--zone=us-west4-a",
-    "--image=us-docker.pkg.dev/my-project/images/switch_jax:1", "--dry_run",
-    "--gin.MESH_DATA=8", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4",
-]  # fmt: skip
+RUN = [*ON_VM, *DEMO, "--dry_run"]  # a later --on is taken
 VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
 
 
@@ -22,7 +18,6 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--job_name=demo-"], r"--job_name=demo-: .* no hyphen last"),
         ([VM, f"--job_name={'a' * 41}"], r"--job_name=a{41}: write at most 40 small"),
         ([VM, "--job_name=a\nb"], r"--job_name=\$'a\\nb': write at most 40 small letters"),
-        ([VM, "--job_name=--"], r"--job_name=--: write a value after the ="),
         ([VM, "--zone=us-west4"], r"--zone=us-west4: write a zone, as europe-west4-a"),
         ([VM, "--image=us-docker.pkg.dev/p/i/switch_jax"], r"write HOST/PATH:TAG or HOST/PATH@sha"),
         ([VM, "--image=us-docker.pkg.dev/p/i/s:latest"], r"'latest' may be another image on each"),
@@ -63,7 +58,7 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
 )  # fmt: skip
 def test_a_mistake_is_one_clear_line(arguments, message, capsys):
     try:
-        code = main(["launch", *RUN, *arguments])
+        code = main([*RUN, *arguments])
     except SystemExit as stop:  # argparse's own errors
         code = stop.code
     printed = capsys.readouterr()
@@ -75,7 +70,7 @@ def test_a_mistake_is_one_clear_line(arguments, message, capsys):
 
 def test_a_teacher_that_only_the_hosts_read_is_told(capsys):
     distil = ["--gin_file=runs/distill.gin", "--gin.INITIALIZE_FROM_TEACHER=False"]
-    assert main(["launch", *RUN, VM, *distil, "--gin.TEACHER_DIR=gs://teachers/large"]) == 0
+    assert main([*RUN, VM, *distil, "--gin.TEACHER_DIR=gs://teachers/large"]) == 0
     assert "the checks on this machine leave out TEACHER_DIR" in capsys.readouterr().err
 
 
@@ -83,10 +78,11 @@ def test_what_follows_launch_is_what_train_gets(capsys):
     typed = ["--gin_search_paths=a,b", "--gin_file=runs/demo_switch.gin", "--gin.NUM_EXPERTS=4"]
     typed += ["--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 32}"]
     typed += ["--seqio_additional_cache_dirs=gs://my-data/cache"]
-    assert main(["launch", *RUN[1:], "--on=xpk", "--cluster=pods", *typed]) == 0
+    assert main([*RUN[:7], *RUN[8:], "--on=xpk", "--cluster=pods", *typed]) == 0
     assert (
         "switch_jax train --multihost --gin_search_paths=a,b --gin_file=runs/demo_switch.gin "
-        "--gin.MODEL_DIR=gs://my-bucket/runs/demo --gin.MESH_DATA=8 --gin.GROUP_SIZE=64 "
+        "--gin.MODEL_DIR=gs://my-bucket/runs/demo --gin.MESH_DATA=2 --gin.MESH_EXPERT=8 "
+        "--gin.GROUP_SIZE=64 "
         "--gin.DATA_STREAMS=4 --gin.NUM_EXPERTS=4 "
     ) in capsys.readouterr().out
 
@@ -108,7 +104,7 @@ def test_a_mistake_in_a_rehearsal_is_one_clear_line(flag, message, capsys):
 
 def test_on_spot_chips_xpk_may_start_a_job_again_more_often(capsys):
     """It counts preemptions, too."""
-    xpk = ["launch", *RUN, "--on=xpk", "--cluster=pods"]
+    xpk = [*RUN, "--on=xpk", "--cluster=pods"]
     for flags, restarts in (
         ([], 3), (["--spot"], 100), (["--spot", "--max_restarts=7"], 7), (["--spot", "--doctor"], 0)
     ):  # fmt: skip
@@ -128,14 +124,14 @@ def test_on_spot_chips_xpk_may_start_a_job_again_more_often(capsys):
 )
 def test_reserved_chips_are_asked_for_where_the_nodes_are_made(on, reserved, capsys):
     for flags in ([], ["--reserved"]):
-        assert main(["launch", *RUN, f"--on={on}", "--cluster=pods", *flags]) == 0
+        assert main([*RUN, f"--on={on}", "--cluster=pods", *flags]) == 0
         printed = capsys.readouterr().out
         assert printed.count("RESERVATION is the name of yours") == bool(flags)
         assert (reserved in printed) == bool(flags)
 
 
 def test_the_doctor_runs_once_on_every_host(capsys):
-    assert main(["launch", *RUN, GKE, "--cluster=pods", "--skip_storage", "--doctor"]) == 0
+    assert main([*RUN, GKE, "--cluster=pods", "--skip_storage", "--doctor"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"- switch_jax\n +- doctor\n +- --multihost\n", printed)
     assert "maxRestarts: 0\n" in printed

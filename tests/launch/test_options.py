@@ -1,4 +1,4 @@
-"""Environment variables, secrets, networks and labels of a job, in what each target prints."""
+"""Environment variables, secrets and networks of a job, in what each target prints."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from switch_jax.launch.targets import TARGETS
 from switch_jax.launch.targets.gke import manifest
 from switch_jax.tasks.english import DATA
 from tests.launch.fakes import put_on_path
-from tests.launch.jobs import make_job
+from tests.launch.jobs import IMAGE, ON_VM, make_job
 
 OPTIONS = {"env": ("HF_HUB_OFFLINE=1", "NOTE=a=b, $c"), "secrets": ("WANDB_API_KEY",)}
 NETWORK = {
@@ -19,10 +19,6 @@ NETWORK = {
     "subnetwork": "pods",
     "internal_ips": True,
 }
-ON_VM = [
-    "launch", "--on=tpu-vm", "--topology=v5e-16", "--zone=us-west4-a", "--project=my-project",
-    "--job_name=base", "--image=us-docker.pkg.dev/my-project/images/mine:1", "--dry_run",
-]  # fmt: skip
 
 
 def words(on, **fields):
@@ -120,7 +116,7 @@ def test_what_the_hosts_may_lack_is_told(tmp_path, capsys):
         "MODEL_DIR = 'gs://my-bucket/run'\nMIXTURE_OR_TASK_NAME = 'launched_c4'\nMESH_EXPERT = 16\n"
         "GROUP_SIZE = 512\nDECODER_GROUP_SIZE = 114\n"
     )
-    assert main([*ON_VM, "--gin_file=mine.gin"]) == 0
+    assert main([*ON_VM, "--dry_run", "--gin_file=mine.gin"]) == 0
     _, messages = capsys.readouterr()
     files, data, _ = messages.strip().splitlines()[-3:]
     assert "note: the hosts have no file of this machine: the image needs mine.gin, my_mix" in files
@@ -131,7 +127,7 @@ def test_what_the_hosts_may_lack_is_told(tmp_path, capsys):
         "--tfds_data_dir=gs://my-bucket/tfds",
         "--gin.WANDB_PROJECT=mine",
     ]
-    assert main([*ON_VM, *flags, "--gin_file=mine.gin", "--change_task"]) == 0
+    assert main([*ON_VM, "--dry_run", *flags, "--gin_file=mine.gin", "--change_task"]) == 0
     commands, messages = capsys.readouterr()
     assert "TFDS" not in messages
     assert "note: WANDB_PROJECT is set: the image needs wandb" in messages
@@ -156,25 +152,24 @@ def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
     )
     monkeypatch.syspath_prepend(tmp_path / files[1].rpartition("/")[0])
     flags = ["--tfds_data_dir=gs://my-bucket/tfds", "--gin_file=configs/my_run.gin"]
-    assert main([*ON_VM, *flags]) == 0
+    assert main([*ON_VM, "--dry_run", *flags]) == 0
     script, messages = capsys.readouterr()
     (note,) = [line for line in messages.splitlines() if "the image needs" in line]
     assert note.partition("needs ")[2] == (
         "configs/my_run.gin, launched_pkg/, launched_single.py, launched_helpers.py, my.model, as "
         "the commands below build it"
     )
-    image = "us-docker.pkg.dev/my-project/images/mine:1"
     _, built, pushed = _run_with_docker(script, tmp_path / "bin")
     assert built == (
-        f"build --platform=linux/amd64 --tag={image} --file=- .\n"
-        f"FROM {image}-base\n"
+        f"build --platform=linux/amd64 --tag={IMAGE} --file=- .\n"
+        f"FROM {IMAGE}-base\n"
         'COPY ["configs/my_run.gin", "/app/configs/"]\n'
         'COPY ["launched_pkg/", "/app/launched_pkg/"]\n'
         'COPY ["launched_single.py", "/app/"]\n'
         'COPY ["launched_helpers.py", "/app/"]\n'
         'COPY ["my.model", "/app/"]\n'
     )
-    assert pushed == f"push {image}\n"
+    assert pushed == f"push {IMAGE}\n"
 
 
 def _run_with_docker(script, folder):
@@ -203,7 +198,7 @@ def test_files_outside_of_the_folder_of_the_image_are_named(monkeypatch, tmp_pat
         "MIXTURE_OR_TASK_NAME = 'english_span_corruption'\n"
     )
     monkeypatch.chdir(tmp_path / "here")
-    assert main([*ON_VM, "--gin_file=../outside.gin"]) == 0
+    assert main([*ON_VM, "--dry_run", "--gin_file=../outside.gin"]) == 0
     script, messages = capsys.readouterr()
     assert "the image needs ../outside.gin, which the commands below do not copy: name" in messages
-    assert "mine:1-base" not in script
+    assert "switch_jax:1-base" not in script

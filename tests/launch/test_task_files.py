@@ -12,7 +12,7 @@ from switch_jax.errors import UserError
 from switch_jax.launch import task_files
 from switch_jax.tasks.building_blocks import features
 from switch_jax.tasks.english import DATA, VOCABULARY, as_targets
-from tests.launch.jobs import make_job
+from tests.launch.jobs import ON_VM, make_job
 
 DATA_CONFIG = DataConfig("launched_files", {"inputs": 64, "targets": 16})
 PACKAGED = {"train": str(DATA / "bible.train.txt.gz"), "validation": "gs://my-data/valid.txt"}
@@ -93,11 +93,9 @@ def test_launch_refuses_them_for_a_cloud_alone(here, capsys):
     )
     Path("mine.gin").write_text(
         "import launched_text\ninclude 'runs/demo_switch.gin'\nGROUP_SIZE = 64\nMESH_DATA = 8\n"
-        "DATA_STREAMS = 4\n"
-        "MIXTURE_OR_TASK_NAME = 'launched_files'\nMODEL_DIR = 'gs://my-bucket/runs/x'\n"
+        "DATA_STREAMS = 4\nMIXTURE_OR_TASK_NAME = 'launched_files'\nMODEL_DIR = 'gs://my-bucket/runs/x'\n"
     )
-    cloud = ["launch", "--on=tpu-vm", "--topology=v5e-16", "--job_name=x", "--project=my-project"]
-    cloud += ["--zone=us-west4-a", "--image=ghcr.io/me/x:1", "--dry_run", "--gin_file=mine.gin"]
+    cloud = [*ON_VM, "--dry_run", "--gin_file=mine.gin"]
     assert main(cloud) == 2
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()

@@ -1,14 +1,10 @@
 """Runs of a few numbers written by hand."""
 
-import dataclasses
-
 import numpy as np
 from matplotlib.figure import Figure
 
-from switch_jax.reports.configurations import group_runs
 from switch_jax.reports.findings import Findings
-from switch_jax.reports.runs import Origin, Run
-from switch_jax.reports.series import Series
+from switch_jax.reports.runs import Run, Series
 
 
 def series(points, seconds_per_step=1.0, **others):
@@ -18,37 +14,18 @@ def series(points, seconds_per_step=1.0, **others):
     return Series(step, step * seconds_per_step, values)
 
 
-def run(name, experts, points, *, seconds_per_step=1.0, task="t", config="", content=None, **facts):
+def run(name, experts, points, *, seconds_per_step=1.0, task="t", config="", **facts):
     """A run whose training and held-out curves go through (step, value)."""
-    others = {} if content is None else {"content_neg_log_perplexity": content}
-    curve = series(points, seconds_per_step, **others)
+    curve = series(points, seconds_per_step)
     facts = {"num_experts": experts, "batch_tokens": 2048, "device": "cpu x 2", **facts}
-    return Run(name, name, facts, config, curve, {task: curve} if task else {})
+    going = points[-1][0] < facts.get("train_steps", 0)
+    evals = {task: curve} if task else {}
+    return Run(name, name, facts, config, curve, evals, unfinished=going)
 
 
-def seed(number, name, experts, points, **facts):
-    """A run with a config, whose lines of seed and folder are as gin writes them."""
-    config = (
-        f"MODEL_DIR = \\\n    '/a/rather/long/folder/{name}_{number}'\nNUM_EXPERTS = {experts}\n"
-        f"RANDOM_SEED = {number}\nRunConfig.random_seed = %RANDOM_SEED\n"
-    )
-    return run(f"{name}_{number}", experts, points, seed=number, config=config, **facts)
-
-
-def tuned(number, name, start, *, step=3000, path=None, points=((10, -1.0),)):
-    """A run with a config that started from a checkpoint of `start`; None: not to be read."""
-    path = path or f"/a/rather/long/folder/{start.name}/checkpoints/{step}"
-    run = seed(number, name, 8, points, initial_checkpoint=path)
-    config = (
-        f"INITIAL_CHECKPOINT_PATH = \\\n    '{path}'\n{run.config}"
-        "RunConfig.initial_checkpoint_path = %INITIAL_CHECKPOINT_PATH\n"
-    )
-    return dataclasses.replace(run, config=config, origin=Origin("start", step, start))
-
-
-def findings(*runs, threshold=None):
+def findings(*runs):
     """What a report of these runs finds."""
-    return Findings(group_runs(runs), threshold)
+    return Findings(list(runs))
 
 
 def drawn(chart):

@@ -27,38 +27,29 @@ def test_means_of_neighbours_average_and_keep_the_rest():
     np.testing.assert_allclose(drawing.means_of_neighbours(pairs, 3)[:, 1], [4.0, 12.0, 20.0])
 
 
-def test_a_band_lies_around_its_line_where_there_is_one():
-    x, nan = np.array([1.0, 2.0, 3.0]), float("nan")
-    band = np.array([0.0, 1.0, nan]), np.array([2.0, 3.0, nan])
+def test_ticks_are_round_with_commas():
+    ax = Figure().add_subplot()
+    ax.set(xlim=(0, 4000), ylim=(-2.5, 0))
+    drawing.plain_ticks(ax.xaxis, most=5)
+    drawing.plain_ticks(ax.yaxis, most=6)
+    ax.figure.draw_without_rendering()
+    assert [tick.get_text() for tick in ax.get_xticklabels()][:3] == ["0", "1,000", "2,000"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()][:2] == ["−2.5", "−2.0"]
+
+
+def test_lines_end_in_their_labels():
+    nan = float("nan")
+    steps = np.arange(3.0)
     lines = [
-        drawing.Line(x, x, "a", "red", band=band),
-        drawing.Line(x, x, "b", "blue", band=(np.full(3, nan), np.full(3, nan))),
+        drawing.Line(steps, np.array([0.0, 1.0, 2.0]), "rising", "red"),
+        drawing.Line(steps, np.array([2.0, 1.0, nan]), "ended", "blue", dashed=True),
+        drawing.Line(steps, np.array([nan] * 3), "nothing", "green"),
     ]
     ax = Figure().add_subplot()
-    drawing.draw_lines(ax, lines, x_label="x", y_label="y")
-    (drawn,) = ax.collections
-    corners = {tuple(corner) for corner in drawn.get_paths()[0].vertices}
-    assert corners == {(1, 0), (2, 1), (2, 3), (1, 2)}
-
-
-def test_a_single_step_stands_in_the_middle_of_the_axis():
-    ax = Figure().add_subplot()
-    lines = [drawing.Line(np.array([120.0]), np.array([y]), "a", "red") for y in (1.0, 2.0)]
-    drawing.draw_lines(ax, lines, x_label="x", y_label="y")
-    assert ax.get_xlim() == (0, 240)
-
-
-@pytest.mark.parametrize(("charts", "rows"), [(3, [3]), (4, [2, 2]), (5, [3, 2]), (6, [3, 3])])
-def test_a_row_of_the_picture_has_three_charts_and_four_charts_are_two_by_two(charts, rows):
-    corners = []
-
-    def draw(ax):
-        corners.append((round(-ax.figure.bbox.y0), round(ax.figure.bbox.x0)))
-
-    drawing.picture([drawing.Chart(f"Chart {i}", "", draw) for i in range(charts)], "title", [])
-    assert corners == sorted(corners)  # as one reads
-    heights = [y for y, _ in corners]
-    assert [heights.count(y) for y in dict.fromkeys(heights)] == rows
+    drawing.draw_lines(ax, lines, x_label="step", y_label="y", y_limits=(0, 2))
+    texts = {text.get_text(): (text.get_color(), text.xy[1]) for text in ax.texts}
+    assert texts == {"rising": ("red", 1.0), "ended": ("blue", 0.5)}
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "--", "-"]
 
 
 @pytest.mark.parametrize("name", ["dense", "a_very_long_name_of_a_run_with_128_experts"])

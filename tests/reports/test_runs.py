@@ -6,8 +6,6 @@ import pytest
 from switch_jax.errors import UserError
 from switch_jax.reports.runs import read_run, read_runs
 
-ROUTER = ["load", "dropped", "entropy"]
-
 
 def train(step, value, seconds=None):
     return {"kind": "train", "step": step, "seconds": seconds or step, "neg_log_perplexity": value}
@@ -32,56 +30,51 @@ def test_reads_everything_a_run_wrote(make_run):
     assert list(run.train.step) == list(range(20, 201, 20))
     assert run.train.seconds[0] == pytest.approx(2.0)
     assert list(run.evals) == ["a", "all"] and list(run.evals["a"].step) == [100, 200]
-    titles = [layer.title for layer in run.layers]
-    assert titles == [f"{s} layer {i} (Switch)" for s in ("Encoder", "Decoder") for i in (1, 3)]
-    statistics = run.layers[0].statistics
-    assert list(statistics.step) == list(run.train.step)
-    assert list(statistics.values) == [*ROUTER, "several_experts"]
-    assert np.isnan(statistics.get("several_experts")).all()
-    assert statistics.get("dropped").shape == (10,) and statistics.get("load").shape == (10, 8)
-    np.testing.assert_allclose(statistics.get("load").sum(1), 1)
+    layers = ["layer 1", "layer 3"]
+    assert {stack: list(found) for stack, found in run.routers.items()} == {
+        "encoder": layers,
+        "decoder": layers,
+    }
+    router = run.routers["encoder"]["layer 1"]
+    assert list(router.step) == list(run.train.step)
+    assert router.get("dropped").shape == (10,) and router.get("load").shape == (10, 8)
+    np.testing.assert_allclose(router.get("load").sum(1), 1)
+    assert np.isnan(router.get("several_experts")).all()
 
 
-def test_the_share_of_tokens_with_several_experts_is_read_where_it_is_recorded(make_run):
-    folder = make_run("choose", num_experts=4, steps=40)
-    metrics = folder / "metrics.jsonl"
-    entropy = '"entropy": ['
-    metrics.write_text(
-        metrics.read_text().replace(entropy, f'"several_experts": [0.25, 0.5], {entropy}')
-    )
-    first, second = read_run(folder).layers[:2]
-    assert first.statistics.last("several_experts") == 0.25
-    assert second.statistics.last("several_experts") == 0.5
+def test_routers_in_attention_are_named_and_have_what_is_recorded_of_some(tmp_path):
+    router = {
+        "layers": [1, 1],
+        "sublayers": ["attention", "feed_forward"],
+        "load": [[0.25, 0.75], [0.5, 0.5]],
+        "dropped": [0.1, 0.2],
+        "entropy": [0.3, 0.4],
+        "several_experts": [0.25, 0.5],
+    }
+    run = read_run(write(tmp_path, [{**train(10, -5.0), "router": {"encoder": router}}]))
+    assert list(run.routers["encoder"]) == ["layer 1 attention", "layer 1 feed_forward"]
+    first, second = run.routers["encoder"].values()
+    assert first.get("load").tolist() == [[0.25, 0.75]] and second.last("dropped") == 0.2
+    assert [r.last("several_experts") for r in (first, second)] == [0.25, 0.5]
 
 
-def test_routers_in_attention_are_named(make_run):
-    """Runs of earlier versions do not say where a router is."""
-    folder = make_run(
-        "both", num_experts=4, steps=40, stacks={"encoder": [1, 1], "decoder": [1, 1]}
-    )
-    assert [layer.title for layer in read_run(folder).layers][:1] == ["Encoder layer 1 (Switch)"]
-    metrics = folder / "metrics.jsonl"
-    layers, named = (
-        '"layers": [1, 1]',
-        '"layers": [1, 1], "sublayers": ["attention", "feed_forward"]',
-    )
-    metrics.write_text(metrics.read_text().replace(layers, named))
-    assert [layer.title for layer in read_run(folder).layers] == [
-        f"{stack} layer 1 {sublayer} (Switch)"
-        for stack in ("Encoder", "Decoder")
-        for sublayer in ("attention", "feed_forward")
+def test_metrics_of_generated_text_stand_beside_those_of_given_text(tmp_path):
+    lines = [
+        {**evaluation(10, -5.0), "accuracy": 0.5, "generated": {"accuracy": 46.88, "em": None}},
+        {**evaluation(20, -4.0), "accuracy": 0.75, "generated": {"accuracy": 50.0, "em": 2.0}},
     ]
-
-
-def test_a_dense_run_has_no_router(make_run):
-    run = read_run(make_run("dense", num_experts=0, steps=100))
-    assert run.dense and not run.sparse and run.layers == ()
+    curve = read_run(write(tmp_path, lines)).evals["t"]
+    assert curve.get("accuracy").tolist() == [0.5, 0.75]
+    assert curve.get("generated_accuracy").tolist() == [46.88, 50.0]
+    np.testing.assert_array_equal(curve.get("generated_em"), [np.nan, 2.0])
 
 
 def test_of_a_repeated_step_the_later_line_wins(tmp_path):
     lines = [train(10, -5.0), train(20, -4.0), evaluation(20, -4.5)]
     again = [train(20, -3.0), evaluation(20, -3.5), train(30, -2.0)]
-    run = read_run(write(tmp_path, lines + again))
+    run = read_run(write(tmp_path / "probe", lines + again))
+    assert (run.name, run.facts, run.config, run.routers) == ("probe", {}, "", {})
+    assert not run.dense and not run.sparse
     assert list(run.train.step) == [10, 20, 30]
     assert list(run.train.get("neg_log_perplexity")) == [-5.0, -3.0, -2.0]
     assert list(run.evals["t"].get("neg_log_perplexity")) == [-3.5]
@@ -108,10 +101,10 @@ def test_a_rollback_discards_the_steps_given_up_that_are_not_logged_again(tmp_pa
 
 def test_bad_steps_of_lost_attempts_count(tmp_path):
     bad = [{"kind": "skipped", "step": step, "batch": step} for step in (18, 19)]
-    back = {"kind": "rollback", "step": 19, "bad_steps": 2}
+    back = {"kind": "rollback", "step": 19, "bad_steps": 2, "back_to": 10}
     run = read_run(write(tmp_path, [train(10, -5.0), train(19, -5.0), *bad, back, train(15, -4.0)]))
     assert list(run.train.step) == [10, 15]
-    assert (run.skipped_steps, run.rollbacks) == (2, 1)
+    assert run.skipped_steps == 2
 
 
 @pytest.mark.parametrize("state", ["running", "finished"])
@@ -123,125 +116,28 @@ def test_a_run_that_stopped_early_is_finished(tmp_path, state):
     assert read_run(folder).unfinished == (state == "running")
 
 
-@pytest.mark.parametrize(
-    ("tail", "reason"),
-    [
-        ('{"kind": "train", "st', "it is half-written"),
-        ('{"kind": "train"}', "it has no 'step'"),
-        ("17", "it is 17, not an object"),
-        ("\u00e9", "it is half-written"),
-    ],
-)
-def test_a_bad_last_line_is_left_out(tmp_path, tail, reason):
-    run = read_run(write(tmp_path, [train(10, -5.0)], tail))
-    assert list(run.train.step) == [10]
-    message = f"{tmp_path}/metrics.jsonl: 1 of 2 records left out (line 2: {reason})"
-    assert run.left_out == (message,)
-
-
-def test_half_a_utf8_character_at_the_end_is_skipped(tmp_path):
-    path = write(tmp_path, [train(10, -5.0)]) / "metrics.jsonl"
-    path.write_bytes(path.read_bytes() + b'{"kind": "\xc3')
-    assert "(line 2: it is half-written)" in read_run(tmp_path).left_out[0]
-
-
-def test_nan_and_null_are_not_numbers(tmp_path):
-    run = read_run(write(tmp_path, [train(10, float("nan")), train(20, None), train(30, -1.0)]))
-    np.testing.assert_array_equal(run.train.get("neg_log_perplexity"), [np.nan, np.nan, -1.0])
-
-
-def test_a_number_never_logged_is_nan(tmp_path):
-    run = read_run(write(tmp_path, [train(10, -5.0)]))
+def test_what_is_no_number_or_too_large_to_draw_is_nan(tmp_path):
+    values = [float("nan"), None, float("inf"), 1e300, -1.0]
+    run = read_run(write(tmp_path, [train(10 * (i + 1), x) for i, x in enumerate(values)]))
+    np.testing.assert_array_equal(run.train.get("neg_log_perplexity"), [np.nan] * 4 + [-1.0])
     assert np.isnan(run.train.last("gradient_norm"))
-
-
-def test_without_run_json_and_config_the_folder_gives_the_name(tmp_path):
-    run = read_run(write(tmp_path / "probe", [train(10, -5.0)]))
-    assert (run.name, run.facts, run.config) == ("probe", {}, "")
-    assert not run.dense and not run.sparse
 
 
 def test_runs_of_the_same_name_are_distinguished_by_folder(tmp_path):
     folders = [write(tmp_path / name, [train(10, -5.0)]) for name in ("a", "b")]
     for folder in folders:
         (folder / "run.json").write_text('{"name": "same"}')
-    assert [run.name for run in read_runs(folders)] == [f"same ({f})" for f in folders]
+    runs, left_out = read_runs(folders)
+    assert [run.name for run in runs] == [f"same ({f})" for f in folders] and left_out == []
 
 
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match="no run folder .*nowhere.*metrics.jsonl"):
-        read_run(tmp_path / "nowhere")
-
-
-def test_a_folder_without_metrics_lists_what_it_holds(tmp_path):
-    (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(UserError, match=r"no metrics\.jsonl in .*holds run\.json"):
-        read_run(tmp_path)
-
-
-@pytest.mark.parametrize("tail", ["", '{"kind": "tr'])
-def test_metrics_without_a_complete_line(tmp_path, tail):
-    with pytest.raises(UserError, match="holds no complete train or eval line yet"):
-        read_run(write(tmp_path, [], tail))
-
-
-def test_a_broken_run_json_is_left_out(tmp_path):
-    write(tmp_path, [train(10, -5.0)])
-    (tmp_path / "run.json").write_text('{"name": ')
-    run = read_run(tmp_path)
-    assert (run.name, run.facts) == (tmp_path.name, {})
-    (message,) = run.left_out
-    assert message.startswith(f"{tmp_path}/run.json is left out: it is not JSON (")
-
-
-def from_checkpoint(folder, checkpoint):
-    (folder / "run.json").write_text(json.dumps({"initial_checkpoint": str(checkpoint)}))
-    return folder
-
-
-def test_the_run_that_a_run_came_from_is_read_too_and_the_one_before(tmp_path):
-    first, second, third = (write(tmp_path / name, [train(1, -5.0)]) for name in "abc")
-    from_checkpoint(second, first / "checkpoints" / "200")
-    origin = read_run(from_checkpoint(third, second / "checkpoints" / "30")).origin
-    assert (origin.name, origin.step, origin.run.folder) == ("b", 30, str(second))
-    before = origin.run.origin
-    assert (before.name, before.step, before.run.folder) == ("a", 200, str(first))
-    assert before.run.origin is None
-
-
-def test_an_origin_that_is_no_run_is_named_as_far_as_it_is_known(tmp_path):
-    folder = write(tmp_path / "run", [train(1, -5.0)])
-    origin = read_run(from_checkpoint(folder, "/gone/checkpoints/30")).origin
-    assert (origin.name, origin.step, origin.run) == ("gone", 30, None)
-    assert read_run(from_checkpoint(folder, "/x/switch_base_8_hf")).origin is None
-
-
-def test_an_origin_that_was_moved_with_its_run_is_found(tmp_path):
-    (tmp_path / "old").mkdir()
-    pretrained, tuned = (write(tmp_path / "old" / name, [train(1, -5.0)]) for name in "ab")
-    from_checkpoint(tuned, pretrained / "checkpoints" / "1")
-    (tmp_path / "old").rename(tmp_path / "new")
-    origin = read_run(tmp_path / "new" / "b").origin
-    assert (origin.name, origin.run.folder) == ("a", str(tmp_path / "new" / "a"))
-
-
-@pytest.mark.parametrize("case", ["itself", "another run of the name"])
-def test_a_run_beside_it_that_is_not_its_origin_is_not_taken_for_it(tmp_path, case):
-    run = write(tmp_path / "a", [train(1, -5.0)])
-    if case == "another run of the name":
-        write(tmp_path / "b", [train(10, -5.0)])
-    name = "a" if case == "itself" else "b"
-    origin = read_run(from_checkpoint(run, f"/gone/{name}/checkpoints/30")).origin
-    assert (origin.name, origin.step, origin.run) == (name, 30, None)
-
-
-def test_runs_that_name_each_other_as_their_origin_are_read(tmp_path):
-    """The folder of the first was removed, and a run from the second was written there."""
-    first, second = (write(tmp_path / name, [train(1, -5.0)]) for name in "ab")
-    from_checkpoint(first, second / "checkpoints" / "20")
-    from_checkpoint(second, first / "checkpoints" / "10")
-    run, names = read_run(first), []
-    while run is not None and run.origin is not None:
-        names.append(run.origin.name)
-        run = run.origin.run
-    assert names == ["b", "a", "b"]
+def test_folders_without_a_record_are_left_out_and_named(tmp_path):
+    good = write(tmp_path / "good", [train(10, -5.0)])
+    (tmp_path / "empty").mkdir()
+    runs, left_out = read_runs([tmp_path / "empty", good, tmp_path / "nowhere"])
+    assert [run.name for run in runs] == ["good"]
+    for name, line in zip(("empty", "nowhere"), left_out, strict=True):
+        why = "it is no training's MODEL_DIR, or no step was logged yet"
+        assert line == f"{tmp_path}/{name} has no record of a run: {why}"
+    with pytest.raises(UserError, match="has no record of a run: .*metrics.jsonl: 1 of 1 records"):
+        read_run(write(tmp_path, [], '{"kind": "tr'))

@@ -133,7 +133,7 @@ def test_a_holder_that_was_stopped_writes_nothing_when_it_wakes_up(bucket_path, 
         lambda: file.write_text("x"),  # as Orbax commits a checkpoint
         lambda: (bucket_path / "log").unlink(),
     ):
-        with pytest.raises(LostLeaseError, match="was taken over by another job, since this one"):
+        with pytest.raises(LostLeaseError, match="another job has taken it over, since this"):
             write()
     assert (bucket_path / "log").read_bytes() == b"before\n"
     assert not file.exists()

@@ -3,11 +3,10 @@
 import errno
 import glob
 import os
-from urllib.parse import unquote
 
 import pytest
 
-from switch_jax.storage import cloud_storage, file_at, file_sizes, file_system, forget, matching
+from switch_jax.storage import file_at, file_sizes, file_system, forget, matching
 
 NAMES = ["a.txt", "ab.txt", "b.txt", "a.txt.gz", "sub/a.txt", "sub/deep/a.txt", "other/c.txt"]
 
@@ -32,20 +31,15 @@ def test_no_bucket_is_listed_for_a_part_of_its_name(gcs_server, pattern):
     assert matching(pattern) == []
 
 
-def test_all_pages_are_listed_once_and_without_what_stands_for_a_folder(
-    bucket_path, storage_proxy, monkeypatch
-):
+def test_files_are_listed_once_and_without_what_stands_for_a_folder(bucket_path, storage_proxy):
     write(bucket_path)
     file_system(bucket_path).pipe_file(f"{bucket_path}/", b"")
-    monkeypatch.setattr(cloud_storage, "_PAGE", 3)
     before = len(storage_proxy.requests)
     urls = [f"{bucket_path}/{name}" for name in sorted(NAMES[:4])]
     for _ in range(2):
         assert matching(f"{bucket_path}/*") == urls
         assert file_sizes(urls) == [0, 3, 1, 2]
-    made = storage_proxy.requests[before:]
-    assert len(made) == 3  # 8 objects
-    assert all("fields=items(name,size),nextPageToken" in unquote(of) for of in made), made
+    assert len(storage_proxy.requests) == before + 1
 
 
 def test_sizes_are_those_written(storage):

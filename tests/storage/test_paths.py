@@ -32,10 +32,10 @@ def test_other_places_are_refused():
         ("a\0b", r"'a\\x00b': a path holds no NUL character"),
         ("a/\udcff", r"'a/\\udcff': these are not all characters of UTF-8"),
         ("gs://mounted/\ud800", r"not all characters of UTF-8"),
-        ("~no-such-user/x", r"~no-such-user is the home folder of a user, .* write the whole path"),
+        ("~no-such-user/x", r"this machine has no user of that name"),
         ("", r"'': the path is empty"),
         ("a/" + "\u00fc" * 128, r"a name in it has 256 bytes; a disk takes 255"),
-        ("gs:///x", r"no bucket has the name ''; it is 3 to 63 small letters"),
+        ("gs:///x", r"no bucket has the name '': write small letters"),
         ("gs://../x", r"no bucket has the name '\.\.'"),
         ("gs://mounted/../x", r"write the folder's path without '//', '\.' and '\.\.'"),
         ("gs://mounted/a/./x", r"write the folder's path without"),
@@ -45,18 +45,13 @@ def test_other_places_are_refused():
         ("gs://mounted/a\nb", r"no line breaks or hidden characters"),
         ("gs://mounted/a*b", r"clients take \* \? \[ \] # in a bucket for patterns"),
         ("s3://mounted/a#b", r"clients take .* in a bucket for patterns"),
-        ("gs//bucket/x", r"write gs://bucket/x for a bucket, or \./gs//bucket/x for a folder"),
-        ("s3:/bucket/x", r"write s3://bucket/x for a bucket"),
+        ("s3:/bucket/x", r"write a path of this machine's file system, gs://BUCKET/.* or s3://BUC"),
         ("gs://ab/x", r"no bucket has the name 'ab'"),
         ("gs://Mounted/x", r"no bucket has the name 'Mounted'"),
         ("gs://-mounted/x", r"no bucket has the name '-mounted'"),
         ("gs://mounted-/x", r"no bucket has the name 'mounted-'"),
         ("gs://mounted /x", r"no bucket has the name 'mounted '"),
         ("gs://mounted\n/x", r"no bucket has the name 'mounted\\n'"),
-        ("gs://a..b/x", r"no bucket has the name 'a\.\.b'"),
-        ("gs://192.168.5.4/x", r"no bucket has the name '192\.168\.5\.4'"),
-        (f"gs://{'a' * 64}/x", r"no bucket has the name 'a{64}'"),
-        (f"gs://{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 31}/x", r"no bucket has the name"),
     ],
 )
 def test_paths_that_cannot_be_are_refused(name, message):
@@ -70,7 +65,6 @@ def test_paths_that_cannot_be_are_refused(name, message):
     [
         *["runs/mine", "/a b/\u00fc/$(x)", ".", "..", "../x", "-x", "a\nb", "u" * 255],
         *["gs://abc", "gs://abc/", "gs://a.b-c_d.e/x y/\u00fc", "gs://1e3/x/", "gs://999.1.1.1/x"],
-        f"gs://{'a' * 63}.{'b' * 63}/x",
     ],
 )
 def test_paths_that_can_be_need_not_be_there(name):

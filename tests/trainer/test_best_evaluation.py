@@ -45,7 +45,7 @@ def test_an_evaluation_in_words():
     results = {"a": {quality: -9.0}, "all": {quality: -2.5, "accuracy": 0.25, "dropped": 0.02}}
     said = "held-out negative log perplexity -2.5000"
     assert in_words(results, quality) == said
-    assert in_words(results, "all/accuracy") == f"{said}, all/accuracy 0.2500"
+    assert in_words(results, "all/accuracy") == f"{said}, all/accuracy 25.00 % of the tokens"
     results["all"]["dropped"] = 0.123
     assert in_words(results, quality) == f"{said}, 12.3% of the tokens dropped"
 
@@ -57,10 +57,21 @@ def test_an_evaluation_in_words_begins_with_the_tasks_own_metrics():
         "generated": {"accuracy": 48.25, "f1": 30.0},
         "majority_baseline": {"accuracy": 52.0},
     }
-    said = "accuracy 48.25 (majority baseline 52), f1 30"
-    assert in_words({"a": own}, quality) == f"{said}, {held_out}"
+    said = "generated text: accuracy 48.25 (majority baseline 52), f1 30"
+    assert in_words({"a": own}, quality) == f"{said}; {held_out}"
     results = {"a": own, "b": {quality: -1}, "all": {quality: -2.5, "generated": {"average": 39.1}}}
-    assert in_words(results, quality) == f"average 39.1, {held_out}\n  a: {said}"
+    assert in_words(results, quality) == f"generated text: average 39.1; {held_out}\n  a: {said}"
+
+
+def test_two_accuracies_in_one_line_are_told_apart():
+    results = {
+        "a": {"neg_log_perplexity": -2.5, "accuracy": 0.8712, "generated": {"accuracy": 46.88}}
+    }
+    assert in_words(results, "accuracy") == (
+        "generated text: accuracy 46.88; held-out negative log perplexity -2.5000, "
+        "accuracy 87.12 % of the tokens"
+    )
+    assert in_words(results, "generated_accuracy").endswith(", generated_accuracy 46.8800")
 
 
 def test_a_metric_of_all_tasks_or_of_one():

@@ -10,9 +10,6 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import chosen_step, lock_run
-from switch_jax.config import (
-    GuardConfig,
-)
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
@@ -116,19 +113,6 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path):
     message = "set NUM_EMBEDDINGS to 1104 or more, a multiple of MESH_MODEL = 8"
     with pytest.raises(UserError, match=message):
         train_tiny(tmp_path, 1, mesh=(1, 1, 8), model=tiny_model())
-
-
-@pytest.mark.slow
-def test_a_run_goes_on_with_another_window_of_the_guard(code_as_by_default, tmp_path, capsys):
-    whole = train_tiny(tmp_path / "whole", 6)
-    train_tiny(tmp_path / "run", 3)
-    resumed = train_tiny(tmp_path / "run", 6, guard=GuardConfig(spike_window=16))
-    for a, b in zip(jax.tree.leaves(resumed[:3]), jax.tree.leaves(whole[:3]), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert int(resumed.guard.good) == 6 and resumed.guard.recent.shape == (2, 16)
-    earlier = GuardConfig().spike_window
-    changed = f"this start changes the run's config: SPIKE_WINDOW {earlier} -> 16\n"
-    assert changed in capsys.readouterr().out
 
 
 def test_data_that_end_leave_a_checkpoint_of_the_last_step(whole, tmp_path, monkeypatch, capsys):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -30,53 +29,8 @@ def job(**fields):
     return SlurmJob("base", **(given | {"gpus_per_node": 8} | fields))
 
 
-def test_a_dry_run_prints_the_script_and_makes_nothing(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("PATH", "")  # no program of Slurm
-    monkeypatch.setattr(sys, "executable", "/shared/a venv/bin/python")
-    flags = ["--dry_run", f"--gin.MODEL_DIR={tmp_path / 'a run'}", "--max_restarts=5"]
-    flags += [
-        f"--sbatch_option=--{option}" for option in ("partition=a100,h100", "comment=it's me")
-    ]
-    assert launch(*flags) == 0
-    printed = capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []
-    script = re.search(r"<<'END'\n(.*?)\nEND\n", printed, re.S)[1]
-    assert [line[8:] for line in script.splitlines() if line.startswith("#SBATCH ")] == [
-        "--job-name=base",
-        "--nodes=1",
-        "--ntasks-per-node=4",
-        "--gpus-per-node=4",
-        "--output=launched/base_%j.log",
-        "--open-mode=append",
-        "--requeue",
-        "--signal=TERM@600",
-    ]
-    assert (
-        " \\\n    '/shared/a venv/bin/python' -m switch_jax train --multihost \\\n    --" in script
-    )
-    assert f"    --gin.MODEL_DIR='{tmp_path}/a run'\n  code=$?" in script
-    others = [line for line in printed[printed.index("\nEND\n") + 5 :].splitlines() if line]
-    assert [line for line in others if not line.startswith("#")] == [
-        "squeue --me --name=base --noheader --format='%i %T %r'",
-        """sbatch --parsable --partition=a100,h100 --comment='it'"'"'s me' launched/base.sbatch""",
-        "tail --lines=+1 --follow=name --retry launched/base_JOB_ID.log",
-        "scancel --me --name=base --signal=INT",
-        "scancel --me --name=base",
-    ]
-
-
 def test_the_script_runs_the_doctor():
     assert " -m switch_jax doctor --multihost " in job(subcommand="doctor").script.text
-
-
-@pytest.mark.parametrize("text", [Slurm().describe(job()), job().script.text])
-def test_shells_take_it(text):
-    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
-    checked = subprocess.run(
-        [Path(sys.executable).with_name("shellcheck"), "--shell=bash", "-"],
-        input=text, capture_output=True, text=True,
-    )  # fmt: skip
-    assert checked.stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,208 @@
+"""Charts of the runs' curves over steps or time, and of the speed-up over a dense run."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from switch_jax.reports.comparison import Comparison
+from switch_jax.reports.drawing import GREY, Chart, Line, draw_lines, short
+from switch_jax.reports.findings import Findings
+from switch_jax.reports.records import QUALITY
+from switch_jax.reports.runs import GENERATED, Run, Series
+from switch_jax.units import time_unit
+
+_MAX_MARKS = 2  # more speed-ups than these have charts of their own and no marks in the curves
+_QUALITY_LABEL = "neg. log perplexity [nats]"
+
+
+class XAxis(NamedTuple):
+    """The horizontal axis of a chart: steps, or time in one unit for all runs."""
+
+    name: str  # "steps" or "time"
+    label: str
+    unit: str = ""
+    second: float = 0.0  # a second in that unit; 0 for steps
+
+    def of(self, curve: Series) -> np.ndarray:
+        """Where the values of the curve lie [T]."""
+        return curve.seconds * self.second if self.second else curve.step
+
+
+STEPS = XAxis("steps", "step")
+
+
+def both_axes(runs: Sequence[Run]) -> tuple[XAxis, XAxis]:
+    """Steps, and training time in the unit that suits the longest run."""
+    unit, size = time_unit(float(np.fmax.reduce([run.seconds for run in runs])))
+    return STEPS, XAxis("time", f"training time [{unit}]", unit, 1 / size)
+
+
+def curve_chart(
+    findings: Findings,
+    series: Callable[[Run], Series | None],
+    name: str,
+    title: str,
+    caption: str,
+    label: str,
+    axis: XAxis = STEPS,
+    *,
+    low: float | None = None,
+    start: float | None = None,
+    level: float | None = None,
+    mark: Callable[[Axes], None] = lambda ax: None,
+) -> Chart | None:
+    """A line for each run that has values; None where none has.
+
+    `series` gives the numbers of a run, and `name` is the one that is drawn, an accuracy in per
+    cent. `low` is where the vertical axis begins (None: below the lowest value), `start` the part
+    of the steps whose values may lie below the chart, and `level` the height of a horizontal line;
+    `mark` draws what is marked besides. The caption goes on with what follows from the lines.
+    """
+    lines, curves = [], []
+    for run in findings.runs:
+        curve = series(run)
+        if curve is None or not np.isfinite(curve.get(name)).any():
+            continue
+        values = (100 if name == "accuracy" else 1) * curve.get(name)
+        looks = findings.colours[run.name], run.dense, curve is not run.train
+        lines.append(Line(axis.of(curve), values, short(run.name), *looks))
+        curves.append((curve.step, values))
+    if not lines:
+        return None
+    high = None
+    if start is not None:
+        low, high = _limits(curves, start, level)
+        if low is not None and min(np.nanmin(values) for _, values in curves) < low:
+            caption += " The steep first part lies below the chart."
+    if any(line.dashed for line in lines):
+        caption += " Dashed = dense."
+
+    def draw(ax: Axes) -> None:
+        draw_lines(ax, lines, x_label=axis.label, y_label=label, y_limits=(low, high))
+        if level is not None:
+            ax.axhline(level, color=GREY, linewidth=1)
+            ax.set_xlim(left=0)
+        mark(ax)
+
+    return Chart(title, caption, draw)
+
+
+def held_out(findings: Findings, axis: XAxis) -> Chart | None:
+    """How well each run predicts held-out text, with marks of the speed-up."""
+    reached = [c for c in findings.comparisons if math.isfinite(c.reached.step)]
+    marked = reached if len(findings.comparisons) <= _MAX_MARKS else []
+    title = f"Held-out quality against {axis.name}"
+    text = "How well each run predicts text it never trained on; higher is better."
+    if marked:
+        text += " Thin lines mark the dense run's final value and where a sparse run reaches it."
+
+    def mark(ax: Axes) -> None:
+        for i, comparison in enumerate(marked):
+            _mark(ax, comparison, axis, row=i)
+
+    what = (findings.held_out, QUALITY, title, text, _QUALITY_LABEL, axis)
+    return curve_chart(findings, *what, start=1 / 4, mark=mark)
+
+
+def scores(findings: Findings) -> list[Chart | None]:
+    """Token accuracy, and each metric of the text that the runs generated at their evaluations."""
+    title, text = "Held-out token accuracy", "How often the most probable token is the right one."
+    what = ("accuracy", title, text, "token accuracy [%]")
+    charts = [curve_chart(findings, findings.held_out, *what)]
+    text = "The task's own metric, of the text that the run generated at its evaluations."
+    for name in findings.generated:
+        own = name.removeprefix(GENERATED)
+        what = (name, f"Generated text: {own}", text, own)
+        charts.append(curve_chart(findings, findings.held_out, *what))
+    return charts
+
+
+def training(findings: Findings, axis: XAxis) -> Chart | None:
+    """How well each run predicts its training batches."""
+    title = f"Training quality against {axis.name}"
+    text = "The same measure on the training batches. Well above the held-out curve would mean "
+    text += "that a run learns its training text by heart."
+    what = (QUALITY, title, text, _QUALITY_LABEL, axis)
+    return curve_chart(findings, lambda run: run.train, *what, start=1 / 4)
+
+
+def optimisation(findings: Findings) -> list[Chart | None]:
+    """Loss, rate, speed and norm."""
+    loss = "All that the optimiser minimises, the routers' own losses included; lower is better."
+    rate = "The size of the optimiser's steps, as the schedule sets it."
+    speed = "Tokens trained on per second of wall time; higher is faster."
+    norm = "The length of the gradient. Falling is healthy; growing spikes announce an instability."
+    charts = [
+        ("loss", "Training loss", loss, "loss [nats]"),
+        ("learning_rate", "Learning rate", rate, "learning rate"),
+        ("tokens_per_second", "Throughput", speed, "tokens / s"),
+        ("gradient_norm", "Gradient norm", norm, "gradient norm"),
+    ]
+    return [
+        curve_chart(findings, lambda run: run.train, *what, low=None if what[0] == "loss" else 0)
+        for what in charts
+    ]
+
+
+def speedup(findings: Findings, axis: XAxis) -> Chart | None:
+    """How much sooner sparse runs have their values than the dense one; None where not known."""
+    if not findings.comparisons:
+        return None
+    what, dense = axis.name, findings.comparisons[0].dense.name
+    speedups = {c.sparse.name: c.speedups for c in findings.comparisons}
+    title, label = f"Speed-up in {what} over training", f"speed-up in {what}"
+    text = (
+        f"After a tenth of a sparse run's steps, at each evaluation: {what} that {dense} takes to "
+        f"the same held-out value / {what} of the sparse run. A curve ends where {dense} never "
+        "gets to its value."
+    )
+    shown = (lambda run: speedups.get(run.name), what, title, text, label, axis)
+    return curve_chart(findings, *shown, start=0, level=1.0)
+
+
+def _mark(ax: Axes, comparison: Comparison, axis: XAxis, row: int) -> None:
+    """The level of the dense run's final value, and the point where the sparse run reaches it."""
+    target, reached = comparison.target, comparison.reached
+    x, ratio, where = reached.step, comparison.step_speedup, f"at step {reached.step:,.0f}"
+    if axis is not STEPS:
+        x, ratio = reached.seconds * axis.second, comparison.time_speedup
+        where = f"at {x:.3g} {axis.unit}"
+    ax.axhline(target, color=GREY, linewidth=0.8, linestyle=":")
+    ax.plot([x, x], [ax.get_ylim()[0], target], color=GREY, linewidth=0.8, linestyle=":")
+    ax.plot([x], [target], "o", color="none", markeredgecolor="#222222", markersize=7)
+    left, right = ax.get_xlim()
+    before = x > left + 0.7 * (right - left)
+    # The curves rise to the right, so the foot of the chart is free there.
+    ax.annotate(
+        f"{ratio:.2f}× speed-up\n{where}",
+        (x, 0.03 + 0.16 * row),
+        xycoords=ax.get_xaxis_transform(),
+        xytext=(-4 if before else 4, 0),
+        textcoords="offset points",
+        ha="right" if before else "left",
+        va="bottom",
+        fontsize=8.5,
+    )
+
+
+def _limits(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]], start: float, level: float | None
+) -> tuple[float | None, float | None]:
+    """Limits of y around curves, steps [T] and values [T], without what lies low at their start.
+
+    `start` is a part of the longest curve's steps; `level` lies within the limits.
+    """
+    first = start * max(float(step[-1]) for step, _ in curves)
+    later = [np.inf]
+    for step, values in curves:
+        if step[-1] >= first:
+            later += [np.interp(first, step, values), *values[step >= first]]
+    low, high = np.nanmin(later), max(np.nanmax(values) for _, values in curves)
+    if level is not None:
+        low, high = min(low, level), max(high, level)
+    if not low < high:
+        return None, None
+    return low - 0.05 * (high - low), high + 0.08 * (high - low)

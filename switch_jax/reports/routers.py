@@ -1,0 +1,114 @@
+"""The routers of a run: load of the experts, dropped tokens, experts of a token, and entropy."""
+
+import math
+from functools import partial
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.ticker import MaxNLocator
+
+from switch_jax.reports.drawing import (
+    GREY,
+    Chart,
+    Line,
+    draw_lines,
+    means_of_neighbours,
+    plain_ticks,
+)
+from switch_jax.reports.runs import Run, Series
+from switch_jax.units import percent
+
+_COLUMNS, _ROWS = 160, 128  # of a heat map: what has more is averaged
+
+
+def load(stack: str, layer: str, router: Series) -> Chart:
+    """A heat map with a row for each expert."""
+    values = router.values["load"]
+    experts = values.shape[1]
+    final = values[-1] * experts
+    most, least = int(np.argmax(final)), int(np.argmin(final))
+    caption = (
+        "Row = expert, column = stretch of steps; no colour = 1.0 = perfectly even, red = more "
+        f"tokens than its share, blue = fewer. At the last step expert {most} has the most "
+        f"({final[most]:.2f}× its share), expert {least} the least ({final[least]:.2f}×)."
+    )
+    if experts > _ROWS:
+        caption += f" A row is the mean of {math.ceil(experts / _ROWS)} neighbouring experts."
+    draw = partial(draw_load, step=router.step, load=values)
+    return Chart(f"{stack.capitalize()} {layer} (Switch)", caption, draw)
+
+
+def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray) -> None:
+    """Heat map of the experts' load over steps: white is even, red more, blue less.
+
+    `load` [T, E] are fractions of the tokens, `step` [T] int their steps. Drawn is E times `load`,
+    on a logarithmic scale from 1/4 to 4.
+    """
+    relative = load.shape[1] * means_of_neighbours(load, _COLUMNS)  # [columns, E]
+    image = ax.pcolormesh(
+        means_of_neighbours(step, _COLUMNS),
+        means_of_neighbours(np.arange(load.shape[1]), _ROWS),
+        np.log2(np.maximum(means_of_neighbours(relative.T, _ROWS), 2.0**-9)),
+        cmap=matplotlib.colormaps["RdBu_r"].resampled(25),
+        vmin=-2,
+        vmax=2,
+        rasterized=True,  # else a path for each cell
+    )
+    ax.grid(False)
+    ax.set(xlabel="step", ylabel="expert")
+    plain_ticks(ax.xaxis, most=5)
+    ax.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, aspect=18)
+    bar.set_ticks([-2, -1, 0, 1, 2], labels=["≤ ¼", "½", "1", "2", "≥ 4"])
+    bar.set_label("load / even load")
+    bar.outline.set_edgecolor(GREY)
+
+
+def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart | None]:
+    """Dropped tokens and router entropy of one stack, a line per layer.
+
+    And tokens with several experts, where there may be any.
+    """
+    routers = run.routers[stack]
+    tints = shades(colour, len(routers))
+    most = max(router.last("dropped") for router in routers.values())
+    why = "no expert took" if run.experts_choose(stack) else "found their expert full"
+    dropped = f"Share of the tokens that {why}. At the last step {percent(most)} at most."
+    highest = math.log(max(router.values["load"].shape[1] for router in routers.values()))
+    entropy = (
+        f"How undecided the router is about a token: 0 = certain; the dotted line, {highest:.2f} = "
+        "ln(experts), = no preference at all. Lower = the router is surer of its choices."
+    )
+    several = "Share of the tokens that have a slot in two or more experts."
+
+    def chart(title: str, caption: str, label: str, name: str, scale: float = 1.0) -> Chart | None:
+        lines = [
+            Line(router.step, scale * router.get(name), layer, tint)
+            for (layer, router), tint in zip(routers.items(), tints, strict=True)
+        ]
+        if not any(np.isfinite(line.y).any() for line in lines):
+            return None
+        high = 1.08 * highest if name == "entropy" else None
+
+        def draw(ax: Axes) -> None:
+            draw_lines(ax, lines, x_label="step", y_label=label, y_limits=(0, high))
+            if high:
+                ax.axhline(highest, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
+
+        later = " Stronger colour = later layer." if len(routers) > 1 else ""
+        return Chart(f"{title}, {stack}", caption + later, draw)
+
+    return [
+        chart("Tokens dropped", dropped, "tokens dropped [%]", "dropped", 100),
+        chart("Router entropy", entropy, "router entropy [nats]", "entropy"),
+        chart("Tokens with several experts", several, "tokens [%]", "several_experts", 100),
+    ]
+
+
+def shades(colour: str, n: int) -> list[tuple[float, float, float]]:
+    """n shades of a colour, light to dark."""
+    rgb = np.array(to_rgb(colour))
+    light, dark = 1 - 0.65 * (1 - rgb), 0.6 * rgb
+    return [tuple(light + (dark - light) * i / max(n - 1, 1)) for i in range(n)]

@@ -1,0 +1,90 @@
+"""The table of runs: what differs between them on top, then what came out, and their run.json."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+
+from switch_jax.reports.findings import Findings
+from switch_jax.reports.records import CONTENT_QUALITY, QUALITY
+from switch_jax.reports.runs import GENERATED, Run
+from switch_jax.run_folder import config_values, value_of
+from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
+
+Rows = dict[str, list[str]]  # what -> a text for each run
+_NONE = "–"
+
+
+def table(findings: Findings) -> dict[str, Rows]:
+    """The rows below each heading; a number that no run has is left out."""
+    runs = findings.runs
+    facts = dict.fromkeys(key for run in runs for key in run.facts if key != "name")
+    return {
+        "What differs in config.gin": differences(runs),
+        "Last values": _results(findings),
+        "run.json": {"folder": [run.folder for run in runs]}
+        | {key: [as_text(run.facts.get(key)) for run in runs] for key in facts},
+    }
+
+
+def text_lines(findings: Findings) -> list[str]:
+    """What the terminal gets: differences and results, the sentences, and the notes."""
+    names = [run.name for run in findings.runs]
+    rows = differences(findings.runs) | _results(findings)
+    cells = [("", *names), *((label, *values) for label, values in rows.items())]
+    lines = [*aligned(cells, right=range(1, len(names) + 1)), ""]
+    return lines + [
+        *(c.sentence for c in findings.comparisons),
+        *(f"note: {x}" for x in findings.notes),
+    ]
+
+
+def differences(runs: list[Run]) -> Rows:
+    """The fields, as "ModelConfig.num_experts", whose values differ between the runs.
+
+    Values of macros stand in place of the macros, and 1 in place of 1.0. Left out are MODEL_DIR,
+    and fields that some config.gin lacks.
+    """
+    configs = []
+    for run in runs:
+        values = config_values(run.config)
+        configs.append({k: value_of(k, values).removesuffix(".0") for k in values if "." in k})
+    known = [set(config) for config in configs if config]
+    fields = set.intersection(*known) - {"RunConfig.model_dir"} if known else set()
+    rows = {name: [config.get(name, _NONE) for config in configs] for name in sorted(fields)}
+    return {name: cells for name, cells in rows.items() if len({*cells} - {_NONE}) > 1}
+
+
+def _results(findings: Findings) -> Rows:
+    runs = findings.runs
+    rows: Rows = {}
+
+    def add(label: str, form: Callable[[float], str], values: Sequence[float]) -> None:
+        cells = [form(x) if math.isfinite(x) else _NONE for x in values]
+        if set(cells) != {_NONE}:
+            rows[label] = cells
+
+    def held_out(name: str) -> list[float]:
+        return [c.last(name) if c else math.nan for c in map(findings.held_out, runs)]
+
+    def routing(name: str) -> list[float]:
+        routers = [[r for stack in run.routers.values() for r in stack.values()] for run in runs]
+        return [statistics.fmean(r.last(name) for r in rs) if rs else math.nan for rs in routers]
+
+    add("Held-out neg. log perplexity [nats]", rounded, held_out(QUALITY))
+    add("Held-out perplexity", perplexity, held_out(QUALITY))
+    add("Held-out token accuracy", percent, held_out("accuracy"))
+    content = "Held-out without sentinels and EOS: "
+    add(f"{content}neg. log perplexity [nats]", rounded, held_out(CONTENT_QUALITY))
+    add(f"{content}token accuracy", percent, held_out("content_accuracy"))
+    for name in findings.generated:
+        add(f"Generated text: {name.removeprefix(GENERATED)}", rounded, held_out(name))
+    add("Training neg. log perplexity [nats]", rounded, [r.train.last(QUALITY) for r in runs])
+    add("Steps", "{:,}".format, [run.last_step for run in runs])
+    add("Training time", duration, [run.seconds for run in runs])
+    speeds = [run.train.get("tokens_per_second") for run in runs]
+    medians = [statistics.median([*x[x > 0]] or [math.nan]) for x in speeds]
+    add("Throughput, median [tokens/s]", count, medians)
+    add("Bad steps skipped", "{:,}".format, [run.skipped_steps or math.nan for run in runs])
+    add("Tokens dropped, mean of layers", percent, routing("dropped"))
+    add("Router entropy, mean of layers [nats]", rounded, routing("entropy"))
+    return rows
