@@ -38,7 +38,7 @@ CPU_TOLERANCE, TOLERANCE = 1e-4, 1e-2
 ROWS, INPUTS, TARGETS = 2, 64, 32  # rows that are repeated, until each device has some
 EXPERTS = HEADS = 8
 SLOW = 0.5  # of what `plan` assumes
-_EXCHANGES = {
+_EXCHANGES: dict[str, Any] = {
     "all-to-all": functools.partial(lax.all_to_all, split_axis=1, concat_axis=1, tiled=True),
     "all-reduce": lax.psum,
 }
@@ -94,7 +94,8 @@ def switch_layer(mesh: Mesh) -> str:
     def normal(*shape: int) -> np.ndarray:
         return (rng.normal(size=shape) / shape[-2] ** 0.5).astype(np.float32)
 
-    x, valid = normal(rows, length, dim) * 8, rng.random((rows, length)) < 0.9
+    x = normal(rows, length, dim) * 8
+    valid: Any = rng.random((rows, length)) < 0.9
     weights = SwitchWeights(
         normal(dim, experts), (normal(experts, dim, hidden),), normal(experts, hidden, dim)
     )
