@@ -91,7 +91,7 @@ def test_what_follows_launch_is_what_train_gets(capsys):
     ("flag", "message"),
     [
         ("--process_count=0", "--process_count=0: write 1 to 256, which share this machine's"),
-        ("--gin.MODEL_DIR=~no-such-user/x", "MODEL_DIR '~no-such-user/x': ~no-such-user is the"),
+        ("--gin.MODEL_DIR=~no-such-user/x", "MODEL_DIR '~no-such-user/x': this machine has no"),
         ("--gin.MODEL_DIR=", "MODEL_DIR '': the path is empty; write one"),
     ],
 )
