@@ -4,8 +4,9 @@
     switch_jax status runs/demo/*/ gs://bucket/runs/large     # a line for each
     switch_jax status --json gs://bucket/runs/large           # a JSON object a line, for programs
 
-Exit codes: 0; 2: a folder is not that of a run; 4: a run is stalled or has failed, and does not go
-on by itself. docs/monitoring.md says when a run counts as stalled.
+Exit codes: 0; 1: a folder cannot be read now, which may pass; 2: a folder is not that of a run;
+4: a run is stalled or has failed, and does not go on by itself. docs/monitoring.md says when a run
+counts as stalled.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 
 if TYPE_CHECKING:
     from switch_jax.reports.run_status import Status
@@ -43,10 +44,10 @@ def main(args: argparse.Namespace) -> int:
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:  # in a bucket each waits for answers
         read = list(threads.map(_read, args.folders))
-    found = [status for status in read if not isinstance(status, str)]
-    errors = [message for message in read if isinstance(message, str)]
-    for message in errors:
-        print(f"switch_jax status: {message}", file=sys.stderr)
+    found = [status for status in read if not isinstance(status, UserError)]
+    errors = [error for error in read if isinstance(error, UserError)]
+    for error in errors:
+        print(f"switch_jax status: {error}", file=sys.stderr)
     if args.json:
         for status in found:
             fields = dataclasses.asdict(status)
@@ -57,11 +58,11 @@ def main(args: argparse.Namespace) -> int:
         print("\n".join([*lines, *notes]))
     if any(status.needs_attention for status in found):
         return NEEDS_ATTENTION
-    return UserError.exit_code if errors else 0
+    return max((error.exit_code for error in errors), default=0)
 
 
-def _read(folder: str) -> "Status | str":
-    """How the run is doing; or a line on why that cannot be told."""
+def _read(folder: str) -> "Status | UserError":
+    """How the run is doing; or why that cannot be told."""
     from switch_jax.reports.run_status import page, read_status
 
     try:
@@ -69,7 +70,7 @@ def _read(folder: str) -> "Status | str":
         page(status)  # of a damaged value no text can be made
         return status
     except UserError as error:
-        return str(error)
+        return error
     except Exception as error:  # a damaged file, or an answer of a bucket
         reason = str(error).split("\n")[0]
-        return f"{folder} cannot be read: {reason}"
+        return storage_error(f"{folder} cannot be read: {reason}", error)

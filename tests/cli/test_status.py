@@ -1,3 +1,4 @@
+import errno
 import json
 import time
 
@@ -78,3 +79,12 @@ def test_a_folder_that_is_none_of_a_run_does_not_hide_the_others(make, tmp_path,
         "finished",
     ]
     assert printed.err.startswith(f"switch_jax status: {tmp_path}/absent is no folder of a run")
+
+
+def test_a_folder_that_cannot_be_read_now_may_pass(make, tmp_path, monkeypatch, capsys):
+    def answer_nothing(folder):
+        raise OSError(errno.EIO, "Input/output error", folder)
+
+    monkeypatch.setattr(run_status, "read_status", answer_nothing)
+    assert main(["status", make("run", "running")]) == 1
+    assert capsys.readouterr().err.endswith("this may pass: start again\n")
