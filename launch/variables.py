@@ -22,7 +22,9 @@ _SECRET_VALUE = re.compile(
     r"|https?://[^\s/@]+@"  # token@host
     r"|(password|pwd|secret|token|(access|account|api)[-_]?key)=\S|\bbearer \S|private key-----"
     # Tokens of GitHub, GitLab, Hugging Face, OpenAI and others, Slack, AWS and Google.
-    r"|\b(gh[oprsu]_|github_pat_|glpat-|hf_|sk-|xox[abprs]-|akia|aiza|ya29\.)[\w-]{10,}"
+    r"|\b(gh[oprsu]_|github_pat_|glpat-|xox[abprs]-|ya29\.)[\w-]{10,}"
+    r"|\b(?-i:hf_[A-Za-z0-9]{30,}|sk-(?=[\w-]*[0-9])(?=[\w-]*[A-Z])[\w-]{20,}"
+    r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,})"
 )
 _COUNT = re.compile(r"(?i).*(tokens|keys)")
 _SWITCH = re.compile(r"(?i)[01]?|true|false|yes|no|on|off")

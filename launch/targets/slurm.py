@@ -41,6 +41,11 @@ from switch_jax.units import counted
 _POLL_SECONDS = 10.0  # between two looks at the queue
 _SETTLE_SECONDS = 2.0  # after the job has left the queue, until its last lines are in the log
 _TAIL_BYTES = 65536  # of the log, which are searched for the exit code
+# Options of sbatch that the script sets, or with which the job could not be followed.
+_OWN_OPTIONS = (
+    "array chdir clusters error gpus-per-node job-name no-requeue nodes ntasks-per-node open-mode "
+    "output requeue signal test-only wait wrap"
+).split()
 _LOCAL = ("/tmp", "/var/tmp", "/dev/shm", "/scratch/local")  # disks that each node has for itself
 
 _SCRIPT = """\
@@ -110,6 +115,13 @@ class SlurmJob(AnyJob):
                     f"--sbatch_option={without_value(option)}: this looks like a secret, and every "
                     "printed command would show it: export the variable in your shell, whose "
                     "variables the job has"
+                )
+            name = option.partition("=")[0]
+            # The beginning of a name counts: sbatch takes it for the name.
+            if name[:2] != "--" or any(own.startswith(name[2:]) for own in _OWN_OPTIONS):
+                raise UserError(
+                    f"--sbatch_option={quote(name)}: write an option of sbatch that begins with "
+                    f"--, but none of those that the job needs itself: {', '.join(_OWN_OPTIONS)}"
                 )
 
     @property

@@ -62,6 +62,8 @@ def _describe_arrays_without_condition() -> None:
 
 
 class _TensorStore:
+    # Nothing is lost: only the first process creates, and in a new folder, with nothing to delete.
+
     def __getattr__(self, name: str) -> Any:
         return getattr(ts, name)
 

@@ -59,16 +59,15 @@ class Goodput:
 
 
 class InputBound:
-    """Warns that the devices wait for data, measured over all steps of a start of the run.
+    """Warns that the devices wait for data, after each ten minutes of training in which they do.
 
-    It says so once in ten minutes of training at most: one busy minute is no reason.
+    One busy minute is no reason.
     """
 
     _INTERVAL = 600.0  # seconds
 
     def __init__(self) -> None:
-        self._data = self._total = 0.0
-        self._next = self._INTERVAL
+        self._data = self._total = 0.0  # of the present ten minutes
 
     def warning(self, data: float, total: float) -> str | None:
         """One line for the user, or None.
@@ -79,13 +78,14 @@ class InputBound:
         """
         self._data += data
         self._total += total
-        if self._total < self._next:
+        if self._total < self._INTERVAL:
             return None
-        self._next = self._total + self._INTERVAL
-        if self._data <= MAX_WAITING * self._total:
+        waiting = self._data / self._total
+        self._data = self._total = 0.0
+        if waiting <= MAX_WAITING:
             return None
         return (
-            f"warning: {self._data / self._total:.0%} of the time went into waiting for data; use "
+            f"warning: {waiting:.0%} of the time went into waiting for data; use "
             "more host cores, USE_CACHED_TASKS or larger files, or, if the data are small, fewer "
             "DATA_STREAMS in a new run"
         )

@@ -3,9 +3,11 @@
 import contextlib
 import faulthandler
 import os
+import sys
 import tempfile
 import threading
 import time
+import traceback
 
 from etils import epath
 
@@ -59,13 +61,24 @@ class Watchdog:
             self._report(f"no step for {self._seconds:.10g} s (last: {last[0]})")
 
     def _report(self, text: str) -> None:
-        with tempfile.TemporaryFile() as file:
+        report = f"{text}; stacks of all threads follow\n{_main_stack()}".encode()
+        with contextlib.suppress(OSError), tempfile.TemporaryFile() as file:
             faulthandler.dump_traceback(file)
             file.seek(0)
-            report = f"{text}; stacks of all threads follow\n".encode() + file.read()
+            report += file.read()
         # The descriptor itself: a thread that hangs may hold the lock of Python's sys.stderr. And
         # stderr first: the file may lie on the file system that hangs.
         with contextlib.suppress(OSError):
             os.write(2, report)
         with contextlib.suppress(OSError, UserError):
             self._file.append(report)
+
+
+def _main_stack() -> str:
+    """The main thread's stack: faulthandler writes it last, and only the first 100 threads.
+
+    The lines of the source are not looked up: they may lie on the file system that hangs.
+    """
+    calls = traceback.walk_stack(sys._current_frames()[threading.main_thread().ident or 0])
+    lines = [f'  File "{f.f_code.co_filename}", line {n} in {f.f_code.co_name}\n' for f, n in calls]
+    return "".join(["Main thread (most recent call first):\n", *lines, "\n"])

@@ -1,6 +1,7 @@
 """Cloud Storage's client: gcsfs, with the errors of a disk, and patience with a busy service."""
 
 import asyncio
+import contextvars
 import errno
 import inspect
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from switch_jax.storage.weather import WEATHER
 
 _AT_ONCE = 16  # requests
 _SLOWEST = 100_000  # bytes a second, with which a request may be sent
+
+_repeated = contextvars.ContextVar("repeated", default=0)  # requests of the present task
 
 # One request, without gcsfs's own tries: they are silent, and end after half a minute.
 _request = inspect.unwrap(GCSFileSystem._request)
@@ -43,7 +46,7 @@ class CloudStorage(GCSFileSystem):
           FileExistsError: a condition does not hold.
           OSError: the service did not answer in time.
         """
-        waits, reason = WEATHER.waiting_times(), "no answer"
+        waits, reason = WEATHER.waiting_times(), "no whole answer yet"
         is_write = method.upper() != "GET"
         sending = len(options.get("data") or b"") / _SLOWEST  # seconds
         line = asyncio.get_running_loop().call_later(
@@ -72,6 +75,7 @@ class CloudStorage(GCSFileSystem):
                     if wait is None:
                         raise OSError(errno.EIO, f"Cloud Storage: {reason}") from error
                     WEATHER.repeated += 1
+                    _repeated.set(_repeated.get() + 1)
                     await asyncio.sleep(wait)
         finally:
             line.cancel()
@@ -84,11 +88,12 @@ class CloudStorage(GCSFileSystem):
         )
 
     async def _mv_file(self, path1: str, path2: str, **options: Any) -> None:
-        """Moves an object; where the target alone is there, an earlier try has moved it."""
+        """Moves an object; where the target alone is there, an earlier try may have moved it."""
+        before = _repeated.get()
         try:
             await super()._mv_file(path1, path2, **options)
         except FileNotFoundError:
-            if not await self._exists(path2):
+            if _repeated.get() == before or not await self._exists(path2):
                 raise
 
     def mkdir(self, path: str, *args: Any, **options: Any) -> None:
@@ -98,8 +103,8 @@ class CloudStorage(GCSFileSystem):
 
 
 def _limit() -> float:
-    """Seconds without a byte after which a request is given up; few after one that was in vain."""
-    return clients.SILENT_SECONDS / (1 if WEATHER.patience else 10)
+    """Seconds without a byte after which a request is given up; 10 after one in vain."""
+    return clients.SILENT_SECONDS / (1 if WEATHER.patience else 3)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -31,7 +31,7 @@ def storage_path(name: str | os.PathLike[str], what: str = "") -> epath.Path:
         choose_clients()
         return epath.Path(f"{text.partition('://')[0]}://{bucket}") / folder
     named = _checked(text, what)
-    if re.match("[a-z0-9]+:/", text):
+    if re.match(r"[A-Za-z][\w+.-]*:/", text):
         raise UserError(
             f"{named}: write a path of this machine's file system, gs://BUCKET/... or "
             "s3://BUCKET/..."

@@ -40,13 +40,13 @@ class Weather:
         """A request had no success for `SILENCE` seconds: the first one is said."""
         if self._since is None:
             self._since = self._clock() - SILENCE
-            say(f"{reason}; trying again, for {self.patience:.0f} s at most")
+            say(f"{reason}; what fails is tried again, for {self.patience:.0f} s at most")
 
     def answered(self) -> None:
-        """A request has succeeded; one line says so after a line about failures."""
+        """A request has succeeded; one line says so after a line about a silence."""
         self.patience = PATIENCE
         if self._since is not None:
-            say(f"the storage answers again, after {self._clock() - self._since:.0f} s")
+            say(f"the storage has answered, after {self._clock() - self._since:.0f} s")
             self._since = None
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,8 +14,8 @@ from switch_jax.runtime.processes import process_index_and_count
 from switch_jax.storage import atomic_write, explain_write_errors
 from switch_jax.trainer.signals import Stopped
 
-# Letters of a message, twice as many bytes in JSON at most, with which the file stays within the
-# smallest block of a disk, 512 bytes.
+# Printable ASCII letters of a message, twice as many bytes in JSON at most, with which the file
+# stays within the smallest block of a disk, 512 bytes.
 _LETTERS = 150
 
 
@@ -69,7 +70,7 @@ class StatusFile:
                 self._write(state, message)
             except OSError:
                 # Short enough for the block of the disk that the file already has.
-                short = message.encode("ascii", "replace").decode()[:_LETTERS]
+                short = re.sub(r"[^ -~]", "?", message)[:_LETTERS]
                 with open(self._file, "r+b") as file:
                     file.write(self._json(state, short).encode())
                     file.truncate()

@@ -25,13 +25,16 @@ SECRET_VALUES = [
     "-----BEGIN RSA PRIVATE KEY-----\ns3cret", "Authorization=Bearer s3cret",
     "AccountName=me;AccountKey=s3cret", "host=db password=s3cret", "https://x/y?access_token=s3cret",
     "ghp_0123456789abcdefABCDEF012345", "github_pat_11AAAAAAA0abcdefghij_0123", "gho_abcdefghij",
-    "hf_abcdefghijABCDEFGHIJabcdefghi", "sk-abcdefghij0123456789", "sk-proj-abcdefghij0123",
-    "glpat-abcdefghij0123456789", "xoxb-0123456789-abc", "AKIA0123456789ABCDEF", "x,hf_abcdefghijk",
+    "hf_abcdefghijABCDEFGHIJabcdefghijABCD", "sk-abcdefghijABCD0123456789", "sk-proj-abcABCD0123456",
+    "glpat-abcdefghij0123456789", "xoxb-0123456789-abc", "AKIA0123456789ABCDEF",
+    "x,hf_abcdefghijABCDEFGHIJabcdefghijABCD", "AIzaSyA-abcdefghijABCDEFGHIJ0123456789_",
 ]  # fmt: skip
 SHOWN_VALUES = [
     "postgres://me@db/x", "https://pypi.org/simple", "ssh://git@github.com/me/x", "me@my.org",
     "gs://bucket/x@2", "localhost:8476", "--xla_dump_to=/tmp/x --xla_a=1", "a=b, $c", "12:30", "",
     "hf_xet", "sk-learn", "task-sk", "runs/hf_model", "/data/disk-0123456789abc", "gs://ghp_x/y",
+    "/mnt/hf_datasets_cache", "gs://b/sk-wikipedia-2020", "gs://bucket/sk-jax-cache-folder",
+    "hf_datasets_nightly", "gs://b/aizawa-dataset-of-2020",
 ]  # fmt: skip
 
 

@@ -1,4 +1,5 @@
 import re
+import tempfile
 import threading
 import time
 import timeit
@@ -42,6 +43,34 @@ def test_a_silence_is_reported_once_with_the_stacks_of_all_threads(tmp_path, cap
     assert "in a_thread_that_hangs" in text and "in _wait_for" in text
     written = capfd.readouterr().err
     assert REPORT.search(written) and "in a_thread_that_hangs" in written
+
+
+def test_the_main_thread_comes_first_however_many_there_are(tmp_path):
+    file = tmp_path / "hang.txt"
+    go_on = threading.Event()
+    threads = [threading.Thread(target=go_on.wait) for _ in range(150)]
+    for thread in threads:
+        thread.start()
+    with Watchdog(0.05, file) as watchdog:
+        watchdog.alive("step 1")
+        _wait_for(1, file)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    first, *others = file.read_text().split("\nThread ")
+    assert "Main thread" in first and "in _wait_for" in first
+    assert len(others) >= 99
+
+
+def test_without_room_for_temporary_files_the_main_thread_is_shown(tmp_path, monkeypatch):
+    def refuse():
+        raise OSError("no room")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with Watchdog(0.05, tmp_path / "hang.txt") as watchdog:
+        watchdog.alive("step 1")
+        _wait_for(1, tmp_path / "hang.txt")
+    assert "in _wait_for" in (tmp_path / "hang.txt").read_text()
 
 
 def test_nothing_is_reported_before_the_first_step(tmp_path):

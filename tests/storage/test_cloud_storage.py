@@ -90,6 +90,7 @@ def test_what_was_done_counts_though_its_answer_was_lost(
 
 
 def test_a_move_of_nothing_is_an_error(bucket_path):
+    (bucket_path / "y").write_text("of another job")
     with pytest.raises(FileNotFoundError):
         fsspec.filesystem("gs").mv([f"{bucket_path}/x"], [f"{bucket_path}/y"])
 
@@ -115,10 +116,11 @@ def test_a_bucket_that_never_answers_is_a_line_and_then_an_error_that_may_pass(
     with pytest.raises(TransientError, match=r"MODEL_DIR .*Cloud Storage: no answer.* start again"):
         check_writable(bucket_path, "MODEL_DIR")
     assert 0.6 <= time.monotonic() - start < 5
-    assert capsys.readouterr().err.count("Cloud Storage: no answer; trying again, for ") == 1
+    said = capsys.readouterr().err
+    assert said.count("Cloud Storage: no whole answer yet; what fails is tried again, for ") == 1
     faulty_storage.faults = Faults()
     exists(bucket_path)
-    assert "the storage answers again, after " in capsys.readouterr().err
+    assert "the storage has answered, after " in capsys.readouterr().err
 
 
 def test_an_upload_that_nobody_reads_ends(monkeypatch):

@@ -80,6 +80,15 @@ def test_what_makes_a_folder_whole_is_moved_last(bucket_path, monkeypatch):
     assert set(order[-2:]) == {"checkpoints/0/commit_success.txt", "config.gin"}
 
 
+def test_a_copy_is_made_again_where_the_file_has_changed(bucket_path):
+    file = bucket_path / "a.gin"
+    for text in ("X = 1", "X = 2"):
+        file.write_text(text)
+        for _ in range(2):
+            with open(local_copy(file)) as copy:
+                assert copy.read() == text
+
+
 def test_copies_of_files_are_there_for_a_while(storage, monkeypatch):
     monkeypatch.setattr(spool, "_READ", 3)
     files = [storage / "a" / "x.gz", storage / "b" / "x.gz"]

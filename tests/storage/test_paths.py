@@ -46,6 +46,8 @@ def test_other_places_are_refused():
         ("gs://mounted/a*b", r"clients take \* \? \[ \] # in a bucket for patterns"),
         ("s3://mounted/a#b", r"clients take .* in a bucket for patterns"),
         ("s3:/bucket/x", r"write a path of this machine's file system, gs://BUCKET/.* or s3://BUC"),
+        ("GS://bucket/run", r"write a path of this machine's file system, gs://BUCKET/"),
+        ("my-s3+x.y://bucket/run", r"write a path of this machine's file system, gs://BUCKET/"),
         ("gs://ab/x", r"no bucket has the name 'ab'"),
         ("gs://Mounted/x", r"no bucket has the name 'Mounted'"),
         ("gs://-mounted/x", r"no bucket has the name '-mounted'"),

@@ -21,11 +21,12 @@ def test_a_silence_is_said_once_and_so_is_its_end(clock, capsys):
     for now in (10.0, 20.0):
         clock.now = now
         weather.late("Cloud Storage: 503")
-    assert capsys.readouterr().err == "Cloud Storage: 503; trying again, for 20 s at most\n"
+    said = "Cloud Storage: 503; what fails is tried again, for 20 s at most\n"
+    assert capsys.readouterr().err == said
     clock.now = 25.0
     weather.answered()
     weather.answered()
-    assert capsys.readouterr().err == "the storage answers again, after 25 s\n"
+    assert capsys.readouterr().err == "the storage has answered, after 25 s\n"
 
 
 def test_waits_grow_until_the_patience_ends(clock):

@@ -78,19 +78,19 @@ def test_a_full_disk_has_room_for_how_the_run_ended(tmp_path):
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
-@pytest.mark.parametrize("letter", ["x", "\\", "文"])
+@pytest.mark.parametrize("letter", ["x", "\\", "文", "\x1b"])
 def test_without_room_for_a_second_file_the_first_keeps_within_its_block(
     tmp_path, monkeypatch, letter
 ):
     def refuse(file, text):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(UserError), StatusFile(RunFolder(tmp_path), active=True):
+    with pytest.raises(ValueError), StatusFile(RunFolder(tmp_path), active=True):
         monkeypatch.setattr(status_file, "atomic_write", refuse)
-        raise UserError(f"the disk is full {letter * 5000}")
+        raise ValueError(f"the disk is full {letter * 5000}")
     state, message = state_and_message(tmp_path)
-    shown = letter if letter.isascii() else "?"
-    assert state == "failed" and message.startswith(f"the disk is full {shown * 20}")
+    shown = letter if letter.isascii() and letter.isprintable() else "?"
+    assert state == "failed" and message.startswith(f"ValueError: the disk is full {shown * 20}")
     assert (tmp_path / "status.json").stat().st_size <= 512
 
 

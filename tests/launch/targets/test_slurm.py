@@ -55,7 +55,8 @@ def test_a_mistake_is_told_before_anything_starts(flags, message, capsys):
     "option",
     [
         "--export=WANDB_API_KEY=s3cret", "--export=ALL,A=b,DB_PASS=s3cret",
-        "--export=ALL,MY_NOTE=hf_s3cretS3CRETs3cret", "--comment=ghp_s3cretS3CRETs3cret",
+        "--export=ALL,MY_NOTE=hf_s3cretS3CRETs3cretS3CRETs3cretS3CRET",
+        "--comment=ghp_s3cretS3CRETs3cret",
     ],
 )  # fmt: skip
 def test_an_option_with_a_secret_is_refused_and_not_repeated(option, capsys):
@@ -68,7 +69,22 @@ def test_an_option_with_a_secret_is_refused_and_not_repeated(option, capsys):
 
 def test_options_without_a_secret_are_taken():
     plain = ("--export=ALL", "--export=NONE,OMP_NUM_THREADS=8", "--qos=high", "--exclusive")
+    plain += ("--nodelist=a[1-2]", "--mem=0", "--comment=hf_datasets_nightly", "--wait-all-nodes=1")
     assert job(sbatch_options=plain).submit.argv[2:-1] == plain
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--output=/logs/x", "--out=/logs/x", "--array=0-3", "--signal=KILL@60", "--no-requeue",
+        "--requeue", "--ntasks-per-node=1", "--ntasks=2", "--gpus=4", "--job-name=x", "--nodes=4",
+        "--chdir=/x", "--error=x", "-o", "a100", "--",
+    ],
+)  # fmt: skip
+def test_options_that_would_break_the_script_are_refused(option):
+    name = re.escape(option.partition("=")[0])
+    with pytest.raises(UserError, match=f"^--sbatch_option={name}: write an option .* with --"):
+        job(sbatch_options=(option,))
 
 
 def test_slurm_is_looked_for_before_the_start(monkeypatch, tmp_path, capsys):
