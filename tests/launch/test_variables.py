@@ -26,7 +26,8 @@ SECRET_VALUES = [
     "AccountName=me;AccountKey=s3cret", "host=db password=s3cret", "https://x/y?access_token=s3cret",
     "ghp_0123456789abcdefABCDEF012345", "github_pat_11AAAAAAA0abcdefghij_0123", "gho_abcdefghij",
     "hf_abcdefghijABCDEFGHIJabcdefghijABCD", "sk-abcdefghijABCD0123456789",
-    "sk-proj-abcdABCD0123456789", "glpat-abcdefghij0123456789", "xoxb-0123456789-abc", "AKIA0123456789ABCDEF",
+    "sk-proj-abcdABCD0123456789", "glpat-abcdefghij0123456789", "xoxb-0123456789-abc",
+    "AKIA0123456789ABCDEF",
     "x,hf_abcdefghijABCDEFGHIJabcdefghijABCD", "AIzaSyA-abcdefghijABCDEFGHIJ0123456789_",
 ]  # fmt: skip
 SHOWN_VALUES = [
