@@ -5,8 +5,11 @@ import math
 from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.config import Config
+from switch_jax.data.checks import small_vocabulary
+from switch_jax.data.configured_tasks import vocabulary_is_here
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice
+from switch_jax.launch.console import log
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
 from switch_jax.run_folder import check_run_folder
 from switch_jax.trainer.prepare import (
@@ -94,7 +97,8 @@ def _check_on(config: Config, shape: tuple[int, int, int], processes: int) -> tu
 def check_storage(config: Config) -> None:
     """Checks that MODEL_DIR can be written, and reads an example of the run's data.
 
-    On a disk this changes nothing. In a bucket it writes an object and removes it.
+    On a disk this changes nothing. In a bucket it writes an object and removes it. Warns of what
+    only the network tells: a vocabulary in a bucket that is small for the embedding.
 
     Raises:
       UserError: what this machine cannot write or read.
@@ -102,6 +106,9 @@ def check_storage(config: Config) -> None:
     check_paths(config)
     check_run_folder(config.run.model_dir)
     open_data(config)
+    if not vocabulary_is_here(config.data):  # otherwise `check_run` has looked
+        for warning in small_vocabulary(config):
+            log(warning)
 
 
 def check_fits(config: Config, hardware: Slice) -> str:

@@ -181,7 +181,7 @@ def check_part(checkpoint: epath.Path, name: str, abstract: Any) -> None:
     saved = part_shapes(checkpoint, name)
     if not saved:
         raise UserError(f"the checkpoint {checkpoint} has no {name}, but parameters alone")
-    remedy = "take its run's config, with KEEP_OPTIMIZER_STATE its OPTIMIZER, or another checkpoint"
+    remedy = "take its run's config, or another checkpoint"
     check_model(saved, shapes_of(abstract), f"the checkpoint {checkpoint}", remedy)
 
 

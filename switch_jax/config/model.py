@@ -34,13 +34,12 @@ _USED_WITH: UsedWith = (
     ("shared_expert_mlp_dim", "num_experts", ()),
     ("shared_expert_mlp_dim", "expert_sublayers", ("feed_forward", "both")),
     ("expert_sublayers", "num_experts", ()),
-    ("load_balance", "num_experts", ()),
     ("encoder_router_type", "num_experts", ()),
     ("encoder_router_type", "num_encoder_sparse_layers", (None, *range(1, 10_001))),
-    ("jitter_noise", "router_policy", ("argmax", "sample")),  # the dropout takes its place
 )
 # What contradicts each other.
 _APART = (
+    ("load_balance", "bias", "num_experts", 0),
     # The bias evens out what tokens choose by the highest probability.
     ("load_balance", "bias", "encoder_router_type", "experts_choose"),
     ("load_balance", "bias", "router_policy", "sample"),
@@ -191,6 +190,9 @@ class ModelConfig:
         for name, value, by, other in _APART:
             if (getattr(self, name), getattr(self, by)) == (value, other):
                 raise FieldError(name, f"= {value!r} does not go with {by.upper()} = {other!r}")
+        if self.router_policy == "input_dropout" and self.jitter_noise > 0:  # it takes its place
+            problem = f"= {self.jitter_noise} does not go with ROUTER_POLICY = 'input_dropout'"
+            raise FieldError("jitter_noise", problem)
         for name in ("num_selected_experts", "ntlb_rounds"):
             number = getattr(self, name)
             if number > max(1, self.num_experts):

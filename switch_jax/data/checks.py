@@ -78,6 +78,7 @@ def open_tasks(config: DataConfig) -> OpenedTasks:
     Raises:
       UserError: unknown name or split, a file that is not there, or lengths that do not fit a task.
     """
+    seqio_internals.list_anew()
     _check_vocabulary_of_cache(config)
     tasks = tasks_to_read(config)
     _check_tasks(tasks, config)

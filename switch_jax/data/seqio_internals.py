@@ -40,10 +40,9 @@ seqio.utils._list_files_for_glob = _glob_anywhere
 seqio.vocabularies._load_model = _load_model_anywhere
 
 
-def list_anew(patterns: Sequence[str]) -> None:
-    """Files of these names and patterns are looked for anew when they are next asked about."""
+def list_anew() -> None:
+    """Files on disks are looked for anew when they are next asked about."""
     _glob.cache_clear()
-    forget(patterns)
 
 
 def cache_folder(task: seqio.Task) -> str | None:

@@ -15,7 +15,7 @@ from switch_jax.data.file_chunks import FileFormat, FileSlice, TextLines, TFReco
 from switch_jax.data.parquet import ParquetDataSource
 from switch_jax.data.read_ahead import read_ahead
 from switch_jax.errors import UserError, storage_error
-from switch_jax.storage import copies_here, file_sizes, in_bucket, resolved, storage_path
+from switch_jax.storage import copies_here, file_sizes, forget, in_bucket, resolved, storage_path
 from switch_jax.tensorflow_setup import seqio, tf, tfds
 
 # Of a source without files, which is read once and kept: its arrays, and what each takes beside.
@@ -230,7 +230,7 @@ def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
     where = f"{task.name}, split {split!r}"
     try:
         patterns = seqio_internals.file_patterns(source, split)
-        seqio_internals.list_anew(patterns)
+        forget(patterns)
         files = source.list_shards(split)
         if not files:
             raise UserError(f"{where}: there is no file {', '.join(map(str, patterns))}")

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from switch_jax.data import seqio_internals
 from switch_jax.data.registry import names, provider, splits_of, tasks_of, tfds_folders
 from switch_jax.data.sources import check_files_exist
 from switch_jax.errors import UserError
@@ -28,6 +29,7 @@ def task_list(pattern: str = "*") -> str:
     found = [name for name in names() if fnmatchcase(name, pattern)]
     if not found:
         raise UserError(f"no task or mixture matches {pattern!r}: `switch_jax tasks` lists all")
+    seqio_internals.list_anew()
     splits = {name: _splits_here(name) for name in found}
     here = [name for name in found if splits[name]]
     rest = [name for name in found if not splits[name]]

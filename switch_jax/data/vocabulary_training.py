@@ -29,6 +29,7 @@ def lines(name: str, split: str, examples: int) -> Iterator[str]:
       UserError: unknown name or split, missing or damaged data, or a task that does not tokenise
         text.
     """
+    seqio_internals.list_anew()
     tasks = tasks_with_split(name, split)
     for task in tasks:
         check_files_exist(task, split, use_cached=False)

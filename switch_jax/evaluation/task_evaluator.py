@@ -219,18 +219,20 @@ def average_of_tasks(metrics: Mapping[str, Mapping[str, float | None]]) -> float
     The two validation sets of MNLI, `..mnli_matched..` and `..mnli_mismatched..`, count as one task
     with the mean of both, as in `t5.evaluation.eval_utils.compute_avg_glue`.
 
-    A metric without a number, as the correlation with constant predictions, is left out.
+    A metric without a number, as the correlation with constant predictions, counts as 0: averages
+    of several checkpoints are over the same metrics.
 
     Args:
       metrics: values by name, of each task by its name; None and NaN are no number.
 
     Returns:
-      NaN where there is no number at all.
+      NaN where no task has a metric.
     """
     sets: dict[str, list[np.floating]] = {}
     for name, values in metrics.items():
         task = name.replace("mnli_mismatched", "mnli_matched")
-        if numbers := [x for x in values.values() if x is not None and not math.isnan(x)]:
+        if values:
+            numbers = [0.0 if x is None or math.isnan(x) else x for x in values.values()]
             sets.setdefault(task, []).append(np.mean(numbers))
     return float(np.mean([np.mean(means) for means in sets.values()])) if sets else math.nan
 

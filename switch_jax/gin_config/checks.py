@@ -32,13 +32,15 @@ def check_order(files: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """
     earlier: dict[str, tuple[Any, str]] = {}  # value and file, by name
     for file, bindings in files:
-        for name, value in bindings.items() if describes_model(bindings) else ():
-            old, other = earlier.get(name, (value, file))
-            if safe_repr(old) != safe_repr(value) and not gin_internals.is_required(old):
-                raise UserError(
-                    f"{file} describes a whole model, and replaces what {other} sets: {name} = "
-                    f"{short_repr(old)} by {short_repr(value)}; give one model, before other files"
-                )
+        if describes_model(bindings):
+            for name, value in bindings.items():
+                old, other = earlier.get(name, (value, file))
+                if safe_repr(old) != safe_repr(value) and not gin_internals.is_required(old):
+                    raise UserError(
+                        f"{file} describes a whole model, and replaces what {other} sets: {name} "
+                        f"= {short_repr(old)} by {short_repr(value)}; give one model, before other "
+                        "files"
+                    )
         earlier |= {name: (value, file) for name, value in bindings.items()}
 
 

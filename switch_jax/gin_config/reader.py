@@ -172,6 +172,8 @@ def one_line_errors() -> Iterator[None]:
     except UserError as error:  # gin raises a subclass with a longer message
         kind = TransientError if isinstance(error, TransientError) else UserError
         raise kind(first_line(error)) from error
+    except RecursionError:
+        raise UserError("macros refer to each other in a circle") from None
     except Exception as error:
         raise UserError(f"gin: {type(error).__name__}: {first_line(error)}") from error
 

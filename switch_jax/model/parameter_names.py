@@ -117,7 +117,10 @@ def matching(macro: str, pattern: str, names: Collection[str]) -> dict[str, re.M
 
     with contextlib.ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():  # only it may set handlers
-            stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, refuse))
+            timer = signal.setitimer(signal.ITIMER_REAL, 0)  # the caller's, which goes on after
+            stack.callback(signal.setitimer, signal.ITIMER_REAL, *timer)
+            handler = signal.signal(signal.SIGALRM, refuse) or signal.SIG_DFL  # None: not Python's
+            stack.callback(signal.signal, signal.SIGALRM, handler)
             signal.setitimer(signal.ITIMER_REAL, MATCHING_SECONDS)
             stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)
         return {name: match for name in names if (match := re.fullmatch(pattern, name))}

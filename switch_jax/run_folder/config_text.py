@@ -12,9 +12,13 @@ def config_values(text: str) -> dict[str, str]:
 
 
 def value_of(name: str, values: dict[str, str]) -> str:
-    """The value, with those of the macros that it refers to in their place."""
+    """The value, with those of the macros that it refers to in their place.
+
+    A reference that leads back to a value that it is in stays as it is.
+    """
+    others = {other: text for other, text in values.items() if other != name}
 
     def value(reference: re.Match[str]) -> str:
-        return value_of(reference[1], values) if reference[1] in values else reference[0]
+        return value_of(reference[1], others) if reference[1] in others else reference[0]
 
     return re.sub(r"%([\w./]+)", value, values[name])

@@ -67,9 +67,9 @@ def _read_bytes(
     path: epath.Path, read: Callable[[epath.Path], bytes] = read_bytes
 ) -> tuple[bytes | None, str | None]:
     """The content of a file, and why it cannot be read; both None where it is not there."""
-    if Path(path).is_fifo():
-        return None, f"{path} is left out: it is a pipe, of which a read may never end"
     try:
+        if Path(path).is_fifo():
+            return None, f"{path} is left out: it is a pipe, of which a read may never end"
         return read(path), None
     except (FileNotFoundError, NotADirectoryError):
         return None, None

@@ -16,12 +16,14 @@ GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
 _QUALITY = "neg_log_perplexity"
 _SETS = "validation sets"
 _NOTABLE_DROP = 0.02  # of the tokens: an evaluation that drops more says so
-# Fields of the model and of the data on which no evaluation depends.
-_OF_TRAINING_ALONE = (
+# Fields of the model and of the data on which no evaluation depends. A run keeps its vocabulary,
+# whose file may move; the digests say whether a cache has other examples.
+_NOT_MEASURED = (
     "train_expert_capacity_factor", "router_policy", "router_input_dropout_rate", "jitter_noise",
     "second_expert_policy", "second_expert_threshold", "load_balance", "dropout_rate",
     "expert_dropout_rate", "scale", "scan_layers", "remat_policy", "gpu_attention",
     "mixture_or_task_name", "split", "shuffle_train_examples", "random_seed", "data_streams",
+    "vocabulary", "use_cached_tasks",
 )  # fmt: skip
 METRICS = (_QUALITY, "accuracy", f"{CONTENT}{_QUALITY}", f"{CONTENT}accuracy")
 
@@ -77,7 +79,7 @@ def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] 
     run, model, data = (
         dataclasses.asdict(part) for part in (config.run, config.model, config.data)
     )
-    unused = set(_OF_TRAINING_ALONE)
+    unused = set(_NOT_MEASURED)
     if config.model.encoder_router_type == "experts_choose":
         unused.remove("train_expert_capacity_factor")
     task = config.run.best_metric.rpartition("/")[0]

@@ -3,6 +3,7 @@
 from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
+from switch_jax.storage import list_names
 from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
 from switch_jax.trainer.prepare import prepare
 from switch_jax.trainer.resume import ResumePoint
@@ -34,10 +35,15 @@ def _damaged(config: Config, saved: ResumePoint | None) -> list[str]:
     """A warning of checkpoints newer than the one that the run goes on from; empty: none.
 
     Raises:
-      UserError: there are checkpoints, and none can be read.
+      UserError: there are checkpoints, or were, and none can be read.
     """
     folder = RunFolder.at(config.run.model_dir)
     newer = [step for step in folder.checkpoint_steps() if saved is None or step > saved.step]
+    if saved is None and not newer and list_names(folder.damaged):
+        raise UserError(
+            f"no checkpoint is left in {folder.checkpoints}: all were damaged, and are in "
+            f"{folder.damaged}"
+        )
     if not newer:
         return []
     damaged = f"of step {', '.join(map(str, newer))} the checkpoint is damaged"

@@ -53,7 +53,7 @@ class Prepared:
       teacher: what it is distilled from; None: it is not.
       train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
       files: digests of their files, the same on all hosts.
-      warnings: see `check_run`.
+      warnings: as `check_run` returns them.
     """
 
     config: Config
@@ -88,7 +88,9 @@ def prepare(config: Config, config_text: str, change_task: bool = False) -> Prep
     if config.run.wandb_project is not None:
         run_on_first(import_wandb)
     check_batch(config, mesh.shape)
-    warnings = check_run(config, readers(jax.process_count(), mesh.shape), network=True)
+    check_streams(config.data, config.run.batch_size)
+    warnings = few_streams(config, readers(jax.process_count(), mesh.shape))
+    warnings += small_vocabulary(config)
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
         check_infer_evaluation(validation_tasks)
@@ -148,13 +150,12 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
     return train, validation
 
 
-def check_run(config: Config, readers: int, network: bool = False) -> list[str]:
-    """Checks what needs no devices and no data; train, launch and plan call it.
+def check_run(config: Config, readers: int) -> list[str]:
+    """Checks what needs no devices, no data and no network; launch and plan call it.
 
     Args:
       config: the run; in a plan, MIXTURE_OR_TASK_NAME may be without a value.
       readers: into how many parts hosts split the rows of a batch.
-      network: whether a vocabulary in a bucket is read, too.
 
     Returns:
       Warnings, one a line: what costs data or parameters, and cannot be changed later.
@@ -167,7 +168,7 @@ def check_run(config: Config, readers: int, network: bool = False) -> list[str]:
     if config.data.mixture_or_task_name == "MIXTURE_OR_TASK_NAME":
         return warnings
     check_splits(config)
-    if network or vocabulary_is_here(config.data):
+    if vocabulary_is_here(config.data):
         check_config(config.data)
         check_vocabulary(config)
         warnings += small_vocabulary(config)

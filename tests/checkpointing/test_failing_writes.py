@@ -119,6 +119,17 @@ def test_a_process_ends_though_the_step_s_folder_could_not_be_made(tmp_path):
     assert_is(Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()), 1)
 
 
+def test_a_full_disk_is_reported_and_the_checkpoint_before_it_stays(tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("takes the right to mount a file system")
+    try:
+        lines, _ = _fail(tmp_path, KNOWN, RESTORE)
+        assert len(lines) == 3 and all("No space left on device" in line for line in lines)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
 def test_notes_that_cannot_be_amended_are_reported(tmp_path):
     checkpoints = save_steps(tmp_path, [1])
     (tmp_path / "amended").touch()

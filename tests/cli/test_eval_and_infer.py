@@ -99,7 +99,7 @@ def test_eval_writes_every_score_once(run, capsys, monkeypatch):
 
     removed = run / "eval" / "expert_tokens" / "answers-validation-2.jsonl"
     content = removed.read_text()
-    removed.unlink()  # as of an evaluation by an earlier version
+    removed.unlink()  # as a user may
     with monkeypatch.context() as patch:  # the targets are scored: that program is not compiled
         patch.setattr("switch_jax.evaluation.checkpoint_evaluator.Evaluation", None)
         assert main(["eval", str(run), "--checkpoint=2"]) == 0

@@ -35,8 +35,13 @@ def test_a_change_is_checked():
 def test_router_policies_that_do_not_exist_or_leave_jitter_without_use_are_refused():
     with pytest.raises(FieldError, match="'top_2' is not known; write one of argmax, sample, inp"):
         tiny_model(router_policy="top_2")
-    with pytest.raises(FieldError, match="jitter_noise = 0.2 does not go with ROUTER_POLICY = 'in"):
-        tiny_model(router_policy="input_dropout", jitter_noise=0.2)
+    with pytest.raises(FieldError, match="jitter_noise = 0.01 does not go with ROUTER_POLICY = 'i"):
+        tiny_model(router_policy="input_dropout", jitter_noise=0.01)  # the default
+    assert tiny_model(router_policy="input_dropout", jitter_noise=0.0).router_input_dropout == 0.1
+
+
+def test_a_dense_model_balances_nothing():
+    assert tiny_model(num_experts=0, load_balance="none").load_balance == "none"
 
 
 def test_a_router_dtype_that_does_not_exist_is_refused():

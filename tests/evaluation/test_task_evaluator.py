@@ -95,14 +95,14 @@ def test_the_average_is_that_of_glue_which_counts_mnli_once():
     assert average_of_tasks(metrics) == pytest.approx((60 + 90 + 82 + 56) / 4)
 
 
-def test_a_metric_without_a_number_is_left_out_of_the_average():
+def test_a_metric_without_a_number_counts_as_0_in_the_average():
     metrics = {
         "glue_stsb_v002": {"pearson_corrcoef": math.nan, "spearman_corrcoef": 80.0},
         "glue_mrpc_v002": {"f1": None, "accuracy": 88.0},
         "glue_cola_v002": {"matthews_corrcoef": None},
     }
-    assert average_of_tasks(metrics) == pytest.approx((80 + 88) / 2)
-    assert math.isnan(average_of_tasks({"glue_cola_v002": {"matthews_corrcoef": None}}))
+    assert average_of_tasks(metrics) == pytest.approx((40 + 44 + 0) / 3)
+    assert math.isnan(average_of_tasks({"without_metrics": {}}))
 
 
 def test_a_metric_may_be_none_and_then_is_no_number():

@@ -138,7 +138,7 @@ def test_no_command_line_of_the_docs_is_refused(monkeypatch):
         (DEMO + "TRAIN_STEPS = @RunConfig\n", r"TRAIN_STEPS = .*: it must be a whole number"),
         (DEMO + "RunConfg.seed = 5\n", r"mine.gin, line 2: .*'RunConfg'; did you mean RunConfig"),
         (DEMO + "A = 5\n", r"nothing uses the macro A$"),
-        (DEMO + "SCALE = %SCALE\n", r"RecursionError"),
+        (DEMO + "SCALE = %SCALE\n", r"macros refer to each other in a circle$"),
         ("include 'mine.gin'\n", r"mine.gin -> .*mine.gin: the files include each other; remove o"),
         ("include 'absent.gin'\n", r"mine.gin, line 1: .*absent.gin"),
         ("\nimport absent_y\n", r"mine.gin, line 2: cannot import 'absent_y'.*: give a module"),

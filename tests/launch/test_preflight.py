@@ -2,6 +2,7 @@
 
 import errno
 import re
+from pathlib import Path
 
 import pytest
 import seqio
@@ -11,6 +12,7 @@ from switch_jax.errors import storage_error
 from switch_jax.launch import google_cloud, preflight
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.planning import plan
+from switch_jax.tasks import english
 from tests.launch.jobs import DEMO, ON_VM
 
 RUN = [*ON_VM, *DEMO]
@@ -117,7 +119,7 @@ ROWS = (
 )
 TASK = """
 import seqio
-from switch_jax.tasks.english import VOCABULARY
+from switch_jax.tasks import english
 
 seqio.TaskRegistry.add(
     "launched_splits",
@@ -200,6 +202,22 @@ def test_folder_and_data_are_looked_at_before_anything_is_made(
     assert not bucket_path.exists()
     assert run(capsys, "--skip_plan", "--skip_storage", here, data)[0] == 0
     assert started == ["demo"]
+
+
+def test_a_small_vocabulary_in_a_bucket_is_warned_of_once(capsys, bucket_path):
+    own = bucket_path / "own.model"
+    own.write_bytes(Path(english.VOCABULARY.sentencepiece_model_file).read_bytes())
+    files = {split: str(english.DATA / f"bible.{split}.txt.gz") for split in english.SPLITS}
+    vocabulary = seqio.SentencePieceVocabulary(str(own), extra_ids=100)
+    english.add_task_of_lines("own_vocabulary", files, vocabulary)
+    flags = ["--dry_run", "--skip_plan", f"--gin.MODEL_DIR={bucket_path}/run"]
+    flags += ["--gin.MIXTURE_OR_TASK_NAME=own_vocabulary", "--gin.NUM_EMBEDDINGS=4096"]
+    try:
+        for skip, warnings in ((["--skip_storage"], 0), ([], 1)):
+            code, told = run(capsys, *flags, *skip)
+            assert (code, told.count("warning: NUM_EMBEDDINGS = 4096")) == (0, warnings), told
+    finally:
+        seqio.TaskRegistry.remove("own_vocabulary")
 
 
 def test_what_this_machine_may_not_do_is_told_once(capsys, gcs_server):

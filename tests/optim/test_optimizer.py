@@ -1,3 +1,5 @@
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,3 +141,11 @@ def test_a_pattern_that_takes_for_ever_is_refused(macro, monkeypatch):
         chosen = OptimizerConfig(learning_rate_factors=[(pattern, 0.1)])
     with pytest.raises(UserError, match=rf"^{macro}: .* takes more than 0.2 seconds to compare"):
         make_optimizer(tiny_config(tiny_model(), optimizer=chosen))
+
+
+def test_the_alarm_of_the_caller_goes_on():
+    signal.setitimer(signal.ITIMER_REAL, 1000)
+    try:
+        parameter_names.matching("TRAINED_PARAMETERS", "a", ["a"])
+    finally:
+        assert signal.setitimer(signal.ITIMER_REAL, 0)[0] > 900

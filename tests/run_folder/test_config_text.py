@@ -21,3 +21,8 @@ def test_macros_are_replaced_by_their_values():
         "{'x': 4, 'y': '%d'}",
         "%s/GONE",
     ]
+
+
+def test_macros_in_a_circle_stay():
+    values = {"A": "%B", "B": "%A", "M.a": "%A"}
+    assert [value_of(name, values) for name in ("A", "M.a")] == ["%A", "%A"]

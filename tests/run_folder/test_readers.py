@@ -1,6 +1,8 @@
 """What is damaged is left out with one line, and the rest is read."""
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,15 @@ def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path):
     for read in (read_metrics, read_run_json, read_config):
         found = read(folder)
         assert not found.value and found.left_out.endswith("cannot be read (Is a directory)")
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(errno.ESTALE, "Stale file handle", path)
+
+    monkeypatch.setattr(Path, "is_fifo", fail)
+    left_out = f"{tmp_path}/metrics.jsonl is left out: it cannot be read (Stale file handle)"
+    assert read_metrics(RunFolder(tmp_path)) == ([], left_out)
 
 
 def test_a_config_that_is_not_utf8_is_shown_as_far_as_it_is(tmp_path):

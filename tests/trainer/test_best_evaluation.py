@@ -110,6 +110,8 @@ SETS = {"a": "digest of a", "b": "digest of b"}
         ("data", {"task_feature_lengths": {"inputs": 16, "targets": 4}},
          ["TASK_FEATURE_LENGTHS {'inputs': 16, 'targets': 8} -> {'inputs': 16, 'targets': 4}"]),
         ("data", {"data_streams": 4, "random_seed": 5, "shuffle_train_examples": False}, []),
+        ("data", {"vocabulary": "moved.model"}, []),
+        ("data", {"use_cached_tasks": True}, []),
         ("model", {"eval_expert_capacity_factor": 1.0}, ["EVAL_EXPERT_CAPACITY_FACTOR 2.0 -> 1.0"]),
         ("model", {"group_size": 16, "decoder_group_size": 8},
          ["GROUP_SIZE 32 -> 16", "DECODER_GROUP_SIZE None -> 8"]),

@@ -162,6 +162,10 @@ def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged
     with pytest.raises(UserError, match=message):
         dry_run(config.replace("run", model_dir=str(tmp_path / "run")), "")
     assert not (tmp_path / "run/damaged").exists()
+    (tmp_path / "run/damaged").mkdir()
+    (tmp_path / "run/checkpoints/2").rename(tmp_path / "run/damaged/2")
+    with pytest.raises(UserError, match=rf"left in .*: all .* are in {tmp_path}/run/damaged$"):
+        dry_run(config.replace("run", model_dir=str(tmp_path / "run")), "")
 
 
 def test_a_dry_run_says_which_newer_checkpoint_is_damaged(config, tmp_path):
