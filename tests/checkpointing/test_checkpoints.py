@@ -73,14 +73,6 @@ def test_what_a_metric_is_of_is_remembered(tmp_path):
         assert checkpoints.steps() == [steps[0], steps[-1]]
 
 
-def test_without_best_only_the_newest_stay(tmp_path):
-    checkpoints = Checkpoints(RunFolder(tmp_path), keep=2)
-    for step in range(1, 5):
-        checkpoints.save(step, {"x": jnp.arange(3.0)}, {}, float(-step))
-    checkpoints.wait()
-    assert checkpoints.steps() == [3, 4]
-
-
 def test_later_checkpoints_are_discarded_and_can_be_saved_again(storage):
     checkpoints = save_steps(storage, [2, 4, 6])
     assert_is(checkpoints.restore(ABSTRACT(), last=3), 2)

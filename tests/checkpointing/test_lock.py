@@ -46,15 +46,6 @@ def test_a_killed_holder_leaves_the_folder_free(holder, tmp_path):
     lock_run(RunFolder(tmp_path)).close()
 
 
-def test_the_lock_can_be_let_go_and_taken_again(tmp_path):
-    first = lock_run(RunFolder(tmp_path))
-    # Not even the same process may have it twice.
-    with pytest.raises(UserError, match="is in use by process"):
-        lock_run(RunFolder(tmp_path))
-    first.close()
-    lock_run(RunFolder(tmp_path)).close()
-
-
 @pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning", "ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     lock = lock_run(RunFolder(tmp_path))

@@ -40,10 +40,6 @@ def test_both_flags():
             "no cache of bible_span_corruption in /no or /nor",
         ),
         (
-            ["--gin.VOCABULARY=byte", "--gin.NUM_EMBEDDINGS=256"],
-            "359 ids, but the model's embedding has 256 rows; set NUM_EMBEDDINGS to 359 or more",
-        ),
-        (
             ["--tfds_data_dir=gs://my-bucket/../x"],
             "--tfds_data_dir 'gs://my-bucket/../x': write the folder's path without",
         ),

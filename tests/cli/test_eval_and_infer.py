@@ -131,16 +131,6 @@ def test_eval_of_one_task_with_other_options_is_another_score(run, capsys):
     assert len(given) == 1
 
 
-def test_a_score_with_other_settings_is_not_reused(run, capsys):
-    arguments = ["eval", str(run), "--task=exact_answers", "--max_examples=5"]
-    assert main(arguments) == 0
-    shorter = "--gin.TASK_FEATURE_LENGTHS={'inputs': 8, 'targets': 8}"
-    assert main([*arguments, shorter, "--gin.GROUP_SIZE=8"]) == 0
-    found = records(run, kind="generated", task="exact_answers", max_examples=5)
-    lengths = [json.loads(record["settings"])["lengths"]["inputs"] for record in found]
-    assert lengths == [32, 8]
-
-
 def test_the_tokens_of_the_experts_are_those_of_the_evaluation(run):
     """The scores of the third are there, and the file is that of the second."""
     file = run / "eval" / "expert_tokens" / "unscored_answers-validation-4.jsonl"
@@ -203,13 +193,6 @@ def test_a_given_config_replaces_one_that_cannot_be_read(run, tmp_path, capsys):
 
     config.write_text(f"{own.read_text()}\nBATCH_SIZE = 0\n")
     assert main([*arguments, "--gin.BATCH_SIZE=8"]) == 0
-
-
-def test_a_metric_that_fails_is_one_line(run, capsys, monkeypatch):
-    monkeypatch.setattr(answers, "worth", None)
-    assert main(["eval", str(run), "--task=exact_answers", "--max_examples=2"]) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("switch_jax eval: exact_answers cannot be scored: TypeError ")
 
 
 def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypatch):
@@ -293,22 +276,16 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
     "arguments, message",
     [
         (["eval", "none"], "none is not the folder of a run: it has no config.gin"),
-        (["eval", "RUN", "--checkpoint=3"], "has no checkpoint of step 3: there are 2, 4"),
         (["eval", "RUN", "--checkpoint=new"], "--checkpoint = 'new': write latest, best, or"),
         (["eval", "RUN", "--task=exact_answer"], "did you mean exact_answers"),
         (["eval", "RUN", "--split=tests"], "answers has no split 'tests': its splits are train, v"),
         (["eval", "RUN", "--max_examples=0"], "--max_examples = 0: it must be at least 1"),
         (["eval", "RUN", "--batch_size=0"], "--batch_size = 0: it must be at least 1"),
-        (["eval", "RUN", "--max_tokens=0"], "--max_tokens = 0: it must be at least 1"),
         (["eval", "RUN", "--temperature=1", "--seed=-1"], "--seed = -1: it must be at least 0"),
         (["infer", "RUN", "--task=udhr.en"], "has 8100 ids, but the model's embedding has 1152"),
         (["infer", "RUN", "--input=-", "--output=o.jsonl"], "answers on standard output"),
-        (["infer", "RUN", "--input=latin.txt"], "latin.txt, line 1 is not UTF-8 text"),
-        (["infer", "RUN", "--input=."], ". is a folder: give one of its files"),
-        (["infer", "RUN", "--task="], "--task is empty: write a value, or leave it out"),
         (["eval", "RUN", "--task="], "--task is empty: write a value, or leave it out"),
         (["infer", "RUN", "--input=in.txt", "--output="], "--output is empty: write a value"),
-        (["eval", "RUN", "--split="], "--split is empty: write a value, or leave it out"),
         (["eval", "RUN", "--temperature=nan"], "--temperature = nan: it must be a finite number"),
         (
             ["infer", "RUN", "--input=in.txt", "--num_beams=2", "--length_penalty=nan"],
@@ -318,18 +295,6 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
             ["infer", "RUN", "--input=in.txt", f"--max_tokens={10**9}"],
             "it must be at most 1,048,576",
         ),
-        (
-            ["infer", "RUN", "--input=in.txt", f"--batch_size={10**9}"],
-            "--batch_size = 1000000000: ",
-        ),
-        (
-            ["infer", "RUN", "--input=in.txt", f"--batch_size={2**20}", "--max_tokens=100000"],
-            "decoding 1048576 rows of 100000 tokens and 1 beams needs at least",
-        ),
-        (
-            ["infer", "RUN", "--input=in.txt", f"--num_beams={10**9}"],
-            "GiB: set max_tokens or num_beams lower",
-        ),
         (["infer", "RUN", "--input=in.txt", f"--part_size={10**30}"], "from 1 to 1000000000"),
         (["eval", "RUN", f"--max_examples={10**30}"], "it must be at most 1,000,000,000"),
         (["eval", "RUN", "--checkpoint=" + "9" * 5000], "write latest, best, or the number"),
@@ -337,14 +302,7 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
             ["eval", "RUN", "--gin.VOCABULARY='byte'"],
             "have another vocabulary (ByteVocabulary) than ",
         ),
-        (
-            ["infer", "RUN", "--input=in.txt", "--gin.VOCABULARY='byte'"],
-            "was trained with (Sentence",
-        ),
-        (["eval", "RUN", "--top_k=3"], "at temperature 0 there is none: set a temperature"),
         (["eval", "RUN", "--batch_size=3"], "batch size 3 does not divide over data x expert = 2"),
-        (["infer", "RUN", "--input=none.txt"], "none.txt cannot be read"),
-        (["infer", "RUN", "--input=in.txt", "--score"], "record 1 has no 'targets' to score"),
         (["infer", "RUN", "--input=in.txt", "--shard=1"], "--shard 1: write a number from 0 to 0"),
         (["infer", "RUN", "--input=in.txt", "--num_shards=2"], "--num_shards needs an --output"),
         (
@@ -353,10 +311,8 @@ def test_infer_scores_a_task_as_eval_does(run, tmp_path):
         ),
     ],
 )
-def test_mistakes_are_one_line(run, arguments, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_mistakes_are_one_line(run, arguments, message, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("question")
-    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     assert main([str(run) if a == "RUN" else a for a in arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error and error.startswith(f"switch_jax {arguments[0]}: ")

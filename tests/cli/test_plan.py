@@ -306,8 +306,9 @@ def test_search_ranks_meshes_and_shows_the_best(capsys, planned):
     assert result["mesh"] == result["search"][0]["mesh"]
 
 
-@pytest.mark.parametrize(("name", "start"), [("plan.png", b"\x89PNG"), ("plan.svg", b"<?xml")])
-@pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.parametrize(
+    ("name", "start", "fits"), [("plan.png", b"\x89PNG", True), ("plan.svg", b"<?xml", False)]
+)
 def test_a_picture(name, start, fits, tmp_path, capsys, planned):
     planned.fits = lambda config: fits
     file = tmp_path / name

@@ -63,12 +63,6 @@ def test_a_bucket_that_cannot_be_read_is_reported_in_a_line(monkeypatch, capsys)
     assert capsys.readouterr().err == line
 
 
-def test_no_run_is_a_mistake(tmp_path, capsys):
-    assert main(["status", str(tmp_path / "absent")]) == 2
-    line = f"switch_jax status: {tmp_path}/absent is no folder of a run"
-    assert capsys.readouterr().err.startswith(line)
-
-
 def test_a_folder_that_is_none_of_a_run_does_not_hide_the_others(make, tmp_path, capsys):
     folders = [make("a", "running"), str(tmp_path / "absent"), make("b", "finished")]
     assert main(["status", *folders]) == 2

@@ -30,9 +30,8 @@ def _refused(capsys, *arguments):
     return error
 
 
-def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
+def test_a_gin_file_of_the_user_is_suggested(tmp_path, capsys):
     (tmp_path / "my_run.gin").touch()
-    monkeypatch.chdir(tmp_path)
     for file in ("my_rn.gin", str(tmp_path / "my_rn.gin")):
         error = _refused(capsys, f"--gin_file={file}")
         assert f"did you mean {file.replace('my_rn', 'my_run')}" in error
@@ -43,12 +42,10 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
     [
         (["--gin_file=runs/demo_swich.gin"], r"no gin file .*did you mean runs/demo_switch.gin"),
         ([], r"no --gin_file: give one.*runs/demo_switch.gin"),
-        ([DEMO, "--gin.TRAIN_STEP=5"], r"macro TRAIN_STEP; did you mean .*TRAIN_STEPS"),
         ([DEMO, "--gin.ModelConfg.mlp_dim=5"], r"configurable.*ModelConfg.*did you mean ModelConf"),
         ([DEMO, "--gin.ModelConfig.mlp_di=5"], r"have a parameter.*mlp_di.*did you mean.*mlp_dim"),
         ([DEMO, "--gin.TRAIN_STEPS"], r"--gin.TRAIN_STEPS: write --gin.TRAIN_STEPS=VALUE"),
         ([DEMO, "--gin.TRAIN_STEPS=0"], r"TRAIN_STEPS = 0: it must be at least 1"),
-        ([DEMO, "--gin.ACTIVATION_DTYPE=float64"], r"ACTIVATION_DTYPE = 'float64' is not known; w"),
         (["--gin_file=models/t5_base.gin"], r"do not set RunConfig.model_dir.*a run needs"),
         (
             ["--gin_file=runs/pretrain.gin", "--gin_file=models/t5_base.gin"],
@@ -58,16 +55,9 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
             ["--gin_file=models/t5_base.gin", "--gin_file=runs/finetune.gin"],
             r"^switch_jax train: .*INITIAL_CHECKPOINT_PATH.* not set: write --gin.INITIAL_CHECKP",
         ),
-        ([DEMO, "--gin.INITIAL_CHECKPOINT_PATH=absent"], r"no folder absent to take a model"),
         (
             [DEMO, "--gin.TRAINED_PARAMETERS=experts"],
             r"'experts' matches no parameter: did you mean expert",
-        ),
-        ([DEMO, "--gin.LR_SCHEDULE=cosin"], r"'cosin' is not known; write one of rsqrt, warmup_"),
-        ([DEMO, "--gin.OPTIMIZER=adam"], r"'adam' is not known; write one of adafactor, adamw, "),
-        (
-            [DEMO, "--gin.WEIGHT_DECAY=0.1"],
-            r"WEIGHT_DECAY = 0.1 does not go with OPTIMIZER = 'adafactor'$",
         ),
         (
             [DEMO, "--gin.LR_SCHEDULE=cosine", "--gin.WARMUP_STEPS=8", "--gin.TRAIN_STEPS=8"],
@@ -75,20 +65,14 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, monkeypatch, capsys):
         ),
         ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
         ([DEMO, "--gin.PACK=false"], r"PACK = 'false': it must be True or False"),
-        ([DEMO, "--gin.TRAIN_STEPS=1e3"], r"TRAIN_STEPS = 1000.0: it must be a whole number"),
         ([DEMO, "--gin.MODEL_DIR=5"], r"MODEL_DIR = 5: it must be a text in quotes"),
         ([DEMO, "--gin.TASK_FEATURE_LENGTHS=64"], r"TASK_FEATURE_LENGTHS = 64: it must be"),
         ([DEMO, "--gin.BATCH_SIZE=%FOO"], r"no gin file sets the macro FOO"),
         ([DEMO, "--gin.MODEL_DIR=gs://my bucket/run"], r"no bucket has the name 'my bucket'"),
         ([DEMO, "--gin.MESH_EXPERT=3", "--gin.BATCH_SIZE=48"], r"8 experts do not divide.*8 % 3"),
         ([DEMO, "--gin.REMAT_POLICY=most"], r"'most' is not known; write one of none, minimal"),
-        ([DEMO, "--gin.DATA_STREAMS=3"], r"batch size 256 .* over 3 streams of data; set DATA_STR"),
-        ([DEMO, "--gin.BEST_METRIC=loss"], r"best_metric = 'loss': write neg_log_perplexity or"),
-        ([DEMO, "--gin.SPIKE_SIGMAS=-1"], r"SPIKE_SIGMAS = -1: it must be above 0, or None"),
         ([DEMO, "--gin.PROFILE_STEPS=(9, 3)"], r"PROFILE_STEPS = \(9, 3\): write the first and"),
         ([DEMO, "--gin.PROFILE_STEPS=(9,)"], r"PROFILE_STEPS = \(9,\): it must be"),
-        ([DEMO, "--process_count=2"], r"--process_index belong together: give all three"),
-        ([DEMO, "--gin.BATCH_SIZE=33"], r"batch size 33 does not divide.*33 % 2 = 1"),
         ([DEMO, "--gin.GROUP_SIZE=100000"], r"^switch_jax train: GROUP_SIZE = 100000 does not fit"),
         ([DEMO, "--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 4}"], r"targets"),
     ],

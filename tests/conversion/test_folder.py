@@ -11,13 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from switch_jax.config import MeshConfig, ModelConfig
+from switch_jax.config import ModelConfig
 from switch_jax.conversion import hugging_face, source
 from switch_jax.conversion.source import read_small_file
 from switch_jax.errors import UserError
-from switch_jax.model import logical_axes
-from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.partitioning.rules import parameter_specs, shardings
 from tests.conversion.folders import CONFIG, TENSORS, write_folder
 from tests.model.test_huggingface_oracle import PARAMETERS, ours
 
@@ -73,22 +70,6 @@ def test_a_part_is_that_part_of_the_whole(tmp_path):
     whole = PARAMETERS["encoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
     assert stacked.shape == whole.shape == (2, 4, 32, 64)
     np.testing.assert_array_equal(stacked[index], whole[index])
-
-
-def test_parameters_come_onto_a_mesh_as_they_lie_there(tmp_path):
-    opened = hugging_face.open_folder(write_folder(tmp_path / "model"))
-    model = ModelConfig(**opened.architecture)
-    mesh = make_mesh(MeshConfig(1, 4, 2))
-    specs = parameter_specs(logical_axes(model), PARAMETERS, mesh, False)
-    abstract = jax.tree.map(
-        lambda p, sharding: jax.ShapeDtypeStruct(p.shape, np.float32, sharding=sharding),
-        PARAMETERS,
-        shardings(specs, mesh),
-    )
-    loaded = opened.load(abstract)
-    assert_equal(loaded, PARAMETERS)
-    wi = loaded["decoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
-    assert wi.addressable_shards[0].data.shape == (2, 1, 32, 32)
 
 
 def write_shards(folder, number=2):

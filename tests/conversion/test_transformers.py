@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from switch_jax import gin_config
@@ -56,10 +55,9 @@ CASES = {
 
 @dataclasses.dataclass
 class Case:
-    """Their model, its folder, our run made from it, and the folder made from the run."""
+    """Their model, our run made from its folder, and the folder made from the run."""
 
     theirs: object
-    folder: object
     run: object
     exported: object
 
@@ -117,7 +115,7 @@ def case(request, tmp_path_factory):
     run = convert(folder / "theirs", folder / "run")
     model_type = ["--model_type=mt5"] if kind == "MT5" else []
     exported = convert(run, folder / "exported", *model_type)
-    return Case(theirs, folder / "theirs", run, exported)
+    return Case(theirs, run, exported)
 
 
 def tokens():
@@ -204,16 +202,6 @@ def test_greedy_decoding_gives_the_same_tokens(case):
     assert len(set(np.asarray(ours).ravel())) > 3, "the tokens should differ"
     width = theirs.shape[1] - 1  # theirs stops where all rows have ended
     assert np.asarray(ours)[:, :width].tolist() == theirs[:, 1:].tolist()
-
-
-def test_the_way_back_gives_the_same_bits(case, tmp_path):
-    before, after = (load_file(f / "model.safetensors") for f in (case.folder, case.exported))
-    assert before.keys() == after.keys()
-    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
-    again = dataclasses.replace(case, run=convert(case.exported, tmp_path / "again"))
-    leaves = (jax.tree.leaves(x.parameters) for x in (case, again))
-    for ours, twice in zip(*leaves, strict=True):
-        assert np.asarray(ours).tobytes() == np.asarray(twice).tobytes()
 
 
 def test_transformers_loads_what_we_write_without_a_warning(case, caplog, monkeypatch):

@@ -105,12 +105,6 @@ def test_the_output_is_that_of_the_dense_model_but_for_the_gate():
     assert near < 0.02 * np.abs(dense).max() < far
 
 
-def test_the_output_of_a_plain_copy_is_the_dense_one_times_the_gate():
-    """With one expert alone the gate is 1."""
-    one = dataclasses.replace(SWITCH, num_experts=1)
-    np.testing.assert_allclose(_logits(one, _upcycled(one)), _logits(DENSE, PARAMETERS), atol=1e-6)
-
-
 def test_with_two_experts_a_plain_copy_gives_the_dense_output():
     """The gates sum to 1."""
     two = dataclasses.replace(SWITCH, num_selected_experts=2, second_expert_policy="random")

@@ -76,13 +76,9 @@ def times_seen(sizes, streams, shuffle, first_epoch):
     ("sizes", "streams"),
     [
         ([1] * 192, 8),
-        ([1] * 1536, 64),
-        ([1] * 400, 16),
         ([4] * 50, 8),
         ([8] * 20, 16),
         ([3] * 7, 3),
-        ([64] * 100, 64),
-        ([5] * 300, 3),
         ([6] * 8 + [24], 8),  # a larger file that all streams share
         ([72], 9),
     ],

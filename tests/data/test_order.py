@@ -123,20 +123,15 @@ def test_streams_of_one_file_read_all_regions_of_it_at_any_time(tmp_path, monkey
         assert len(set(stream[0]) & set(stream[1])) < 0.5 * COUNT / 4
 
 
-@pytest.mark.parametrize("compress", [False, True], ids=["lines", "archives"])
-def test_an_epoch_of_files_that_do_not_divide_over_the_streams(tmp_path, task, compress):
+def test_an_epoch_of_archives_that_do_not_divide_over_the_streams(tmp_path, task):
     for i in range(7):
         text = "".join(f"{n}\n" for n in range(30 * i, 30 * i + 30)).encode()
-        (tmp_path / f"part{i}").write_bytes(gzip.compress(text) if compress else text)
-    files = {"train": str(tmp_path / "part*")}
-    source = (
-        seqio.FileDataSource(read_lines, files) if compress else seqio.TextLineDataSource(files)
-    )
+        (tmp_path / f"part{i}").write_bytes(gzip.compress(text))
+    source = seqio.FileDataSource(read_lines, {"train": str(tmp_path / "part*")})
     examples = task(source, parse, num_streams=3)
     for streams in zip(*(orders(examples, stream, 2) for stream in range(3)), strict=True):
         np.testing.assert_array_equal(np.sort(np.concatenate(streams)), np.arange(210))
-        if compress:  # a part of a file of lines has as many chunks, but not lines
-            assert [len(stream) for stream in streams] == [70] * 3
+        assert [len(stream) for stream in streams] == [70] * 3
 
 
 @pytest.mark.parametrize("write", KINDS)

@@ -151,17 +151,3 @@ def test_other_threads_draw_as_ever_while_a_graph_is_traced():
         assert draw(5, name="numbers") == of_data_set == [number ^ 9 for number in plain]
     assert found == [plain]
     assert tf.data.Dataset.__dict__["random"] is own and isinstance(own, staticmethod)
-
-
-def test_seeds_differ_between_blocks_and_are_repeatable_for_one():
-    @seqio.map_over_dataset(num_seeds=1)
-    def drawn(_, seed):
-        return seed
-
-    def draw_in_block(block_seed):
-        with preprocessing._random_by_block(block_seed), seqio.map_seed_manager(0):
-            return drawn(tf.data.Dataset.range(1))
-
-    block_seeds = tf.data.Dataset.from_tensor_slices(tf.constant([5, 6, 5], tf.int64))
-    first, other, again = map(str, block_seeds.flat_map(draw_in_block).as_numpy_iterator())
-    assert first == again != other

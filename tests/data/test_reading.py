@@ -52,16 +52,12 @@ def lines(tmp_path):
     seqio.TaskRegistry.remove("latin")
 
 
-def test_a_line_that_is_not_utf_8(lines, capsys):
+def test_a_line_that_is_not_utf_8(lines):
     config = DataConfig("latin", LENGTHS)
     with pytest.raises(UserError, match=lines.format("validation")):
         list(eval_batches(validation(config), 2))
     with pytest.raises(UserError, match=lines.format("train")):
         next(TrainBatches(open_tasks(config), 2))
-    assert main(["tasks", "latin", "--split", "train", "--examples", "6"]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.count("\n") == 1
-    assert "part1.txt: not UTF-8 at byte 9" in printed.err
 
 
 @pytest.fixture
@@ -81,7 +77,7 @@ def records(tmp_path):
     provider("anli_r3").source.tfds_dataset.override_data_dir(None)
 
 
-def test_a_damaged_record(records, capsys, tmp_path, monkeypatch):
+def test_a_damaged_record(records, monkeypatch):
     # Small chunks: the examples before the damaged block are trained on.
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 500)
     config = DataConfig("anli_r3", LENGTHS, vocabulary="byte", pack=False)
@@ -89,10 +85,6 @@ def test_a_damaged_record(records, capsys, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=records):
         for _ in range(4):
             next(batches)
-    arguments = ["anli_r3", "--split=train", "--examples=40", "--vocabulary=byte"]
-    assert main(["tasks", *arguments, f"--tfds_data_dir={tmp_path}"]) == 2
-    printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and re.search(records, printed)
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda file: os.truncate(file, 5000)])

@@ -19,7 +19,6 @@ def test_an_unknown_name_is_reported_with_similar_ones():
     ("rate", "message"),
     [
         (float("nan"), "the rate of toy_long in uneven is nan: give it a finite number of at"),
-        (float("inf"), "the rate of toy_long in uneven is inf: give it"),
         (lambda task: -2, "the rate of toy_long in uneven is -2.0: give it"),
         (lambda task: None, "the rate of toy_long in uneven is no number (float() argument must"),
         (
@@ -74,9 +73,3 @@ def test_a_mixture_is_written_as_rates():
 def test_rates_that_are_no_mixture(name, message):
     with pytest.raises(UserError, match=message):
         registry.provider(name)
-
-
-def test_a_negative_rate_in_a_name():
-    name = "toy_pairs=-3, toy_long=1"
-    with pytest.raises(UserError, match="the rate of toy_pairs in toy_pairs=-3, .* is -3.0: give"):
-        registry.mixing_rates(name, registry.tasks_of(name))

@@ -68,11 +68,6 @@ def test_a_task_may_name_a_file_in_a_bucket(bucket_path):
         vocabularies.loaded(missing)
 
 
-def test_a_file_gets_t5_s_sentinels():
-    found = vocabularies.vocabulary(ENGLISH)
-    assert (found.vocab_size, vocabularies.sentinels(found)) == (1000 + 100, 100)
-
-
 def test_a_file_with_sentinels_of_its_own_gets_no_more(tmp_path):
     path = _train(tmp_path)
     model = ModelProto.FromString(Path(path).read_bytes())

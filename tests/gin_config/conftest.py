@@ -8,7 +8,6 @@ import pytest
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     """Writes a gin file into the current directory; returns its name."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def write(text, name="mine.gin"):

@@ -11,7 +11,6 @@ import tokenize
 import pytest
 
 from gin import config as gin
-from gin import config_parser
 from switch_jax import gin_config
 from switch_jax.gin_config import gin_internals
 
@@ -23,26 +22,6 @@ def cleared():
     gin.clear_config()
     yield
     gin.clear_config()
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "kind"),
-    [
-        (gin, "_CONFIG", dict),
-        (gin, "_SINGLETONS", dict),
-        (gin, "_OPERATIVE_CONFIG", dict),
-        (gin, "_IMPORTS", set),
-        (gin, "_FILE_READERS", list),
-        (gin, "_LOCATION_PREFIXES", list),
-        (gin, "ConfigurableReference", type),
-        (gin, "ParserDelegate", type),
-        (gin.ParseContext, "process_import", object),
-        (config_parser, "ConfigParser", type),
-        (config_parser.ConfigParser, "advance_one_line", object),
-    ],
-)
-def test_the_names_exist(owner, name, kind):
-    assert isinstance(getattr(owner, name, None), kind), CHANGED + name
 
 
 def test_references_in_bindings_and_macros_are_not_resolved():

@@ -191,11 +191,8 @@ def test_a_file_that_is_not_text(file, tmp_path):
         _read("mine.gin")
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"), [(errno.EIO, TransientError), (errno.ESTALE, TransientError)]
-)
-def test_a_storage_fault_is_transient(code, kind, file, monkeypatch):
-    fault = OSError(code, os.strerror(code))
+def test_a_storage_fault_is_transient(file, monkeypatch):
+    fault = OSError(errno.EIO, os.strerror(errno.EIO))
     mine = file(DEMO)
 
     def fails(real):
@@ -208,11 +205,11 @@ def test_a_storage_fault_is_transient(code, kind, file, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(reader, "open", fails(builtins.open), raising=False)
-        with pytest.raises(kind, match="mine.gin cannot be read: .*; this may pass"):
+        with pytest.raises(TransientError, match="mine.gin cannot be read: .*; this may pass"):
             _read(mine)
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", fails(os.stat))
-        with pytest.raises(kind, match="mine.gin cannot be read: .*; this may pass"):
+        with pytest.raises(TransientError, match="mine.gin cannot be read: .*; this may pass"):
             _read(mine)
 
 

@@ -83,22 +83,17 @@ def make_predictor(model, batch_size, mesh_shape=(1, 1, 1), **decoding):
     return Predictor(trained), mesh
 
 
-# The last batch has one example: of two, and of eight over four devices.
-BATCHES = pytest.mark.parametrize(
-    ("model", "batch_size", "mesh_shape"),
-    [(DENSE, 2, (1, 1, 1)), (SWITCH, 4, (2, 2, 2))],
-    ids=["dense", "switch on 8 devices"],
-)
+@pytest.fixture(scope="module")
+def on_eight_devices():
+    """Of four examples a batch: the last batch has one."""
+    return make_predictor(SWITCH, 4, (2, 2, 2))
 
 
-@BATCHES
-def test_predictions_are_the_most_probable_words_in_the_order_of_the_examples(
-    model, batch_size, mesh_shape
-):
-    predictor, mesh = make_predictor(model, batch_size, mesh_shape)
+def test_predictions_are_the_most_probable_words_in_the_order_of_the_examples(on_eight_devices):
+    predictor, mesh = on_eight_devices
     with jax.set_mesh(mesh):
-        predictions = list(predictor.predict(parameters(model), EXAMPLES))
-    expected = [greedy(model, inputs) for inputs in INPUTS]
+        predictions = list(predictor.predict(parameters(SWITCH), EXAMPLES))
+    expected = [greedy(SWITCH, inputs) for inputs in INPUTS]
     assert len({tuple(words) for words, _ in expected}) > 2, "examples should differ"
     assert {len(words) for words, _ in expected} > {L}, "some should end with EOS"
     # All tokens after the first EOS are EOS.
@@ -108,14 +103,11 @@ def test_predictions_are_the_most_probable_words_in_the_order_of_the_examples(
     np.testing.assert_allclose(scores, [score for _, score in expected], atol=1e-4)
 
 
-@BATCHES
-def test_scores_are_sums_of_log_probabilities_in_the_order_of_the_examples(
-    model, batch_size, mesh_shape
-):
-    predictor, mesh = make_predictor(model, batch_size, mesh_shape)
+def test_scores_are_sums_of_log_probabilities_in_the_order_of_the_examples(on_eight_devices):
+    predictor, mesh = on_eight_devices
     with jax.set_mesh(mesh):
-        scores = list(predictor.score(parameters(model), EXAMPLES))
-    expected = [score(model, i, t) for i, t in zip(INPUTS, TARGETS, strict=True)]
+        scores = list(predictor.score(parameters(SWITCH), EXAMPLES))
+    expected = [score(SWITCH, i, t) for i, t in zip(INPUTS, TARGETS, strict=True)]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert scores[3] == 0.0, "there are no targets"
 

@@ -82,19 +82,6 @@ def test_experts_in_attention_are_counted(sublayers, is_sparse):
     assert more == pytest.approx(6 * tokens * (1.5 * expert + 4 * 4 - replaced))
 
 
-def test_t5_base_takes_6_8_teraflop_for_16_rows():
-    model = ModelConfig(
-        num_embeddings=32128,
-        embed_dim=768,
-        mlp_dim=3072,
-        head_dim=64,
-        num_heads=12,
-        num_encoder_layers=12,
-        num_decoder_layers=12,
-    )
-    assert 16 * training_flops(model, 512, 114) == pytest.approx(6.8e12, rel=0.01)
-
-
 def test_where_experts_choose_all_slots_are_needed():
     """Two layers of the encoder, the last with experts; a layer of the decoder without."""
     model = ModelConfig(

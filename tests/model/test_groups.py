@@ -151,11 +151,6 @@ def test_microbatches_leave_less_room_for_a_group():
     assert _advice(line, "GROUP_SIZE") == "4096"
 
 
-def test_a_size_that_does_not_fit_is_named_by_its_macro():
-    with pytest.raises(UserError, match=r"^DECODER_GROUP_SIZE = 100 does not fit.*114 % 100 = 14"):
-        training_groups(_model(decoder_group_size=100), 2048, (512, 114), 128)
-
-
 def test_sizes_of_both_stacks_that_do_not_fit_are_told_together():
     """A row of inputs has 512 tokens, one of targets 114."""
     config = tiny_config(_model(group_size=100, decoder_group_size=50), 2048, (512, 114))

@@ -15,7 +15,6 @@ from switch_jax.model.attention import Attention
 from switch_jax.model.dot_product_attention import bias_by_pair, causal_mask, segment_mask
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, relu
 from switch_jax.model.layers import (
-    Embedding,
     RMSNorm,
     dropout,
     project,
@@ -145,46 +144,6 @@ def test_a_shared_expert_is_added_for_every_token_dropped_ones_too():
     np.testing.assert_allclose(y, without + hidden @ wo, atol=1e-6)
     # Its dropout is that of dense layers.
     np.testing.assert_allclose(noisy, without + dropout(hidden, 0.5, key) @ wo, atol=1e-6)
-
-
-def test_rms_norm_gradient_is_that_of_the_formula():
-    rng = np.random.default_rng(0)
-    x, scale, weights = (rng.normal(size=s).astype(np.float32) for s in ((3, 5, 8), 8, (3, 5, 8)))
-
-    def ours(x, scale):
-        norm = RMSNorm(_config(embed_dim=8))
-        norm.scale[...] = scale
-        return jnp.sum(norm(x) * weights)
-
-    def formula(x, scale):
-        variance = jnp.mean(x**2, axis=-1, keepdims=True)
-        return jnp.sum(x / jnp.sqrt(variance + 1e-6) * scale * weights)
-
-    for a, b in zip(*(jax.grad(f, argnums=(0, 1))(x, scale) for f in (ours, formula)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-
-
-def test_embedding_gradient_adds_up_all_look_ups_and_the_logits():
-    """Against one-hot products: repeated ids, two look-ups of different lengths."""
-    tokens = np.array([[1, 2, 1], [6, 1, 0]]), np.array([[1, 5], [3, 6]])
-    rng = np.random.default_rng(0)
-    x, *weights = (rng.normal(size=s).astype(np.float32) for s in ((2, 4), (2, 3, 4), (2, 2, 4)))
-
-    def ours(table):
-        embedding = Embedding(_config(num_embeddings=7, embed_dim=4), nnx.Rngs(0))
-        embedding.embedding[...] = table
-        rows = embedding(*tokens)
-        logits = embedding.logits(jnp.asarray(x)[None])
-        return sum(jnp.sum(r * w) for r, w in zip(rows, weights, strict=True)) + jnp.sum(logits**2)
-
-    def one_hot(table):
-        rows = [jax.nn.one_hot(t, 7) @ table for t in tokens]
-        logits = x @ table.T / 2  # 4^-0.5
-        return sum(jnp.sum(r * w) for r, w in zip(rows, weights, strict=True)) + jnp.sum(logits**2)
-
-    table = rng.normal(size=(7, 4)).astype(np.float32)
-    for a, b in zip(*(jax.value_and_grad(f)(table) for f in (ours, one_hot)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_has_one_mask_for_all_positions_of_a_row():

@@ -39,7 +39,7 @@ def gelu_gated(gate, linear):
     return jax.nn.gelu(gate) * linear
 
 
-@pytest.mark.parametrize("experts", [2, 4, 16])
+@pytest.mark.parametrize("experts", [2, 4])
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 2, 2), (1, 4, 2), (1, 8, 1)])
 def test_each_token_gets_its_expert_and_none_is_dropped(experts, mesh):
     gated = experts == 4

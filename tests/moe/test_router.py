@@ -1,26 +1,21 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from switch_jax.moe.random_streams import RouterKey, Stream, noise
 from switch_jax.moe.router import router_logits
 
 
-@pytest.mark.parametrize("dropout_rate", [0.0, 0.25])
-def test_logits_and_gradients_are_those_of_the_noisy_product(dropout_rate):
+def test_logits_and_gradients_are_those_of_the_noisy_product():
     rng = np.random.default_rng(0)
     x, router, weights = (
         rng.normal(size=s).astype(np.float32) for s in ((4, 6, 8), (8, 5), (4, 6, 5))
     )
     bits = RouterKey(jax.random.key(3), jnp.int32(0), 0, 12).bits(Stream.ROUTER_INPUT, x.shape)
     factor = 1 + 0.1 * np.asarray(noise(bits))
-    if dropout_rate:
-        factor = np.where(np.asarray(noise(bits)) < -0.5, 0, 4 / 3)  # of uniform [-1, 1)
-        assert 0.15 < (factor == 0).mean() < 0.35
 
     def ours(x, router):
-        return jnp.sum(router_logits(x, router, 0.1, bits, dropout_rate) * weights)
+        return jnp.sum(router_logits(x, router, 0.1, bits) * weights)
 
     def plain(x, router):
         return jnp.sum((x * factor) @ router * weights)

@@ -115,7 +115,7 @@ def _with_bfloat16_router(weights):
     return weights._replace(router=weights.router.astype(jnp.bfloat16))
 
 
-@pytest.mark.parametrize("mesh", [(1, 1, 1), (8, 1, 1), (2, 4, 1), (1, 8, 1), (1, 4, 2), (2, 2, 2)])
+@pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 2, 2)])
 def test_the_layer_equals_the_one_hot_reference_with_rounded_gates(mesh):
     x, valid, weights = _layer_inputs()
     layer = switch(E, L, 1.25, expert_capacity_multiple=1)

@@ -149,14 +149,6 @@ def test_second_choices_are_kept_at_random_by_their_gates():
         compare((2, 2, 2), case, 2, chosen, wanted, **config)
 
 
-def test_the_random_numbers_are_uniform_and_those_of_choices_independent():
-    bits = RouterKey(KEY, jnp.int32(0), 0, 4096).bits(Stream.SECOND_EXPERT, (4, 4096, 2))
-    cells = np.floor((np.asarray(noise(bits)) + 1) * 2).astype(int)  # [4, 4096, 2], 0 to 3
-    counts = np.bincount((cells[..., 0] * 4 + cells[..., 1]).ravel(), minlength=16)
-    chi_square = ((counts - 1024) ** 2 / 1024).sum()
-    assert chi_square < 37.7  # of 15 degrees of freedom, exceeded in 0.1 %
-
-
 @pytest.mark.parametrize("mesh", [(1, 1, 1), (1, 4, 2)])
 def test_decoding_gives_what_the_layer_gives_where_nothing_is_dropped(mesh):
     switch_layer = switch(E, L, float(E), num_selected_experts=2)

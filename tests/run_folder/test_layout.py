@@ -6,7 +6,6 @@ from switch_jax.run_folder import RunFolder, checkpoint_steps
 
 
 def test_a_local_folder_is_an_absolute_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
     assert RunFolder.at("runs/mine").path == epath.Path(tmp_path / "runs/mine")
     assert RunFolder.at("~/runs").path == epath.Path("/home/me/runs")

@@ -36,11 +36,7 @@ def test_the_step_takes_what_training_gives_it_and_gives_back_its_state():
 
 @pytest.mark.parametrize(
     ("scan_layers", "policy", "microbatches", "stacks"),
-    [
-        (True, "none", 1, True),
-        (False, "full", 2, False),
-        pytest.param(False, "none", 1, False, marks=pytest.mark.slow),
-    ],
+    [(True, "none", 1, True), (False, "full", 2, False)],
 )
 def test_on_a_cpu_no_stack_of_layers_is_made_where_they_are_not_scanned(
     scan_layers, policy, microbatches, stacks
@@ -56,10 +52,11 @@ def test_on_a_cpu_no_stack_of_layers_is_made_where_they_are_not_scanned(
     assert [shape in compiled.as_text() for shape in ("[3,4,24,40]", "[3,24,40]")] == [stacks] * 2
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_step_lowers_for_gpus(dtype):
+def test_the_step_lowers_for_gpus():
     """With the exchanges of experts, products in the activations' dtype, and no kernel of TPUs."""
-    model = tiny_model(group_size=8, activation_dtype=dtype, dropout_rate=0.1, jitter_noise=0.01)
+    model = tiny_model(
+        group_size=8, activation_dtype="bfloat16", dropout_rate=0.1, jitter_noise=0.01
+    )
     config = tiny_config(model, mesh=MeshConfig(2, 2, 2), num_microbatches=2)
     mesh = make_mesh(config.mesh)
     state = abstract_state(config, mesh)
@@ -71,8 +68,7 @@ def test_the_step_lowers_for_gpus(dtype):
         program = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert "stablehlo.all_to_all" in program and "tpu_custom_call" not in program
     products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
-    short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
-    assert sum(f"x{short}>, tensor" in line for line in products) > 20
+    assert sum("xbf16>, tensor" in line for line in products) > 20
 
 
 def test_the_shapes_of_a_batch_are_those_of_a_real_one():

@@ -13,8 +13,7 @@ from tests.trainer.helpers import tiny_config, tiny_model
 MODEL = tiny_model(num_embeddings=128, embed_dim=128, mlp_dim=128)
 
 
-@pytest.mark.parametrize("trained", ["all", "expert"])
-@pytest.mark.parametrize("fully_sharded", [False, True])
+@pytest.mark.parametrize(("fully_sharded", "trained"), [(False, "all"), (True, "expert")])
 def test_the_abstract_state_has_the_shapes_and_dtypes_of_a_real_one(fully_sharded, trained):
     mesh = MeshConfig(2, 2, 2, fully_sharded_weights=fully_sharded)
     optimizer, guard = OptimizerConfig(trained_parameters=trained), GuardConfig(spike_window=8)

@@ -34,7 +34,6 @@ def _step(model, batch, parts, seed=0, optimizer=SGD):
     [
         # 2 rows of inputs in a group, and 4 of targets.
         (2, {}),
-        pytest.param(4, {}, marks=pytest.mark.slow),
         # 4 rows of 16 inputs in a group, and 1 of 8 targets: 4 rows stay together.
         (4, {"group_size": 64, "decoder_group_size": 8}),
         # Experts of the encoder's last layer that choose, and a decoder without any.
@@ -114,13 +113,6 @@ def test_noise_follows_the_step_and_the_seed():
     assert float(first.loss) != float(_step(model, batch, 1, seed=1)[1].loss)
     assert float(first.loss) != float(step(start._replace(step=jnp.int32(5)), batch)[1].loss)
     assert int(state.step) == 1
-
-
-def test_a_dense_model_trains_without_router_metrics():
-    state, metrics = _step(tiny_model(num_experts=0), random_batch(4), 1)
-    assert metrics.encoder_router is None
-    assert float(metrics.load_balance_loss) == 0
-    assert np.isfinite(metrics.loss)
 
 
 def _assert_same(a, b):
@@ -210,10 +202,9 @@ def test_the_hash_of_a_batch_is_of_its_tokens_and_their_places():
     assert len(seen) == 7
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
-def test_the_hash_is_the_same_on_every_mesh(shape):
+def test_the_hash_is_the_same_on_every_mesh():
     batch = random_batch(16)
-    mesh = make_mesh(MeshConfig(*shape))
+    mesh = make_mesh(MeshConfig(2, 2, 2))
     with jax.set_mesh(mesh):
         got = jax.jit(batch_hash)(jax.device_put(batch, batch_sharding(mesh)))
     assert int(got) == _slow_hash(batch)
@@ -250,4 +241,6 @@ def test_the_largest_signal_of_all_devices_comes_out():
         for signals in ([0] * 8, [0, 0, 15, 0, 2, 0, 0, 0], [0] * 7 + [2]):
             array = jax.device_put(np.array(signals, np.int32), batch_sharding(mesh))
             assert int(step(state, batch, array)[1].signal) == max(signals)
-    assert int(step(state, random_batch(8))[1].signal) == 0
+    metrics = step(state, random_batch(8))[1]
+    assert int(metrics.signal) == float(metrics.load_balance_loss) == 0
+    assert metrics.encoder_router is None and np.isfinite(metrics.loss), "the model is dense"

@@ -59,19 +59,9 @@ def test_an_evaluation_in_words_begins_with_the_tasks_own_metrics():
     }
     said = "generated text: accuracy 48.25 (majority baseline 52), f1 30"
     assert in_words({"a": own}, quality) == f"{said}; {held_out}"
+    assert in_words({"a": own}, "generated_f1").endswith(", generated_f1 30.0000")
     results = {"a": own, "b": {quality: -1}, "all": {quality: -2.5, "generated": {"average": 39.1}}}
     assert in_words(results, quality) == f"generated text: average 39.1; {held_out}\n  a: {said}"
-
-
-def test_two_accuracies_in_one_line_are_told_apart():
-    results = {
-        "a": {"neg_log_perplexity": -2.5, "accuracy": 0.8712, "generated": {"accuracy": 46.88}}
-    }
-    assert in_words(results, "accuracy") == (
-        "generated text: accuracy 46.88; held-out negative log perplexity -2.5000, "
-        "accuracy 87.12 % of the tokens"
-    )
-    assert in_words(results, "generated_accuracy").endswith(", generated_accuracy 46.8800")
 
 
 def test_a_metric_of_all_tasks_or_of_one():

@@ -12,9 +12,7 @@ from switch_jax.run_folder import RunFolder, read_metrics
 from switch_jax.storage import list_names
 from switch_jax.storage.weather import Weather
 from tests.storage.slow_proxy import Faults
-from tests.trainer.test_chaos import assert_same_end
 from tests.trainer.tiny_runs import train_tiny
-from tests.trainer.worker_processes import losses, records, run
 
 
 def _losses(folder):
@@ -33,23 +31,6 @@ def test_a_run_in_a_bucket_is_stopped_and_goes_on_as_on_a_disk(whole, bucket_pat
     assert len(events) == 2 and all("tfevents" in name for name in events)
     status = read_status(str(bucket_path))
     assert status.state == "finished" and status.step == 6
-
-
-@pytest.mark.slow
-def test_a_run_in_a_faulty_bucket_ends_as_in_a_good_one(faulty_storage, bucket_path, tmp_path):
-    """Of all requests 5 % are refused and 5 % lose their answer after they were carried out."""
-    flags = ["--gin.TRAIN_STEPS=40", "--gin.CHECKPOINT_PERIOD=4", "--gin.EVAL_PERIOD=1000"]
-    undisturbed, folder = tmp_path / "undisturbed", bucket_path / "run"
-    run(1, undisturbed, *flags)
-    faulty_storage.faults = Faults(delay=0.003, refused=0.05, cut=0.05)
-    before = len(faulty_storage.requests)
-    run(1, folder, *flags)
-    faulty_storage.faults = Faults()
-    print(f"{len(faulty_storage.requests) - before} requests, {faulty_storage.num_faults} faults")
-    assert faulty_storage.num_faults > 30
-    assert losses(folder) == losses(undisturbed)
-    assert len(records(folder)) == len(records(undisturbed)), "none is there twice"
-    assert_same_end(folder, undisturbed)
 
 
 @pytest.mark.slow

@@ -116,9 +116,8 @@ def test_an_interrupted_run_goes_on_with_the_checkpoint_of_the_teacher_that_it_b
     assert recorded == str(other / "checkpoints" / "2")
 
 
-@pytest.mark.parametrize("content", ["{", '{"teacher_checkpoint": 2}'])
-def test_a_run_that_goes_on_with_a_damaged_run_json_asks_for_the_step(teacher, tmp_path, content):
-    (tmp_path / "run.json").write_text(content)
+def test_a_run_that_goes_on_with_a_damaged_run_json_asks_for_the_step(teacher, tmp_path):
+    (tmp_path / "run.json").write_text("{")
     config = _student(tmp_path, 2, teacher[0])
     assert find_teacher(config, make_mesh(config.mesh)).checkpoint.name == "2"  # a new run
     shutil.copytree(f"{teacher[0].run.model_dir}/checkpoints/1", tmp_path / "checkpoints" / "1")
@@ -224,13 +223,11 @@ def test_the_teacher_comes_with_the_config_of_its_own_folder(teacher, student, t
     [
         ("DISTILLATION_TEMPERATURE=0", r"DISTILLATION_TEMPERATURE = 0: it must be above 0$"),
         ("DISTILLATION_FRACTION_SOFT=1.5", r"FRACTION_SOFT = 1.5: it must be at most 1$"),
-        ("DISTILLATION_FRACTION_SOFT=-0.1", r"FRACTION_SOFT = -0.1: it must be at least 0$"),
-        ("TEACHER_STEP=-1", r"TEACHER_STEP = -1: it must be at least 0, or None$"),
         ("TEACHER_GROUP_SIZE=0", r"TEACHER_GROUP_SIZE = 0: it must be at least 1, or None$"),
         (
             "INITIAL_CHECKPOINT_PATH=/other",
             r"cannot start both from INITIAL_CHECKPOINT_PATH = '/other' and from the weights of "
-            r"TEACHER_DIR = '/teacher': set INITIALIZE_FROM_TEACHER to False",
+            r"TEACHER_DIR = '/teacher' \(INITIALIZE_FROM_TEACHER\)",
         ),
     ],
 )
@@ -255,7 +252,7 @@ def test_what_cannot_teach_is_refused_before_anything_is_compiled(teacher, tmp_p
     config, new = teacher[0], tmp_path / "new"
     with pytest.raises(UserError, match="TEACHER_DIR '/absent' is not the folder of a run: it has"):
         with_teacher(_built("TEACHER_DIR=/absent"), [])
-    with pytest.raises(UserError, match="NUM_EMBEDDINGS = 1152, and the model 1280: set NUM_EMBED"):
+    with pytest.raises(UserError, match="NUM_EMBEDDINGS = 1152, and the model 1280"):
         _student(new, 2, config, model=dataclasses.replace(STUDENT, num_embeddings=1280))
     _refused(
         "has no checkpoint: give the MODEL", _student(new, 2, config, teacher_dir=str(tmp_path))

@@ -59,6 +59,7 @@ def save_as_one_of_two(folder, port, index):
     checkpoints.close()
 
 
+@pytest.mark.slow
 def test_a_state_of_two_processes_comes_back_whole_on_one_with_another_mesh(tmp_path):
     program = "import sys; from tests.trainer.test_many_hosts import save_as_one_of_two as save"
     command = [sys.executable, "-c", f"{program}; save(*sys.argv[1:])", str(tmp_path)]
@@ -124,40 +125,6 @@ def test_a_signal_to_one_stops_both_while_the_data_of_the_other_stall(tmp_path):
     assert "asked to terminate: the state of step 4 is saved" in output(folder)
     assert [r["step"] for r in records(folder)] == [1, 2, 3, 4]
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["4"]
-
-
-@pytest.mark.slow
-def test_a_host_that_lacks_a_file_is_named_by_all_and_so_is_a_change(tmp_path, monkeypatch):
-    monkeypatch.setenv("FILES_BY_HOST", str(tmp_path / "data"))
-    for host, numbers in ((0, range(1, 6)), (1, (1, 2, 4, 5))):
-        (tmp_path / f"data/{host}").mkdir(parents=True)
-        for number in numbers:
-            text = f"line of file {number}\n" * 40
-            (tmp_path / f"data/{host}/part{number}.txt").write_text(text)
-    task = tmp_path / "task.gin"
-    task.write_text("import tests.trainer.files_by_host\nMIXTURE_OR_TASK_NAME = 'files_by_host'\n")
-    flags = [f"--gin_file={task}", "--gin.TRAIN_STEPS=2"]
-    lacking, changed = tmp_path / "lacking", tmp_path / "changed"
-    assert finish(start(2, lacking, *flags), lacking) == [2, 2]
-    said = "process 1 has other data files than process 0, by their names and sizes: give all host"
-    assert output(lacking).count(said) == 2
-    assert not lacking.exists()
-
-    run(1, changed, *flags)
-    (tmp_path / "data/0/part3.txt").unlink()
-    assert finish(start(1, changed, *flags), changed) == [2]
-    assert "was made with other data files of files_by_host" in output(changed)
-    run(1, changed, *flags, "--change_task", "--gin.TRAIN_STEPS=3")
-    assert "each stream goes on with them at the beginning of its next epoch" in output(changed)
-
-
-@pytest.mark.slow
-def test_four_processes_give_the_losses_of_one(alone, tmp_path):
-    folder = tmp_path / "run"
-    run(4, folder, *SMALL)
-    assert_same_run(folder, alone)
-    ours, theirs = (records(f, "eval")[-1]["neg_log_perplexity"] for f in (folder, alone))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -69,8 +69,11 @@ def test_splits_streams_and_vocabulary_are_checked_without_the_data(config, unva
     assert check_run(unvalidated, readers=2) == []
     with pytest.raises(UserError, match="tiny_unvalidated has no split 'test'"):
         check_run(unvalidated.replace("data", split="test"), readers=1)
+    small = config.replace("model", num_embeddings=1099)
     with pytest.raises(UserError, match="1100 ids, but the model's embedding has 1099 rows"):
-        check_run(config.replace("model", num_embeddings=1099), readers=1)
+        check_run(small, readers=1)
+    with pytest.raises(UserError, match="to 1104 or more, a multiple of MESH_MODEL = 8"):
+        check_run(small.replace("mesh", model=8), readers=1)
     assert check_run(config.replace("model", num_embeddings=2200), readers=1) == []
     assert check_run(config.replace("model", num_embeddings=2201), readers=8) == [
         "warning: DATA_STREAMS = 2, and hosts split the batch into 8 parts: each reads the 192 "

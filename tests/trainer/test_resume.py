@@ -198,7 +198,7 @@ def test_a_dry_run_says_which_newer_checkpoint_is_damaged(config, tmp_path):
             r"another MODEL_DIR for a new run, or to go on with other data add --change_task",
         ),
         ("data", {"data_streams": 4}, "DATA_STREAMS is 4, .* made with 2: write --gin.DATA_STR"),
-        ("run", {"wandb_project": "mine"}, "WANDB_PROJECT is set but wandb is not installed"),
+        ("run", {"wandb_project": "mine"}, "wandb is not installed: pip install 'sw"),
     ],
 )
 def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
@@ -213,12 +213,6 @@ def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
     assert _files(config) == before
     status = json.loads(RunFolder.at(config.run.model_dir).status.read_text())
     assert status["state"] == "finished"
-
-
-def test_a_folder_that_cannot_be_made_is_refused_before_anything_else(config, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"MODEL_DIR '.*/file/run' cannot be written: .*/file is a"):
-        prepare(config.replace("run", model_dir=str(tmp_path / "file" / "run")), "")
 
 
 @pytest.mark.parametrize(("machine", "warned"), [(2**17, True), (2**40, False)])

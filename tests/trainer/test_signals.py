@@ -152,13 +152,6 @@ def test_an_interrupt_that_got_lost_comes_before_the_first_step(monkeypatch):
         signal.signal(signal.SIGINT, before)
 
 
-def test_the_handlers_of_before_come_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with StopSignals(MESH, lambda: None):
-        assert signal.getsignal(signal.SIGTERM) != before
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
 def test_in_a_thread_there_are_no_handlers_and_no_error():
     arrays = []
 

@@ -46,12 +46,6 @@ def test_the_final_state_and_the_checkpoint_have_stacks_of_layers(whole):
     assert tuple(wi) == (2, 4, 16, 32)
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(whole, tmp_path):
-    train(_config(tmp_path, 2))
-    resumed = train(_config(tmp_path, 4))
-    jax.tree.map(np.testing.assert_array_equal, resumed, whole[1])
-
-
 @pytest.mark.slow
 def test_a_run_goes_on_with_layers_scanned(whole, tmp_path):
     train(_config(tmp_path, 2))

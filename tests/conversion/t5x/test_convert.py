@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from switch_jax.cli import main
-from tests.conversion.folders import TENSORS, VOCABULARY, convert, failure, write_folder
-from tests.conversion.t5x.checkpoints import scanned, t5x_tensors, write_checkpoint
+from tests.conversion.folders import TENSORS, VOCABULARY, convert, write_folder
+from tests.conversion.t5x.checkpoints import t5x_tensors, write_checkpoint
 from tests.conversion.test_convert import WIDE, WIDE_TENSORS, parameters_of
 from tests.conversion.test_folder import assert_equal
 from tests.model.test_huggingface_oracle import ours
@@ -34,9 +34,6 @@ def test_a_run_is_that_of_its_twin(theirs, run, tmp_path):
     assert facts["initial_checkpoint"] == str(theirs.parent)
     for name in ("parameters", "num_experts", "flops_per_token"):
         assert facts[name] == others[name]
-    blocks = write_checkpoint(tmp_path / "scanned", scanned(THEIRS, 2), layout="bucket", version=0)
-    again = convert(blocks / "checkpoint", tmp_path / "again", VOCABULARY_FLAG)
-    assert_equal(parameters_of(again), ours(WIDE_TENSORS))
 
 
 def test_the_vocabulary_is_t5_s_unless_one_is_named(tmp_path, capsys):
@@ -44,15 +41,6 @@ def test_the_vocabulary_is_t5_s_unless_one_is_named(tmp_path, capsys):
     run = convert(folder, tmp_path / "run")
     assert "has no spiece.model, so VOCABULARY is 't5': check that" in capsys.readouterr().out
     assert "VOCABULARY = 't5'" in (run / "config.gin").read_text()
-
-
-def test_infer_takes_the_run(run, tmp_path):
-    questions, output = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
-    questions.write_text("Where is Paris?\n")
-    flags = [f"--input={questions}", f"--output={output}", "--max_tokens=4", "--gin.MESH_DATA=1"]
-    flags += ["--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 8}", "--batch_size=1"]
-    assert main(["infer", str(run), *flags]) == 0
-    assert json.loads(output.read_text())["inputs"] == "Where is Paris?"
 
 
 def test_inspect_describes_it(theirs, run, capsys):
@@ -67,22 +55,6 @@ def test_inspect_describes_it(theirs, run, capsys):
     assert fields["step"] == "7" and fields["vocabulary"] == "no spiece.model in the folder"
     of_both = [each[[line.split()[0] for line in each].index("parameters") :] for each in lines]
     assert of_both[0] == of_both[1], "the parameters are the same"
-
-
-def test_mistakes_are_one_line_and_write_nothing(theirs, tmp_path, capsys):
-    target = tmp_path / "target"
-    damaged = write_checkpoint(tmp_path / "damaged", THEIRS)
-    array = damaged / "target.decoder.layers_1.mlp.expert.wo.kernel"
-    chunk = array / "1.1.1"
-    chunk.write_bytes(chunk.read_bytes()[:-30])
-    before = sorted(tmp_path.iterdir())
-    for source, flags, message in (
-        ("damaged", [], f"{array} cannot be read: "),
-        (theirs, ["--gin.NUM_EXPERTS=8"], "num_experts = 8, and the folder has 4; set them as"),
-    ):
-        line = failure(capsys, tmp_path / source, target, VOCABULARY_FLAG, *flags)
-        assert message in line, line
-        assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_spiece_model_that_is_put_there_is_taken(tmp_path):
