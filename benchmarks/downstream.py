@@ -50,7 +50,7 @@ if len(tuned):
 
 if not args.picture:
     raise SystemExit
-figure, axes = canvas("T5 and Switch with 8 experts, three seeds", "", 6)
+figure, axes = canvas(f"T5 and Switch with 8 experts, seeds: {len(best['t5'])}", "", 6)
 
 ax = axes[0]  # the layout of Figure 13 of Fedus et al. 2022
 for model, colour in COLOURS.items():

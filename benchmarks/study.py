@@ -188,7 +188,8 @@ shown = [name for name in found if name not in LEFT_OUT]
 order = sorted(shown, key=lambda name: (experts[name], name))
 sparse = [name for name in order if experts[name]]
 if not sparse or not all(pairs(name) for name in sparse):
-    raise SystemExit("no picture: it needs sparse runs, each with a dense run of its seed")
+    print("\nNo picture: it needs sparse runs, each with a dense run of its seed.")
+    raise SystemExit
 colours = {"dense": "#D55E00", "dense_large": "#E69F00"}
 shades = matplotlib.colormaps["viridis"](np.linspace(0.72, 0, len(sparse)))
 colours |= dict(zip(sparse, map(to_hex, shades), strict=True))
