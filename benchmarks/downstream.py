@@ -9,19 +9,11 @@ on, which began with english_t5_0, english_switch_0 and so on.
 
 import numpy as np
 import pandas as pd
-from drawing import (
-    DASHED,
-    GREY,
-    LABEL_SIZE,
-    QUALITY,
-    canvas,
-    draw,
-    draw_load,
-    finish,
-    focus,
-    over_seeds,
-)
+from drawing import DASHED, QUALITY, canvas, draw, finish, focus, over_seeds
 from results import arguments, curve
+
+from switch_jax.reports.drawing import GREY, LABEL_SIZE
+from switch_jax.reports.routers import draw_load
 
 COLOURS = {"t5": "#E69F00", "switch": "#56B4E9"}
 SEEDS = range(3)
@@ -58,7 +50,7 @@ if len(tuned):
 
 if not args.picture:
     raise SystemExit
-figure, axes = canvas("T5 and Switch with 8 experts, three seeds", "", 6)
+figure, axes = canvas(f"T5 and Switch with 8 experts, seeds: {len(best['t5'])}", "", 6)
 
 ax = axes[0]  # the layout of Figure 13 of Fedus et al. 2022
 for model, colour in COLOURS.items():
@@ -98,7 +90,8 @@ for ax, name, values, x_label, y_label, by_time in (
     limits = (None, None) if values is scores else focus([mean["mean"] for mean in means.values()])
     finish(ax, x_label, y_label, limits)
 
-routed = train[(train.run == "switch_0") & train.load.notna()].sort_values("step")
-axes[5].set_title("switch_0: Encoder layer 0 (Switch)")
-draw_load(axes[5], routed.step, np.stack(routed.load))
+first = f"switch_{best['switch'].index[0]}"
+routed = train[(train.run == first) & train.load.notna()].sort_values("step")
+axes[5].set_title(f"{first}: Encoder layer 0 (Switch)")
+draw_load(axes[5], routed.step.to_numpy(), np.stack(routed.load))
 figure.savefig(args.picture)

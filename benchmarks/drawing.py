@@ -1,4 +1,4 @@
-"""What the pictures of the studies share: their look, labels at the ends of lines, and ticks."""
+"""What the pictures of the studies share: their look, and labels at the ends of lines."""
 
 import math
 import textwrap
@@ -8,32 +8,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
-GREY = "#666666"
+from switch_jax.reports.drawing import LABEL_SIZE, STYLE, plain_ticks, spread
+
 DASHED = (0, (4, 2))
 ROW = 2.9  # inches: height of a row of charts
-LABEL_SIZE = 8.5
 QUALITY = "neg. log perplexity [nats]"
 
 matplotlib.rcParams.update(
     {
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": GREY,
-        "axes.grid": True,
+        **STYLE,
         "axes.titlesize": 10,
         "axes.titlelocation": "left",
         "axes.titleweight": "bold",
-        "axes.titlepad": 10,
-        "grid.color": "#e6e6e6",
-        "grid.linewidth": 0.7,
-        "lines.linewidth": 1.6,
+        "axes.titlepad": 10,  # above the highest label
         "lines.markersize": 3,
-        "xtick.color": "#444444",
-        "ytick.color": "#444444",
-        "axes.labelcolor": "#222222",
     }
 )
 
@@ -92,37 +81,22 @@ def finish(ax: Axes, x_label: str, y_label: str, limits: tuple = (None, None)) -
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.margins(x=0.02)
     ax.set_ylim(*limits)
-    ticks(ax.xaxis, 5 if ax.get_window_extent().width / ax.figure.dpi > 3 else 4)
-    ticks(ax.yaxis, 6)
+    plain_ticks(ax.xaxis, 5 if ax.get_window_extent().width / ax.figure.dpi > 3 else 4)
+    plain_ticks(ax.yaxis, 6)
     label_ends(ax)
-
-
-def ticks(axis, most: int) -> None:
-    """Round numbers without exponents or offsets; commas from 1,000 on."""
-    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
-    if max(map(abs, axis.get_view_interval())) >= 1000:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    else:
-        axis.set_major_formatter(ScalarFormatter(useOffset=False))
 
 
 def label_ends(ax: Axes) -> None:
     """The labels of lines and points, moved apart where they would touch."""
     low, high = ax.get_ylim()
-    ends = []
+    heights, lines = [], []
     for line in ax.get_lines():
         y = np.asarray(line.get_ydata(), float)
         if not line.get_label().startswith("_") and np.isfinite(y).any():
-            end = (y[np.isfinite(y)][-1] - low) / (high - low)
-            ends.append((min(max(end, 0), 1), line))
-    ends.sort(key=lambda end: end[0])
+            heights.append(np.clip((y[np.isfinite(y)][-1] - low) / (high - low), 0, 1))
+            lines.append(line)
     gap = 1.2 * LABEL_SIZE / (ax.get_window_extent().height * 72 / ax.figure.dpi)
-    places = [height for height, _ in ends]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + gap)
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], places[i + 1] - gap if i + 1 < len(places) else 1)
-    for place, (_, line) in zip(places, ends, strict=True):
+    for place, line in zip(spread(heights, gap), lines, strict=True):
         ax.annotate(
             line.get_label(),
             (1, place),
@@ -149,30 +123,3 @@ def focus(curves: list[pd.Series]) -> tuple[float | None, float | None]:
     if low == high:
         return None, None
     return low - 0.05 * (high - low), high + 0.08 * (high - low)
-
-
-def draw_load(ax: Axes, steps: pd.Series, load: np.ndarray) -> None:
-    """Heat map of the load [steps, experts] of a router: white is even, red more, blue less."""
-    experts = load.shape[1]
-    first = max(0, 2 * steps.iloc[0] - steps.iloc[1]) if len(steps) > 1 else 0
-    edges = np.linspace(first, max(steps.iloc[-1], first + 1), len(steps) + 1)
-    # A record is about the steps before it.
-    columns = np.searchsorted(steps, (edges[:-1] + edges[1:]) / 2).clip(max=len(steps) - 1)
-    image = ax.imshow(
-        np.log2(np.maximum(load[columns] * experts, 2.0**-9)).T,
-        extent=(edges[0], edges[-1], -0.5, experts - 0.5),
-        origin="lower",
-        aspect="auto",
-        interpolation="none",
-        cmap=matplotlib.colormaps["RdBu_r"].resampled(25),
-        vmin=-2,
-        vmax=2,
-    )
-    ax.grid(False)
-    ax.set(xlabel="step", ylabel="expert")
-    ticks(ax.xaxis, 5)
-    ax.yaxis.set_major_locator(MaxNLocator(8, integer=True))
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, aspect=18)
-    bar.set_ticks([-2, -1, 0, 1, 2], labels=["≤ ¼", "½", "1", "2", "≥ 4"])
-    bar.set_label("load / even load")
-    bar.outline.set_edgecolor(GREY)

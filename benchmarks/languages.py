@@ -8,19 +8,11 @@ speed-up the median of the steps of mT5 over those of mSwitch to the same value,
 """
 
 import numpy as np
-from drawing import (
-    GREY,
-    QUALITY,
-    canvas,
-    draw,
-    draw_load,
-    finish,
-    focus,
-    label_ends,
-    over_seeds,
-    ticks,
-)
+from drawing import QUALITY, canvas, draw, finish, focus, label_ends, over_seeds
 from results import arguments, curve, reached
+
+from switch_jax.reports.drawing import GREY, plain_ticks
+from switch_jax.reports.routers import draw_load
 
 # With more than 100,000 characters of training text, as `make languages` builds it.
 MUCH_TEXT = (
@@ -78,7 +70,7 @@ for run, colour in COLOURS.items():
 ax.set_xticks(range(len(languages)), labels=languages.code, rotation=90, fontsize=6)
 ax.set(ylabel=QUALITY, title="Held-out quality by task")
 ax.margins(x=0.01)
-ticks(ax.yaxis, 6)
+plain_ticks(ax.yaxis, 6)
 label_ends(ax)
 
 ax = axes[1]  # of Figure 8
@@ -119,5 +111,5 @@ finish(axes[4], "step", QUALITY, focus([run.quality for run in of_runs.values()]
 
 routed = of_runs["mswitch"].dropna(subset=["load"]).reset_index()
 axes[5].set_title("mswitch: Encoder layer 0 (Switch)")
-draw_load(axes[5], routed.step, np.stack(routed.load))
+draw_load(axes[5], routed.step.to_numpy(), np.stack(routed.load))
 figure.savefig(args.picture)

@@ -8,14 +8,15 @@ of training ("train"), and for each score of generated text that `switch_jax eva
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from switch_jax.reports.records import that_count
+from switch_jax.run_folder import RunFolder, parse_records, read_metrics, read_run_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COLUMNS = [
@@ -30,45 +31,27 @@ COLUMNS = [
 ]
 
 
-def counted(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records that count: of a step the last one, and none of an attempt that was given up.
-
-    A run that was resumed, or that returned to a checkpoint, does some of its steps again.
-    """
-    kept: dict[Any, dict[str, Any]] = {}
-    last = -1
-    for record in records:
-        kind, step = record["kind"], record["step"]
-        if kind == "rollback" or (kind == "train" and step <= last):
-            back = record.get("back_to", step)
-            kept = {key: other for key, other in kept.items() if other["step"] <= back}
-        if kind == "train":
-            last = step
-        if kind in ("train", "eval"):
-            kept[kind, record.get("task"), step] = record
-    return list(kept.values())
-
-
 def rows_of(run: Path) -> Iterator[dict[str, Any]]:
-    facts = json.loads((run / "run.json").read_text())
+    folder = RunFolder.at(run)
+    facts = read_run_json(folder).value
     of_run = {"run": run.name, "flops": facts["flops_per_token"]}
     of_run |= {name: facts[name] for name in ("seed", "num_experts", "parameters")}
-    records = counted([json.loads(line) for line in (run / "metrics.jsonl").open()])
-    tasks = {record["task"] for record in records if record["kind"] == "eval"}
-    for record in records:
+    counted = that_count(read_metrics(folder).value)
+    evals = [record for of_task in counted.evals.values() for record in of_task]
+    for record in [*counted.train, *evals]:
         row = of_run | {name: record[name] for name in ("kind", "step", "seconds")}
         row["quality"] = record["neg_log_perplexity"]
         row["content"] = record.get("content_neg_log_perplexity")
         if record["kind"] == "eval":
-            row["task"] = record["task"] if len(tasks) > 1 else "all"
+            row["task"] = record["task"] if len(counted.evals) > 1 else "all"
         if router := record.get("router"):
             for name in ("dropped", "entropy"):
                 row[name] = np.mean([x for stack in router.values() for x in stack[name]])
             row["load"] = np.float32(router["encoder"]["load"][0])
         yield row
     scores = run / "eval/metrics.jsonl"
-    for line in scores.open() if scores.exists() else ():
-        if (score := json.loads(line))["kind"] == "generated":
+    for score in parse_records(scores.read_bytes())[0] if scores.exists() else ():
+        if score["kind"] == "generated":
             row = of_run | {name: score[name] for name in ("kind", "step", "task")}
             yield row | {"em": score["metrics"].get("em")}
 
@@ -117,6 +100,9 @@ def reached(curve: pd.DataFrame, quality: float) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    folder, file = sys.argv[1:]
-    read(folder).to_parquet(file, index=False, compression="zstd")
-    print(f"{file}: {Path(file).stat().st_size:,} bytes")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="of finished runs")
+    parser.add_argument("file", type=Path, help="to write")
+    args = parser.parse_args()
+    read(args.folder).to_parquet(args.file, index=False, compression="zstd")
+    print(f"{args.file}: {args.file.stat().st_size:,} bytes")

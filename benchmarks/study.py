@@ -13,11 +13,13 @@ import re
 import matplotlib
 import numpy as np
 import pandas as pd
-from drawing import GREY, LABEL_SIZE, QUALITY, canvas, draw, finish, focus, over_seeds, ticks
+from drawing import QUALITY, canvas, draw, finish, focus, over_seeds
 from matplotlib.colors import to_hex
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from results import arguments, curve, reached
 from scipy.optimize import minimize_scalar
+
+from switch_jax.reports.drawing import GREY, LABEL_SIZE, plain_ticks
 
 args, table = arguments(__doc__, "study", "long_study")
 IS_LONG = args.study == "long_study"
@@ -118,7 +120,7 @@ for name, seeds in found.items():
         f"{routed.dropped.iloc[-1]:.2%}" if len(routed) else "",
     )  # fmt: skip
 
-sparse = [name for name in others if experts[name]]
+sparse = [name for name in others if experts[name] and 0 in found[name]]
 if IS_LONG:
     head("model", "dense at step", "value", "reached at step", "speed-up in steps", "in time")
 for name in sparse:
@@ -130,10 +132,11 @@ for name in sparse:
 
 if "dense_large" in found:
     (large,) = found["dense_large"].values()
-    if VALUES:
+    three = ["experts_8", "experts_32", "dense_large"]
+    values = VALUES if all(0 in found.get(name, ()) for name in three) else []
+    if values:
         head("held-out value", "8 experts", "32 experts", "dense large", "its time over that of 32")
-    for value in VALUES:
-        three = [name for name in ("experts_8", "experts_32", "dense_large") if name in found]
+    for value in values:
         at = [reached(found[name][0], value) for name in three]
         cells = [f"step {steps:,.0f}, {seconds / 60:.1f} min" for steps, seconds in at]
         row(f"{value}", *cells, f"{at[-1][1] / at[-2][1]:.2f}")
@@ -184,6 +187,9 @@ if not args.picture:
 shown = [name for name in found if name not in LEFT_OUT]
 order = sorted(shown, key=lambda name: (experts[name], name))
 sparse = [name for name in order if experts[name]]
+if not sparse or not all(pairs(name) for name in sparse):
+    print("\nNo picture: it needs sparse runs, each with a dense run of its seed.")
+    raise SystemExit
 colours = {"dense": "#D55E00", "dense_large": "#E69F00"}
 shades = matplotlib.colormaps["viridis"](np.linspace(0.72, 0, len(sparse)))
 colours |= dict(zip(sparse, map(to_hex, shades), strict=True))
@@ -232,7 +238,7 @@ for joined in points.values():
 ax.set(xscale="log", xlabel="parameters", ylabel=f"loss at step {last:,} [nats]")
 ax.set_title("Held-out loss against parameters")
 ax.margins(x=0.12, y=0.12)
-ticks(ax.yaxis, 6)
+plain_ticks(ax.yaxis, 6)
 ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
 as_count = FuncFormatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e6 else f"{x / 1e3:g} k")
 ax.xaxis.set_major_formatter(as_count)

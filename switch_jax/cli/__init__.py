@@ -30,7 +30,7 @@ COMMANDS = {
     "infer": "predict or score a file, standard input or a task with a trained model",
     "convert": "convert checkpoints of Hugging Face, both ways, and of T5X, or describe one",
     "status": "show the state of runs from the files in their folders",
-    "report": "write a page and a picture that compare runs",
+    "report": "write a page that compares runs",
 }
 
 

@@ -46,7 +46,7 @@ class Findings:
 
     @property
     def title(self) -> str:
-        """What the page and the picture are called."""
+        """What the page is called."""
         return f"Training report: {', '.join(run.name for run in self.runs)}"
 
     @property

@@ -126,27 +126,31 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     files = [read(run_folder) for read in readers]
     records, facts, config, status = (file.value for file in files)
     left_out = tuple(file.left_out for file in files if file.left_out)
+    file = run_folder.metrics
     try:
         counted = that_count(records)
         if not counted.train and not counted.evals:
             why = "; ".join(left_out) or "it is no training's MODEL_DIR, or no step was logged yet"
             raise UserError(f"{printable(str(folder))} has no record of a run: {why}")
         ends = [found[-1]["step"] for found in (counted.train, *counted.evals.values()) if found]
+        train, evals = _series(counted.train), {t: _series(x) for t, x in counted.evals.items()}
+        routers = _routers(counted.train)
+        file = run_folder.description
         steps_left = max(ends) < facts.get("train_steps", 0)
         return Run(
             name=printable(facts.get("name") or run_folder.path.name),
             folder=printable(str(folder)),
             facts=facts,
             config=config,
-            train=_series(counted.train),
-            evals={task: _series(found) for task, found in counted.evals.items()},
-            routers=_routers(counted.train),
+            train=train,
+            evals=evals,
+            routers=routers,
             left_out=left_out,
             skipped_steps=counted.skipped_steps,
             unfinished=steps_left and status.get("state") != RunPhase.FINISHED,
         )
     except READING_ERRORS as error:
-        raise UserError(f"{printable(str(folder))} has a damaged file: {error}") from error
+        raise UserError(f"{printable(str(folder))} has a damaged {file.name}: {error}") from error
 
 
 def _series(records: Sequence[Record]) -> Series:
@@ -164,9 +168,13 @@ def _routers(records: Sequence[Record]) -> dict[str, dict[str, Series]]:
     by_step = {record["step"]: record["router"] for record in records if record.get("router")}
     found: dict[str, dict[str, Series]] = {}
     for stack, first in next(iter(by_step.values()), {}).items():
-        fields = [f for f in (*ROUTER_STATISTICS, *OPTIONAL_ROUTER_STATISTICS) if f in first]
+        if not first["layers"]:
+            continue
+        fields = [*ROUTER_STATISTICS, *(f for f in OPTIONAL_ROUTER_STATISTICS if f in first)]
         found[stack] = {}
         for i, name in enumerate(router_names(first["layers"], first["sublayers"])):
             of_layer = {step: {f: r[stack][f][i] for f in fields} for step, r in by_step.items()}
-            found[stack][name] = Series.of(of_layer, fields)
+            series = found[stack][name] = Series.of(of_layer, fields)
+            if any(x.ndim != 1 + (f == "load") or not x.size for f, x in series.values.items()):
+                raise ValueError(f"the statistics of the {stack}'s routers have another shape")
     return found

@@ -61,7 +61,7 @@ def parse_records(data: bytes) -> tuple[list[Record], list[int]]:
 
     Returns:
       The records in their order; and the numbers, from 1, of lines that are none: damaged,
-      half-written, or without a field that readers need.
+      half-written, or without a field that readers need, or one of another type.
     """
     lines = [(n, line) for n, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
     parsed = [(n, parse_object(line)) for n, line in lines]
@@ -73,7 +73,14 @@ def _is_record(record: Record) -> bool:
     kind = record.get("kind")
     if not isinstance(kind, str) or type(record.get("step")) is not int:
         return False
+    numbers = map(record.get, ("loss", "neg_log_perplexity"))
+    if not isinstance(record.get("task", ""), str) or not all(map(_is_number_or_none, numbers)):
+        return False
     return all(name in record for name in _NEEDED.get(kind, ()))
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, float) or (type(value) is int and abs(value) < 1e300)
 
 
 def parse_object(data: bytes) -> dict[str, Any]:

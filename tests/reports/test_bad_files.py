@@ -63,6 +63,8 @@ NO_RECORD = [
     '{"kind": "train", "st',
 ]
 NO_RECORD += ['{"kind": "train"}', '{"kind": [1], "step": 20}', '{"kind": "eval", "step": 20}']
+NO_RECORD += ['{"kind": "eval", "step": 20, "task": [1], "neg_log_perplexity": -1.0}']
+NO_RECORD += [f'{{"kind": "train", "step": 20, "loss": {x}}}' for x in ("[1.5]", "1" * 400)]
 NO_RECORD += [f'{{"kind": "train", "step": {x}}}' for x in ('"x"', "20.5", "NaN", "1" * 5000)]
 
 
@@ -97,6 +99,31 @@ def test_a_field_of_another_form_is_a_line_and_never_a_trace(run, command, field
         assert line.startswith(f"switch_jax {command}: {run} ")
     else:
         assert code in (0, 4) and printed.err == ""
+
+
+WHOLE = {"layers": [1], "sublayers": ["a"], "dropped": [0.1], "entropy": [0.1]}
+ROUTERS = [WHOLE, WHOLE | {"load": [0.5]}, WHOLE | {"load": [[]]}]
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_statistics_of_routers_without_a_load_for_each_expert_are_a_line(run, router, capsys):
+    for number in (1, 3, 5):
+        line = json.loads((run / "metrics.jsonl").read_text().splitlines()[number - 1])
+        replace(run / "metrics.jsonl", number, json.dumps(line | {"router": {"encoder": router}}))
+    assert main(["report", str(run)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"switch_jax report: {run} has a damaged metrics.jsonl: ")
+
+
+def test_a_stack_without_sparse_layers_has_no_charts(run, capsys):
+    none = {"layers": [], "sublayers": [], "load": [], "dropped": [], "entropy": []}
+    for number in (1, 3, 5):
+        line = json.loads((run / "metrics.jsonl").read_text().splitlines()[number - 1])
+        line["router"]["decoder"] = none
+        replace(run / "metrics.jsonl", number, json.dumps(line))
+    assert notes_of_report(run, capsys) == []
+    page = (run.parent / "report.html").read_text(encoding="utf-8")
+    assert "Router entropy, encoder" in page and "Router entropy, decoder" not in page
 
 
 def test_planned_steps_that_are_no_number_are_a_line(run, capsys):
