@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from switch_jax.errors import UserError
+from switch_jax.errors import UserError, storage_error
 from switch_jax.reports.records import QUALITY, experts_choose, preferred_task, that_count
 from switch_jax.run_folder import (
     MAX_WAITING,
@@ -87,7 +87,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     epoch; None: the time of the clock.
 
     Raises:
-      UserError: it is no folder of a run.
+      UserError: it is no folder of a run, or nothing in it can be read.
     """
     run_folder, now = RunFolder.at(folder), time.time() if now is None else now
     gone = process_that_is_gone(run_folder)  # first: a process that ends now says so in the files
@@ -95,7 +95,9 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     facts, status, records = (file.value for file in files)
     left_out = [file.left_out for file in files if file.left_out]
     if not (facts or status or records):
-        why = "; ".join(left_out) or "it has no run.json, status.json or metrics.jsonl"
+        if left_out:
+            raise storage_error(f"{folder} cannot be read: {left_out[0]}", OSError(left_out[0]))
+        why = "it has no run.json, status.json or metrics.jsonl"
         raise UserError(f"{folder} is no folder of a run, a training's MODEL_DIR: {why}")
     counted = that_count(records)
     train, task = counted.train, preferred_task(counted.evals)

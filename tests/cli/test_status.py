@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import time
 
 import pytest
@@ -75,10 +76,13 @@ def test_a_folder_that_is_none_of_a_run_does_not_hide_the_others(make, tmp_path,
     assert printed.err.startswith(f"switch_jax status: {tmp_path}/absent is no folder of a run")
 
 
-def test_a_folder_that_cannot_be_read_now_may_pass(make, tmp_path, monkeypatch, capsys):
-    def answer_nothing(folder):
-        raise OSError(errno.EIO, "Input/output error", folder)
+def test_a_folder_that_cannot_be_read_now_may_pass(make, monkeypatch, capsys):
+    def answer_nothing(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(run_status, "read_status", answer_nothing)
-    assert main(["status", make("run", "running")]) == 1
-    assert capsys.readouterr().err.endswith("this may pass: start again\n")
+    folder = make("run", "running")
+    monkeypatch.setattr("pathlib.Path.is_fifo", answer_nothing)  # asked before each file is read
+    assert main(["status", folder]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"switch_jax status: {folder} cannot be read: {folder}/run.json")
+    assert line.endswith("(Input/output error); this may pass: start again")
