@@ -53,5 +53,8 @@ def test_commands_and_python_are_highlighted(site):
 
 def test_the_search_has_the_words_of_tables_and_blocks_of_code(site):
     items = json.loads((site / "search.json").read_text())["items"]
-    text = "".join(item["text"] for item in items if item["location"].startswith("gpu.html"))
-    assert "19.7 GiB" in text and "--partition=h100" in text
+    text = {item["location"].partition(".html")[0]: "" for item in items}
+    for item in items:
+        text[item["location"].partition(".html")[0]] += item["text"]
+    assert "a run has failed or is stalled" in text["exit_codes"]
+    assert "--partition=h100" in text["gpu"]

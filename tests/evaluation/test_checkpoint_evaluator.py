@@ -164,9 +164,9 @@ def test_targets_are_scored_in_whole_batches(evaluate, num_examples, num_batches
     assert generated["examples"] == (num_examples or 10)
 
 
-def test_a_metric_that_is_nan_is_left_out_of_the_average(evaluate, monkeypatch):
+def test_a_metric_that_is_nan_counts_as_0_in_the_average(evaluate, monkeypatch):
     monkeypatch.setattr(answers, "worth", float("nan"))
     for _ in range(2):  # computed, and read from the file, where it is null
         *_, exact, probable, average = evaluate.run()
         assert exact["metrics"] == {"exact": None}
-        assert average["metrics"] == {"average": (-sum(range(10)) + 2) / 2}
+        assert average["metrics"] == {"average": (0 + (-sum(range(10)) + 2) / 2) / 2}

@@ -147,7 +147,8 @@ def test_a_group_of_switch_c_has_a_token_for_each_expert():
     assert math.isclose(config.group_size * config.train_expert_capacity_factor, config.num_experts)
 
 
-def test_the_docs_have_the_table_of_groups_that_their_command_prints(capsys):
+def test_the_docs_have_the_table_of_groups_that_their_command_prints(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)  # gin imports benchmarks.tasks from there
     runpy.run_path(str(ROOT / "benchmarks/routing_groups.py"), run_name="__main__")
     table = capsys.readouterr().out
     assert len(table.splitlines()) > 10

@@ -125,7 +125,7 @@ seqio.TaskRegistry.add(
     "launched_splits",
     source=seqio.TextLineDataSource({"train": "gs://my-data/train-*.txt"}),
     preprocessors=[],
-    output_features=dict.fromkeys(("inputs", "targets"), seqio.Feature(VOCABULARY)),
+    output_features=dict.fromkeys(("inputs", "targets"), seqio.Feature(english.VOCABULARY)),
 )
 """
 

@@ -122,8 +122,14 @@ MODEL = tiny_model(
 def test_the_optimiser_moves_biases_by_the_load_and_others_as_without_them(optimizer):
     """Every parameter's gradient is random; the model has biases, or is without."""
     results = []
-    for model in (MODEL, dataclasses.replace(MODEL, load_balance="none")):
-        transformation = make_optimizer(tiny_config(model, optimizer=optimizer))
+    without = dataclasses.replace(
+        optimizer, router_bias_update_rate=OptimizerConfig.router_bias_update_rate
+    )
+    for model, settings in (
+        (MODEL, optimizer),
+        (dataclasses.replace(MODEL, load_balance="none"), without),
+    ):
+        transformation = make_optimizer(tiny_config(model, optimizer=settings))
         parameters = jax.tree.map(
             lambda p: np.ones(p.shape, np.float32), abstract_parameters(model)
         )
@@ -154,7 +160,7 @@ def test_the_optimiser_moves_biases_by_the_load_and_others_as_without_them(optim
 def test_the_gradient_of_a_step_is_the_load_of_the_whole_batch():
     """In two microbatches with very unequal padding; the loss is without it."""
     config = tiny_config(
-        MODEL, batch_size=16, num_microbatches=2, loss=LossConfig(z_loss=0.0, aux_loss_factor=5.0)
+        MODEL, batch_size=16, num_microbatches=2, loss=LossConfig(z_loss=0.0)
     )
     state = jax.jit(lambda key: init_state(config, GRADIENTS, key))(jax.random.key(1))
     new, metrics = jax.jit(make_train_step(config, GRADIENTS))(state, random_batch(16))

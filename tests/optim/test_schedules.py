@@ -77,11 +77,8 @@ def test_wsd_decays_over_a_tenth_of_the_run_by_itself():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"lr_schedule": "cosine"},
-            r"'cosine' has 8 steps of warm-up and 1 of decay, .*= 8: low",
-        ),
-        ({"lr_schedule": "wsd", "decay_steps": 5}, r"WARMUP_STEPS or DECAY_STEPS$"),
+        ({"lr_schedule": "cosine"}, "'cosine' has 8 steps of warm-up and 1 of decay, more"),
+        ({"lr_schedule": "wsd", "decay_steps": 5}, "'wsd' has 8 .* and 5 of decay, more"),
     ],
 )
 def test_a_run_that_is_too_short_for_its_schedule_is_refused(changes, message):

@@ -83,8 +83,9 @@ def test_what_was_done_counts_though_its_answer_was_lost(
     faults, repeated = faulty_storage.num_faults, repeated_requests()
     faulty_storage.faults = Faults(**{fault: 1.0}, of=pattern, once=True)
     act(bucket_path)
-    assert faulty_storage.num_faults == faults + 1
-    assert repeated_requests() == repeated + 1, "nothing is repeated in silence"
+    lost = faulty_storage.num_faults - faults
+    assert lost >= 1  # of removals that are sent side by side, two may be lost
+    assert repeated_requests() == repeated + lost, "nothing is repeated in silence"
     if "removal" in name:
         assert not exists(bucket_path / "a" / "x")
 
