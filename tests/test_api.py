@@ -193,7 +193,6 @@ def test_a_mesh_of_more_devices_than_the_process_has_leads_to_gin_bindings(run):
 def test_the_examples_of_asking_run(run, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/tuned").symlink_to(run)
-    monkeypatch.chdir(tmp_path)
     names = {"switch_jax": switch_jax}
     exec(ASKING + ROUTING, names)  # noqa: S102
     assert isinstance(names["answers"][0], str) and names["scores"][0] < 0
@@ -344,7 +343,6 @@ def test_its_names_are_there_and_no_others():
     ],
 )
 def test_mistakes_of_loading_are_one_line(arguments, message, run, theirs, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     bare = tmp_path / "bare"
     bare.mkdir()
     (tmp_path / "empty").mkdir()

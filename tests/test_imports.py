@@ -13,7 +13,6 @@ from switch_jax.errors import TransientError, UserError
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     """Writes a module into the current directory, which is forgotten after the test."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def write(text, name="own_tasks"):

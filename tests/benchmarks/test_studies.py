@@ -112,7 +112,6 @@ def test_the_two_models_of_a_study_have_the_same_flops_and_all_ids(name, models,
     ],
 )
 def test_built_text_is_read_where_the_makefile_builds_it(name, file, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     path = tmp_path / "runs" / file
     path.parent.mkdir(parents=True)
     write = gzip.open if file.endswith(".gz") else open
@@ -123,7 +122,6 @@ def test_built_text_is_read_where_the_makefile_builds_it(name, file, tmp_path, m
 
 
 def test_languages_are_sampled_by_their_size(registered, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     tasks = tasks_of("large_multilingual")
     assert len(tasks) == 100
     with pytest.raises(UserError, match=r"no file runs/large_multilingual/\w+\.train.txt.gz"):

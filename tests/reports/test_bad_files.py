@@ -23,7 +23,6 @@ def run(make_run, monkeypatch, tmp_path, no_charts):
     lines.append({"kind": "rollback", "step": 60, "back_to": 60})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "status.json").write_text(json.dumps(STATUS))
-    monkeypatch.chdir(tmp_path)
     return folder
 
 
