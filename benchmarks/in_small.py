@@ -34,7 +34,7 @@ def train(folder: Path, model: str, macros: Sequence[str], files: Sequence[str] 
 
 
 def curves(table: pd.DataFrame, run: str) -> list[pd.DataFrame]:
-    """The evaluations of RUN_0, RUN_1 and RUN_2, of as many as there are."""
+    """The evaluations of RUN_0, RUN_1 and RUN_2; a seed that was not run is left out."""
     found = [curve(table, f"{run}_{seed}") for seed in range(3)]
     return [one for one in found if len(one)]
 

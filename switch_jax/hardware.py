@@ -361,7 +361,7 @@ def parse_slice(name: str) -> Slice:
 
 
 def equal_slices(hardware: Slice) -> Iterator[Slice]:
-    """Other shapes of the torus with the same chips, in as many slices or fewer."""
+    """The slices of other shapes, or fewer slices, that have as many chips in all."""
     generation = hardware.generation
     usual = {_shape(written): written for written in generation.shapes}
     for count in (n for n in range(1, hardware.count + 1) if hardware.chips % n == 0):

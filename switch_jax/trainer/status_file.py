@@ -14,8 +14,8 @@ from switch_jax.runtime.processes import process_index_and_count
 from switch_jax.storage import atomic_write, explain_write_errors
 from switch_jax.trainer.signals import Stopped
 
-# Printable ASCII letters of a message, twice as many bytes in JSON at most, with which the file
-# stays within the smallest block of a disk, 512 bytes.
+# A message is cut to so many printable ASCII letters. In JSON they take at most two bytes each, so
+# the file fits into the smallest block of a disk, 512 bytes.
 _LETTERS = 150
 
 
