@@ -11,6 +11,7 @@ that was added are of the client's process, with its libraries loaded.
 import argparse
 import http.server
 import json
+import os
 import subprocess
 import sys
 import time
@@ -131,7 +132,7 @@ def main() -> None:
         try:
             assert server.stdout
             server.stdout.readline()
-            gcs_server.set_environment(f"http://127.0.0.1:{port}")
+            os.environ.update(gcs_server.environment(f"http://127.0.0.1:{port}"))
             measure()
         finally:
             server.kill()

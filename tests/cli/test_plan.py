@@ -123,7 +123,7 @@ def _refused(capsys, *arguments):
         (["--topology=v5p-8", "--search=0"], r"--search takes a number of at least 1"),
         (["--topology=v5p-8", "--chip_hour=-1"], r"--chip_hour=-1.0: write a price, 0 or more"),
         (["--topology=v5p-8", "--picture=plan.docx"], r"plan.docx: .* ends in .png or .svg"),
-        (["--topology=v5p-8", f"--picture={__file__}/plan.png"], "is a file, no folder"),
+        (["--topology=v5p-8", f"--picture={__file__}/plan.png"], "plan.png cannot be written: Not"),
         (["--topology=v5p-8", "--gin.NUM_EXPERT=4"], r"macro NUM_EXPERT; did you mean NUM_EXPERTS"),
     ],
 )

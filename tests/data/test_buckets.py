@@ -15,7 +15,7 @@ from switch_jax.data.position import Cursor
 from switch_jax.data.sources import open_source
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import TransientError, UserError
-from switch_jax.storage import ranges
+from switch_jax.storage import reading
 from switch_jax.tasks.english import read_lines
 from tests.data.number_tasks import FEATURES, parse, task_examples
 from tests.data.prepared_tfds import ANLI_RECORD, prepare
@@ -143,9 +143,9 @@ def test_a_storage_that_stays_away_ends_the_run_as_transient(
         split: open_tasks(DataConfig(found.name, LENGTHS, split=split)) for split in found.splits
     }
     monkeypatch.setattr(
-        ranges, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
+        reading, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
     )
-    ranges.key_value_store.cache_clear()
+    reading.key_value_store.cache_clear()
     faulty_storage.faults = Faults(refused=1)
     try:
         with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
@@ -153,7 +153,7 @@ def test_a_storage_that_stays_away_ends_the_run_as_transient(
         with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
             next(eval_batches(opened["validation"], 2))
     finally:
-        ranges.key_value_store.cache_clear()
+        reading.key_value_store.cache_clear()
 
 
 def test_what_is_not_there_or_not_allowed_is_said_at_the_start(bucket_path, faulty_storage, task):
