@@ -91,15 +91,9 @@ def _check_groups(config: Config, mesh_shape: Mapping[str, int], stack: str, mac
         )
 
 
-def routing_groups(config: Config, mesh_shape: Mapping[str, int]) -> dict[str, Groups]:
-    """The routing groups of each stack in training, see `training_groups`.
-
-    Args:
-      config: a run that `check_batch` has passed.
-      mesh_shape: devices by mesh axis.
-    """
-    parts = config.run.num_microbatches * batch_shards(mesh_shape)
-    return training_groups(config.model, config.run.batch_size, config.data.lengths, parts)
+def routing_groups(config: Config) -> dict[str, Groups]:
+    """The routing groups of each stack in training; `check_batch` has passed the run."""
+    return training_groups(config.model, config.run.batch_size, config.data.lengths)
 
 
 def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
