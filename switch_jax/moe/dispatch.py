@@ -41,6 +41,12 @@ class Assignment(NamedTuple):
     load: jax.Array
 
     @property
+    def has_no_slot(self) -> jax.Array:
+        """[G, S] bool, that the token has no slot in any of its experts; padding has none."""
+        capacity = self.token_index.shape[-1]
+        return jnp.all(self.position_in_expert == capacity, axis=1)  # [G, S]
+
+    @property
     def num_slots(self) -> jax.Array:
         """[G, S] int32, in how many experts the token has a slot."""
         capacity = self.token_index.shape[-1]
@@ -79,8 +85,13 @@ class ChosenTokens(NamedTuple):
     load: jax.Array
 
     @property
+    def has_no_slot(self) -> jax.Array:
+        """[G, S] bool, that no expert took the token; none takes padding."""
+        return ~jnp.any(self.is_taken, axis=1)
+
+    @property
     def num_slots(self) -> jax.Array:
-        """[G, S] int32, how many experts took the token; none takes padding."""
+        """[G, S] int32, how many experts took the token."""
         return jnp.sum(self.is_taken, axis=1, dtype=jnp.int32)
 
     @property

@@ -70,7 +70,7 @@ def router_statistics(
         load=load,
         load_balance_loss=balance_loss,
         z_loss=router_z_loss(a.router.log_normalizer, valid) * share,
-        dropped=jnp.sum(jnp.where(valid & (a.num_slots == 0), 1 / all_real_tokens, 0.0)),
+        dropped=jnp.sum(jnp.where(valid & a.has_no_slot, 1 / all_real_tokens, 0.0)),
         entropy=jnp.sum(jnp.where(valid, a.router.entropy / all_real_tokens, 0.0)),
         several_experts=several_experts,
     )
