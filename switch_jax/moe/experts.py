@@ -19,7 +19,7 @@ class SwitchWeights(NamedTuple):
     """The weights of a Switch layer, or one value, such as a partition spec, for each of them.
 
     Attributes:
-      router: with the parameters of its own.
+      router: with its parameters.
       wi: one or two (gated) of [E, D, F].
       wo: [E, F, D], or with another width than D, as in attention.
     """
@@ -36,10 +36,8 @@ class SwitchWeights(NamedTuple):
 
 def cast(weights: SwitchWeights, dtype: jnp.dtype) -> SwitchWeights:
     """The experts' matrices in the activations' dtype; the router keeps its own."""
-    return weights._replace(
-        wi=tuple(w.astype(dtype) for w in weights.wi),
-        wo=weights.wo.astype(dtype),
-    )
+    wi = tuple(w.astype(dtype) for w in weights.wi)
+    return weights._replace(wi=wi, wo=weights.wo.astype(dtype))
 
 
 def partition_specs(weights: SwitchWeights, mesh_shape: Mapping[str, int]) -> SwitchWeights:
@@ -120,14 +118,9 @@ def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def expert_dropout(
-    rate: float,
-    key: jax.Array,
-    *,
-    expert_shards: int,
-    groups: int,
-    capacity: int,
+    rate: float, key: jax.Array, *, expert_shards: int, groups: int, capacity: int
 ) -> Callable[[jax.Array], jax.Array]:
-    """The dropout of one layer, as a function for use within `jax.shard_map`.
+    """Dropout of the hidden activation inside the experts (section 2.4), within `jax.shard_map`.
 
     The mask is drawn for each expert, each group and all of F, and then cut to this device's part
     of F. So it is the same on every mesh.
@@ -136,8 +129,7 @@ def expert_dropout(
       rate: in (0, 1), the probability that an element is zeroed; the others are scaled.
       key: of this layer's expert dropout.
       expert_shards: the number of devices that the rows came from.
-      groups: G_local, the groups of one device.
-      capacity: C.
+      groups, capacity: G_local, C.
 
     Returns:
       A function of hidden activations [E_local, expert_shards * G_local * C, F_local].

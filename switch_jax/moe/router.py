@@ -102,7 +102,8 @@ class RouterSums(NamedTuple):
 class Distribution(NamedTuple):
     """The router's softmax over the experts, of each token.
 
-    Each step is rounded to the numbers of the logits' dtype (Table 2), and so is each gradient.
+    Each step is rounded to the numbers of the logits' dtype (Table 2), and so is each gradient. The
+    default policy, one expert of the highest probability, has a softmax of its own: `top_1`.
 
     Attributes:
       logits: [..., S, E] float32 or bfloat16.

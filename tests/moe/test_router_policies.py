@@ -5,10 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from switch_jax.config import MeshConfig
+from switch_jax.moe import SwitchWeights, dropless_ffn, switch_ffn
 from switch_jax.moe.random_streams import RouterKey, Stream, gumbel
+from switch_jax.moe.routing import Router
+from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import reference
 from tests.moe.cases import CASES, KEY, MESHES, E, L, compare, drawn, in_order, inputs, layer
-from tests.moe.layers import Weights, switch
+from tests.moe.layers import Weights, config_of, switch, tokens
 
 
 def _sampled(x, valid, p):
@@ -92,3 +96,30 @@ def test_without_a_key_the_policy_is_argmax(policy):
     ]
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+class ById(Router):
+    """A policy of one's own: the expert follows from the token's id."""
+
+    def choose(self, distribution, tokens, key):
+        choices = (tokens.ids % self.config.num_experts)[:, None]
+        return choices, distribution.gates(choices)
+
+
+def test_a_policy_needs_choose_alone():
+    """In a layer with room for all tokens, and in decoding."""
+    x, valid, p = inputs("padding")
+    ids = np.random.default_rng(0).integers(0, 100, valid.shape)
+    config = config_of(E, group_size=L, eval_expert_capacity_factor=float(E))
+    weights = SwitchWeights(ById(p.router, config, "encoder"), p.wi, p.wo)
+    of_ids = tokens(valid).replace(ids=jnp.asarray(ids))
+    with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
+        y, _ = jax.jit(lambda *a: switch_ffn(*a, jax.nn.relu))(x, of_ids, weights)
+        step = of_ids.replace(decoding=True)
+        decoded = jax.jit(lambda *a: dropless_ffn(*a, jax.nn.relu))(x, step, weights)
+    chosen = ids % E
+    gate = np.take_along_axis(reference.softmax(x @ p.router), chosen[..., None], -1)
+    hidden = np.maximum(np.einsum("bld,bldf->blf", x, p.wi[0][chosen]), 0)
+    expected = np.einsum("blf,blfd->bld", hidden, p.wo[chosen]) * gate * valid[..., None]
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    np.testing.assert_allclose(decoded, expected, atol=1e-5)
