@@ -93,7 +93,7 @@ def bare_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainStat
     loss, key = LossConfig(), jax.random.fold_in(jax.random.key(0), state.step)
 
     def loss_of(parameters: Any) -> jax.Array:
-        output = bind(MODEL, parameters)(**model_inputs(batch), deterministic=False, key=key)
+        output = bind(MODEL, parameters)(**model_inputs(batch), key=key)
         weights = batch["decoder_loss_weights"]
         sums = token_sums(output.logits, batch["decoder_target_tokens"], weights)
         value = (sums.cross_entropy + loss.z_loss * sums.z) / weights.sum()

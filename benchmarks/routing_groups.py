@@ -39,7 +39,7 @@ def cells(model: str, run: str, devices: int, bindings: list[str]) -> list[str]:
     shape = {"data": devices, "expert": 1, "model": 1}
     check_batch(config, shape)
     row = [" ".join(f"`{binding}`" for binding in bindings)]
-    for groups in routing_groups(config, shape).values():
+    for groups in routing_groups(config).values():
         row += [str(groups.tokens), str(groups.slots), f"{groups.capacity_factor:.2f}"]
         drop = groups.expected_drop  # None: tokens go to their next expert
         row.append("–" if drop is None else f"{100 * drop:.2f} %")

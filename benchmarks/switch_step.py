@@ -37,22 +37,17 @@ def use_one_hot_einsum() -> None:
 
     from switch_jax import moe
     from switch_jax.model import feed_forward
-    from switch_jax.moe.random_streams import RouterKey, Stream
+    from switch_jax.moe.random_streams import RouterKey
 
-    def switch_ffn(
-        x, valid, weights, config, activation, *,
-        group_size, capacity_factor, router_type, key, router_index,
-    ):  # fmt: skip
-        groups, size = moe.group_shape(*x.shape[:2], group_size)
-        slots = moe.capacity_of(config, size, capacity_factor)
-        bits = None
-        if key is not None and config.jitter_noise:
-            router_key = RouterKey(key, jnp.int32(router_index), 0, size)
-            bits = router_key.bits(Stream.ROUTER_INPUT, x.shape)
-        logits = moe.router_logits(x, weights.router, config.jitter_noise, bits)
-        logits, valid = logits.reshape(groups, size, -1), valid.reshape(groups, size)
+    def switch_ffn(x, tokens, weights, activation):
+        router = weights.router
+        groups, size = router.group_shape(*x.shape[:2])
+        slots = router.capacity(size, training=True)
+        key = RouterKey(tokens.key, tokens.layer, 0, size)
+        logits = router.logits(x, key).reshape(groups, size, -1)
+        valid = tokens.valid.reshape(groups, size)
         assignment = moe.assign(logits, slots, valid)
-        expert = jax.nn.one_hot(assignment.expert_index[:, 0], config.num_experts)
+        expert = jax.nn.one_hot(assignment.expert_index[:, 0], logits.shape[-1])
         slot = assignment.position_in_expert[:, 0]
         mask = expert[..., None] * jax.nn.one_hot(slot, slots)[:, :, None]
         rows = jnp.einsum("gsd,gsec->egcd", x.reshape(groups, size, -1), mask)

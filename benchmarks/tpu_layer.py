@@ -27,7 +27,14 @@ from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, activation
 from switch_jax.model.layers import RMSNorm
-from switch_jax.moe import SwitchWeights, expert_capacity, switch_ffn
+from switch_jax.moe import (
+    SwitchWeights,
+    Tokens,
+    expert_capacity,
+    make_router,
+    switch_ffn,
+    tokens_of,
+)
 from switch_jax.partitioning.mesh import BATCH, EXPERT, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
 from switch_jax.planning.plan import Costs, costs_of
@@ -40,13 +47,12 @@ CURVE = (
 ).split()  # fmt: skip
 
 
-BIASED = "one, balanced by a bias"
-# What --routing compares; a bias is no option, but one of the weights.
+# What --routing compares.
 ROUTING = {
     "one expert": {},
     "one, drawn": {"router_policy": "sample"},
     "one, input dropout": {"router_policy": "input_dropout", "jitter_noise": 0.0},
-    BIASED: {},
+    "one, balanced by a bias": {"load_balance": "bias"},
     "one, four rounds": {"ntlb_rounds": 4},
     "one, slots by gate": {"encoder_router_type": "batch_prioritized"},
     "experts choose": {"encoder_router_type": "experts_choose"},
@@ -74,37 +80,32 @@ def model_config(experts: int, tokens: int, factor: float, **changes: Any) -> Mo
     )
 
 
-def switch_costs(hardware: Slice, config: ModelConfig, *, has_bias: bool = False) -> Costs:
+def switch_costs(hardware: Slice, config: ModelConfig) -> Costs:
     """Of the Switch layer, each chip with one group of tokens."""
     mesh = make_mesh(MeshConfig(1, hardware.devices, 1), devices(hardware))
     experts, tokens, batch = config.num_experts, config.group_size, hardware.devices
     x = _abstract(mesh, (batch, tokens, D), jnp.bfloat16, PartitionSpec(BATCH))
     over_experts = PartitionSpec(EXPERT if experts >= hardware.devices else None)
+    kernel, bias = _abstract(mesh, (D, experts), jnp.float32, PartitionSpec()), None
+    if config.load_balance == "bias":
+        bias = _abstract(mesh, (experts,), jnp.float32, PartitionSpec())
     parameters = SwitchWeights(
-        router=_abstract(mesh, (D, experts), jnp.float32, PartitionSpec()),
+        router=make_router(config, "encoder", kernel, bias),
         wi=(_abstract(mesh, (experts, D, F), jnp.bfloat16, over_experts),) * 2,
         wo=_abstract(mesh, (experts, F, D), jnp.bfloat16, over_experts),
-        router_bias=_abstract(mesh, (experts,), jnp.float32, PartitionSpec()) if has_bias else None,
     )
-    has_noise = config.jitter_noise or config.router_policy == "input_dropout"
-    key = jax.random.key(0) if has_noise else None
 
     def loss(x, parameters):
-        valid = jnp.ones(x.shape[:2], bool)
-        y, statistics = switch_ffn(
-            x,
-            valid,
-            parameters,
-            config,
-            GATED_GELU,
-            group_size=config.group_size,
-            capacity_factor=config.train_expert_capacity_factor,
-            router_type=config.encoder_router_type,
-            key=key,
-        )
+        y, statistics = switch_ffn(x, training_tokens(x), parameters, GATED_GELU)
         return jnp.mean(jnp.square(y.astype(jnp.float32))) + 0.01 * statistics.load_balance_loss
 
     return _costs(loss, mesh, hardware, x, parameters)
+
+
+def training_tokens(x, key=None) -> Tokens:
+    """Of one text without padding in each row of [B, L, D]."""
+    ids = jnp.zeros(x.shape[:2], jnp.int32)
+    return tokens_of(ids, ids + 1, jax.random.key(0) if key is None else key)
 
 
 def dense_costs(hardware: Slice, rows: int) -> Costs:
@@ -135,9 +136,9 @@ class Block(nnx.Module):
         self.switch = SwitchFeedForward(config, decoder=False, rngs=rngs)
 
     def __call__(self, x, key):
-        valid = jnp.ones(x.shape[:2], bool)
-        x += self.dense(self.norms[0](x), valid, deterministic=False, key=None)[0]
-        y, statistics = self.switch(self.norms[1](x), valid, deterministic=False, key=key)
+        tokens = training_tokens(x, key)
+        x += self.dense(self.norms[0](x), tokens)[0]
+        y, statistics = self.switch(self.norms[1](x), tokens)
         return self.norms[2](x + y), statistics
 
 
@@ -216,7 +217,7 @@ def print_routing(topology: str, config: ModelConfig) -> None:
     first = None
     for label, options in ROUTING.items():
         routing = dataclasses.replace(config, **{"jitter_noise": 0.01, **options})
-        costs = switch_costs(parse_slice(topology), routing, has_bias=label == BIASED)
+        costs = switch_costs(parse_slice(topology), routing)
         first = first or costs
         ratio = costs.estimated_cycles / first.estimated_cycles
         print(

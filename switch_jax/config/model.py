@@ -69,7 +69,7 @@ class ModelConfig:
       expert_mlp_dim: F of one expert; None = mlp_dim, so that the FLOPs are those of the dense
         model.
       num_selected_experts: k, the experts of a token: 1 in a Switch Transformer, 2 in the MoE of
-        Table 1. The gates of several are renormalised; see `moe.choices`.
+        Table 1. The gates of several are renormalised; see `moe.router`.
       second_expert_policy: which choices after the first ask for a slot in training: 'all'; or
         'random', each with the probability min(1, gate / second_expert_threshold), as in Mesh
         TensorFlow. In evaluation all do.
@@ -108,8 +108,8 @@ class ModelConfig:
       router_input_dropout_rate: of 'input_dropout'.
       load_balance: what evens out the load of the experts. 'loss': the load-balancing loss, with
         the coefficient `LossConfig.aux_loss_factor` (Eq. 4). 'bias': a bias for each expert, which
-        is added to a token's standardised logits in the choice of experts (`moe.choices`), never in
-        the gate, and which each step moves up or down by
+        is added to a token's standardised logits in the choice of experts
+        (`moe.tokens_choose`), never in the gate, and which each step moves up or down by
         `OptimizerConfig.router_bias_update_rate`, after DeepSeek-V3. 'none'. The loss is recorded
         in any case.
       router_dtype: in which the router computes, from its input to what its losses take: 'float32',

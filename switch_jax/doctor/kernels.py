@@ -16,8 +16,8 @@ from switch_jax.doctor.on_mesh import HEADS, config_of
 from switch_jax.kernels.tiles import round_up_to_lanes
 from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import fused_kernel, on_mesh
-from switch_jax.moe import assign, assign_choices
-from switch_jax.moe.choices import top_choices
+from switch_jax.moe import Distribution, assign, assign_choices
+from switch_jax.moe.tokens_choose import top_choices
 
 # Relative to the largest number: float32 and bfloat16 have 24 and 8 bits, and sums round further.
 TOLERANCES = {"float32": 2e-4, "bfloat16": 2e-2}
@@ -109,6 +109,10 @@ def routing(mesh: Mesh) -> str:
     valid = jnp.asarray(rng.random((groups, tokens)) < 0.9)
     weights = rng.normal(size=(groups, 1, tokens)).astype(np.float32)  # of the gates
 
+    def by_sorting(logits: jax.Array) -> Any:
+        choices, distribution = top_choices(logits, 1), Distribution.of(logits)
+        return assign_choices(choices, distribution.gates(choices), distribution, capacity, valid)
+
     def run(route: Callable[[jax.Array], Any]) -> Any:
         def loss(logits: jax.Array) -> Any:
             a = route(logits)
@@ -121,7 +125,7 @@ def routing(mesh: Mesh) -> str:
 
     with jax.set_mesh(mesh_of(mesh.local_devices[:1])):
         found, places = run(lambda x: assign(x, capacity, valid))
-        plain, expected = run(lambda x: assign_choices(top_choices(x, 1), x, capacity, valid))
+        plain, expected = run(by_sorting)
     if difference(places, expected):
         raise Failed("tokens go to other experts or slots than by sorting in XLA's operations")
     return compared(found, plain, 1e-5, "sorting in XLA's operations")

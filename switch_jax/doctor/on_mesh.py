@@ -20,7 +20,7 @@ from switch_jax.config import Config, DataConfig, LossConfig, MeshConfig, ModelC
 from switch_jax.data.batch import Batch, empty_batch, write_row
 from switch_jax.doctor.checks import Failed, bytes_here, compared, mesh_of
 from switch_jax.hardware import slice_of
-from switch_jax.moe import SwitchWeights, switch_ffn
+from switch_jax.moe import SwitchWeights, make_router, switch_ffn, tokens_of
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import AXES, EXPERT, MODEL, batch_shards, make_mesh, replicated
 from switch_jax.partitioning.placing import put_batch
@@ -88,23 +88,21 @@ def switch_layer(mesh: Mesh) -> str:
     """
     experts = mesh.shape[EXPERT] * -(-8 // mesh.shape[EXPERT])  # at least 8
     rows, length, dim, hidden = 2 * batch_shards(mesh.shape), 64, 128, 128 * mesh.shape[MODEL]
-    config = config_of(mesh).replace("model", num_experts=experts, jitter_noise=0.01).model
+    changes = {"num_experts": experts, "jitter_noise": 0.01, "group_size": length}
+    config = config_of(mesh).replace("model", **changes).model
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:
         return (rng.normal(size=shape) / shape[-2] ** 0.5).astype(np.float32)
 
     x = normal(rows, length, dim) * 8
-    valid: Any = rng.random((rows, length)) < 0.9
-    weights = SwitchWeights(
-        normal(dim, experts), (normal(experts, dim, hidden),), normal(experts, hidden, dim)
-    )
+    segments: Any = (rng.random((rows, length)) < 0.9).astype(np.int32)
+    router = make_router(config, "encoder", normal(dim, experts))
+    weights = SwitchWeights(router, (normal(experts, dim, hidden),), normal(experts, hidden, dim))
 
     def loss(x: Any, weights: SwitchWeights) -> Any:
-        y, statistics = switch_ffn(
-            x, valid, weights, config, jax.nn.relu, group_size=length, capacity_factor=1.25,
-            key=jax.random.key(0),
-        )  # fmt: skip
+        tokens = tokens_of(jnp.zeros_like(segments), segments, jax.random.key(0))
+        y, statistics = switch_ffn(x, tokens, weights, jax.nn.relu)
         whole = jnp.mean(jnp.square(y)) + statistics.load_balance_loss + statistics.z_loss
         return whole, (y, statistics.load)
 

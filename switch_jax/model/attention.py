@@ -1,5 +1,7 @@
 """T5's multi-head attention: scores are not scaled, and relative positions are an additive bias."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -10,10 +12,25 @@ from switch_jax.model import parameters
 from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import fused_kernel, on_mesh
 from switch_jax.model.layers import project
+from switch_jax.moe import Tokens
+
+KeysAndValues = tuple[jax.Array, jax.Array]
 
 
-class Attention(nnx.Module):
-    """Multi-head attention with kernels [D, H * K].
+class Encoded(NamedTuple):
+    """What the decoder sees of the encoder's tokens.
+
+    Attributes:
+      x: [B, M, D], the encoder's output; None where their keys and values are in a cache.
+      segments: [B, M] int32, see `Tokens`.
+    """
+
+    x: jax.Array | None
+    segments: jax.Array
+
+
+class Projections(nnx.Module):
+    """The kernels [D, H * K] of multi-head attention.
 
     These are matrices, and not [D, H, K], so that a TPU lays them out well and Adafactor factors
     them correctly.
@@ -31,92 +48,94 @@ class Attention(nnx.Module):
         self.out = parameters.truncated_normal(rngs, (inner, dim), out, scale / inner)
         self.config = config
 
+    def keys_and_values(self, x: jax.Array) -> KeysAndValues:
+        """[..., D] -> keys and values, each [..., H * K]."""
+        return project(x, self.key[...]), project(x, self.value[...])
+
+
+class SelfAttention(Projections):
+    """Each token attends to those of its own segment."""
+
+    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
+        super().__init__(config, rngs)
+        self.causal = decoder
+
     def __call__(
         self,
         x: jax.Array,
-        memory: jax.Array,
-        query_segments: jax.Array,
-        key_segments: jax.Array,
-        bias: jax.Array | None = None,
-        *,
-        causal: bool = False,
-        key: jax.Array | None = None,
-    ) -> jax.Array:
-        """Attends from x to memory.
+        tokens: Tokens,
+        bias: jax.Array | None,
+        cached: KeysAndValues | None = None,
+    ) -> tuple[jax.Array, KeysAndValues, None]:
+        """Attends from x to itself or, in decoding, to the tokens before it and to itself.
 
         Args:
-          x: [B, L, D] queries.
-          memory: [B, M, D] keys and values; x itself in self-attention.
-          query_segments, key_segments: [B, L], [B, M] int32. A query sees the keys of its own
-            segment; 0 = padding, which no query sees.
+          x: [B, L, D]; in decoding [B, beams, D], one new token of each beam.
+          tokens: [B, L]. A token sees those of its own segment, and in the decoder none to its
+            right.
           bias: [H, 2 W] float32, added to the scores by query-minus-key distance, from -W to
-            W - 1. W is at least L and M, and on TPU a multiple of 128; see `RelativePositionBias`.
-          causal: a query sees no key to its right.
-          key: for dropout on the attention weights; None = no dropout.
+            W - 1. W is at least L, and on TPU a multiple of 128; see `RelativePositionBias`.
+          cached: in decoding keys and values [B, beams, L, H * K], of which those before the
+            position of the tokens are used.
 
         Returns:
-          [B, L, D].
+          The shape of x; the keys and values of x, [B, L, H * K] each; and no statistics.
         """
         q = project(x, self.query[...])  # [B, L, H * K]
-        k, v = self.keys_and_values(memory)  # [B, M, H * K]
-        arrays = q, k, v, bias, query_segments, key_segments
-        y = attend(self.config, *arrays, causal=causal, key=key)  # [B, L, H * K]
-        return project(y, self.out[...])  # [B, L, D]
+        own = self.keys_and_values(x)  # [B, L, H * K] each
+        y = attend_to_itself(self.config, q, own, tokens, bias, cached, causal=self.causal)
+        return project(y, self.out[...]), own, None
 
-    def keys_and_values(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[..., D] -> keys and values, each [..., H * K]."""
-        k, v = (project(memory, kernel[...]) for kernel in (self.key, self.value))
-        return k, v
 
-    def step_cross(
-        self, x: jax.Array, keys: jax.Array, values: jax.Array, key_segments: jax.Array
-    ) -> jax.Array:
-        """Cross-attention in decoding, to keys and values that were computed before.
+class CrossAttention(Projections):
+    """The decoder's tokens attend to those of the encoder."""
 
-        Beams stand where queries do.
-
-        Args:
-          x: [B, beams, D].
-          keys, values: [B, M, H * K].
-          key_segments: [B, M] int32: 1, or 0 for padding.
-
-        Returns:
-          [B, beams, D].
-        """
-        q = project(x, self.query[...])  # [B, beams, H * K]
-        query_segments = jnp.ones(x.shape[:2], key_segments.dtype)  # [B, beams]
-        arrays = q, keys, values, None, query_segments, key_segments
-        y = dot_product_attention(
-            *arrays, num_heads=self.config.num_heads, causal=False
-        )  # [B, beams, H * K]
-        return project(y, self.out[...])  # [B, beams, D]
-
-    def step(
+    def __call__(
         self,
         x: jax.Array,
-        valid: jax.Array,
-        keys: jax.Array,
-        values: jax.Array,
-        bias: jax.Array,
-        position: jax.Array,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """Self-attention of one new token of each beam to the tokens before it and to itself.
+        tokens: Tokens,
+        encoded: Encoded,
+        cached: KeysAndValues | None = None,
+    ) -> jax.Array:
+        """[B, L, D] -> [B, L, D]; in decoding beams stand where queries do.
 
         Args:
-          x: [B, beams, D].
-          valid: [B, beams] bool, False for a beam that has ended; it is computed like the others.
-          keys, values: [B, beams, L, H * K], of which those before `position` are used.
-          bias: [H, 2 W] float32, the same as for `__call__`; W is at least L.
-          position: scalar int32, that of the new token: from 0 to L - 1.
-
-        Returns:
-          [B, beams, D], and the key and value of the new token, each [B, beams, H * K].
+          x: [B, L, D].
+          tokens: [B, L].
+          encoded: a query sees the keys of its own segment.
+          cached: in decoding the keys and values of the encoder's tokens, [B, M, H * K] each.
         """
-        del valid
-        k, v = self.keys_and_values(x)  # [B, beams, H * K]
-        q = project(x, self.query[...])  # [B, beams, H * K]
-        y = attend_to_cache(self.config, q, k, v, keys, values, bias, position)
-        return project(y, self.out[...]), (k, v)
+        q = project(x, self.query[...])  # [B, L, H * K]
+        k, v = cached or self.keys_and_values(encoded.x)  # [B, M, H * K] each
+        y = attend(
+            self.config,
+            q,
+            k,
+            v,
+            None,
+            tokens.segments,
+            encoded.segments,
+            key=tokens.dropout.cross_attention,
+            decoding=tokens.decoding,
+        )  # [B, L, H * K]
+        return project(y, self.out[...])  # [B, L, D]
+
+
+def attend_to_itself(
+    config: ModelConfig,
+    q: jax.Array,
+    own: KeysAndValues,
+    tokens: Tokens,
+    bias: jax.Array | None,
+    cached: KeysAndValues | None,
+    *,
+    causal: bool,
+) -> jax.Array:
+    """The weighted sums of the values, [B, L, H * K]; see `SelfAttention.__call__`."""
+    if cached is not None:
+        return attend_to_cache(config, q, own, cached, bias, tokens.positions[0])
+    segments, key = tokens.segments, tokens.dropout.self_attention
+    return attend(config, q, *own, bias, segments, segments, causal=causal, key=key)
 
 
 def attend(
@@ -128,17 +147,28 @@ def attend(
     query_segments: jax.Array,
     key_segments: jax.Array,
     *,
-    causal: bool,
+    causal: bool = False,
     key: jax.Array | None,
+    decoding: bool = False,
 ) -> jax.Array:
-    """The weighted sums of the values; see `Attention.__call__`.
+    """The weighted sums of the values: [B, L, H * K], twice [B, M, H * K] -> [B, L, H * K].
 
-    [B, L, H * K], [B, M, H * K], [B, M, H * K] -> [B, L, H * K].
+    A query sees the keys of its own segment, but no padding, which has segment 0.
+
+    Args:
+      config: the model's.
+      q, k, v: queries, keys and values.
+      bias: [H, 2 W] float32, as for `SelfAttention`; W is at least M, too. None = none.
+      query_segments, key_segments: [B, L], [B, M] int32.
+      causal: a query sees no key to its right.
+      key: for dropout on the attention weights; None = no dropout.
+      decoding: the queries are few, and no kernel is used.
     """
     rate = 0.0 if key is None else config.dropout_rate
     arrays = q, k, v, bias, query_segments, key_segments
     heads = config.num_heads
-    if rate == 0 and (kernel := fused_kernel(config, q, k, bias is not None)):
+    is_plain = rate > 0 or decoding
+    if not is_plain and (kernel := fused_kernel(config, q, k, bias is not None)):
         return on_mesh(kernel)(*arrays, num_heads=heads, causal=causal)
     return dot_product_attention(
         *arrays, num_heads=heads, causal=causal, dropout_rate=rate, key=key
@@ -148,17 +178,22 @@ def attend(
 def attend_to_cache(
     config: ModelConfig,
     q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
+    own: KeysAndValues,
+    cached: KeysAndValues,
     bias: jax.Array,
     position: jax.Array,
 ) -> jax.Array:
-    """The same for one new token of each beam; see `Attention.step`.
+    """The same for one new token of each beam.
 
-    q, k and v are the new token's, [B, beams, H * K], as is the result.
+    Args:
+      config: the model's.
+      q: [B, beams, H * K], as is the result.
+      own: the key and value of the new token, each [B, beams, H * K].
+      cached: those of the tokens before `position`, each [B, beams, L, H * K].
+      bias: [H, 2 W] float32; W is at least L.
+      position: scalar int32, that of the new token: from 0 to L - 1.
     """
+    (k, v), (keys, values) = own, cached
     batch, beams, length, _ = keys.shape
     q, k, v = (y.reshape(batch, beams, config.num_heads, -1) for y in (q, k, v))  # [B, beams, H, K]
     keys, values = (

@@ -1,7 +1,6 @@
 """The feed-forward layers of a Transformer layer, the dense one and the Switch one, and experts."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +10,15 @@ from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
 from switch_jax.model.layers import dropout, project
 from switch_jax.moe import (
+    Distribution,
     RouterStatistics,
     SwitchWeights,
-    capacity_of,
-    choose_experts,
-    choosing_experts,
+    Tokens,
     dropless_ffn,
-    group_shape,
-    router_logits,
+    make_router,
     switch_ffn,
 )
+from switch_jax.moe.routing import Router
 
 
 def activation(name: str) -> Callable[..., jax.Array]:
@@ -66,21 +64,14 @@ class DenseFeedForward(nnx.Module):
         self.wo = parameters.truncated_normal(rngs, (hidden, dim), ("mlp", "embed"), scale / hidden)
         self.config = config
 
-    def __call__(
-        self, x: jax.Array, valid: jax.Array, *, deterministic: bool, key: jax.Array | None
-    ) -> tuple[jax.Array, None]:
+    def __call__(self, x: jax.Array, tokens: Tokens) -> tuple[jax.Array, None]:
         """[B, L, D] -> [B, L, D], and no statistics; padding is computed like other tokens."""
-        del valid, deterministic
         kernels = [getattr(self, f"wi_{i}") for i in range(num_projections(self.config.activation))]
         with jax.named_scope("dense_ffn"):
             projections = [project(x, kernel[...]) for kernel in kernels]  # [B, L, F] each
             hidden = activation(self.config.activation)(*projections)  # [B, L, F]
-            hidden = dropout(hidden, self.config.dropout_rate, key)  # [B, L, F]
+            hidden = dropout(hidden, self.config.dropout_rate, tokens.dropout.feed_forward)
             return project(hidden, self.wo[...]), None  # [B, L, D]
-
-    def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
-        """[B, L, D] -> [B, L, D], in decoding."""
-        return self(x, valid, deterministic=True, key=None)[0]
 
 
 class Experts(nnx.Module):
@@ -102,58 +93,36 @@ class Experts(nnx.Module):
         if config.load_balance == "bias":
             self.router_bias = parameters.zeros((experts,), ("router",))
         self.stack = "decoder" if decoder else "encoder"
+        self.first_router = 0  # of the routers of the stack, the number of that in layer 0
         self.returns_choices = False  # see `Transformer.choose_experts`
         self.config = config
 
-    def _through_experts(
-        self,
-        x: jax.Array,
-        valid: jax.Array,
-        *,
-        deterministic: bool,
-        key: jax.Array | None,
-        router_index: Any,
-    ) -> tuple[jax.Array, RouterStatistics]:
-        """[B, L, D] -> [B, L, width of `_wo`] and the router's statistics; see `moe.switch_ffn`."""
-        config = self.config
-        weights = self._weights()
-        y, statistics = switch_ffn(
-            x,
-            valid,
-            weights,
-            config,
-            activation(config.activation),
-            group_size=config.group_sizes[self.stack],
-            router_type=config.router_types[self.stack],
-            capacity_factor=config.capacity_factors(training=not deterministic)[self.stack],
-            key=None if deterministic else key,
-            router_index=router_index,
-        )
+    def through_experts(
+        self, x: jax.Array, tokens: Tokens
+    ) -> tuple[jax.Array, RouterStatistics | None]:
+        """[B, L, D] -> [B, L, width of `_wo`] and the router's statistics; see `moe.switch_ffn`.
+
+        In decoding no token is dropped, and there are no statistics.
+        """
+        weights, hidden_activation = self._weights(), activation(self.config.activation)
+        if tokens.decoding:
+            return dropless_ffn(x, tokens, weights, hidden_activation), None
+        y, statistics = switch_ffn(x, tokens, weights, hidden_activation)
         if self.returns_choices:
-            statistics = statistics._replace(choices=self._choices(x, valid))
+            statistics = statistics._replace(choices=self._choices(x, tokens, weights.router))
         return y, statistics
 
-    def _choices(self, x: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _choices(self, x: jax.Array, tokens: Tokens, router: Router) -> tuple[jax.Array, jax.Array]:
         """The experts [B, k, L] of each token and their gates; see `Transformer.choose_experts`."""
-        config, weights = self.config, self._weights()
-        if config.router_types[self.stack] != "experts_choose":
-            return choose_experts(x, weights, config.num_selected_experts)
         batch, length, _ = x.shape
-        groups, tokens = group_shape(batch, length, config.group_sizes[self.stack])
-        factor = config.capacity_factors(training=False)[self.stack]
-        capacity = capacity_of(config, tokens, factor)
-        logits = router_logits(x, weights.router).reshape(groups, tokens, -1)  # [G, S, E]
+        groups, size = router.group_shape(batch, length)
+        logits = router.logits(x).reshape(groups, size, -1)  # [G, S, E]
+        found = router.choose(Distribution.of(logits), tokens.in_groups(groups, size), None)
         experts, gates = (
-            jnp.swapaxes(of_groups.reshape(batch, length, -1), 1, 2)  # [B, E, L]
-            for of_groups in choosing_experts(logits, capacity, valid.reshape(groups, tokens))
+            jnp.swapaxes(jnp.swapaxes(of_groups, 1, 2).reshape(batch, length, -1), 1, 2)
+            for of_groups in found  # [G, k, S]
         )
         return experts, gates
-
-    def _step_through_experts(self, x: jax.Array, valid: jax.Array) -> jax.Array:
-        """The same in decoding, where no token is dropped."""
-        config = self.config
-        hidden_activation, chosen = activation(config.activation), config.num_selected_experts
-        return dropless_ffn(x, valid, self._weights(), hidden_activation, chosen)
 
     def _wo(self) -> jax.Array:
         """[E, F, width], the output projections of the experts."""
@@ -162,9 +131,10 @@ class Experts(nnx.Module):
     def _weights(self) -> SwitchWeights:
         names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]
         wi = tuple(getattr(self, name)[...] for name in names)
-        router = self.router[...].astype(self.config.router_dtype)  # [D, E]
+        kernel = self.router[...].astype(self.config.router_dtype)  # [D, E]
         bias = self.router_bias[...] if self.config.load_balance == "bias" else None  # [E]
-        return SwitchWeights(router, wi, self._wo(), bias)
+        router = make_router(self.config, self.stack, kernel, bias, self.first_router)
+        return SwitchWeights(router, wi, self._wo())
 
 
 class SwitchFeedForward(Experts):
@@ -183,43 +153,15 @@ class SwitchFeedForward(Experts):
         if config.shared_expert_mlp_dim:
             self.shared_expert = DenseFeedForward(config, rngs, config.shared_expert_mlp_dim)
 
-    def __call__(
-        self,
-        x: jax.Array,
-        valid: jax.Array,
-        *,
-        deterministic: bool,
-        key: jax.Array | None,
-        shared_expert_key: jax.Array | None = None,
-        router_index: Any = 0,
-    ) -> tuple[jax.Array, RouterStatistics]:
-        """Sends each token through its experts; see `moe.switch_ffn`.
+    def __call__(self, x: jax.Array, tokens: Tokens) -> tuple[jax.Array, RouterStatistics | None]:
+        """[B, L, D] -> [B, L, D], without a shared expert 0 where a token was dropped.
 
-        Args:
-          x: [B, L, D].
-          valid: [B, L] bool, False on padding.
-          deterministic: True = the evaluation capacity factor, and no noise.
-          key: for the router's noise and expert dropout; all layers of a stack have the same one.
-          shared_expert_key: for the dropout of the shared expert, this layer's own.
-          router_index: makes the router's noise different from that of others of the stack.
-
-        Returns:
-          [B, L, D], without a shared expert 0 where a token was dropped, and the router's
-          statistics.
+        Beside it the router's statistics, but in decoding.
         """
-        y, statistics = self._through_experts(
-            x, valid, deterministic=deterministic, key=key, router_index=router_index
-        )
+        y, statistics = self.through_experts(x, tokens)
         if self.config.shared_expert_mlp_dim:
-            y += self.shared_expert(x, valid, deterministic=deterministic, key=shared_expert_key)[0]
+            y += self.shared_expert(x, tokens)[0]
         return y, statistics
-
-    def step(self, x: jax.Array, valid: jax.Array) -> jax.Array:
-        """[B, beams, D] -> [B, beams, D], in decoding, where no token is dropped."""
-        y = self._step_through_experts(x, valid)
-        if self.config.shared_expert_mlp_dim:
-            y += self.shared_expert.step(x, valid)
-        return y
 
     def _wo(self) -> jax.Array:
         return self.wo[...]

@@ -73,7 +73,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zeroes elements with probability `rate` and scales the rest, as T5 does.
 
     All positions of a row share one mask, as in Mesh TensorFlow and T5X. Within the experts each
-    element has its own; see `moe.expert_dropout`.
+    element has its own; see `moe.experts.expert_dropout`.
 
     Args:
       x: [..., L, D] activations, or [..., L, M] attention weights, where L counts queries.

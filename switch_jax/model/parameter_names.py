@@ -4,13 +4,9 @@ The layers at the same place of each block are one array, with a leading axis of
 have one name.
 """
 
-import contextlib
 import math
 import re
-import signal
-import threading
 from collections.abc import Collection, Iterable
-from types import FrameType
 from typing import Any
 
 from flax.traverse_util import flatten_dict
@@ -18,8 +14,6 @@ from flax.traverse_util import flatten_dict
 from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError, did_you_mean
 from switch_jax.model.functional import abstract_parameters, logical_axes
-
-MATCHING_SECONDS = 5.0  # the most that comparing a pattern with all names may take
 
 # The first of these axes that a parameter has names its group; without any it is a norm's scale.
 _KINDS = {
@@ -86,7 +80,7 @@ def first_matches(
     """
     found = dict[str, tuple[re.Match[str], Any]]()
     for pattern, value in pairs:
-        matches = matching(macro, pattern, names)
+        matches = matching(pattern, names)
         if not matches:
             raise UserError(
                 f"{macro}: {pattern!r} matches no parameter {kind}; it has to match a whole name: "
@@ -101,29 +95,9 @@ def first_matches(
     return {name: found[name] for name in names if name in found}
 
 
-def matching(macro: str, pattern: str, names: Collection[str]) -> dict[str, re.Match[str]]:
-    """The match of each name that a regular expression matches as a whole.
-
-    Raises:
-      UserError: it takes longer than `MATCHING_SECONDS`, as ([a-z]+)+ where a long name does not
-        match: its time is exponential. Outside of the main thread nothing ends it.
-    """
-
-    def refuse(signum: int, frame: FrameType | None) -> None:
-        raise UserError(
-            f"{macro}: {pattern!r} takes more than {MATCHING_SECONDS:g} seconds to compare with "
-            "the names of the parameters: write it without a repetition in a repetition"
-        )
-
-    with contextlib.ExitStack() as stack:
-        if threading.current_thread() is threading.main_thread():  # only it may set handlers
-            timer = signal.setitimer(signal.ITIMER_REAL, 0)  # the caller's, which goes on after
-            stack.callback(signal.setitimer, signal.ITIMER_REAL, *timer)
-            handler = signal.signal(signal.SIGALRM, refuse) or signal.SIG_DFL  # None: not Python's
-            stack.callback(signal.signal, signal.SIGALRM, handler)
-            signal.setitimer(signal.ITIMER_REAL, MATCHING_SECONDS)
-            stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)
-        return {name: match for name in names if (match := re.fullmatch(pattern, name))}
+def matching(pattern: str, names: Iterable[str]) -> dict[str, re.Match[str]]:
+    """The match of each name that a regular expression matches as a whole."""
+    return {name: match for name in names if (match := re.fullmatch(pattern, name))}
 
 
 def names_there(names: Collection[str], wanted: str = "") -> str:

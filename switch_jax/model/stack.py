@@ -10,28 +10,52 @@ from flax import nnx
 
 from switch_jax.config import ModelConfig
 from switch_jax.config.sparse_layers import Blocks
-from switch_jax.model.attention import Attention
+from switch_jax.model.attention import CrossAttention, Encoded, KeysAndValues, SelfAttention
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RMSNorm, dropout
 from switch_jax.model.parameters import cast_and_gather
 from switch_jax.model.relative_position_bias import RelativePositionBias
 from switch_jax.model.remat import rematerialise
 from switch_jax.model.switch_attention import SwitchAttention
-from switch_jax.moe import RouterStatistics
+from switch_jax.moe import RouterStatistics, Tokens
 from switch_jax.partitioning.mesh import constrain_batch
 
-KeysAndValues = tuple[jax.Array, jax.Array]
+
+class DecodingState(NamedTuple):
+    """The state that decoding keeps between tokens.
+
+    Attributes:
+      bias: [H, 2 W] float32, the decoder's relative position bias.
+      encoded: the segments of the encoder's tokens.
+      cross_cache: for each layer of a block, keys and values of the encoder's tokens, each
+        [blocks, B, M, H * K].
+      cache: for each layer of a block, keys and values of the decoder's tokens so far, each
+        [blocks, B, beams, L, H * K].
+    """
+
+    bias: jax.Array
+    encoded: Encoded
+    cross_cache: list[KeysAndValues]
+    cache: list[KeysAndValues]
 
 
-class DropoutKeys(NamedTuple):
-    """The random keys of a layer's dropout, within each sublayer and after it; None: no dropout."""
+class LayerCache(NamedTuple):
+    """The part of `DecodingState` that one layer has for its two attentions."""
 
-    self_attention: jax.Array | None = None
-    after_self_attention: jax.Array | None = None
-    cross_attention: jax.Array | None = None
-    after_cross_attention: jax.Array | None = None
-    feed_forward: jax.Array | None = None
-    after_feed_forward: jax.Array | None = None
+    tokens: KeysAndValues
+    encoded: KeysAndValues
+
+
+class LayerOutput(NamedTuple):
+    """What a layer gives besides its activations.
+
+    Attributes:
+      statistics: of its routers, if it has any.
+      keys_and_values: in decoding those of the new tokens, each [B, beams, H * K].
+    """
+
+    statistics: list[RouterStatistics]
+    keys_and_values: KeysAndValues | None
 
 
 class Layer(nnx.Module):
@@ -40,14 +64,11 @@ class Layer(nnx.Module):
     def __init__(self, config: ModelConfig, decoder: bool, sparse: bool, rngs: nnx.Rngs) -> None:
         experts_in = config.sublayers_with_experts if sparse else ()
         self.self_attention_norm = RMSNorm(config)
-        self.self_attention: Attention | SwitchAttention
-        if "attention" in experts_in:
-            self.self_attention = SwitchAttention(config, decoder, rngs)
-        else:
-            self.self_attention = Attention(config, rngs)
+        attention = SwitchAttention if "attention" in experts_in else SelfAttention
+        self.self_attention: SelfAttention | SwitchAttention = attention(config, decoder, rngs)
         if decoder:
             self.cross_attention_norm = RMSNorm(config)
-            self.cross_attention = Attention(config, rngs)
+            self.cross_attention = CrossAttention(config, rngs)
         self.feed_forward_norm = RMSNorm(config)
         self.feed_forward: DenseFeedForward | SwitchFeedForward
         if "feed_forward" in experts_in:
@@ -56,110 +77,32 @@ class Layer(nnx.Module):
             self.feed_forward = DenseFeedForward(config, rngs)
         self.rate = config.dropout_rate
         self.decoder = decoder
-        # Routers of attention are numbered after those of feed-forward layers.
-        self.first_attention_router = (
-            config.num_decoder_layers if decoder else config.num_encoder_layers
-        )
 
     def __call__(
         self,
         x: jax.Array,
-        segments: jax.Array,
+        tokens: Tokens,
         bias: jax.Array,
-        memory: Any = None,
-        memory_segments: Any = None,
-        *,
-        deterministic: bool,
-        stack_key: jax.Array | None,
-        layer_index: Any = 0,
-    ) -> tuple[jax.Array, list[RouterStatistics]]:
-        """[B, L, D] -> [B, L, D] and the statistics of its routers, if it has any; see `Stack`.
-
-        `stack_key` is that of all layers; `layer_index` makes the layer's noise its own.
-        """
-        # Only where they are used: making keys takes dozens of tiny operations.
-        keys = DropoutKeys()
-        if stack_key is not None and self.rate > 0:
-            layer_key = jax.random.fold_in(stack_key, layer_index)
-            keys = DropoutKeys(*jax.random.split(layer_key, len(DropoutKeys._fields)))
-        x, statistics = self._attend(
-            x, segments, bias, memory, memory_segments, keys, deterministic, stack_key, layer_index
-        )
-        y = self.feed_forward_norm(x)
-        noise = {"key": keys.feed_forward}
-        if isinstance(self.feed_forward, SwitchFeedForward):
-            noise = {
-                "key": stack_key,
-                "shared_expert_key": keys.feed_forward,
-                "router_index": layer_index,
-            }
-        y, own = self.feed_forward(y, segments != 0, deterministic=deterministic, **noise)
-        if own is not None:
-            statistics.append(own)
-        return constrain_batch(x + dropout(y, self.rate, keys.after_feed_forward)), statistics
-
-    def _attend(
-        self,
-        x: jax.Array,
-        segments: jax.Array,
-        bias: jax.Array,
-        memory: Any,
-        memory_segments: Any,
-        keys: DropoutKeys,
-        deterministic: bool,
-        stack_key: jax.Array | None,
-        layer_index: Any,
-    ) -> tuple[jax.Array, list[RouterStatistics]]:
-        """[B, L, D] -> [B, L, D], after self-attention and, in the decoder, cross-attention."""
-        statistics = []
+        encoded: Encoded | None = None,
+        cache: LayerCache | None = None,
+    ) -> tuple[jax.Array, LayerOutput]:
+        """[B, L, D] -> [B, L, D]; see `Stack`."""
+        tokens = tokens.with_dropout_keys(self.rate)
+        keys = tokens.dropout
+        cached, cached_of_encoder = cache or (None, None)
         y = self.self_attention_norm(x)
         with jax.named_scope("attention"):
-            if isinstance(self.self_attention, SwitchAttention):
-                y, own = self.self_attention(
-                    y,
-                    segments,
-                    bias,
-                    causal=self.decoder,
-                    deterministic=deterministic,
-                    key=stack_key,
-                    dropout_key=keys.self_attention,
-                    router_index=self.first_attention_router + layer_index,
-                )
-                statistics.append(own)
-            else:
-                y = self.self_attention(
-                    y, y, segments, segments, bias, causal=self.decoder, key=keys.self_attention
-                )
+            y, new, of_attention = self.self_attention(y, tokens, bias, cached)
         x = constrain_batch(x + dropout(y, self.rate, keys.after_self_attention))
         if self.decoder:
             y = self.cross_attention_norm(x)
             with jax.named_scope("attention"):
-                y = self.cross_attention(
-                    y, memory, segments, memory_segments, key=keys.cross_attention
-                )
+                y = self.cross_attention(y, tokens, encoded, cached_of_encoder)
             x = constrain_batch(x + dropout(y, self.rate, keys.after_cross_attention))
-        return x, statistics
-
-    def step(
-        self,
-        x: jax.Array,
-        valid: jax.Array,
-        bias: jax.Array,
-        position: jax.Array,
-        memory_segments: jax.Array,
-        *,
-        cross_cache: KeysAndValues,
-        cache: KeysAndValues,
-    ) -> tuple[jax.Array, KeysAndValues]:
-        """One new token of each beam, in the decoder; see `Stack.step`."""
-        y = self.self_attention_norm(x)
-        y, new = self.self_attention.step(y, valid, *cache, bias, position)
-        x = constrain_batch(x + y)
-        y = self.cross_attention_norm(x)
-        y = self.cross_attention.step_cross(y, *cross_cache, memory_segments)
-        x = constrain_batch(x + y)
-        y = self.feed_forward.step(self.feed_forward_norm(x), valid)
-        return constrain_batch(x + y), new
+        y, of_feed_forward = self.feed_forward(self.feed_forward_norm(x), tokens)
+        x = constrain_batch(x + dropout(y, self.rate, keys.after_feed_forward))
+        statistics = [its for its in (of_attention, of_feed_forward) if its is not None]
+        return x, LayerOutput(statistics, new if tokens.decoding else None)
 
 
 class Block(nnx.Module):
@@ -179,37 +122,23 @@ class Block(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        *args,
-        deterministic: bool,
-        stack_key: jax.Array | None,
+        tokens: Tokens,
+        bias: jax.Array,
+        encoded: Encoded | None,
+        caches: list[LayerCache | None],
         block_index: Any,
-    ) -> tuple[jax.Array, list[RouterStatistics]]:
-        """The same as `Layer`."""
-        statistics: list[RouterStatistics] = []
-        for i, layer in enumerate(self._layers()):
-            # Only the last layer has routers: the statistics of those before it are empty.
-            x, statistics = layer(
-                x,
-                *args,
-                deterministic=deterministic,
-                stack_key=stack_key,
-                layer_index=self.first_layer + block_index * self.num_layers + i,
-            )
-        return x, statistics
+    ) -> tuple[jax.Array, list[LayerOutput]]:
+        """As `Layer`, with the cache and the output of each layer."""
+        outputs = []
+        for i, (layer, cache) in enumerate(zip(self._layers(), caches, strict=True)):
+            number = self.first_layer + block_index * self.num_layers + i
+            x, output = layer(x, tokens.replace(layer=number), bias, encoded, cache)
+            outputs.append(output)
+        return x, outputs
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """[B, M, D] -> for each layer the keys and values of its cross-attention, [B, M, H * K]."""
         return [layer.cross_attention.keys_and_values(memory) for layer in self._layers()]
-
-    def step(
-        self, x: jax.Array, *args, cross_cache: list[KeysAndValues], cache: list[KeysAndValues]
-    ) -> tuple[jax.Array, list[KeysAndValues]]:
-        """The same as `Layer.step`, with the caches of each layer."""
-        new = []
-        for layer, of_memory, own in zip(self._layers(), cross_cache, cache, strict=True):
-            x, keys_and_values = layer.step(x, *args, cross_cache=of_memory, cache=own)
-            new.append(keys_and_values)
-        return x, new
 
     def _layers(self) -> list[Layer]:
         return [getattr(self, f"layer_{i}") for i in range(self.num_layers)]
@@ -241,59 +170,60 @@ class Stack(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        segments: jax.Array,
-        memory: jax.Array | None = None,
-        memory_segments: Any = None,
-        *,
-        deterministic: bool,
-        key: jax.Array | None = None,
-    ) -> tuple[jax.Array, RouterStatistics | None]:
-        """Runs the stack.
+        tokens: Tokens,
+        encoded: Encoded | None = None,
+        decoding: DecodingState | None = None,
+    ) -> tuple[jax.Array, RouterStatistics | None, list[KeysAndValues | None]]:
+        """Runs the stack on whole rows or, in decoding, on one new token of each beam.
 
         Args:
-          x: [B, L, D] embedded tokens.
-          segments: [B, L] int32, the packed example that a token belongs to; 0 = padding.
-          memory: [B, M, D] encoder output; decoder only.
-          memory_segments: [B, M] int32; decoder only.
-          deterministic: True = evaluation: no dropout, no jitter, the evaluation capacity factor.
-          key: for dropout and jitter; None = neither.
+          x: [B, L, D], or in decoding [B, beams, D]: embedded tokens.
+          tokens: [B, L], or in decoding [B, beams].
+          encoded: what the decoder sees of the encoder's tokens.
+          decoding: in decoding, the state before these tokens.
 
         Returns:
-          [B, L, D], and the routers' statistics with a leading axis of `ModelConfig.routers`
-          (None in a dense model).
+          The shape of x. The routers' statistics with a leading axis of `ModelConfig.routers`; None
+          in a dense model and in decoding. And for each layer of a block, in decoding, the keys and
+          values of the new tokens, each [blocks, B, beams, H * K].
         """
-        rate = self.config.dropout_rate
-        if deterministic or key is None:
-            first_key, last_key, stack_key = None, None, None
+        rate, first_key, last_key = self.config.dropout_rate, None, None
+        if tokens.key is not None:
+            first_key, last_key, stack_key = jax.random.split(tokens.key, 3)
+            tokens = tokens.replace(key=stack_key)
+        if decoding is None:
+            bias = self.relative_position_bias(x.shape[1])  # [H, 2 W]
         else:
-            first_key, last_key, stack_key = jax.random.split(key, 3)
-
-        bias = self.relative_position_bias(segments.shape[1])  # [H, 2 W]
+            bias, encoded = decoding.bias, decoding.encoded
         x = constrain_batch(dropout(x, rate, first_key))
-        statistics = []
+        statistics: list[RouterStatistics] = []
+        new: list[KeysAndValues | None] = []
         for graph, state in self._blocks():
             num_blocks = jax.tree.leaves(state)[0].shape[0]
+            places = slice(len(new), len(new) + len(state))  # one for each layer of a block
+            caches: list[LayerCache | None] = [None] * len(state)
+            if decoding is not None:
+                both = zip(decoding.cache[places], decoding.cross_cache[places], strict=True)
+                caches = [LayerCache(*of_layer) for of_layer in both]
 
             def body(x, scanned, graph=graph):
-                block_state, block_index = scanned
+                block_state, caches, block_index = scanned
                 block = self._block(graph, block_state)
-                arrays = segments, bias, memory, memory_segments
-                return block(
-                    x,
-                    *arrays,
-                    deterministic=deterministic,
-                    stack_key=stack_key,
-                    block_index=block_index,
-                )
+                return block(x, tokens, bias, encoded, caches, block_index)
 
             # A loop of one iteration is compiled as no loop.
-            in_loop = self.config.scan_layers and num_blocks > 1
+            in_loop = (self.config.scan_layers or tokens.decoding) and num_blocks > 1
             body = rematerialise(body, self.config.remat_policy, in_loop=in_loop)
-            x, own = jax.lax.scan(
-                body, x, (state, jnp.arange(num_blocks)), unroll=1 if in_loop else num_blocks
+            x, outputs = jax.lax.scan(
+                body,
+                x,
+                (state, caches, jnp.arange(num_blocks)),
+                unroll=1 if in_loop else num_blocks,
             )
-            statistics += [_of_routers(own)] if own else []
-        return dropout(self.final_norm(x), rate, last_key), _in_a_row(statistics)
+            # Only the last layer of a block has routers.
+            statistics += [_of_routers(its.statistics) for its in outputs if its.statistics]
+            new += [its.keys_and_values for its in outputs]
+        return dropout(self.final_norm(x), rate, last_key), _in_a_row(statistics), new
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """The keys and values of the decoder's cross-attention, computed once for all steps.
@@ -312,49 +242,6 @@ class Stack(nnx.Module):
 
             keys_and_values += jax.lax.map(body, state)
         return keys_and_values
-
-    def step(
-        self,
-        x: jax.Array,
-        valid: jax.Array,
-        bias: jax.Array,
-        position: jax.Array,
-        memory_segments: jax.Array,
-        *,
-        cross_cache: list[KeysAndValues],
-        cache: list[KeysAndValues],
-    ) -> tuple[jax.Array, list[KeysAndValues]]:
-        """Runs the decoder on one new token of each beam.
-
-        Args:
-          x: [B, beams, D] embedded tokens.
-          valid: [B, beams] bool, False for a beam that has ended: its experts compute nothing.
-          bias: [H, 2 W] float32, from `RelativePositionBias` for length L.
-          position: scalar int32, that of the new tokens.
-          memory_segments: [B, M] int32.
-          cross_cache: the result of `cross_keys_and_values`.
-          cache: for each layer of a block the keys and values of the tokens before, each
-            [blocks, B, beams, L, H * K].
-
-        Returns:
-          [B, beams, D], and for each layer of a block the keys and values of the new tokens, each
-          [blocks, B, beams, H * K].
-        """
-        x = constrain_batch(x)
-        new: list[KeysAndValues] = []
-        for graph, state in self._blocks():
-
-            def body(x, scanned, graph=graph):
-                block_state, of_memory, own = scanned
-                block = self._block(graph, block_state)
-                return block.step(
-                    x, valid, bias, position, memory_segments, cross_cache=of_memory, cache=own
-                )
-
-            places = slice(len(new), len(new) + len(state))  # one for each layer of a block
-            x, of_blocks = jax.lax.scan(body, x, (state, cross_cache[places], cache[places]))
-            new += of_blocks
-        return self.final_norm(x), new
 
     def _blocks(self) -> list[tuple[nnx.GraphDef, nnx.State]]:
         """Graph and stacked parameters of each kind of block."""

@@ -8,9 +8,10 @@ from flax import nnx
 
 from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
+from switch_jax.model.attention import Encoded
 from switch_jax.model.layers import Embedding
-from switch_jax.model.stack import KeysAndValues, Stack
-from switch_jax.moe import RouterStatistics
+from switch_jax.model.stack import DecodingState, Stack
+from switch_jax.moe import RouterStatistics, Tokens, tokens_of
 from switch_jax.partitioning.mesh import constrain_batch
 
 
@@ -26,24 +27,6 @@ class Output(NamedTuple):
     logits: jax.Array
     encoder: RouterStatistics | None
     decoder: RouterStatistics | None
-
-
-class DecodingState(NamedTuple):
-    """The state that decoding keeps between tokens.
-
-    Attributes:
-      bias: [H, 2 W] float32, the decoder's relative position bias.
-      segments: [B, M] int32, of the encoder's tokens.
-      cross_cache: for each layer of a block, keys and values of the encoder's tokens, each
-        [blocks, B, M, H * K].
-      cache: for each layer of a block, keys and values of the decoder's tokens so far, each
-        [blocks, B, beams, L, H * K].
-    """
-
-    bias: jax.Array
-    segments: jax.Array
-    cross_cache: list[KeysAndValues]
-    cache: list[KeysAndValues]
 
 
 class Transformer(nnx.Module):
@@ -69,7 +52,6 @@ class Transformer(nnx.Module):
         encoder_segment_ids: jax.Array,
         decoder_segment_ids: jax.Array,
         *,
-        deterministic: bool,
         key: jax.Array | None = None,
     ) -> Output:
         """Predicts each target token from the inputs and the target tokens before it.
@@ -79,28 +61,16 @@ class Transformer(nnx.Module):
           decoder_input_tokens: [B, L] int32 ids, the targets shifted right.
           encoder_segment_ids, decoder_segment_ids: [B, M], [B, L] int32, the packed example that a
             token belongs to, counted from 1; 0 = padding.
-          deterministic: True = evaluation: no dropout, no jitter, the evaluation capacity factor.
-          key: for dropout and jitter in training.
+          key: of training, for dropout and the routers' noise. None = evaluation: neither, and the
+            capacity factor of evaluation.
         """
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
-        inputs, targets = self.token_embedding(
-            encoder_input_tokens, decoder_input_tokens
-        )  # [B, M, D], [B, L, D]
-        memory, encoder_statistics = self.encoder(
-            inputs,
-            encoder_segment_ids,
-            deterministic=deterministic,
-            key=encoder_key,
-        )  # [B, M, D]
-        x, decoder_statistics = self.decoder(
-            targets,
-            decoder_segment_ids,
-            memory,
-            encoder_segment_ids,
-            deterministic=deterministic,
-            key=decoder_key,
-        )  # [B, L, D]
-        return Output(self._logits(x), encoder_statistics, decoder_statistics)
+        inputs = tokens_of(encoder_input_tokens, encoder_segment_ids, encoder_key)
+        targets = tokens_of(decoder_input_tokens, decoder_segment_ids, decoder_key)
+        x, y = self.token_embedding(inputs.ids, targets.ids)  # [B, M, D], [B, L, D]
+        x, of_encoder, _ = self.encoder(x, inputs)  # [B, M, D]
+        y, of_decoder, _ = self.decoder(y, targets, Encoded(x, inputs.segments))  # [B, L, D]
+        return Output(self._logits(y), of_encoder, of_decoder)
 
     def choose_experts(self, **inputs: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Runs the model in evaluation, and says which experts each router chooses.
@@ -116,14 +86,14 @@ class Transformer(nnx.Module):
         """
         model = nnx.merge(*nnx.split(self))  # this module itself stays as it is
         model.set_attributes(returns_choices=True, raise_if_not_found=False)
-        output = model(**inputs, deterministic=True)
+        output = model(**inputs)
         routers = {"encoder": output.encoder, "decoder": output.decoder}
         return {stack: r.choices for stack, r in routers.items() if r and r.choices}
 
     def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
         """[B, M] int32 ids and segments -> [B, M, D], the encoder's output in evaluation."""
         (x,) = self.token_embedding(tokens)  # [B, M, D]
-        return self.encoder(x, segments, deterministic=True)[0]
+        return self.encoder(x, tokens_of(tokens, segments))[0]
 
     def init_decoding(
         self, memory: jax.Array, segments: jax.Array, beams: int, length: int
@@ -145,7 +115,7 @@ class Transformer(nnx.Module):
 
         return DecodingState(
             bias=self.decoder.relative_position_bias(length),
-            segments=segments,
+            encoded=Encoded(None, segments),
             cross_cache=keys_and_values,
             cache=jax.tree.map(empty, keys_and_values),
         )
@@ -166,17 +136,15 @@ class Transformer(nnx.Module):
           Logits [B, beams, V] float32, and the state for the next step.
         """
         (x,) = self.token_embedding(tokens)  # [B, beams, D]
-        bias, segments, cross_cache, cache = decoding
-        x, new = self.decoder.step(
-            x, valid, bias, position, segments, cross_cache=cross_cache, cache=cache
-        )  # [B, beams, D], each [blocks, B, beams, H * K]
+        of_beams = Tokens(tokens, valid.astype(jnp.int32), position[None], decoding=True)
+        x, _, new = self.decoder(x, of_beams, decoding=decoding)  # [B, beams, D]
 
-        def append(cache: jax.Array, new: jax.Array) -> jax.Array:
+        def append(cache: jax.Array, new: jax.Array) -> jax.Array:  # new: [blocks, B, beams, H * K]
             return jax.lax.dynamic_update_slice_in_dim(
                 cache, new[:, :, :, None], position, axis=3
             )  # [blocks, B, beams, L, H * K]
 
-        cache = jax.tree.map(append, cache, new)
+        cache = jax.tree.map(append, decoding.cache, new)
         return self._logits(x), decoding._replace(cache=cache)
 
     def reorder(self, decoding: DecodingState, beams: jax.Array) -> DecodingState:

@@ -13,13 +13,15 @@ The letters for the axes, here and everywhere:
     router -> slots -> gather -> all-to-all -> experts -> all-to-all -> gather -> gate
 """
 
-from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss
 from switch_jax.moe.capacity import capacity_of, expected_drop, expert_capacity, group_shape
-from switch_jax.moe.dropless import choose_experts, dropless_ffn
-from switch_jax.moe.expert_weights import SwitchWeights
-from switch_jax.moe.experts_choose import ChosenTokens, choose_tokens, choosing_experts
+from switch_jax.moe.dispatch import Assignment, ChosenTokens
+from switch_jax.moe.dropless import dropless_ffn
+from switch_jax.moe.experts import SwitchWeights
+from switch_jax.moe.experts_choose import choose_tokens
 from switch_jax.moe.layer import switch_ffn
-from switch_jax.moe.router import router_logits
-from switch_jax.moe.slots import Assignment, assign_choices
-from switch_jax.moe.statistics import RouterStatistics
+from switch_jax.moe.policies import make_router
+from switch_jax.moe.router import Distribution, router_logits
+from switch_jax.moe.slots import assign_choices
+from switch_jax.moe.statistics import RouterStatistics, load_balance_loss, router_z_loss
+from switch_jax.moe.tokens import Tokens, tokens_of
 from switch_jax.moe.top_1 import assign

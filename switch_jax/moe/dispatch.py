@@ -1,4 +1,7 @@
-"""Moves rows from token order to slot order and back: gathers whose gradients are gathers too."""
+"""Who has which slot, and moving rows from token order to slot order and back.
+
+The gathers of a Switch Transformer have gradients that are gathers too.
+"""
 
 import functools
 from typing import NamedTuple
@@ -7,7 +10,102 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from switch_jax.moe.slots import Assignment
+from switch_jax.moe.router import RouterSums
+from switch_jax.partitioning.collectives import mark_varying
+from switch_jax.partitioning.mesh import BATCH
+
+
+class Assignment(NamedTuple):
+    """The routing of every group, where each token has chosen k experts.
+
+    Choice c of token s, both counted from 0, has the number c * S + s. `gate` and `router` are
+    differentiable; the gradient of the other fields is 0.
+
+    Attributes:
+      expert_index: [G, k, S] int32, the chosen experts, also of dropped tokens and padding.
+      gate: [G, k, S] float32, what multiplies the expert's output, see `Distribution.gates`; 0
+        where the choice has no slot.
+      position_in_expert: [G, k, S] int32, the slot in the expert; C where there is none.
+      token_index: [G, E, C] int32, the number of the choice in each slot; k * S where the slot is
+        empty. The inverse of `expert_index` and `position_in_expert`.
+      router: what the losses and statistics need of it.
+      load: [G, E] float32, the number of real tokens whose first choice is the expert, dropped ones
+        included.
+    """
+
+    expert_index: jax.Array
+    gate: jax.Array
+    position_in_expert: jax.Array
+    token_index: jax.Array
+    router: RouterSums
+    load: jax.Array
+
+    @property
+    def has_no_slot(self) -> jax.Array:
+        """[G, S] bool, that the token has no slot in any of its experts; padding has none."""
+        capacity = self.token_index.shape[-1]
+        return jnp.all(self.position_in_expert == capacity, axis=1)  # [G, S]
+
+    @property
+    def num_slots(self) -> jax.Array:
+        """[G, S] int32, in how many experts the token has a slot."""
+        capacity = self.token_index.shape[-1]
+        return jnp.sum(self.position_in_expert < capacity, axis=1, dtype=jnp.int32)  # [G, S]
+
+    @property
+    def most_slots(self) -> int:
+        """In how many experts a token can have a slot."""
+        return self.gate.shape[1]
+
+    def moves(self, batch_shape: tuple[int, int], chunks: int) -> "Moves":
+        """How tokens [B, L, D] go to the slots, in chunks, and back; see `DispatchIndices`."""
+        indices = dispatch_indices(self, batch_shape, chunks)
+        gates = jnp.unstack(self.gate, axis=1)  # [G, S] each
+        return Moves(indices, tuple(gate.reshape(batch_shape) for gate in gates))
+
+
+class ChosenTokens(NamedTuple):
+    """The routing of every group, where each expert has chosen its tokens.
+
+    Attributes:
+      token_index: [G, E, C] int32, the token in each slot, the most probable one first; S where the
+        slot is empty.
+      gate: [G, E, C] float32, the probability of the expert for this token; 0 where the slot is
+        empty.
+      is_taken: [G, E, S] bool, that the expert took the token.
+      router: what the losses and statistics need of it.
+      load: [G, E] float32, the number of real tokens divided by E, since all experts take the same
+        number. So the load-balancing loss is 1 and its gradient 0.
+    """
+
+    token_index: jax.Array
+    gate: jax.Array
+    is_taken: jax.Array
+    router: RouterSums
+    load: jax.Array
+
+    @property
+    def has_no_slot(self) -> jax.Array:
+        """[G, S] bool, that no expert took the token; none takes padding."""
+        return ~jnp.any(self.is_taken, axis=1)
+
+    @property
+    def num_slots(self) -> jax.Array:
+        """[G, S] int32, how many experts took the token."""
+        return jnp.sum(self.is_taken, axis=1, dtype=jnp.int32)
+
+    @property
+    def most_slots(self) -> int:
+        """In how many experts a token can be."""
+        return self.token_index.shape[1]
+
+    def moves(self, batch_shape: tuple[int, int], chunks: int) -> "ChosenMoves":
+        """As `Assignment.moves`."""
+        groups, _, tokens = self.is_taken.shape
+        first_row = tokens * jnp.arange(groups, dtype=jnp.int32)[:, None, None]  # [G, 1, 1]
+        is_filled = self.token_index < tokens  # [G, E, C]
+        row = jnp.where(is_filled, first_row + self.token_index, groups * tokens)  # [G, E, C]
+        return ChosenMoves(in_chunks(row, chunks), in_chunks(self.gate, chunks), batch_shape)
 
 
 class DispatchIndices(NamedTuple):
@@ -32,16 +130,62 @@ class DispatchIndices(NamedTuple):
     slots_of_token: tuple[jax.Array, ...]
 
 
+class Moves(NamedTuple):
+    """From tokens to slots and back, where a token has a slot in each of at most k experts.
+
+    Attributes:
+      indices: of the rows.
+      gates: for each choice, [B, L] float32, 0 where the token has no slot.
+    """
+
+    indices: DispatchIndices
+    gates: tuple[jax.Array, ...]
+
+    def to_slots(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """[B, L, D] tokens -> [R, D] slots of each chunk."""
+        return dispatch(x, self.indices)
+
+    def to_tokens(self, slots: tuple[jax.Array, ...]) -> jax.Array:
+        """[R, D] slots of each chunk -> [B, L, D] tokens, multiplied by their gates and added."""
+        return combine(slots, self.gates, self.indices)
+
+
+class ChosenMoves(NamedTuple):
+    """As `Moves`, with slots whose tokens are in any number of slots.
+
+    Attributes:
+      rows: for each chunk, [R] int32, row in the flattened [B * L] tokens; B * L where the slot is
+        empty.
+      gates: for each chunk, [R] float32.
+      batch_shape: (B, L).
+    """
+
+    rows: tuple[jax.Array, ...]
+    gates: tuple[jax.Array, ...]
+    batch_shape: tuple[int, int]
+
+    def to_slots(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """[B, L, D] tokens -> [R, D] slots of each chunk, 0 where a slot is empty."""
+        x = x.reshape(-1, x.shape[-1])  # [B * L, D]
+        return tuple(x.at[row].get(mode="fill", fill_value=0) for row in self.rows)
+
+    def to_tokens(self, slots: tuple[jax.Array, ...]) -> jax.Array:
+        """[R, D] slots of each chunk -> [B, L, D] tokens: the sum of its experts' outputs.
+
+        Each output is multiplied by its gate; the sum is in float32.
+        """
+        batch, length = self.batch_shape
+        y = jnp.zeros((batch * length, slots[0].shape[-1]), jnp.float32)  # [B * L, D]
+        y = mark_varying(y, BATCH)
+        for chunk, gate, row in zip(slots, self.gates, self.rows, strict=True):
+            y = y.at[row].add(chunk.astype(jnp.float32) * gate[:, None], mode="drop")  # [B * L, D]
+        return y.astype(slots[0].dtype).reshape(batch, length, -1)
+
+
 def dispatch_indices(
     assignment: Assignment, batch_shape: tuple[int, int], chunks: int = 1
 ) -> DispatchIndices:
-    """The assignment's maps within each group as maps over all groups.
-
-    Args:
-      assignment: of all groups.
-      batch_shape: (B, L).
-      chunks: into how many the slots are cut; it divides G * C.
-    """
+    """The assignment's maps within each group as maps over all groups; `chunks` divides G * C."""
     groups, experts, capacity = assignment.token_index.shape
     _, choices, tokens = assignment.expert_index.shape  # k, S
     rows = choices * groups * tokens  # k * B * L
@@ -126,11 +270,6 @@ def combine(
     """[R, D] slots of each chunk -> [B, L, D] tokens, each multiplied by its gate (Eq. 2).
 
     With k > 1 choices, a token is the sum of what its experts give, in float32.
-
-    Args:
-      chunks: [R, D] each, what the experts computed from the rows that `dispatch` gave.
-      gates: for each choice, [B, L] float32, 0 where the token has no slot.
-      indices: the same as for `dispatch`.
     """
     return _combine_fwd(chunks, gates, indices)[0]
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from switch_jax.moe.choices import choice_gates, choice_scores, top_choices
-from switch_jax.moe.expert_weights import SwitchWeights, cast, expert_axis, partition_specs
-from switch_jax.moe.router import round_to, router_logits, router_probabilities
+from switch_jax.moe.experts import SwitchWeights, cast, expert_axis, partition_specs
+from switch_jax.moe.router import Distribution
+from switch_jax.moe.tokens import Tokens
 from switch_jax.partitioning.mesh import BATCH, MODEL, current_mesh
 
 MAX_BLOCK_ROWS = 256  # more would not fill a TPU's matrix unit better
@@ -39,25 +39,16 @@ class ExpertBlocks(NamedTuple):
 
 
 def block_rows(choices: int, num_experts: int) -> int:
-    """The rows of a block: the tokens of an expert at balance, from 1 to 256.
+    """The rows of a block: the choices of an expert at balance, from 1 to 256.
 
-    So fewer than 2 k T rows are computed in all.
-
-    Args:
-      choices: k * T, of all devices that share out the experts.
-      num_experts: E, of all those devices.
+    Both numbers are those of all devices that share out the experts. So fewer than 2 k T rows are
+    computed in all.
     """
     return min(MAX_BLOCK_ROWS, max(1, choices // num_experts))
 
 
 def cut_into_blocks(expert_index: jax.Array, num_experts: int, rows: int) -> ExpertBlocks:
-    """Sorts the choices by expert and cuts them into blocks.
-
-    Args:
-      expert_index: [k * T] int32, the expert of each choice; E or more for one that is not here.
-      num_experts: E.
-      rows: of a block; an expert's last block may have fewer tokens.
-    """
+    """[k * T] int32, the expert of each choice, E for one that is not here -> blocks of `rows`."""
     is_chosen = expert_index[:, None] == jnp.arange(num_experts)  # [k * T, E]
     load = jnp.sum(is_chosen, axis=0, dtype=jnp.int32)  # [E]
     blocks = -(-load // rows)  # [E]
@@ -68,43 +59,21 @@ def cut_into_blocks(expert_index: jax.Array, num_experts: int, rows: int) -> Exp
     )
 
 
-def choose_experts(
-    x: jax.Array, weights: SwitchWeights, num_selected_experts: int = 1
-) -> tuple[jax.Array, jax.Array]:
-    """The experts of each token and their gates, without noise and whether or not there is room.
-
-    Args:
-      x: [B, L, D] activations.
-      weights: the router's are used.
-      num_selected_experts: k.
-
-    Returns:
-      [B, k, L] int32, the best expert first, and the gates [B, k, L] float32; see `choice_gates`.
-    """
-    logits = router_logits(x, weights.router)  # [B, L, E]
-    *_, router_probs = router_probabilities(logits)  # [B, L, E]
-    scores = choice_scores(logits.astype(jnp.float32), weights.router_bias)  # [B, L, E]
-    choices = top_choices(scores, num_selected_experts)  # [B, k, L]
-    return choices, round_to(logits.dtype, choice_gates(router_probs, choices))
-
-
 def dropless_ffn(
     x: jax.Array,
-    valid: jax.Array,
+    tokens: Tokens,
     weights: SwitchWeights,
     activation: Callable[..., jax.Array],
-    num_selected_experts: int = 1,
 ) -> jax.Array:
-    """Sends each token through its most probable experts (section 2.1), without a capacity.
+    """Sends each token through the experts that it chooses (section 2.1), without a capacity.
 
     What a token gets does not depend on the other tokens. Not differentiable.
 
     Args:
       x: [B, L, D] activations, in whose dtype the experts compute.
-      valid: [B, L] bool; False on padding, for which nothing is computed.
+      tokens: [B, L]; for padding nothing is computed.
       weights: as for `moe.switch_ffn`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
-      num_selected_experts: k.
 
     Returns:
       [B, L, D], or as wide as `wo` gives it, 0 on padding.
@@ -113,46 +82,40 @@ def dropless_ffn(
     axis = expert_axis(weights.num_experts, mesh.shape)
     rows = PartitionSpec(BATCH)
     layer = jax.shard_map(
-        functools.partial(
-            _dropless_ffn_local,
-            activation=activation,
-            axis=axis,
-            num_selected_experts=num_selected_experts,
-        ),
+        functools.partial(_dropless_ffn_local, activation=activation, axis=axis),
         mesh=mesh,
-        in_specs=(rows, rows, partition_specs(weights, mesh.shape)),
+        in_specs=(rows, tokens.partition_specs(), partition_specs(weights, mesh.shape)),
         out_specs=rows,
         check_vma=False,  # the number of blocks, and so of iterations of the loop, varies
     )
-    return layer(x, valid, cast(weights, x.dtype))
+    return layer(x, tokens, cast(weights, x.dtype))
 
 
 def _dropless_ffn_local(
     x: jax.Array,
-    valid: jax.Array,
+    tokens: Tokens,
     weights: SwitchWeights,
     *,
     activation: Callable[..., jax.Array],
     axis: str | None,
-    num_selected_experts: int,
 ) -> jax.Array:
     """One device's part: its rows of the batch, its experts, its slice of F."""
-    choices, gates = choose_experts(x, weights, num_selected_experts)  # [B_local, k, L] each
-    num_experts = weights.router.shape[-1]
-    choices = jnp.where(valid[:, None], choices, num_experts)  # [B_local, k, L]
-    expert_index = jnp.moveaxis(choices, 1, 0).reshape(num_selected_experts, -1)  # [k, B_local * L]
-    tokens = x.reshape(-1, x.shape[-1])  # [B_local * L, D]
+    router = weights.router
+    distribution = Distribution.of(router.logits(x))
+    choices, gates = router.choose(distribution, tokens, None)  # [B_local, k, L] each
+    choices = jnp.where(tokens.valid[:, None], choices, router.config.num_experts)
+    expert_index = jnp.moveaxis(choices, 1, 0).reshape(choices.shape[1], -1)  # [k, B_local * L]
+    rows = x.reshape(-1, x.shape[-1])  # [B_local * L, D]
     if axis:  # each device has few tokens: all of them go to all devices
-        tokens = lax.all_gather(tokens, axis, tiled=True)  # [T, D]
+        rows = lax.all_gather(rows, axis, tiled=True)  # [T, D]
         expert_index = lax.all_gather(expert_index, axis, axis=1, tiled=True)  # [k, T]
         num_local = weights.num_experts
         first_expert = lax.axis_index(axis) * num_local
         is_here = (expert_index >= first_expert) & (expert_index < first_expert + num_local)
         expert_index = jnp.where(is_here, expert_index - first_expert, num_local)
-        y = _experts(tokens, expert_index, weights, activation)  # [k, T, D]
+    y = _experts(rows, expert_index, weights, activation)  # [k, T, D]
+    if axis:
         y = lax.psum_scatter(y, axis, scatter_dimension=1, tiled=True)
-    else:
-        y = _experts(tokens, expert_index, weights, activation)  # [k, T, D]
     y = lax.psum(y, MODEL).reshape(-1, *x.shape[:-1], y.shape[-1])  # [k, B_local, L, D]
     gates = jnp.moveaxis(gates, 1, 0)[..., None]  # [k, B_local, L, 1]
     return jnp.sum(y.astype(jnp.float32) * gates, axis=0).astype(x.dtype)  # [B_local, L, D]
@@ -171,7 +134,7 @@ def _experts(
     expert_index = expert_index.reshape(-1)  # [k * T]
     count = tokens.shape[0]
     # By the experts of all devices, since those here get only their share of the tokens.
-    rows = block_rows(count, weights.router.shape[-1])
+    rows = block_rows(count, weights.router.config.num_experts)
     order, first_block, first_row = cut_into_blocks(expert_index, num_local, rows)
     # The last rows of a block may be the next expert's tokens. That expert's own block comes later
     # and overwrites the results. After the last token there is room for a whole block.

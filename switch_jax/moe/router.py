@@ -1,4 +1,4 @@
-"""The router: logits of each token for each expert, with noisy input in training."""
+"""The router: logits of each token for each expert, and their softmax."""
 
 import functools
 from typing import NamedTuple
@@ -90,7 +90,7 @@ class RouterSums(NamedTuple):
 
     Attributes:
       log_normalizer: [G, S] float32, logsumexp of the logits.
-      entropy: [G, S] float32, in nats.
+      entropy: [G, S] float32, in nats; its gradient is 0.
       importance: [G, E] float32, the router's probabilities summed over real tokens.
     """
 
@@ -99,30 +99,50 @@ class RouterSums(NamedTuple):
     importance: jax.Array
 
 
-def probabilities_and_sums(logits: jax.Array, valid: jax.Array) -> tuple[jax.Array, RouterSums]:
-    """[G, S, E] logits, [G, S] bool -> [G, S, E] float32, and sums; `entropy` has no gradient."""
-    rounded = functools.partial(round_to, logits.dtype)
-    # [G, S], [G, S, E], [G, S, E]
-    log_normalizer, log_probs, probs = router_probabilities(logits)
-    entropy = lax.stop_gradient(rounded(-jnp.sum(probs * log_probs, axis=-1)))  # [G, S]
-    importance = rounded(jnp.sum(probs * valid[..., None], axis=1))  # [G, E]
-    return probs, RouterSums(log_normalizer, entropy, importance)
+class Distribution(NamedTuple):
+    """The router's softmax over the experts, of each token.
 
+    Each step is rounded to the numbers of the logits' dtype (Table 2), and so is each gradient. The
+    default policy, one expert of the highest probability, has a softmax of its own: `top_1`.
 
-def router_probabilities(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The softmax of the router, each step rounded to the numbers of the logits' dtype.
-
-    Args:
-      logits: [..., E] float32 or bfloat16.
-
-    Returns:
-      logsumexp of the logits [...], log-probabilities [..., E] and probabilities [..., E], float32.
+    Attributes:
+      logits: [..., S, E] float32 or bfloat16.
+      log_normalizer: [..., S] float32, logsumexp of the logits.
+      log_probs, probs: [..., S, E] float32.
     """
-    rounded = functools.partial(round_to, logits.dtype)
-    logits = logits.astype(jnp.float32)  # [..., E]
-    log_normalizer = rounded(jax.nn.logsumexp(logits, axis=-1))  # [...]
-    log_probs = rounded(logits - log_normalizer[..., None])  # [..., E]
-    return log_normalizer, log_probs, rounded(jnp.exp(log_probs))
+
+    logits: jax.Array
+    log_normalizer: jax.Array
+    log_probs: jax.Array
+    probs: jax.Array
+
+    @classmethod
+    def of(cls, logits: jax.Array) -> "Distribution":
+        rounded = functools.partial(round_to, logits.dtype)
+        wide = logits.astype(jnp.float32)  # [..., S, E]
+        log_normalizer = rounded(jax.nn.logsumexp(wide, axis=-1))  # [..., S]
+        log_probs = rounded(wide - log_normalizer[..., None])  # [..., S, E]
+        return cls(logits, log_normalizer, log_probs, rounded(jnp.exp(log_probs)))
+
+    def gates(self, choices: jax.Array) -> jax.Array:
+        """The gates of chosen experts: [..., k, S] int32 -> [..., k, S] float32; 0 for E = none.
+
+        One expert's gate is its probability (Eq. 2). Those of several are their probabilities
+        divided by the sum of these (Shazeer et al. 2017, Eq. 3 to 5; GShard, Algorithm 1), before
+        any choice is dropped.
+        """
+        is_chosen = choices[..., None] == jnp.arange(self.probs.shape[-1])  # [..., k, S, E]
+        probs = jnp.sum(jnp.where(is_chosen, self.probs[..., None, :, :], 0.0), -1)  # [..., k, S]
+        if choices.shape[-2] > 1:
+            probs = probs / (probs.sum(-2, keepdims=True) + 1e-9)  # [..., k, S]
+        return round_to(self.logits.dtype, probs)
+
+    def sums(self, valid: jax.Array) -> RouterSums:
+        """Over the tokens of groups; `valid` is [G, S] bool, False on padding."""
+        rounded = functools.partial(round_to, self.logits.dtype)
+        entropy = lax.stop_gradient(rounded(-jnp.sum(self.probs * self.log_probs, -1)))  # [G, S]
+        importance = rounded(jnp.sum(self.probs * valid[..., None], axis=1))  # [G, E]
+        return RouterSums(self.log_normalizer, entropy, importance)
 
 
 def round_to(dtype: jnp.dtype, x: jax.Array) -> jax.Array:

@@ -1,78 +1,102 @@
-"""The routing rule that a config names: from a router's logits to slots (App. B and C, Table 1)."""
+"""What all routing policies have in common; each is a class in a file of its own."""
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from switch_jax.config import ModelConfig
-from switch_jax.moe.choices import choice_gates, choice_scores, top_choices
-from switch_jax.moe.experts_choose import ChosenTokens, choose_tokens
-from switch_jax.moe.no_token_left_behind import assign_in_rounds
-from switch_jax.moe.random_streams import RouterKey, Stream, gumbel, noise
-from switch_jax.moe.router import router_probabilities
-from switch_jax.moe.slots import Assignment, assign_choices
-from switch_jax.moe.top_1 import assign
+from switch_jax.moe.capacity import capacity_of, group_shape
+from switch_jax.moe.dispatch import Assignment, ChosenTokens
+from switch_jax.moe.random_streams import RouterKey, Stream
+from switch_jax.moe.router import Distribution, router_logits
+from switch_jax.moe.slots import assign_choices
+from switch_jax.moe.tokens import Tokens
 
 
-def route_tokens(
-    logits: jax.Array,
-    bias: jax.Array | None,
-    valid: jax.Array,
-    capacity: int,
-    config: ModelConfig,
-    router_type: str,
-    key: RouterKey | None,
-) -> Assignment | ChosenTokens:
-    """The experts and slots of each token, by the policies of the config.
+class Router(struct.PyTreeNode):
+    """A router with its policy: who chooses whom, and who gets a slot.
 
-    Args:
-      logits: [G, S, E] float32 or bfloat16.
-      bias: [E] float32, added to the scores of the experts; None = there is none.
-      valid: [G, S] bool, False on padding.
-      capacity: C.
-      config: its policies.
-      router_type: of `ModelConfig.router_types`.
-      key: for what is drawn in training; None = argmax, and all choices ask for a slot.
+    A policy is a subclass with `choose`; `policies.make_router` takes the one that a config names.
+    Training, decoding and what shows choices all ask the same object. It is a pytree of its
+    parameters, and goes with the weights of the layer into `jax.shard_map`.
+
+    Attributes:
+      kernel: [D, E] float32 (section 2.4), or bfloat16 (Table 2); the router computes in it.
+      config: its experts, policies and noise.
+      stack: 'encoder' or 'decoder'.
+      bias: [E] float32, added to standardised logits when experts are chosen, to even out their
+        load; None = nothing is added.
+      first_index: of the routers of the stack, the number of the one in layer 0. Routers with the
+        same key and different numbers have different noise.
     """
-    if router_type == "experts_choose":
-        return choose_tokens(logits, capacity, valid)
 
-    sample_key = key if config.router_policy == "sample" else None
-    asks_one_expert = config.num_selected_experts == 1 and config.ntlb_rounds == 1
-    scores_are_logits = sample_key is None and bias is None and logits.dtype == jnp.float32
-    if asks_one_expert and scores_are_logits and router_type == "tokens_choose":
-        return assign(logits, capacity, valid)
+    kernel: jax.Array
+    config: ModelConfig = struct.field(pytree_node=False)
+    stack: str = struct.field(pytree_node=False)
+    bias: jax.Array | None = None
+    first_index: int = struct.field(pytree_node=False, default=0)
 
-    scores = choice_scores(logits, bias)  # [G, S, E]
-    if sample_key is not None:
-        scores += gumbel(sample_key.bits(Stream.SAMPLED_EXPERT, logits.shape))
-    # [G, k, S] or, with No-Token-Left-Behind, one for each round
-    choices = top_choices(scores, max(config.num_selected_experts, config.ntlb_rounds))
-    order = None
-    if router_type == "batch_prioritized":
-        order = _order_of_gates(choices, logits)
-    if config.ntlb_rounds > 1:
-        return assign_in_rounds(choices, logits, capacity, valid, order)
-    least_gate = None
-    if key is not None and config.second_expert_policy == "random":
-        least_gate = _random_least_gates(key, choices.shape, config.second_expert_threshold)
-    return assign_choices(choices, logits, capacity, valid, least_gate, order)
+    def choose(
+        self, distribution: Distribution, tokens: Tokens, key: RouterKey | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The experts of each token, whether or not they have a slot for it.
 
+        Args:
+          distribution: of logits [G, S, E].
+          tokens: [G, S].
+          key: for what is drawn in training; None = evaluation or decoding.
 
-def _order_of_gates(choices: jax.Array, logits: jax.Array) -> jax.Array:
-    """[G, S] int32: the tokens, those whose first choice is most probable first.
+        Returns:
+          [G, k, S] int32, different experts, the best one first, E = none; and their gates
+          [G, k, S] float32.
+        """
+        raise NotImplementedError
 
-    Batch-prioritised routing (Riquelme et al. 2021, arXiv 2106.05974, section 4.1). Among equal
-    ones the earlier token comes first.
-    """
-    router_probs = router_probabilities(logits)[-1]  # [G, S, E]
-    gate = choice_gates(router_probs, choices[:, :1])[:, 0]  # [G, S]
-    return jnp.argsort(gate, axis=1, descending=True, stable=True).astype(jnp.int32)
+    def asks(self, gates: jax.Array, key: RouterKey | None) -> jax.Array | None:
+        """[G, k, S] bool, which of the choices ask for a slot; None = all do."""
+        del gates, key
+        return None
 
+    def assign(
+        self, logits: jax.Array, tokens: Tokens, capacity: int, key: RouterKey | None
+    ) -> Assignment | ChosenTokens:
+        """Gives each token slots in the experts that it chooses, while slots last.
 
-def _random_least_gates(key: RouterKey, shape: tuple[int, ...], threshold: float) -> jax.Array:
-    """[G, k, S]: choices after the first are kept with the probability gate / threshold."""
-    groups, chosen, tokens = shape
-    bits = key.bits(Stream.SECOND_EXPERT, (groups, tokens, chosen))
-    uniform = jnp.swapaxes(noise(bits) + 1, 1, 2) / 2  # [G, k, S], in [0, 1)
-    is_later = jnp.arange(chosen)[:, None] > 0  # [k, 1]
-    return jnp.where(is_later, threshold * uniform, -1.0)
+        Args:
+          logits: [G, S, E].
+          tokens: [G, S].
+          capacity: C.
+          key: as for `choose`.
+        """
+        distribution = Distribution.of(logits)
+        choices, gates = self.choose(distribution, tokens, key)
+        asks, order = self.asks(gates, key), self.order(distribution, choices)
+        return assign_choices(choices, gates, distribution, capacity, tokens.valid, asks, order)
+
+    def order(self, distribution: Distribution, choices: jax.Array) -> jax.Array | None:
+        """[G, S] int32, the tokens in the order in which they take slots; None = as they stand.
+
+        Batch-prioritised, those whose first choice is most probable come first (Riquelme et al.
+        2021, arXiv 2106.05974, section 4.1). Among equal ones it is the earlier token.
+        """
+        if self.config.router_types[self.stack] != "batch_prioritized":
+            return None
+        gate = distribution.gates(choices[:, :1])[:, 0]  # [G, S]
+        return jnp.argsort(gate, axis=1, descending=True, stable=True).astype(jnp.int32)
+
+    def logits(self, x: jax.Array, key: RouterKey | None = None) -> jax.Array:
+        """[B, L, D] -> [B, L, E], with a key from noisy input; see `router_logits`."""
+        jitter, dropout = self.config.jitter_noise, self.config.router_input_dropout
+        bits = None
+        if key is not None and (jitter > 0 or dropout > 0):
+            bits = key.bits(Stream.ROUTER_INPUT, x.shape)
+        return router_logits(x, self.kernel, jitter, bits, dropout)
+
+    def group_shape(self, batch: int, length: int) -> tuple[int, int]:
+        """(G, S) of [B, L] tokens."""
+        return group_shape(batch, length, self.config.group_sizes[self.stack])
+
+    def capacity(self, size: int, *, training: bool) -> int:
+        """C of groups of S tokens (Eq. 3)."""
+        factor = self.config.capacity_factors(training=training)[self.stack]
+        return capacity_of(self.config, size, factor)

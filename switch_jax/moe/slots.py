@@ -1,66 +1,21 @@
-"""From choices to slots: which choices of experts find room, and where.
-
-The shape letters are those of `switch_jax.moe`. Nothing here depends on a module or a config.
-"""
-
-from typing import NamedTuple
+"""From choices to slots: which choices of experts find room, and where."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from switch_jax.moe.choices import choice_gates
-from switch_jax.moe.router import RouterSums, probabilities_and_sums, round_to
+from switch_jax.moe.dispatch import Assignment
+from switch_jax.moe.router import Distribution
 from switch_jax.partitioning.mesh import platform
-
-
-class Assignment(NamedTuple):
-    """The routing of every group.
-
-    k experts are chosen for each token, 1 in a Switch Transformer. Choice c of token s, both
-    counted from 0, has the number c * S + s.
-
-    Attributes:
-      expert_index: [G, k, S] int32, the chosen experts of each token (ties go to the lowest
-        index). Dropped tokens and padding have them too.
-      gate: [G, k, S] float32, what multiplies the expert's output; 0 where the choice has no slot
-        or the token is padding. With one expert it is the expert's probability, not renormalised
-        (Eq. 2); see `choice_gates`.
-      position_in_expert: [G, k, S] int32, the slot that the token takes in its expert; C where it
-        has none or is padding.
-      token_index: [G, E, C] int32, the number of the choice in each slot; k * S where the slot is
-        empty. The inverse of `expert_index` and `position_in_expert`.
-      router: what the losses and statistics need of it.
-      load: [G, E] float32, the number of real tokens whose first choice is the expert, dropped ones
-        included.
-    """
-
-    expert_index: jax.Array
-    gate: jax.Array
-    position_in_expert: jax.Array
-    token_index: jax.Array
-    router: RouterSums
-    load: jax.Array
-
-    @property
-    def has_no_slot(self) -> jax.Array:
-        """[G, S] bool, that the token has no slot in any of its experts; padding has none."""
-        capacity = self.token_index.shape[-1]
-        return jnp.all(self.position_in_expert == capacity, axis=1)  # [G, S]
-
-    @property
-    def num_slots(self) -> jax.Array:
-        """[G, S] int32, in how many experts the token has a slot."""
-        capacity = self.token_index.shape[-1]
-        return jnp.sum(self.position_in_expert < capacity, axis=1, dtype=jnp.int32)  # [G, S]
 
 
 def assign_choices(
     choices: jax.Array,
-    router_logits: jax.Array,
+    gates: jax.Array,
+    distribution: Distribution,
     capacity: int,
     valid: jax.Array,
-    least_gate: jax.Array | None = None,
+    asks: jax.Array | None = None,
     order: jax.Array | None = None,
 ) -> Assignment:
     """Gives each token a slot in each of k given experts, while slots last.
@@ -69,30 +24,19 @@ def assign_choices(
     that of the tokens, or `order`. So with k > 1 a token's later choices depend on the tokens after
     it.
 
-    If the logits are bfloat16, the softmax is too (Table 2): what each of its steps gives is
-    rounded to bfloat16, and so is each gradient. Counts of tokens are exact in any case.
-
     Args:
       choices: [G, k, S] int32, different experts for each token, the first choice first; E = none.
-      router_logits: [G, S, E] float32 or bfloat16, from which gates, losses and statistics are
-        computed.
+      gates: [G, k, S] float32, of the choices.
+      distribution: of the router's logits [G, S, E], for losses and statistics.
       capacity: C.
       valid: [G, S] bool, False on padding.
-      least_gate: [G, k, S] float32; a choice takes a slot if its gate is above it. None = all do.
+      asks: [G, k, S] bool, whether the choice asks for a slot; None = all do.
       order: [G, S] int32, the tokens in the order in which they take slots; None = as they stand.
-
-    Returns:
-      An `Assignment`. `gate`, `router.log_normalizer` and `router.importance` are differentiable;
-      the gradient of the other fields is 0.
     """
-    groups = choices.shape[0]
-    experts = router_logits.shape[-1]
-    router_probs, router = probabilities_and_sums(router_logits, valid)  # [G, S, E]
-    gate = round_to(router_logits.dtype, choice_gates(router_probs, choices))  # [G, k, S]
-
+    groups, experts = len(choices), distribution.logits.shape[-1]
     is_wanted = jnp.broadcast_to(valid[:, None], choices.shape)  # [G, k, S]
-    if least_gate is not None:
-        is_wanted &= gate > least_gate  # [G, k, S]
+    if asks is not None:
+        is_wanted &= asks  # [G, k, S]
     expert_of_choice = jnp.where(is_wanted, choices, experts)  # [G, k, S]
     if order is not None:
         first_number = jnp.arange(0, is_wanted[0].size, order.shape[1])[:, None]  # [k, 1]
@@ -103,10 +47,10 @@ def assign_choices(
     position = position.reshape(choices.shape)  # [G, k, S]
     return Assignment(
         expert_index=choices,
-        gate=jnp.where(position < capacity, gate, 0.0),  # [G, k, S]
+        gate=jnp.where(position < capacity, gates, 0.0),  # [G, k, S]
         position_in_expert=position,
         token_index=token_index,
-        router=router,
+        router=distribution.sums(valid),
         load=choice_load(choices[:, 0], experts, valid),  # [G, E]
     )
 

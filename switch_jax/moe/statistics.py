@@ -1,13 +1,13 @@
-"""What a layer's router did, over the whole batch."""
+"""What a layer's router did, over the whole batch, and its losses: load balancing, z-loss."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from switch_jax.moe.auxiliary_losses import load_balance_loss, router_z_loss, with_bias_gradient
-from switch_jax.moe.experts_choose import ChosenTokens
-from switch_jax.moe.slots import Assignment, choice_load
+from switch_jax.moe.dispatch import Assignment, ChosenTokens
+from switch_jax.moe.slots import choice_load
 from switch_jax.partitioning.collectives import psum
 from switch_jax.partitioning.mesh import BATCH
 
@@ -24,8 +24,7 @@ class RouterStatistics(NamedTuple):
       entropy: scalar, mean entropy of the router's distribution, in nats.
       several_experts: scalar, fraction of tokens that have slots in two or more experts; None where
         a token has one at most.
-      choices: the result of `moe.choose_experts`, where the layer returns it; see
-        `Transformer.choose_experts`.
+      choices: what `Transformer.choose_experts` collects; None elsewhere.
     """
 
     load: jax.Array
@@ -65,7 +64,7 @@ def router_statistics(
         all_load = jnp.sum(chosen / (len(choices) * all_real_tokens), axis=0)  # [E]
         balance_loss = with_bias_gradient(balance_loss, router_bias, all_load - share / load.size)
     several_experts = None
-    if isinstance(a, ChosenTokens) or a.gate.shape[1] > 1:
+    if a.most_slots > 1:
         several_experts = jnp.sum(jnp.where(valid & (a.num_slots > 1), 1 / all_real_tokens, 0.0))
     of_this_device = RouterStatistics(
         load=load,
@@ -76,3 +75,57 @@ def router_statistics(
         several_experts=several_experts,
     )
     return jax.tree.map(lambda statistic: psum(statistic, BATCH), of_this_device)
+
+
+def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
+    """E * sum_i f_i P_i (Eq. 4 to 6, without alpha): 1.0 at balance, E when one expert has it all.
+
+    f_i is the fraction of a group's tokens whose first choice is expert i, counted before any token
+    is dropped; P_i is the group's mean probability of expert i. Padding counts in neither. Groups
+    are averaged in proportion to their real tokens, so that the loss of a batch is the
+    token-weighted mean of the losses of its parts, however it is split.
+
+    Args:
+      importance: [G, E] float32, as in `RouterSums`: P times the group's real tokens.
+      load: [G, E] float32, f times the group's real tokens.
+
+    Returns:
+      A float32 scalar; 0 where no token is real. Gradients flow through `importance` only.
+    """
+    load = lax.stop_gradient(load)
+    real_tokens = load.sum(-1)  # [G]
+    num_experts = load.shape[-1]
+    # load * importance holds the group's real tokens twice. Divided by them once, this is the loss
+    # of each group times its real tokens.
+    weighted = num_experts * jnp.sum(load * importance, -1) / jnp.maximum(real_tokens, 1.0)  # [G]
+    return weighted.sum() / jnp.maximum(real_tokens.sum(), 1.0)
+
+
+def with_bias_gradient(loss: jax.Array, router_bias: jax.Array, excess: jax.Array) -> jax.Array:
+    """`loss`, with another gradient: `excess` by the router's bias, and 0 by everything else.
+
+    So the biases get their update (Wang et al. 2024, arXiv 2408.15664) where each parameter does,
+    from gradients that are summed over microbatches and devices.
+
+    Args:
+      loss: float32 scalar.
+      router_bias: [E] float32.
+      excess: [E] float32, this device's part of the fraction of the batch's choices that are the
+        expert, minus 1 / E.
+    """
+    by_bias = jnp.sum(router_bias * lax.stop_gradient(excess))
+    return lax.stop_gradient(loss) + by_bias - lax.stop_gradient(by_bias)
+
+
+def router_z_loss(log_normalizer: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean over real tokens of logsumexp(logits)^2 (ST-MoE, Eq. 5): keeps router logits small.
+
+    Args:
+      log_normalizer: [G, S] float32, logsumexp of the router's logits.
+      valid: [G, S] bool, False on padding.
+
+    Returns:
+      A float32 scalar; 0 where no token is real.
+    """
+    weight = valid.astype(jnp.float32)  # [G, S]
+    return jnp.sum(log_normalizer**2 * weight) / jnp.maximum(weight.sum(), 1.0)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.kernels.routing_kernel import route, route_gradient
+from switch_jax.moe.dispatch import Assignment
 from switch_jax.moe.router import RouterSums
-from switch_jax.moe.slots import Assignment, take_slots
+from switch_jax.moe.slots import take_slots
 from switch_jax.partitioning.mesh import has_kernels
 
 
@@ -25,12 +26,8 @@ def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = No
 
     Args:
       router_logits: [G, S, E] float32.
-      capacity: C, the slots of one expert in one group.
+      capacity: C.
       valid: [G, S] bool, False on padding; None where there is no padding.
-
-    Returns:
-      An `Assignment` with k = 1. `gate`, `router.log_normalizer` and `router.importance` are
-      differentiable; the gradient of the other fields is 0.
     """
     if valid is None:
         valid = jnp.ones(router_logits.shape[:2], bool)  # [G, S]

@@ -94,7 +94,7 @@ def trained_parameters(config: Config) -> list[str]:
                 "write 'all'"
             )
         return trained
-    trained = list(matching("TRAINED_PARAMETERS", wanted, axes.keys()))
+    trained = list(matching(wanted, axes.keys()))
     if not trained:
         raise UserError(
             f"TRAINED_PARAMETERS = {wanted!r} matches no parameter: {did_you_mean(wanted, TRAINED)}"

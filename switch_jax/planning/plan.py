@@ -222,7 +222,7 @@ def lowered_step(config: Config, mesh: Mesh) -> tuple[StepSizes, jax.stages.Lowe
 
 
 def _sizes(config: Config, mesh: Mesh, state: TrainState) -> StepSizes:
-    teacher, groups = config.teacher_model, routing_groups(config, mesh.shape)
+    teacher, groups = config.teacher_model, routing_groups(config)
     factors = {stack: of_stack.capacity_factor for stack, of_stack in groups.items()}
     return StepSizes(
         mesh=mesh.devices.shape,

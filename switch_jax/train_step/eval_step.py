@@ -53,7 +53,7 @@ def make_eval_step(
     """
 
     def of_part(parameters: Any, batch: Batch) -> EvalSums:
-        output, all_targets = forward(model, parameters, batch, deterministic=True, key=None)
+        output, all_targets = forward(model, parameters, batch)
         targets = batch["decoder_target_tokens"]
         weights = batch["decoder_loss_weights"] * jnp.asarray(is_content)[targets]
         content = token_sums(output.logits, targets, weights)

@@ -58,7 +58,7 @@ def microbatch_loss(
       teacher_logits: [B, L, V] float32; None without a teacher.
     """
     model, loss, distillation = config.model, config.loss, config.distillation
-    output, targets = forward(model, parameters, part, deterministic=False, key=key)
+    output, targets = forward(model, parameters, part, key)
     encoder_share = num_real_tokens(part["encoder_segment_ids"]) / totals.encoder
     decoder_share = num_real_tokens(part["decoder_segment_ids"]) / totals.decoder
     encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
@@ -82,10 +82,10 @@ def microbatch_loss(
 
 
 def forward(
-    model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
+    model: ModelConfig, parameters: Any, batch: Batch, key: jax.Array | None = None
 ) -> tuple[Output, TokenSums]:
-    """The model's output for a batch, and its sums over the target tokens."""
-    output = apply_model(model, parameters, batch, deterministic=deterministic, key=key)
+    """The model's output for a batch, and its sums over the target tokens; see `apply_model`."""
+    output = apply_model(model, parameters, batch, key)
     with jax.named_scope("logits"):
         sums = token_sums(
             output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
@@ -94,10 +94,10 @@ def forward(
 
 
 def apply_model(
-    model: ModelConfig, parameters: Any, batch: Batch, *, deterministic: bool, key: jax.Array | None
+    model: ModelConfig, parameters: Any, batch: Batch, key: jax.Array | None = None
 ) -> Output:
-    """The model's output for a batch; `key`: of dropout, jitter and routing policies, or None."""
-    return bind(model, parameters)(**model_inputs(batch), deterministic=deterministic, key=key)
+    """The model's output for a batch; `key`: of training, None = evaluation."""
+    return bind(model, parameters)(**model_inputs(batch), key=key)
 
 
 def num_real_tokens(segments: jax.Array) -> jax.Array:

@@ -11,8 +11,13 @@ from switch_jax.config import Config, ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.model.groups import MACROS, Groups, training_groups
 from switch_jax.moe import group_shape
+<<<<<<< HEAD
 from switch_jax.moe.divisibility import check_divisibility, check_experts
 from switch_jax.partitioning.mesh import batch_shards
+=======
+from switch_jax.moe.capacity import check_divisibility, check_experts
+from switch_jax.partitioning.mesh import EXPERT, batch_shards
+>>>>>>> core
 
 Batch = dict[str, jax.Array]
 
@@ -73,15 +78,9 @@ def _check_rows(batch_size: int, length: int, group_size: int, parts: int, macro
         )
 
 
-def routing_groups(config: Config, mesh_shape: Mapping[str, int]) -> dict[str, Groups]:
-    """The routing groups of each stack in training, see `training_groups`.
-
-    Args:
-      config: a run that `check_batch` has passed.
-      mesh_shape: devices by mesh axis.
-    """
-    parts = config.run.num_microbatches * batch_shards(mesh_shape)
-    return training_groups(config.model, config.run.batch_size, config.data.lengths, parts)
+def routing_groups(config: Config) -> dict[str, Groups]:
+    """The routing groups of each stack in training; `check_batch` has passed the run."""
+    return training_groups(config.model, config.run.batch_size, config.data.lengths)
 
 
 def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:

@@ -111,7 +111,7 @@ def make_train_step(
         logits = None
         if teacher_model is not None:  # outside of the gradient, so that nothing is saved for it
             with jax.named_scope("teacher"):
-                output = apply_model(teacher_model, teacher, part, deterministic=True, key=None)
+                output = apply_model(teacher_model, teacher, part)
                 logits = output.logits
         gradients, sums = jax.grad(loss_and_sums, has_aux=True)(
             parameters, part, totals, key, logits

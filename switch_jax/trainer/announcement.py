@@ -33,7 +33,7 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
         f"{config.run.batch_size:,} rows of {inputs} + {targets}, padding included",
         *reading(config, readers(jax.process_count(), mesh.shape)),
     ]
-    for stack, groups in routing_groups(config, mesh.shape).items():
+    for stack, groups in routing_groups(config).items():
         lines.append(f"routing in the {stack}: {groups}")
         if groups.warning:
             lines.append(f"warning: {groups.warning}")

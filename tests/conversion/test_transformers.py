@@ -147,7 +147,7 @@ def test_activations_logits_and_loss_are_theirs(case):
 
     def forward(parameters):
         model = bind(config, parameters)
-        output = model(**arguments, deterministic=True)
+        output = model(**arguments)
         (embedded,) = model.token_embedding(inputs)
         hidden, feed_forwards = run_layers(model.encoder, embedded, segments[0])
         chosen = model.choose_experts(**arguments)

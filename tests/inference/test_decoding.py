@@ -38,9 +38,7 @@ def parameters(model):
 def apply(model, parameters, tokens, segments, before):
     # One large group: the group size does not divide both lengths.
     model = dataclasses.replace(model, group_size=10**6)
-    return bind(model, parameters)(
-        tokens, before, segments, jnp.ones_like(before), deterministic=True
-    ).logits
+    return bind(model, parameters)(tokens, before, segments, jnp.ones_like(before)).logits
 
 
 def log_probs(model, inputs, words):

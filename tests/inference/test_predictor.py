@@ -41,7 +41,7 @@ def forward(model):
     def logits(parameters, tokens, words):
         segments = (tokens > 0).astype(int)
         ones = np.ones((1, L), int)
-        return bind(model, parameters)(tokens, words, segments, ones, deterministic=True).logits
+        return bind(model, parameters)(tokens, words, segments, ones).logits
 
     return jax.jit(logits)
 

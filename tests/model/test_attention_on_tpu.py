@@ -48,7 +48,7 @@ def _compiled(mesh):
     def loss(parameters, inputs, targets):
         model = bind(MODEL_CONFIG, parameters)
         segments = (inputs != 0).astype(int), (targets != 0).astype(int)
-        return model(inputs, targets, *segments, deterministic=False).logits.sum()
+        return model(inputs, targets, *segments, key=jax.random.key(0)).logits.sum()
 
     def abstract(shape, dtype, spec):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))

@@ -57,9 +57,7 @@ def parameters(model):
 
 def at_once(model, parameters, batch):
     ones = jnp.ones((B, L), jnp.int32)
-    return bind(model, parameters)(
-        batch["tokens"], batch["inputs"], batch["segments"], ones, deterministic=True
-    ).logits
+    return bind(model, parameters)(batch["tokens"], batch["inputs"], batch["segments"], ones).logits
 
 
 def step_by_step(model, parameters, batch):

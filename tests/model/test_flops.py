@@ -34,7 +34,7 @@ def test_empty_slots_cost_what_full_ones_do():
         min_expert_capacity=1,
     )  # fmt: skip
     # 4 rows of 16 input tokens: 64 / 4 x 1.25 = 20 slots; of 3 target tokens: 12 / 4 x 1.25 -> 4.
-    groups = training_groups(model, 4, (16, 3), parts=1)
+    groups = training_groups(model, 4, (16, 3))
     slots = groups["encoder"].capacity_factor, groups["decoder"].capacity_factor
     assert slots == (1.25, 16 / 12)
     empty = training_flops(model, 16, 3, slots) - training_flops(model, 16, 3)

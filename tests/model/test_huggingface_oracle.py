@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 
 from switch_jax.config import ModelConfig
 from switch_jax.model import bind, logical_axes
-from switch_jax.moe import assign, load_balance_loss
+from switch_jax.model.attention import Encoded
+from switch_jax.moe import assign, load_balance_loss, tokens_of
 
 ORACLE = Path(__file__).parent / "oracle"
 SIZES = json.loads((ORACLE / "nodrop_tied.json").read_text())["config"]
@@ -113,19 +114,19 @@ class Recorder:
     def __init__(self, layer, notes: list) -> None:
         self.layer, self.notes = layer, notes
 
-    def __call__(self, x, valid, **options):
-        y, statistics = self.layer(x, valid, **options)
+    def __call__(self, x, tokens):
+        y, statistics = self.layer(x, tokens)
         self.notes.append((x, y))
         return y, statistics
 
 
-def run_layers(stack, x, segments, memory=None, memory_segments=None):
+def run_layers(stack, x, tokens, encoded=None):
     """A stack layer by layer, without the scan.
 
     Returns:
       The hidden states as Hugging Face lists them, and each feed-forward layer's input and output.
     """
-    bias = stack.relative_position_bias(segments.shape[1])
+    bias = stack.relative_position_bias(x.shape[1])
     graph, state = nnx.split(stack.blocks)
     hidden, feed_forwards = [x], []
     for number in range(jax.tree.leaves(state)[0].shape[0]):
@@ -133,9 +134,7 @@ def run_layers(stack, x, segments, memory=None, memory_segments=None):
         for i in range(block.num_layers):
             layer = getattr(block, f"layer_{i}")
             layer.feed_forward = Recorder(layer.feed_forward, feed_forwards)
-            x, _ = layer(
-                x, segments, bias, memory, memory_segments, deterministic=True, stack_key=None
-            )
+            x, _ = layer(x, tokens, bias, encoded)
             hidden.append(x)
     hidden[-1] = stack.final_norm(x)
     return hidden, feed_forwards
@@ -145,8 +144,10 @@ def forward(parameters):
     """Everything inside our model, by stack: hidden states, feed-forward layers, router logits."""
     model = bind(CONFIG, parameters)
     embedded = model.token_embedding(*TOKENS)
-    encoder = run_layers(model.encoder, embedded[0], SEGMENTS[0])
-    decoder = run_layers(model.decoder, embedded[1], SEGMENTS[1], encoder[0][-1], SEGMENTS[0])
+    inputs, targets = map(tokens_of, TOKENS, SEGMENTS)
+    encoder = run_layers(model.encoder, embedded[0], inputs)
+    encoded = Encoded(encoder[0][-1], inputs.segments)
+    decoder = run_layers(model.decoder, embedded[1], targets, encoded)
     result = {}
     for name, (hidden, feed_forwards) in zip(STACKS, (encoder, decoder), strict=True):
         routers = parameters[name]["blocks"][f"layer_{STEP - 1}"]["feed_forward"]["router"]
@@ -157,7 +158,7 @@ def forward(parameters):
 
 
 def whole_model(parameters):
-    return bind(CONFIG, parameters)(*TOKENS, *SEGMENTS, deterministic=True)
+    return bind(CONFIG, parameters)(*TOKENS, *SEGMENTS)
 
 
 def auxiliary_loss(router_logits):

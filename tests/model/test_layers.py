@@ -11,14 +11,12 @@ import pytest
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.attention import Attention
+from switch_jax.model.attention import SelfAttention, attend
 from switch_jax.model.dot_product_attention import bias_by_pair, causal_mask, segment_mask
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, relu
-from switch_jax.model.layers import (
-    RMSNorm,
-    dropout,
-    project,
-)
+from switch_jax.model.layers import RMSNorm, dropout, project
+from switch_jax.moe import tokens_of
+from switch_jax.moe.tokens import DropoutKeys
 
 
 def _config(**sizes):
@@ -27,6 +25,11 @@ def _config(**sizes):
     return ModelConfig(
         **{**least, **layers, "embed_dim": 2, "activation_dtype": "float32", **sizes}
     )
+
+
+def _tokens(segments, key=None):
+    segments = jnp.asarray(segments, jnp.int32)
+    return tokens_of(jnp.zeros_like(segments), segments, key)
 
 
 def test_rms_norm_by_hand():
@@ -64,44 +67,35 @@ def test_bias_by_distance_becomes_one_by_pair_without_gather_or_scatter(length, 
     assert not re.search(r" (gather|scatter)\(", gradient.as_text())
 
 
-def _attention(query_scale):
-    """One head of size 2 whose kernels are the identity, the query's times `query_scale`."""
-    config = _config(head_dim=2)
-    attention = Attention(config, nnx.Rngs(0))
-    for name in ("query", "key", "value", "out"):
-        getattr(attention, name)[...] = jnp.eye(2) * (query_scale if name == "query" else 1.0)
-    return attention
-
-
 def test_attention_averages_what_the_masks_leave():
+    """One head of size 2 with queries of 0, so that all scores are equal."""
+    attention = SelfAttention(_config(head_dim=2), decoder=True, rngs=nnx.Rngs(0))
+    for name in ("query", "key", "value", "out"):
+        getattr(attention, name)[...] = jnp.eye(2) * (name != "query")
     x = jnp.array([[[1.0, 0.0], [0.0, 1.0], [5.0, 7.0], [9.0, 9.0]]])
-    segments = jnp.array([[1, 1, 2, 0]])
-    y = _attention(0.0)(x, x, segments, segments, causal=True)  # queries of 0: all scores are equal
+    y, (keys, _), _ = attention(x, _tokens([[1, 1, 2, 0]]), None)
     np.testing.assert_allclose(y[0, :3], [[1, 0], [0.5, 0.5], [5, 7]], rtol=1e-6)
     assert np.isfinite(y).all()  # also on padding, which may look nowhere
+    np.testing.assert_array_equal(keys, x)
 
 
 def test_attention_adds_the_bias_and_does_not_scale_its_scores():
-    x = jnp.array([[[1.0, 0.0]]])
-    memory = jnp.array([[[2.0, 0.0], [0.0, 1.0]]])
+    q, k = jnp.array([[[1.0, 0.0]]]), jnp.array([[[2.0, 0.0], [0.0, 1.0]]])
     segments = jnp.ones((1, 1), int), jnp.ones((1, 2), int)
     # Of keys two and one to the right of the query, at its place, and left of it.
     bias = jnp.array([[9.0, 1.0, 0.0, 9.0]])
-    y = _attention(1.0)(x, memory, *segments, bias)
-    # Scores x . m = 2 and 0, plus 0 and 1: weights e / (1 + e) and 1 / (1 + e).
+    y = attend(_config(head_dim=2), q, k, k, bias, *segments, key=None)
+    # Scores q . k = 2 and 0, plus 0 and 1: weights e / (1 + e) and 1 / (1 + e).
     expected = [[[2 * math.e / (1 + math.e), 1 / (1 + math.e)]]]
     np.testing.assert_allclose(y, expected, rtol=1e-6)
 
 
 def test_heads_are_consecutive_columns_and_see_their_own_bias():
     """Two heads of size 1 on one token pair: head 0 is biased to key 0, head 1 to key 1."""
-    attention = Attention(_config(num_heads=2), nnx.Rngs(0))
-    for name in ("query", "key", "value", "out"):
-        getattr(attention, name)[...] = jnp.eye(2) * (name != "query")
-    memory = jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
+    q, k = jnp.zeros((1, 1, 2)), jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
     segments = jnp.ones((1, 1), int), jnp.ones((1, 2), int)
     bias = jnp.array([[0.0, 0.0, 50.0, 0.0], [0.0, 50.0, 0.0, 0.0]])  # by distances -2 to 1
-    y = attention(memory[:, :1], memory, *segments, bias)
+    y = attend(_config(num_heads=2), q, k, k, bias, *segments, key=None)
     np.testing.assert_allclose(y, [[[1.0, 4.0]]], rtol=1e-6)
 
 
@@ -111,7 +105,7 @@ def test_gated_gelu_by_hand():
     layer = DenseFeedForward(config, nnx.Rngs(0))
     layer.wi_0[...] = layer.wi_1[...] = layer.wo[...] = jnp.ones((1, 1))
     layer.wi_1[...] = 3 * jnp.ones((1, 1))
-    y, _ = layer(jnp.full((1, 1, 1), 2.0), jnp.ones((1, 1)), deterministic=True, key=None)
+    y, _ = layer(jnp.full((1, 1, 1), 2.0), _tokens([[1]]))
     gelu = 0.5 * 2 * (1 + math.tanh((2 / math.pi) ** 0.5 * (2 + 0.044715 * 8)))
     np.testing.assert_allclose(y, [[[gelu * 6]]], rtol=1e-6)
 
@@ -130,10 +124,10 @@ def test_a_shared_expert_is_added_for_every_token_dropped_ones_too():
         layer = SwitchFeedForward(config, decoder=False, rngs=nnx.Rngs(0))
         plain = dataclasses.replace(config, shared_expert_mlp_dim=None)
         alone = SwitchFeedForward(plain, decoder=False, rngs=nnx.Rngs(0))
-        valid = jnp.ones((1, 8), bool)
-        y, statistics = layer(x, valid, deterministic=True, key=None)
-        noisy, _ = layer(x, valid, deterministic=False, key=None, shared_expert_key=key)
-        without, _ = alone(x, valid, deterministic=True, key=None)
+        tokens = _tokens([[1] * 8])
+        y, statistics = layer(x, tokens)
+        noisy, _ = layer(x, tokens.replace(dropout=DropoutKeys(feed_forward=key)))
+        without, _ = alone(x, tokens)
         wi, wo = layer.shared_expert.wi_0[...], layer.shared_expert.wo[...]
         return y, noisy, without, statistics.dropped, wi, wo
 

@@ -11,6 +11,7 @@ from flax import nnx
 from switch_jax.config import MeshConfig, ModelConfig
 from switch_jax.model import bind, init_parameters
 from switch_jax.model.stack import Layer
+from switch_jax.moe import tokens_of
 from switch_jax.partitioning.mesh import make_mesh
 
 B, L = 8, 8
@@ -43,17 +44,15 @@ def layer_by_layer(model, layout, parameters, tokens, segments, key):
     transformer = bind(model, parameters)
     bias = transformer.encoder.relative_position_bias(L)
     (x,) = transformer.token_embedding(tokens)
+    of_stack = tokens_of(tokens, segments, jax.random.split(key, 3)[2])
     loads = []
     for number, (blocks, index, sparse) in enumerate(ENCODERS[layout]):
         layer = Layer(model, False, sparse, nnx.Rngs(0))
         of_layer = jax.tree.map(lambda p, i=index: p[i], parameters["encoder"][blocks]["layer_0"])
         nnx.update(layer, of_layer)
-        x, statistics = layer(
-            x, segments, bias, None, None, deterministic=False, layer_index=number,
-            stack_key=jax.random.split(key, 3)[2],
-        )  # fmt: skip
-        assert bool(statistics) == sparse
-        loads += [its.load for its in statistics]
+        x, output = layer(x, of_stack.replace(layer=number), bias)
+        assert bool(output.statistics) == sparse
+        loads += [its.load for its in output.statistics]
     return transformer.encoder.final_norm(x), jnp.stack(loads)
 
 
@@ -70,7 +69,7 @@ def test_the_stack_is_its_layers_in_their_order(layout):
     def stack(parameters):
         transformer = bind(model, parameters)
         (x,) = transformer.token_embedding(tokens)
-        return transformer.encoder(x, segments, deterministic=False, key=key)
+        return transformer.encoder(x, tokens_of(tokens, segments, key))[:2]
 
     arrays = jax.device_get(parameters)
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):

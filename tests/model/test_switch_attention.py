@@ -12,7 +12,7 @@ from switch_jax.config import LossConfig, MeshConfig
 from switch_jax.config.model import router_names
 from switch_jax.model import bind, init_parameters, model_inputs
 from switch_jax.model.switch_attention import SwitchAttention
-from switch_jax.moe import expert_capacity
+from switch_jax.moe import expert_capacity, tokens_of
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.state import abstract_model, init_state
 from switch_jax.train_step.step import make_train_step
@@ -22,7 +22,7 @@ from tests.trainer.helpers import SGD, random_batch, tiny_config, tiny_model
 B, L, D, F, E, H, K = 8, 8, 12, 16, 4, 2, 4
 CONFIG = tiny_model(
     embed_dim=D, mlp_dim=64, expert_mlp_dim=F, num_heads=H, head_dim=K, num_experts=E, group_size=L,
-    expert_sublayers="attention", train_expert_capacity_factor=1.0,
+    expert_sublayers="attention", train_expert_capacity_factor=1.0, jitter_noise=0.0,
 )  # fmt: skip
 # Two experts a token, in all layers.
 BOTH = tiny_model(
@@ -93,7 +93,7 @@ def _loss(x, weights, segments, bias, y_weights, causal):
     layer = SwitchAttention(CONFIG, causal, nnx.Rngs(0))
     for name, value in weights.items():
         getattr(layer, name)[...] = value
-    y, statistics = layer(x, segments, bias, causal=causal, deterministic=False, key=None)
+    y, _, statistics = layer(x, tokens_of(segments, segments, jax.random.key(0)), bias)
     return (y * y_weights).sum() + statistics.load_balance_loss + statistics.z_loss
 
 
@@ -181,7 +181,7 @@ def test_attention_comes_first_and_no_two_routers_have_the_same_noise():
     def statistics(parameters):
         apply = bind(model, parameters)
         key = jax.random.key(0)
-        return apply(**model_inputs(batch), deterministic=False, key=key).encoder
+        return apply(**model_inputs(batch), key=key).encoder
 
     is_uniform = np.isclose(statistics(parameters).entropy, np.log(4), atol=1e-6)
     assert is_uniform.tolist() == [False, True, False, True]
@@ -203,7 +203,7 @@ def test_the_chosen_experts_are_those_that_the_load_counts():
     @jax.jit
     def run(parameters):
         model = bind(BOTH, parameters)
-        return model(**arguments, deterministic=True), model.choose_experts(**arguments)
+        return model(**arguments), model.choose_experts(**arguments)
 
     output, chosen = run(parameters)
     for stack in ("encoder", "decoder"):

@@ -28,18 +28,18 @@ OVERFLOWING_TWICE = dataclasses.replace(OVERFLOWING, expert_sublayers="both")
 init = jax.jit(init_parameters, static_argnums=0)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "deterministic"))
-def _apply(model, parameters, batch, *, deterministic, key):
-    return bind(model, parameters)(*batch, deterministic=deterministic, key=key)
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(model, parameters, batch, key):
+    return bind(model, parameters)(*batch, key=key)
 
 
-def _run(model, *batch, deterministic=True, key=None):
+def _run(model, *batch, key=None):
     """Output for inputs, targets, and the segments of both."""
     sizes = DENSE
     if model.num_experts:
         sizes = dataclasses.replace(SWITCH, expert_sublayers=model.expert_sublayers)
     parameters = init(sizes, jax.random.key(0))
-    return _apply(model, parameters, batch, deterministic=deterministic, key=key)
+    return _apply(model, parameters, batch, key)
 
 
 def _tokens(seed):
@@ -113,14 +113,12 @@ def test_what_stands_in_the_padding_changes_no_real_token_even_when_experts_over
         {"router_policy": "input_dropout", "jitter_noise": 0.0, "router_input_dropout_rate": 0.5},
     ],
 )
-def test_noise_is_off_when_deterministic(noise):
+def test_noise_is_off_without_a_key(noise):
     noisy = dataclasses.replace(SWITCH, **noise)
     batch = (_tokens(0), _tokens(1), *[np.ones((ROWS, LENGTH), np.int32)] * 2)
     clean = _run(SWITCH, *batch).logits
-    key = jax.random.key(1)
-    np.testing.assert_array_equal(_run(noisy, *batch, key=key).logits, clean)
-    first = _run(noisy, *batch, deterministic=False, key=key).logits
-    second = _run(noisy, *batch, deterministic=False, key=jax.random.key(2)).logits
+    np.testing.assert_array_equal(_run(noisy, *batch).logits, clean)
+    first, second = (_run(noisy, *batch, key=jax.random.key(seed)).logits for seed in (1, 2))
     assert np.abs(first - clean).max() > 0.1
     assert np.abs(first - second).max() > 0.1
 

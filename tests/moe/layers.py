@@ -1,26 +1,74 @@
-"""A Switch layer with ReLU experts, by itself."""
+"""A Switch layer by itself."""
+
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from switch_jax.config import ModelConfig
-from switch_jax.moe import switch_ffn
+from switch_jax.moe import (
+    Distribution,
+    SwitchWeights,
+    Tokens,
+    assign_choices,
+    dropless_ffn,
+    make_router,
+    switch_ffn,
+    tokens_of,
+)
 
 # Of the rest of a model, which the layer does not read.
 SIZES = {"num_embeddings": 2, "embed_dim": 1, "mlp_dim": 1, "head_dim": 1, "num_heads": 1}
 
 
-def switch(experts, group_size, capacity_factor, **changes):
-    """A function of x [B, L, D], valid [B, L] and weights, and of key and router_index."""
-    config = ModelConfig(
+class Weights(NamedTuple):
+    """The arrays of `SwitchWeights` and its router, by which gradients are taken."""
+
+    router: Any
+    wi: tuple[Any, ...]
+    wo: Any
+    router_bias: Any = None
+
+
+def config_of(experts, **changes):
+    return ModelConfig(
         **SIZES, num_encoder_layers=1, num_decoder_layers=1, sparse_step=1, num_experts=experts,
         **{"min_expert_capacity": 1, "jitter_noise": 0.0, **changes},
     )  # fmt: skip
 
+
+def tokens(valid, key=None, layer=0) -> Tokens:
+    """Real ones have segment 1."""
+    segments = jnp.asarray(valid, jnp.int32)
+    return tokens_of(jnp.zeros_like(segments), segments, key).replace(layer=layer)
+
+
+def switch(experts, group_size, capacity_factor, **changes):
+    """A function of x [B, L, D], valid [B, L] and weights, and of key and router_index."""
+    factors = dict.fromkeys(
+        ("train_expert_capacity_factor", "eval_expert_capacity_factor"), capacity_factor
+    )
+    config = config_of(experts, group_size=group_size, **factors, **changes)
+
     def layer(x, valid, weights, key=None, router_index=0):
-        return switch_ffn(
-            x, valid, weights, config, jax.nn.relu, group_size=group_size,
-            capacity_factor=capacity_factor, router_type=config.encoder_router_type, key=key,
-            router_index=router_index,
-        )  # fmt: skip
+        of_tokens = tokens(valid, key, router_index)
+        return switch_ffn(x, of_tokens, _weights(config, weights), jax.nn.relu)
 
     return layer
+
+
+def dropless(x, valid, weights, activation=jax.nn.relu, **changes):
+    """The layer in decoding."""
+    config = config_of(weights.router.shape[-1], **changes)
+    return dropless_ffn(x, tokens(valid), _weights(config, weights), activation)
+
+
+def _weights(config, weights):
+    router = make_router(config, "encoder", weights.router, weights.router_bias)
+    return SwitchWeights(router, weights.wi, weights.wo)
+
+
+def assign(choices, logits, capacity, valid):
+    """Slots for given choices."""
+    distribution = Distribution.of(logits)
+    return assign_choices(choices, distribution.gates(choices), distribution, capacity, valid)

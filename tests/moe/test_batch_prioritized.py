@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.moe.cases import CASES, E, compare, in_order, inputs
 from tests.moe.test_experts_choose import probabilities
 from tests.moe.test_no_token_left_behind import one_by_one
-from tests.moe.test_several_experts import CASES, E, compare, in_order, inputs
 
 
 def by_gate(probs, first):

@@ -1,14 +1,17 @@
 """The Switch layer for decoding, against each token's expert by itself."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.moe import SwitchWeights, dropless_ffn
 from switch_jax.moe.dropless import block_rows, cut_into_blocks
 from switch_jax.partitioning.mesh import make_mesh
+from tests.moe.cases import E, L, inputs
+from tests.moe.layers import Weights, dropless, switch
 
 D, F = 8, 16
 
@@ -19,7 +22,7 @@ def parameters(experts, gated, seed=0):
         rng.normal(size=(experts, D, F)).astype(np.float32) for _ in range(2 if gated else 1)
     )
     router = rng.normal(size=(D, experts)).astype(np.float32)
-    return SwitchWeights(router, wi, rng.normal(size=(experts, F, D)).astype(np.float32))
+    return Weights(router, wi, rng.normal(size=(experts, F, D)).astype(np.float32))
 
 
 def one_by_one(x, valid, weights, activation):
@@ -50,8 +53,22 @@ def test_each_token_gets_its_expert_and_none_is_dropped(experts, mesh):
     valid = rng.random((8, 5)) < 0.8
     devices = jax.devices()[: int(np.prod(mesh))]
     with jax.set_mesh(make_mesh(MeshConfig(*mesh), devices)):
-        y = jax.jit(lambda x, valid, w: dropless_ffn(x, valid, w, activation))(x, valid, weights)
+        y = jax.jit(lambda x, valid, w: dropless(x, valid, w, activation))(x, valid, weights)
     np.testing.assert_allclose(y, one_by_one(x, valid, weights, activation), atol=2e-5)
+
+
+@pytest.mark.parametrize("mesh", [(1, 1, 1), (1, 4, 2)])
+@pytest.mark.parametrize(("number", "dtype"), [(2, "float32"), (1, "bfloat16")])
+def test_it_gives_what_the_layer_gives_where_nothing_is_dropped(mesh, number, dtype):
+    """With the same gates, also of several experts and of a router in bfloat16."""
+    x, valid, weights = inputs("padding")
+    weights = weights._replace(router=jnp.asarray(weights.router, dtype))
+    with jax.set_mesh(make_mesh(MeshConfig(*mesh), jax.devices()[: int(np.prod(mesh))])):
+        y, _ = jax.jit(switch(E, L, float(E), num_selected_experts=number))(x, valid, weights)
+        step = functools.partial(dropless, num_selected_experts=number)
+        found = jax.jit(step)(x, valid, weights)
+    np.testing.assert_allclose(found, y, atol=1e-5)
+    assert np.abs(y).max() > 0.1
 
 
 @pytest.mark.parametrize("tokens, experts", [(32, 128), (1, 8), (100, 8), (5000, 8), (64, 64)])
@@ -75,25 +92,14 @@ def test_fewer_than_two_rows_a_token_are_computed(tokens, experts, crowded, devi
 
 def test_padding_takes_no_block():
     expert = jnp.array([8, 3, 8, 3, 8])
-    assert cut_into_blocks(expert, num_experts=8, rows=1).first_block.tolist() == [
-        0,
-        0,
-        0,
-        0,
-        2,
-        2,
-        2,
-        2,
-        2,
-    ]
+    blocks = cut_into_blocks(expert, num_experts=8, rows=1)
+    assert blocks.first_block.tolist() == [0, 0, 0, 0, 2, 2, 2, 2, 2]
 
 
 def test_blocks_are_as_small_where_devices_share_the_experts():
     """40 tokens, 16 experts, two on each device: blocks of 40 // 16 rows, not of 40 // 2."""
     weights, x = parameters(16, gated=False), np.ones((8, 5, D), np.float32)
     with jax.set_mesh(make_mesh(MeshConfig(1, 8, 1))):
-        jaxpr = jax.make_jaxpr(lambda x, w: dropless_ffn(x, x[..., 0] > 0, w, jax.nn.relu))(
-            x, weights
-        )
+        jaxpr = jax.make_jaxpr(lambda x, w: dropless(x, x[..., 0] > 0, w))(x, weights)
     assert f"f32[2,{F}] = dot_general" in str(jaxpr)
     assert f"f32[20,{F}] = dot_general" not in str(jaxpr)

@@ -6,15 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.moe import choose_tokens, choosing_experts, router_logits
-from switch_jax.moe.router import router_probabilities
+from switch_jax.moe import Distribution, choose_tokens, make_router, router_logits
 from tests.moe import reference
-from tests.moe.test_several_experts import CASES, E, inputs, layer
+from tests.moe.cases import CASES, E, inputs, layer
+from tests.moe.layers import config_of, tokens
 
 
 def probabilities(x, p):
     """[G, S, E]: the router's own. Where one expert has them all, their last digits decide."""
-    return np.asarray(router_probabilities(router_logits(x, p.router))[-1])
+    return np.asarray(Distribution.of(router_logits(x, p.router)).probs)
 
 
 def one_by_one(probs, capacity, valid):
@@ -38,7 +38,7 @@ def compare(mesh, case, capacity, factor):
     x, valid, p = inputs(case)
     y_weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     run = layer(mesh, factor, encoder_router_type="experts_choose")
-    y, loss, statistics, gradients = run(x, valid, p, y_weights)
+    y, loss, statistics, gradients, _ = run(x, valid, p, y_weights)
     exact = jax.tree.map(lambda a: np.asarray(a, np.float64), (x, p, y_weights))
     combine = one_by_one(probabilities(x, p), capacity, valid)
     probs = reference.softmax(exact[0] @ exact[1].router)
@@ -76,18 +76,28 @@ def test_one_slot_and_as_many_as_tokens(factor, capacity):
 
 
 def test_tokens_times_slots_may_be_above_an_int32():
-    tokens, capacity = 2**17, 2**15
-    chosen = choose_tokens(np.zeros((1, tokens, 2), "f"), capacity, np.ones((1, tokens), bool))
+    size, capacity = 2**17, 2**15
+    distribution = Distribution.of(np.zeros((1, size, 2), "f"))
+    chosen = choose_tokens(distribution, capacity, np.ones((1, size), bool))
     assert chosen.token_index[0, 1, -1] == capacity - 1
     assert chosen.num_slots.sum() == 2 * capacity
 
 
 def test_the_experts_of_a_token_by_hand():
     probs = np.array([[0.6, 0.3, 0.1], [0.5, 0.1, 0.4], [0.2, 0.7, 0.1]], np.float32)
-    choose = jax.jit(choosing_experts, static_argnums=1)
-    experts, gates = choose(np.log(probs)[None], 2, np.ones((1, 3), bool))
+
+    def choose(capacity):
+        """The experts of each token, and their gates."""
+        config = config_of(
+            3, encoder_router_type="experts_choose", train_expert_capacity_factor=float(capacity)
+        )
+        distribution = Distribution.of(np.log(probs)[None])
+        router = make_router(config, "encoder", np.zeros((1, 3)))
+        choices, gates = router.choose(distribution, tokens(np.ones((1, 3))), None)
+        return choices[0].T.tolist(), gates[0].T
+
+    experts, gates = choose(2)
     # Expert 0 takes tokens 0 and 1, expert 1 tokens 2 and 0, expert 2 tokens 1 and 0.
-    assert experts.tolist() == [[[0, 1, 2], [0, 2, 3], [1, 3, 3]]]
-    np.testing.assert_allclose(gates, [[[0.6, 0.3, 0.1], [0.5, 0.4, 0], [0.7, 0, 0]]], rtol=1e-6)
-    experts, gates = choose(np.log(probs)[None], 1, np.ones((1, 3), bool))
-    assert experts.tolist() == [[[0, 3, 3], [2, 3, 3], [1, 3, 3]]]
+    assert experts == [[0, 1, 2], [0, 2, 3], [1, 3, 3]]
+    np.testing.assert_allclose(gates, [[0.6, 0.3, 0.1], [0.5, 0.4, 0], [0.7, 0, 0]], rtol=1e-6)
+    assert choose(1)[0] == [[0, 3, 3], [2, 3, 3], [1, 3, 3]]

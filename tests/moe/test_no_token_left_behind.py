@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.moe.test_several_experts import CASES, E, compare, in_order, inputs
+from tests.moe.cases import CASES, E, compare, in_order, inputs
 
 
 def one_by_one(choices, capacity, valid):

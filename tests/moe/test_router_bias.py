@@ -7,16 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from switch_jax.config import LossConfig, MeshConfig, OptimizerConfig
+from switch_jax.config import LossConfig, OptimizerConfig
 from switch_jax.model import abstract_parameters
-from switch_jax.moe.choices import choice_scores, top_choices
+from switch_jax.moe.tokens_choose import choice_scores, top_choices
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import init_state
 from switch_jax.train_step.step import make_train_step
-from tests.moe import reference
-from tests.moe.layers import switch
-from tests.moe.test_several_experts import CASES, E, L, in_order, inputs
+from tests.moe.cases import CASES, E, compare, in_order, inputs
 from tests.trainer.helpers import GRADIENTS, random_batch, tiny_config, tiny_model
 
 BIAS = np.linspace(-0.2, 0.3, E).astype(np.float32)
@@ -38,34 +35,12 @@ def _standardised(logits):
 
 @pytest.mark.parametrize(("mesh", "number"), [((1, 1, 1), 1), ((2, 2, 2), 2)])
 def test_the_bias_moves_the_choice_and_not_the_gate(mesh, number):
-    layer = switch(E, L, 1.25, num_selected_experts=number, expert_capacity_multiple=1)
-    y_weights = np.random.default_rng(1).normal(size=inputs("random")[0].shape).astype(np.float32)
-
-    def loss(x, p, valid):
-        y, s = layer(x, valid, p)
-        return jnp.sum(y * y_weights) + s.load_balance_loss + s.z_loss
-
-    gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
     for case in CASES:
-        x, valid, p = inputs(case)
-        with jax.set_mesh(make_mesh(MeshConfig(*mesh))):
-            value, (x_grad, p_grad) = jax.device_get(
-                gradient(x, p._replace(router_bias=BIAS), valid)
-            )
+        x, _, p = inputs(case)
         logits = x @ p.router
         chosen = in_order(_standardised(logits) + BIAS, number)
         assert case == "all tokens to one expert" or (chosen != in_order(logits, number)).any()
-        exact = jax.tree.map(lambda a: np.asarray(a, np.float64), (x, p, y_weights))
-        expected, gradients = reference.loss_and_gradients(
-            exact[0], exact[1], 2, valid, exact[2], chosen=chosen, balance=0.0
-        )
-        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
-        for a, b in zip((x_grad, p_grad.router, *p_grad.wi, p_grad.wo), gradients, strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
-        # Of all choices, and not of the first ones alone.
-        load = np.bincount(np.moveaxis(chosen, 1, -1)[valid].ravel(), minlength=E)
-        load = load / (number * valid.sum())
-        np.testing.assert_allclose(p_grad.router_bias, load - 1 / E, atol=1e-6)
+        compare(mesh, case, 2, chosen, bias=BIAS, num_selected_experts=number)
 
 
 def _dropped(load):
@@ -159,9 +134,7 @@ def test_the_optimiser_moves_biases_by_the_load_and_others_as_without_them(optim
 
 def test_the_gradient_of_a_step_is_the_load_of_the_whole_batch():
     """In two microbatches with very unequal padding; the loss is without it."""
-    config = tiny_config(
-        MODEL, batch_size=16, num_microbatches=2, loss=LossConfig(z_loss=0.0)
-    )
+    config = tiny_config(MODEL, batch_size=16, num_microbatches=2, loss=LossConfig(z_loss=0.0))
     state = jax.jit(lambda key: init_state(config, GRADIENTS, key))(jax.random.key(1))
     new, metrics = jax.jit(make_train_step(config, GRADIENTS))(state, random_batch(16))
     np.testing.assert_allclose(metrics.loss, metrics.cross_entropy, rtol=1e-6)

@@ -1,5 +1,3 @@
-import signal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +6,7 @@ from flax.traverse_util import flatten_dict
 
 from switch_jax.config import OptimizerConfig
 from switch_jax.errors import UserError
-from switch_jax.model import abstract_parameters, parameter_names
+from switch_jax.model import abstract_parameters
 from switch_jax.optim.optimizer import make_optimizer
 from tests.trainer.helpers import tiny_config, tiny_model
 
@@ -129,23 +127,3 @@ def test_a_factor_without_a_parameter_is_refused(pairs, trained, message):
     chosen = OptimizerConfig(learning_rate_factors=pairs, trained_parameters=trained)
     with pytest.raises(UserError, match=f"LEARNING_RATE_FACTORS: .*{message}"):
         make_optimizer(tiny_config(tiny_model(load_balance="bias"), optimizer=chosen))
-
-
-@pytest.mark.parametrize("macro", ["TRAINED_PARAMETERS", "LEARNING_RATE_FACTORS"])
-def test_a_pattern_that_takes_for_ever_is_refused(macro, monkeypatch):
-    """Its time doubles with each letter of a name."""
-    monkeypatch.setattr(parameter_names, "MATCHING_SECONDS", 0.2)
-    pattern = r"([\w/]+)+!"
-    chosen = OptimizerConfig(trained_parameters=pattern)
-    if macro == "LEARNING_RATE_FACTORS":
-        chosen = OptimizerConfig(learning_rate_factors=[(pattern, 0.1)])
-    with pytest.raises(UserError, match=rf"^{macro}: .* takes more than 0.2 seconds to compare"):
-        make_optimizer(tiny_config(tiny_model(), optimizer=chosen))
-
-
-def test_the_alarm_of_the_caller_goes_on():
-    signal.setitimer(signal.ITIMER_REAL, 1000)
-    try:
-        parameter_names.matching("TRAINED_PARAMETERS", "a", ["a"])
-    finally:
-        assert signal.setitimer(signal.ITIMER_REAL, 0)[0] > 900

@@ -75,9 +75,8 @@ def one_device():
     return _step(_config())
 
 
-def _output(model, parameters, batch, deterministic):
-    key = None if deterministic else jax.random.key(0)
-    return bind(model, parameters)(**model_inputs(batch), deterministic=deterministic, key=key)
+def _output(model, parameters, batch, key=None):
+    return bind(model, parameters)(**model_inputs(batch), key=key)
 
 
 def _log_softmax(x):
@@ -88,13 +87,13 @@ def test_a_step_is_the_one_written_out(one_device):
     """The loss and its gradient by the logits in NumPy; `jax.vjp` of the model does the rest."""
     gradients, metrics = one_device
     batch = random_batch(16)
-    teacher = jax.jit(lambda p: _output(TEACHER, p, batch, True))(_parameters(TEACHER, 1))
+    teacher = jax.jit(lambda p: _output(TEACHER, p, batch))(_parameters(TEACHER, 1))
     assert float(teacher.encoder.dropped.max()) > 0, "the teacher's groups should overflow"
 
     @jax.jit
     def forward_and_back(parameters, cotangent):
         def of_loss(parameters):
-            output = _output(STUDENT, parameters, batch, False)
+            output = _output(STUDENT, parameters, batch, jax.random.key(0))
             return output.logits, sum(
                 router.load_balance_loss.sum() for router in (output.encoder, output.decoder)
             )

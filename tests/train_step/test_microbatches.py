@@ -69,9 +69,9 @@ def test_a_microbatch_takes_every_second_group_of_rows():
         assert array[..., 0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7]]
 
 
-def test_the_groups_of_a_run_are_those_of_a_device_and_a_microbatch():
+def test_the_groups_of_a_run_are_those_of_its_whole_batch():
     config = tiny_config(tiny_model(group_size=4096), 8, num_microbatches=2)
-    found = routing_groups(config, {"data": 1, "expert": 4, "model": 1})
+    found = routing_groups(config)
     # A device has one row of a microbatch at once, but groups are of the whole batch.
     assert {stack: groups.tokens for stack, groups in found.items()} == {
         "encoder": 8 * 16,

@@ -82,9 +82,7 @@ def test_loss_and_gradients_are_those_of_the_formula():
     parameters = init_state(tiny_config(model), SGD, jax.random.key(1)).parameters
 
     def loss(parameters):
-        out = bind(model, parameters)(
-            **model_inputs(batch), deterministic=False, key=jax.random.key(0)
-        )
+        out = bind(model, parameters)(**model_inputs(batch), key=jax.random.key(0))
         log_z = jax.nn.logsumexp(out.logits, -1)
         picked = jnp.take_along_axis(out.logits, batch["decoder_target_tokens"][..., None], -1)
         real = batch["decoder_segment_ids"] > 0

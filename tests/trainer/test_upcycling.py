@@ -59,7 +59,7 @@ def _logits(model, parameters):
 def _apply(model, parameters):
     tokens = jax.random.randint(jax.random.key(3), (4, 12), 1, 64)
     ones = jnp.ones_like(tokens)
-    return bind(model, parameters)(tokens, tokens, ones, ones, deterministic=True).logits
+    return bind(model, parameters)(tokens, tokens, ones, ones).logits
 
 
 def _switch_layers(parameters):
