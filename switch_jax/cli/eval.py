@@ -6,9 +6,8 @@
 
 For each task it computes the log-probability and the token accuracy of the targets and, if the task
 has metrics, these metrics of the model's predictions. For a mixture it also computes the average
-over its tasks. Of a Switch model it counts which tokens each expert takes. The results go to
-MODEL_DIR/eval (metrics.jsonl, TensorBoard, predictions/, expert_tokens/). Results that are already
-there are not computed again, so the command can be repeated during a run.
+over its tasks. The results go to MODEL_DIR/eval (metrics.jsonl, TensorBoard, predictions/). Results
+that are already there are not computed again, so the command can be repeated during a run.
 """
 
 import argparse

@@ -5,7 +5,6 @@
 - `task_evaluator`: a task's own metrics, by seqio.
 - `evaluate`: what `switch_jax eval` and `switch_jax.evaluate` do.
 - `checkpoint_evaluator`: the checkpoints of a run, one by one; reuses earlier records.
-- `expert_tokens`: the tokens that each expert takes.
 
 The best evaluation so far, by BEST_METRIC, is the trainer's: `trainer.best_evaluation`.
 """

@@ -1,7 +1,6 @@
 """Evaluation of a run's checkpoints: teacher-forced on given targets, and by decoding."""
 
 import functools
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,15 +8,13 @@ from typing import Any
 from etils import epath
 
 from switch_jax.checkpointing import load_parameters
-from switch_jax.data.batch import Batch
-from switch_jax.data.configured_tasks import OpenedTasks, vocabularies
-from switch_jax.evaluation.expert_tokens import count_expert_tokens, expert_records
+from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks
 from switch_jax.evaluation.teacher_forced import Evaluation, read_validation_sets
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.metrics import MetricWriter
-from switch_jax.run_folder import RecordKind, RunFolder, parse_records
+from switch_jax.run_folder import RecordKind, RunFolder
 from switch_jax.runtime.processes import from_first, is_first, run_on_all, run_on_first
 from switch_jax.storage import explain_write_errors, write_file
 from switch_jax.tensorflow_setup import seqio
@@ -27,9 +24,8 @@ class CheckpointEvaluator:
     """Evaluates checkpoints one by one, and reuses the records of earlier evaluations.
 
     It writes to `MODEL_DIR/eval`: `metrics.jsonl` and TensorBoard; the inputs, targets and
-    prediction of each example in `predictions/TASK-SPLIT-STEP.jsonl`; for a Switch model, the
-    tokens of each expert in `expert_tokens/TASK-SPLIT-STEP.jsonl`. It does not take the lock of the
-    run, which may still be training.
+    prediction of each example in `predictions/TASK-SPLIT-STEP.jsonl`. It does not take the lock of
+    the run, which may still be training.
     """
 
     def __init__(
@@ -83,12 +79,10 @@ class CheckpointEvaluator:
         Raises:
           UserError: the checkpoint cannot be read; see also `TaskEvaluator`.
         """
-        of_targets = self._describe({**settings, "pack": self._data.pack})
         decoding = self._trained.decoding.describe()
         self._options = {
-            RecordKind.TEACHER_FORCED: of_targets,
+            RecordKind.TEACHER_FORCED: self._describe({**settings, "pack": self._data.pack}),
             RecordKind.GENERATED: {**self._describe(settings), "decoding": decoding},
-            RecordKind.EXPERT_TOKENS: of_targets,
         }
         with_metrics = [task for task in self._opened if task.metric_objs]
         to_generate = [
@@ -97,16 +91,12 @@ class CheckpointEvaluator:
         to_score = [
             t for t in self._opened if self._find(RecordKind.TEACHER_FORCED, step, t.name) is None
         ]
-        is_to_count = bool(self._trained.config.model.num_experts) and not self._is_counted(step)
-        if to_generate or to_score or is_to_count:
+        if to_generate or to_score:
             log(f"reading the checkpoint of step {step}")
             parameters = load_parameters(self._trained.model_dir, self._trained.parameters, step)
             if to_score:
                 log(f"step {step}: scoring the targets")
                 self._score_targets(step, parameters)
-            if is_to_count:
-                log(f"step {step}: counting the tokens of each expert")
-                self._count_expert_tokens(step, parameters)
             for task in to_generate:
                 log(f"step {step}: {task.name}")
                 self._generate(step, task, parameters)
@@ -149,50 +139,11 @@ class CheckpointEvaluator:
     @functools.cached_property
     def _evaluation(self) -> Evaluation:
         trained = self._trained
-        return Evaluation(
-            trained.config, trained.mesh, trained.parameters, self._opened, self._batches
-        )
-
-    @functools.cached_property
-    def _batches(self) -> dict[str, list[Batch]]:
-        """Of all tasks."""
-        batch_size, num_batches = self._trained.config.run.batch_size, None
+        batch_size, num_batches = trained.config.run.batch_size, None
         if self._num_examples is not None:
             num_batches = -(-self._num_examples // batch_size)
-        return read_validation_sets(self._opened, batch_size, num_batches)
-
-    def _expert_tokens_file(self, step: int) -> epath.Path:
-        return self._folder.expert_tokens_of(
-            self._data.mixture_or_task_name, self._data.split, step
-        )
-
-    def _is_counted(self, step: int) -> bool:
-        """Whether the first process has the tokens of each expert with the current options."""
-
-        def fit() -> bool:
-            try:
-                content = self._expert_tokens_file(step).read_bytes()
-            except OSError:  # it is not there, or is written anew
-                return False
-            records, invalid = parse_records(content)
-            options = self._options[RecordKind.EXPERT_TOKENS].items()
-            return bool(records) and not invalid and all(options <= r.items() for r in records)
-
-        return from_first(fit)
-
-    def _count_expert_tokens(self, step: int, parameters: Any) -> None:
-        config, data = self._trained.config, self._data
-        batches = itertools.chain.from_iterable(self._batches.values())
-        counts = count_expert_tokens(config.model, self._trained.mesh, parameters, batches)
-        common = {
-            "kind": RecordKind.EXPERT_TOKENS,
-            "step": step,
-            "seconds": 0.0,
-            "task": data.mixture_or_task_name,
-            **self._options[RecordKind.EXPERT_TOKENS],
-        }
-        records = expert_records(counts, config.model.routers, vocabularies(data))
-        self._write_lines(self._expert_tokens_file(step), [{**common, **r} for r in records])
+        batches = read_validation_sets(self._opened, batch_size, num_batches)
+        return Evaluation(trained.config, trained.mesh, trained.parameters, self._opened, batches)
 
     def _generate(self, step: int, task: seqio.Task, parameters: Any) -> None:
         data = self._data
