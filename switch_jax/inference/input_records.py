@@ -15,15 +15,16 @@ from switch_jax.tensorflow_setup import seqio
 Record = dict[str, str]
 
 
-class EncodedRecord(NamedTuple):
-    """The ids of a record's texts.
+class TextExample(NamedTuple):
+    """An example as text, which is repeated in the output, and as ids, which the model takes.
 
     Attributes:
+      text: 'inputs' and, if there are any, 'targets'.
       ids: int32 [tokens] by feature, EOS included.
-      cut: how many tokens at the end of a text are left out, by feature; no more than the features
-        that are too long.
+      cut: how many tokens at the end of a text are left out of the ids, by feature, where any are.
     """
 
+    text: Record
     ids: Example
     cut: dict[str, int]
 
@@ -94,7 +95,7 @@ def check_characters(text: str, source: str) -> None:
 
 def encode(
     record: Record, vocabularies: Mapping[str, seqio.Vocabulary], lengths: Mapping[str, int]
-) -> EncodedRecord:
+) -> TextExample:
     """The ids of a record's texts, each cut off to leave room for the EOS at its end.
 
     Args:
@@ -109,4 +110,4 @@ def encode(
         if len(ids) > most:
             cut[name] = len(ids) - most
         example[name] = np.array([*ids[:most], vocabulary.eos_id], np.int32)
-    return EncodedRecord(example, cut)
+    return TextExample(record, example, cut)

@@ -7,7 +7,7 @@ import seqio
 
 from switch_jax.data.registry import mixing_rates, tasks_of
 from switch_jax.errors import UserError
-from switch_jax.evaluation.task_evaluator import average_of_tasks
+from switch_jax.evaluation.task_metrics import average_of_tasks
 
 # The tasks that the paper lists, by their names in TFDS.
 LISTED = {
