@@ -16,6 +16,7 @@ from switch_jax.errors import UserError
 from switch_jax.evaluation.evaluate import evaluate_checkpoints
 from switch_jax.fields import short_repr
 from switch_jax.gin_config.teacher import with_teacher
+from switch_jax.inference.input_records import check_texts
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.inference.routing import route
 from switch_jax.inference.trained_model import decoding_config, open_folder, prepare_model
@@ -47,9 +48,12 @@ def load_config(
       UserError: a file is not there or is no gin, a name is unknown, or a value is missing or out
         of range.
     """
-    files = [gin_files] if isinstance(gin_files, str | os.PathLike) else gin_files
-    bindings = _texts("gin_bindings", gin_bindings)
-    return gin_config.read(_texts("gin_files", files), bindings).config
+    if isinstance(gin_files, str | os.PathLike):
+        gin_files = [gin_files]
+    elif not isinstance(gin_files, Sequence):
+        raise UserError(f"gin_files = {short_repr(gin_files)}: write a path, or a list of paths")
+    check_texts("gin_bindings", gin_bindings)
+    return gin_config.read(list(map(str, gin_files)), gin_bindings).config
 
 
 def train(config: Config, *, change_task: bool = False) -> None:
@@ -126,7 +130,8 @@ def evaluate(
       UserError: there is no such run, task or checkpoint, an option is out of range, or the config
         does not fit this machine.
     """
-    folder = open_folder(path, gin_bindings=_texts("gin_bindings", gin_bindings))
+    check_texts("gin_bindings", gin_bindings)
+    folder = open_folder(path, gin_bindings=gin_bindings)
     model = prepare_model(folder, task=task, split=split, batch_size=batch_size)
     options = decoding_config(model.config.data, **decoding)
     return evaluate_checkpoints(model, options, str(checkpoint), max_examples)
@@ -154,18 +159,11 @@ def load(
     Raises:
       UserError: there is no such model, or its config does not fit this machine.
     """
-    folder = open_folder(path, gin_bindings=_texts("gin_bindings", gin_bindings))
+    check_texts("gin_bindings", gin_bindings)
+    folder = open_folder(path, gin_bindings=gin_bindings)
     if folder.note:
         warnings.warn(folder.note, stacklevel=2)
     model = prepare_model(folder, batch_size=batch_size)
     step = model.chosen_step(str(checkpoint))
     with jax.set_mesh(model.mesh):
         return InteractiveModel(model.config, model.mesh, model.load(step))
-
-
-def _texts(name: str, texts: Any) -> list[str]:
-    """The texts or paths; raises UserError, which names the argument, if it is no list of them."""
-    if not isinstance(texts, str) and isinstance(texts, Sequence):
-        if all(isinstance(text, str | os.PathLike) for text in texts):
-            return list(map(str, texts))
-    raise UserError(f'{name} = {short_repr(texts)}: write a list of texts, as ["MESH_DATA=1"]')

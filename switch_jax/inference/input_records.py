@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from switch_jax.data.batch import Example
 from switch_jax.errors import UserError
+from switch_jax.fields import short_repr
 from switch_jax.storage import explain_read_errors, is_folder, storage_path
 from switch_jax.tensorflow_setup import seqio
 
@@ -80,6 +81,16 @@ def _checked(record: object, source: str) -> Record:
     for name, text in texts.items():
         check_characters(text, f"{source} has in {name!r}")
     return texts
+
+
+def check_texts(name: str, texts: Any) -> None:
+    """Raises UserError, which names the argument, if it is not a list of texts."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+        raise UserError(f'{name} = {short_repr(texts)}: write a list of texts, as ["..."]')
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"{name}[{number}] = {short_repr(text)}: write a text")
+        check_characters(text, f"{name}[{number}] has")
 
 
 def check_characters(text: str, source: str) -> None:

@@ -12,7 +12,7 @@ from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import vocabularies
 from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
-from switch_jax.inference.input_records import Record, check_characters, encode
+from switch_jax.inference.input_records import Record, check_texts, encode
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import decoding_config
 from switch_jax.tensorflow_setup import seqio
@@ -58,7 +58,7 @@ class InteractiveModel:
           UserError: `inputs` is no list of texts, there is no such option, one is out of range, or
             two contradict.
         """
-        _check_texts("inputs", inputs)
+        check_texts("inputs", inputs)
         predictor = self._predictor(**options)
         examples = self._encode([{"inputs": text} for text in inputs])
         decode = self.vocabularies["targets"].decode
@@ -79,8 +79,8 @@ class InteractiveModel:
         Raises:
           UserError: they are not two lists of the same length.
         """
-        _check_texts("inputs", inputs)
-        _check_texts("targets", targets)
+        check_texts("inputs", inputs)
+        check_texts("targets", targets)
         if len(inputs) != len(targets):
             raise UserError(
                 f"{len(inputs)} inputs and {len(targets)} targets: give a target for each input"
@@ -111,19 +111,3 @@ class InteractiveModel:
                 stacklevel=3,
             )
         return [example.ids for example in encoded]
-
-
-def _check_texts(name: str, texts: Sequence[str]) -> None:
-    """Raises UserError if it is not a list of texts."""
-    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
-        raise UserError(
-            f'{name} is {_kind(texts)}: write a list of texts, for example {name}=["..."]'
-        )
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise UserError(f"{name}[{number}] is {_kind(text)}: write a text")
-        check_characters(text, f"{name}[{number}] has")
-
-
-def _kind(value: object) -> str:
-    return "one text" if isinstance(value, str) else f"of type {type(value).__name__}"
