@@ -49,7 +49,7 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
 
     def check_job(self, job: Job) -> None:
         generation = job.hardware.generation
-        if generation.cloud.gke_accelerator is None:
+        if generation.gke_accelerator is None:
             raise UserError(f"--on={self.name}: {generation.name} is not supported on GKE")
 
 

@@ -73,7 +73,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return Command((*tpu_hosts.gcloud(job, self.kind, verb, job.name), *flags), why)
 
     def check_job(self, job: Job) -> None:
-        if job.hardware.generation.cloud.runtime is None:
+        if job.hardware.generation.runtime is None:
             raise UserError(
                 f"--on={self.name}: Google Cloud offers {job.hardware.generation.name} on GKE only"
             )

@@ -96,7 +96,7 @@ def _create_node_pool(job: Job, name: str) -> Command:
         *("gcloud", "container", "node-pools", "create", name),
         f"--cluster={job.cluster}",
         *_location(job),
-        f"--machine-type={hardware.generation.cloud.gke_machine}-{hardware.chips_per_host}t",
+        f"--machine-type={hardware.generation.gke_machine}-{hardware.chips_per_host}t",
         *((f"--tpu-topology={hardware.topology}",) if several_hosts else ()),
         f"--num-nodes={hardware.hosts_per_slice}",
         *(("--spot",) if job.spot else ()),
@@ -184,9 +184,9 @@ def _slice(job: Job) -> dict[str, Any]:
 
 
 def _pod(job: Job) -> dict[str, Any]:
-    cloud, hardware = job.hardware.generation.cloud, job.hardware
+    hardware = job.hardware
     select = {
-        "cloud.google.com/gke-tpu-accelerator": cloud.gke_accelerator,
+        "cloud.google.com/gke-tpu-accelerator": hardware.generation.gke_accelerator,
         "cloud.google.com/gke-tpu-topology": hardware.topology,
     }
     spec: dict[str, Any] = {

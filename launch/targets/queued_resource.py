@@ -28,7 +28,7 @@ class QueuedResource(tpu_slices.TpuSlicesTarget):
                 "only if there is no request: requests the slices",
                 *((f"--node-id={job.name}",) if one else several),
                 f"--accelerator-type={job.hardware.accelerator_type}",
-                f"--runtime-version={job.hardware.generation.cloud.runtime}",
+                f"--runtime-version={job.hardware.generation.runtime}",
                 *tpu_slices.slice_flags(job),
             ),
             delete=self.command(

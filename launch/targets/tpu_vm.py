@@ -34,7 +34,7 @@ class TpuVm(tpu_slices.TpuSlicesTarget):
                 "create",
                 "only if there is no slice: creates it",
                 f"--accelerator-type={job.hardware.accelerator_type}",
-                f"--version={job.hardware.generation.cloud.runtime}",
+                f"--version={job.hardware.generation.runtime}",
                 *tpu_slices.slice_flags(job),
             ),
             delete=self.command(

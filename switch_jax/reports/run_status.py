@@ -51,7 +51,7 @@ class Status:
     loss_rise: tuple[float, float] | None  # see `_loss_rise`
     held_out: float | None  # last negative log perplexity of a validation set, nats
     own_metrics: dict[str, float | None]  # of generated text, at the same evaluation
-    majority_baseline: dict[str, float | None]  # see `TaskEvaluator.majority_baseline`
+    majority_baseline: dict[str, float | None]  # see `evaluation.task_metrics.TaskResult`
     held_out_task: str | None
     held_out_step: int | None
     tokens_per_second: float | None  # of the last record

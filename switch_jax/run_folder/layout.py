@@ -42,15 +42,10 @@ class EvalFolder(MetricsFolder):
     """What `switch_jax eval` writes."""
 
     predictions = _Place("predictions")  # files of predictions
-    expert_tokens = _Place("expert_tokens")  # files of the tokens that each expert takes
 
     def predictions_of(self, task: str, split: str, step: int) -> epath.Path:
         """Inputs, targets and predictions of a task's examples, as JSON lines."""
         return self.predictions / f"{task}-{split}-{step}.jsonl"
-
-    def expert_tokens_of(self, task: str, split: str, step: int) -> epath.Path:
-        """A record for each expert of each Switch layer, as JSON lines."""
-        return self.expert_tokens / f"{task}-{split}-{step}.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
