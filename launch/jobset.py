@@ -10,6 +10,7 @@ import subprocess
 import time
 
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import KILLED
 from switch_jax.launch import google_cloud
 from switch_jax.launch.commands import (
     Command,
@@ -21,7 +22,7 @@ from switch_jax.launch.commands import (
 )
 from switch_jax.launch.console import log
 from switch_jax.launch.job import Job
-from switch_jax.launch.retries import KILLED, exit_code
+from switch_jax.launch.retries import exit_code
 
 CONTAINER = "train"
 RESERVATION = "--reservation=RESERVATION"  # of gcloud and xpk; a person writes the name

@@ -4,22 +4,32 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import (
+    DOES_NOT_FIT,
+    DONE,
+    INTERRUPTED,
+    KILLED,
+    MISTAKE,
+    PREEMPTED,
+    UNREACHABLE,
+)
 from switch_jax.launch.console import log
 from switch_jax.run_folder import RunFolder
 
-# Exit codes of `switch_jax train`, see docs/exit_codes.md. After these a job is not started again:
-# it is done, has a mistake, does not fit, or was ended by Ctrl-C.
-FINAL = (0, 2, 3, 130)
-PREEMPTED = 75  # stopped by SIGTERM, with its state saved
-INTERRUPTED, KILLED, TERMINATED = 130, 137, 143
-UNREACHABLE = 255  # of ssh, if it cannot connect or the connection breaks
-# A variable: the path, but for the exit code at its end, of a file that each process makes that
-# ends by itself.
-ENDED_WITH = "SWITCH_JAX_ENDED_WITH"
+# After these a job is not started again.
+FINAL = (DONE, MISTAKE, DOES_NOT_FIT, INTERRUPTED)
 
 # Of several exit codes, the one with the highest rank is the job's. All other codes mean a crash,
 # and have rank 1.
-_RANKS = {0: 0, PREEMPTED: 2, INTERRUPTED: 3, 2: 4, 3: 4, KILLED: 5, UNREACHABLE: 6}
+_RANKS = {
+    DONE: 0,
+    PREEMPTED: 2,
+    INTERRUPTED: 3,
+    MISTAKE: 4,
+    DOES_NOT_FIT: 4,
+    KILLED: 5,
+    UNREACHABLE: 6,
+}
 
 # Seconds before each new start while a host cannot be reached: more than an hour in total.
 _RETRY_SECONDS = [30.0, 60.0, 120.0, 240.0, *[300.0] * 11]

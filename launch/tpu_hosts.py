@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Sequence
 
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import KILLED, UNREACHABLE
 from switch_jax.launch.commands import (
     Command,
     File,
@@ -23,7 +24,7 @@ from switch_jax.launch.commands import (
 )
 from switch_jax.launch.console import log
 from switch_jax.launch.job import Job
-from switch_jax.launch.retries import KILLED, UNREACHABLE, exit_code
+from switch_jax.launch.retries import exit_code
 
 # Seconds to save the state, between SIGTERM and SIGKILL.
 SAVE_SECONDS = 600

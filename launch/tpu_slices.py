@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import PREEMPTED
 from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
 from switch_jax.launch.commands import (
     Command,
@@ -18,7 +19,7 @@ from switch_jax.launch.commands import (
 )
 from switch_jax.launch.console import log
 from switch_jax.launch.job import Job
-from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
+from switch_jax.launch.retries import FINAL, supervise
 from switch_jax.run_folder import RunFolder
 
 POLL_SECONDS = 30.0  # between two looks at the slices' state

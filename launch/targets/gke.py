@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from switch_jax.exit_codes import PREEMPTED
 from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, File, Step, run_command, write_file
 from switch_jax.launch.job import Job
@@ -20,7 +21,7 @@ from switch_jax.launch.jobset import (
     JobSetTarget,
     escape_variables,
 )
-from switch_jax.launch.retries import FINAL, PREEMPTED
+from switch_jax.launch.retries import FINAL
 from switch_jax.launch.tpu_hosts import SAVE_SECONDS
 
 _STOP = [code for code in FINAL if code]

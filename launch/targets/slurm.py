@@ -7,7 +7,6 @@ other processes, and each process its GPU, from the variables that srun sets.
 import argparse
 import dataclasses
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,14 @@ from pathlib import Path
 
 from switch_jax.config import Config
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import (
+    DOES_NOT_FIT,
+    ENDED_WITH,
+    INTERRUPTED,
+    MISTAKE,
+    PREEMPTED,
+    TERMINATED,
+)
 from switch_jax.launch.commands import (
     Command,
     File,
@@ -31,7 +38,7 @@ from switch_jax.launch.commands import (
 )
 from switch_jax.launch.console import going_on, log
 from switch_jax.launch.job import check_name
-from switch_jax.launch.retries import ENDED_WITH, FINAL, INTERRUPTED, PREEMPTED
+from switch_jax.launch.retries import FINAL
 from switch_jax.launch.target import AnyJob, Target
 from switch_jax.launch.tpu_hosts import FAILURE_GRACE, SAVE_SECONDS
 from switch_jax.launch.variables import looks_secret, without_value
@@ -60,7 +67,7 @@ for ((restart = 0; ; restart++)); do
   code=$?  # the highest of the processes, as of one that was killed after others had stopped
   # But a mistake counts, and then one that a signal has stopped: each process that ended by itself
   # has made a file with its code in the name.
-  for own in 2 3 {interrupted} {preempted}; do
+  for own in {mistake} {does_not_fit} {interrupted} {preempted}; do
     if [ -e "${ended_with}$own" ]; then
       code=$own
       break
@@ -148,9 +155,11 @@ class SlurmJob(AnyJob):
             final=" | ".join(map(str, FINAL)),
             ended_with=ENDED_WITH,
             name=self.name,
+            mistake=MISTAKE,
+            does_not_fit=DOES_NOT_FIT,
             interrupted=INTERRUPTED,
             preempted=PREEMPTED,
-            terminated=128 + signal.SIGTERM,  # before the first step
+            terminated=TERMINATED,  # before the first step
             max_restarts=self.max_restarts,
         )
         return File(f"launched/{self.name}.sbatch", text, "the script of the job")

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from switch_jax import exit_codes
 from switch_jax.cli import gin_flags
 from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
@@ -31,8 +32,6 @@ from switch_jax.units import counted
 
 if TYPE_CHECKING:  # it loads JAX
     from switch_jax.planning.plan import Plan
-
-DOES_NOT_FIT = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Plans; returns 0 or DOES_NOT_FIT."""
+    """Plans; returns the exit code."""
     hardware = parse_slice(args.topology)
     _check_flags(args)
     config = _config(args, hardware)
@@ -96,7 +95,7 @@ def main(args: argparse.Namespace) -> int:
     if args.picture:
         picture.draw(searched or [best], args.picture)
         print(f"picture: {args.picture}", file=sys.stderr)
-    return 0 if best.fits else DOES_NOT_FIT
+    return exit_codes.DONE if best.fits else exit_codes.DOES_NOT_FIT
 
 
 def _check_flags(args: argparse.Namespace) -> None:

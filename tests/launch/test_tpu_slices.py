@@ -6,8 +6,8 @@ import types
 import pytest
 
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import UNREACHABLE
 from switch_jax.launch import commands, retries, tpu_hosts, tpu_slices
-from switch_jax.launch.retries import UNREACHABLE
 from switch_jax.launch.targets.queued_resource import QueuedResource
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from tests.launch.fakes import GONE, put_on_path
