@@ -2,18 +2,16 @@
 
 import dataclasses
 import re
+from typing import Annotated
 
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch.commands import quote
 from switch_jax.launch.environment import environment
-from switch_jax.launch.target import AnyJob
+from switch_jax.launch.target import Flag, JobName, Target, check_name
 from switch_jax.launch.variables import looks_secret, without_value
 from switch_jax.storage import bucket_path
 
-# Names such as NAME-slice-3-63 are made of it, which may have 63 characters.
-_LONGEST_NAME = 40
-_LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
 _ZONE = r"[a-z]+-[a-z]+[0-9]+-(ai[0-9]+)?[a-z]"
 _PART = r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*"
 _IMAGE = rf"{_PART}(:[0-9]+)?(/{_PART})+(:(?!latest$){_PART}|@sha256:[0-9a-f]{{64}})"
@@ -21,48 +19,36 @@ _VARIABLE = r"[a-zA-Z_][a-zA-Z0-9_]*"
 # Names of the secret in Kubernetes, and of libtpu's variables, are made of capital letters too.
 _SECRET = r"[A-Z]([A-Z0-9_]{0,61}[A-Z0-9])?"
 
+ServiceAccount = Annotated[str | None, Flag("account of the job (default: the project's)", "NAME")]
 
-@dataclasses.dataclass(frozen=True)
-class Job(AnyJob):
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job(Target):
     """One run of `switch_jax train`, or `doctor`, on TPU hosts of Google Cloud.
 
     Attributes:
-      name: of the job, and of everything that is created for it.
-      model_dir: MODEL_DIR of the config, gs://BUCKET/FOLDER.
-      topology: the slices, for example 'v5e-16' or '4xv5e-256'.
-      project: ID of the project of Google Cloud that pays.
-      zone: of the slices, and of the GKE cluster.
-      image: the container image that every host runs, with its tag or digest.
       reads: what else it reads from buckets: the macro or flag that names it, and its URL.
-      cluster: the GKE cluster; None on TPU VMs.
-      service_account: the account that the job uses: on TPU VMs an e-mail address, on GKE the name
-        of a Kubernetes service account. None: the default account.
-      spot: use cheaper capacity that may be taken away at any time.
-      reserved: use capacity that the project has reserved.
-      env: environment variables of the trainer, as 'NAME=VALUE'.
-      secrets: names of variables whose values are kept by the cloud, and stand in no command.
-      network, subnetwork: of TPU VMs; None: the project's default network.
-      internal_ips: TPU VMs get no address that the internet reaches.
       own_files: gin files, task modules and a vocabulary that the image needs, relative to this
         folder; those that end in '/' are folders.
     """
 
-    name: str
-    model_dir: str
-    topology: str
-    project: str
-    zone: str
-    image: str
+    sees_local_folders = False
+
+    topology: Annotated[str, Flag("for example v5e-16, or 4xv5e-256 for 4 slices", "SLICE")]
+    job_name: JobName
+    project: Annotated[str, Flag("project of Google Cloud", "ID")]
+    zone: Annotated[str, Flag("for example us-central1-a", "ZONE")]
+    image: Annotated[str, Flag("container image with its tag; see docs/launching.md", "IMAGE")]
+    spot: Annotated[bool, Flag("use cheaper capacity that may be taken away")] = False
+    reserved: Annotated[bool, Flag("use capacity that the project has reserved")] = False
+    env: Annotated[
+        tuple[str, ...], Flag("an environment variable of the hosts; repeat it", "NAME=VALUE")
+    ] = ()
+    secret: Annotated[
+        tuple[str, ...],
+        Flag("one whose value is kept in the cloud, as WANDB_API_KEY; repeat it", "NAME"),
+    ] = ()
     reads: tuple[tuple[str, str], ...] = ()
-    cluster: str | None = None
-    service_account: str | None = None
-    spot: bool = False
-    reserved: bool = False
-    env: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
-    network: str | None = None
-    subnetwork: str | None = None
-    internal_ips: bool = False
     own_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -70,7 +56,8 @@ class Job(AnyJob):
 
         What gcloud, kubectl or xpk refuses at its first call is left to it.
         """
-        check_name(self.name)
+        super().__post_init__()
+        check_name(self.job_name)
         if not re.fullmatch(_IMAGE, self.image):
             raise UserError(
                 f"--image={quote(self.image)}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST; "
@@ -106,15 +93,6 @@ class Job(AnyJob):
         return {**environment(self.hardware), **dict(given)}
 
 
-def check_name(name: str) -> None:
-    """Raises UserError if a target would refuse the name of a job."""
-    if not re.fullmatch(_LABEL, name) or len(name) > _LONGEST_NAME:
-        raise UserError(
-            f"--job_name={quote(name)}: write at most {_LONGEST_NAME} small letters, digits "
-            "and hyphens, a letter first and no hyphen last"
-        )
-
-
 def _check_paths(job: Job) -> None:
     for name, url in (("MODEL_DIR", job.model_dir), *job.reads):
         if not url.startswith("gs://"):
@@ -138,7 +116,7 @@ def _check_variables(job: Job) -> None:
                 f"--env={shown}: this looks like a secret, and every printed command would show "
                 "it; --secret=NAME keeps it in the cloud"
             )
-    for name in job.secrets:
+    for name in job.secret:
         if not re.fullmatch(_SECRET, name):
             raise UserError(
                 f"--secret={without_value(name)}: write the name alone, as in "

@@ -18,18 +18,10 @@ from switch_jax.run_folder import RunFolder
 
 # After these a job is not started again.
 FINAL = (DONE, MISTAKE, DOES_NOT_FIT, INTERRUPTED)
-
-# Of several exit codes, the one with the highest rank is the job's. All other codes mean a crash,
-# and have rank 1.
-_RANKS = {
-    DONE: 0,
-    PREEMPTED: 2,
-    INTERRUPTED: 3,
-    MISTAKE: 4,
-    DOES_NOT_FIT: 4,
-    KILLED: 5,
-    UNREACHABLE: 6,
-}
+# Of several exit codes the first in this order is the job's. All that are in neither list mean a
+# crash, which comes after both, and before DONE.
+_FIRST = (UNREACHABLE, KILLED)
+BEFORE_CRASHES = (MISTAKE, DOES_NOT_FIT, INTERRUPTED, PREEMPTED)
 
 # Seconds before each new start while a host cannot be reached: more than an hour in total.
 _RETRY_SECONDS = [30.0, 60.0, 120.0, 240.0, *[300.0] * 11]
@@ -38,15 +30,17 @@ _RETRY_SECONDS = [30.0, 60.0, 120.0, 240.0, *[300.0] * 11]
 def exit_code(codes: Iterable[int]) -> int:
     """The exit code of a job, from those of its processes or hosts; 0 if there are none.
 
-    These decide, in this order: a host that cannot be reached, or a process that was killed, since
-    that may give the others any error; a mistake (2, 3), which would happen again; Ctrl-C; SIGTERM
-    (75), after which the state is saved, so that a crash at the end does not matter; a crash.
+    A host that cannot be reached, or a process that was killed, may give the others any error. A
+    mistake would happen again. After SIGTERM the state is saved: a crash at the end is no matter.
 
     Args:
       codes: as a shell gives them, in the order in which the processes ended, without those of
         processes that the launcher has killed.
     """
-    return max(codes, key=lambda code: _RANKS.get(code, 1), default=0)  # the first of equal rank
+    codes = list(codes)
+    crashes = [code for code in codes if code != DONE]
+    deciding = (code for code in (*_FIRST, *BEFORE_CRASHES, *crashes) if code in codes)
+    return next(deciding, DONE)
 
 
 def supervise(

@@ -21,7 +21,7 @@ def keep_secret(name: str, command: str) -> Command:
 def secret_manager(job: Job) -> list[Command]:
     """Keeps the job's secrets in Secret Manager, where the hosts read them."""
     create = f"--data-file=- --project={job.project}"
-    return [keep_secret(name, f"gcloud secrets create {name} {create}") for name in job.secrets]
+    return [keep_secret(name, f"gcloud secrets create {name} {create}") for name in job.secret]
 
 
 def image(job: Job) -> list[Command]:

@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import Annotated, ClassVar
 
 from switch_jax.errors import UserError
 from switch_jax.exit_codes import PREEMPTED
@@ -18,8 +19,9 @@ from switch_jax.launch.commands import (
     write_file,
 )
 from switch_jax.launch.console import log
-from switch_jax.launch.job import Job
+from switch_jax.launch.job import ServiceAccount
 from switch_jax.launch.retries import FINAL, supervise
+from switch_jax.launch.target import Flag
 from switch_jax.run_folder import RunFolder
 
 POLL_SECONDS = 30.0  # between two looks at the slices' state
@@ -50,6 +52,7 @@ class SliceRequest:
     gone: Sequence[str]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     """Slices of TPU VMs. This machine starts the job on them by ssh.
 
@@ -58,55 +61,57 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
       give_back: why to delete the slices, for the comment above that command.
     """
 
-    optional_flags = (
-        *google_cloud.GoogleCloudTarget.optional_flags,
-        *("network", "subnetwork", "internal_ips"),
-    )
-    kind: str
-    give_back: str
+    kind: ClassVar[str]
+    give_back: ClassVar[str]
+
+    service_account: ServiceAccount = None
+    network: Annotated[str | None, Flag("network of TPU VMs (default: default)", "NAME")] = None
+    subnetwork: Annotated[str | None, Flag("subnetwork of TPU VMs", "NAME")] = None
+    internal_ips: Annotated[bool, Flag("TPU VMs without addresses on the internet")] = False
 
     @abc.abstractmethod
-    def request(self, job: Job) -> SliceRequest:
+    def request(self) -> SliceRequest:
         """The commands for the job's slices."""
 
-    def command(self, job: Job, verb: str, why: str, *flags: str) -> Command:
+    def gcloud(self, verb: str, why: str, *flags: str) -> Command:
         """A command of gcloud for the job's slices."""
-        return Command((*tpu_hosts.gcloud(job, self.kind, verb, job.name), *flags), why)
+        return Command((*tpu_hosts.gcloud(self, self.kind, verb, self.job_name), *flags), why)
 
-    def check_job(self, job: Job) -> None:
-        if job.hardware.generation.cloud.runtime is None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hardware.generation.cloud.runtime is None:
             raise UserError(
-                f"--on={self.name}: Google Cloud offers {job.hardware.generation.name} on GKE only"
+                f"--on={self.on}: Google Cloud offers {self.hardware.generation.name} on GKE only"
             )
-        google_cloud.check_usual_shape(job.hardware)
+        google_cloud.check_usual_shape(self.hardware)
 
-    def resources(self, job: Job) -> list[Command]:
-        return setup_commands.secret_manager(job)
+    def resources(self) -> list[Command]:
+        return setup_commands.secret_manager(self)
 
-    def commands(self, job: Job) -> list[Step]:
-        request = self.request(job)
+    def commands(self) -> list[Step]:
+        request = self.request()
         return [
-            tpu_hosts.script(job),
+            tpu_hosts.script(self),
             request.describe,
             request.delete,
             request.create,
-            *tpu_hosts.commands(job, request.nodes),
+            *tpu_hosts.commands(self, request.nodes),
         ]
 
-    def afterwards(self, job: Job) -> list[Command]:
-        request = self.request(job)
-        stops = [tpu_hosts.stop(job, node) for node in request.nodes]
+    def afterwards(self) -> list[Command]:
+        request = self.request()
+        stops = [tpu_hosts.stop(self, node) for node in request.nodes]
         why = f"later, run it yourself: {self.give_back}"
         return [*stops, dataclasses.replace(request.delete, why=why)]
 
-    def start_and_follow(self, job: Job) -> int:
+    def start_and_follow(self) -> int:
         """Creates the slices if needed, and runs the job until it is done or has to stop.
 
         Raises:
           UserError: the first slices cannot be created, somebody has stopped them, or gcloud is not
             installed.
         """
-        request = self.request(job)
+        request = self.request()
         # Without retries: an account that may not ask for the state is an error at once.
         first = output(request.describe, _NOT_FOUND)
         had_slices = first in (request.ready, *request.gone)
@@ -116,17 +121,17 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
 
         def attempt() -> int:
             nonlocal had_slices
-            _wait_until_ready(job, request, state, had_slices)
+            _wait_until_ready(self, request, state, had_slices)
             had_slices = True
-            code = tpu_hosts.run(job, request.nodes)
+            code = tpu_hosts.run(self, request.nodes)
             return PREEMPTED if code not in FINAL and state() != request.ready else code
 
-        write_file(tpu_hosts.script(job))
-        return supervise(attempt, job.max_restarts, RunFolder.at(job.model_dir))
+        write_file(tpu_hosts.script(self))
+        return supervise(attempt, self.restarts, RunFolder.at(self.model_dir))
 
 
 def _wait_until_ready(
-    job: Job, request: SliceRequest, state: Callable[[], str], had_slices: bool
+    job: TpuSlicesTarget, request: SliceRequest, state: Callable[[], str], had_slices: bool
 ) -> None:
     """Waits until the slices can be used, and creates them if they do not exist.
 
@@ -145,7 +150,7 @@ def _wait_until_ready(
                 logged = now
             if now in _STUCK or (now == _FAILED and asked and not had_slices):
                 raise UserError(
-                    f"{job.name}, {job.topology} in {job.zone}, is {now}: it will not be "
+                    f"{job.job_name}, {job.topology} in {job.zone}, is {now}: it will not be "
                     f"{request.ready} by itself (`{shell_line(request.delete.argv)}` gives it up)"
                 )
             if now == _FAILED or now in request.gone:
@@ -172,7 +177,7 @@ def _create(request: SliceRequest, had_slices: bool) -> None:
         log(f"{error}; asking again in {_RETRY_SECONDS:.0f} s")
 
 
-def slice_flags(job: Job) -> list[str]:
+def slice_flags(job: TpuSlicesTarget) -> list[str]:
     """gcloud's flags for the kind of capacity, and for account and network of the hosts."""
     named = {
         "service-account": job.service_account,

@@ -1,38 +1,37 @@
 """Slices of TPU VMs from Google's queue, which are requested again after a preemption."""
 
+import dataclasses
+
 from switch_jax.launch import tpu_slices
-from switch_jax.launch.job import Job
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class QueuedResource(tpu_slices.TpuSlicesTarget):
     """Slices that are requested by `gcloud compute tpus queued-resources create`."""
 
-    name = "queued-resource"
+    on = "queued-resource"
     kind = "queued-resources"
     give_back = "gives the slices back when you no longer need them"
 
-    def request(self, job: Job) -> tpu_slices.SliceRequest:
-        count, one = job.hardware.count, job.hardware.count == 1
-        several = (f"--node-count={count}", f"--node-prefix={job.name}")
+    def request(self) -> tpu_slices.SliceRequest:
+        count, one = self.hardware.count, self.hardware.count == 1
+        several = (f"--node-count={count}", f"--node-prefix={self.job_name}")
         return tpu_slices.SliceRequest(
-            nodes=[job.name] if one else [f"{job.name}-{i}" for i in range(count)],
-            describe=self.command(
-                job,
+            nodes=[self.job_name] if one else [f"{self.job_name}-{i}" for i in range(count)],
+            describe=self.gcloud(
                 "describe",
                 f"repeated every {tpu_slices.POLL_SECONDS:.0f} s until the request is ACTIVE",
                 "--format=value(state.state)",
             ),
-            create=self.command(
-                job,
+            create=self.gcloud(
                 "create",
                 "only if there is no request: requests the slices",
-                *((f"--node-id={job.name}",) if one else several),
-                f"--accelerator-type={job.hardware.accelerator_type}",
-                f"--runtime-version={job.hardware.generation.cloud.runtime}",
-                *tpu_slices.slice_flags(job),
+                *((f"--node-id={self.job_name}",) if one else several),
+                f"--accelerator-type={self.hardware.accelerator_type}",
+                f"--runtime-version={self.hardware.generation.cloud.runtime}",
+                *tpu_slices.slice_flags(self),
             ),
-            delete=self.command(
-                job,
+            delete=self.gcloud(
                 "delete",
                 "only if the request is SUSPENDED (after a preemption) or FAILED: deletes it",
                 "--force",

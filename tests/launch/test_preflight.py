@@ -134,7 +134,7 @@ seqio.TaskRegistry.add(
 def calls(monkeypatch):
     """What would have been done; nothing of it is."""
     done = []
-    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self, job: done.append(job.name) or 0)
+    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self: done.append(self.job_name) or 0)
     monkeypatch.setattr(preflight, "check_storage", lambda config: done.append("storage"))
     monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
     return done
@@ -175,7 +175,7 @@ def test_what_fits_is_started_and_its_speed_told(calls, monkeypatch, capsys):
 
 
 def test_ctrl_c_ends_this_command_and_not_the_job(calls, monkeypatch, capsys):
-    def interrupted(self, job):
+    def interrupted(self):
         raise KeyboardInterrupt
 
     said = "demo goes on; `gcloud alpha compute tpus tpu-vm ssh demo --worker=all .* ends it; the"
@@ -190,7 +190,7 @@ def test_folder_and_data_are_looked_at_before_anything_is_made(
 ):
     started = []
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self, job: started.append(job.name) or 0)
+    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self: started.append(self.job_name) or 0)
     monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
     here = f"--gin.MODEL_DIR={bucket_path}"
     code, told = run(capsys, "--dry_run", here)
