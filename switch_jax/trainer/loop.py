@@ -122,7 +122,7 @@ class TrainingLoop:
             batch = self._next_batch()
         self._has_data = True
         run.step += 1
-        instruments.watchdog.alive(f"step {run.step}")
+        instruments.watchdog.alive()
         instruments.profiler.before(run.step)
         with instruments.goodput.spend("step"), instruments.profiler.annotate(run.step):
             run.state, metrics = self._train_step(
@@ -209,16 +209,14 @@ class TrainingLoop:
     def _results(self) -> dict[str, dict[str, Any]]:
         """Metrics by task; with INFER_EVAL also what `InferEvaluation` returns."""
         run, instruments = self.run, self._instruments
-
-        def alive(what: str) -> None:
-            instruments.watchdog.alive(f"evaluation of {what} at step {run.step}")
-
         with instruments.goodput.spend("eval"):
             assert self._evaluation is not None
             results: dict[str, dict[str, Any]] = dict(self._evaluation(run.state.parameters))
-            alive("the targets")
+            instruments.watchdog.alive()
             if self._infer_evaluation is not None:
-                generated = self._infer_evaluation(stack_layers(run.state.parameters), alive)
+                generated = self._infer_evaluation(
+                    stack_layers(run.state.parameters), lambda _: instruments.watchdog.alive()
+                )
                 for task, metrics in generated.items():
                     results[task] |= metrics
         return results
@@ -231,7 +229,7 @@ class TrainingLoop:
         with self._instruments.goodput.spend("checkpoint"):
             self._write_checkpoint(value)
         self._saved = run.step
-        self._instruments.watchdog.alive(f"checkpoint of step {run.step}")
+        self._instruments.watchdog.alive()
         self._bad.saved()
 
     def _write_checkpoint(self, value: float | None) -> None:
