@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         result = best.as_json() | ({} if best.fits else {"nearest_change": advice})
         if args.chip_hour is not None:
-            result["cost"] = best.chip_hours and args.chip_hour * best.chip_hours
+            result["cost"] = args.chip_hour * best.chip_hours if best.fits else None
         if searched:
             result["search"] = [plan.as_json() for plan in searched]
         print(json.dumps(result, indent=2))
@@ -177,7 +177,7 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
     """Flags and memory of the first change with which the step fits; None if there is none."""
     from switch_jax.planning.search import changes
 
-    needed, limit = failed.hbm_bytes / 2**30, failed.hbm_limit_bytes / 2**30
+    needed, limit = failed.hbm_bytes_per_chip / 2**30, failed.hbm_limit_bytes / 2**30
     data, expert, model = failed.mesh
     config = config.replace("mesh", data=data, expert=expert, model=model)
     # At most what a chip has of weights, gradients (twice where microbatches add them up), and
@@ -185,7 +185,7 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
     arrays = 2 if config.run.num_microbatches == 1 else 3
     most_saved = arrays * failed.parameter_bytes + failed.optimizer_bytes
     most_saved *= hardware.generation.devices_per_chip
-    may_suffice = most_saved > failed.hbm_bytes - failed.hbm_limit_bytes
+    may_suffice = most_saved > failed.hbm_bytes_per_chip - failed.hbm_limit_bytes
     tried = list(changes(config, data * expert, sharding_may_suffice=may_suffice))
     print(
         f"the step does not fit: {needed:.1f} of {limit:.1f} GiB a chip; trying {len(tried)} "
@@ -205,7 +205,7 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
         except UserError as error:  # the batch does not divide over the microbatches
             print(f"cannot use {flags}: {error}", file=sys.stderr)
             continue
-        size = f"{plan.hbm_bytes / 2**30:.1f} GiB a chip"
+        size = f"{plan.hbm_bytes_per_chip / 2**30:.1f} GiB a chip"
         if plan.fits:
             return f"{flags} ({size})"
         print(f"does not fit with {flags}: {size}", file=sys.stderr)
@@ -221,7 +221,7 @@ def _least_bytes(config: Config, compiled: Config, plan: Plan) -> float:
     more = config.run.num_microbatches / compiled.run.num_microbatches
     is_same = config.mesh == compiled.mesh
     is_same &= config.model.remat_policy == compiled.model.remat_policy
-    return plan.hbm_bytes / more if is_same and more > 1 else 0.0
+    return plan.hbm_bytes_per_chip / more if is_same and more > 1 else 0.0
 
 
 @contextlib.contextmanager

@@ -145,7 +145,7 @@ def planned(monkeypatch, gibibytes, tokens_per_second):
 
     class Plan:
         fits = tokens_per_second is not None
-        hbm_bytes, hbm_limit_bytes = gibibytes * 2**30, 16 * 2**30
+        hbm_bytes_per_chip, hbm_limit_bytes = gibibytes * 2**30, 16 * 2**30
 
     Plan.tokens_per_second = tokens_per_second
     monkeypatch.setattr(plan, "make_plan", lambda config, hardware: Plan())
