@@ -1,19 +1,101 @@
 """What all targets on TPUs of Google Cloud share."""
 
 import abc
+import dataclasses
+import re
+from typing import Annotated
 
 from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch import setup_commands
-from switch_jax.launch.commands import Command, Step, check_programs, render, shell_line
+from switch_jax.launch.commands import Command, Step, check_programs, quote, render, shell_line
 from switch_jax.launch.console import going_on, log
-from switch_jax.launch.job import Job
+from switch_jax.launch.environment import environment
+from switch_jax.launch.target import Flag, JobName, Target, check_name
+from switch_jax.launch.variables import looks_secret, without_value
+from switch_jax.storage import bucket_path
 from switch_jax.units import counted
 
+_ZONE = r"[a-z]+-[a-z]+[0-9]+-(ai[0-9]+)?[a-z]"
+_PART = r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*"
+_IMAGE = rf"{_PART}(:[0-9]+)?(/{_PART})+(:(?!latest$){_PART}|@sha256:[0-9a-f]{{64}})"
+_VARIABLE = r"[a-zA-Z_][a-zA-Z0-9_]*"
+# Names of the secret in Kubernetes, and of libtpu's variables, are made of capital letters too.
+_SECRET = r"[A-Z]([A-Z0-9_]{0,61}[A-Z0-9])?"
 
-class GoogleCloudTarget(Job):
-    """A target on TPUs of Google Cloud, but for what differs between them."""
+ServiceAccount = Annotated[str | None, Flag("account of the job (default: the project's)", "NAME")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GoogleCloudTarget(Target):
+    """A job on TPU hosts of Google Cloud, but for what differs between the targets there.
+
+    Attributes:
+      reads: what else it reads from buckets: the macro or flag that names it, and its URL.
+      own_files: gin files, task modules and a vocabulary that the image needs, relative to this
+        folder; those that end in '/' are folders.
+    """
+
+    sees_local_folders = False
+
+    topology: Annotated[str, Flag("for example v5e-16, or 4xv5e-256 for 4 slices", "SLICE")]
+    job_name: JobName
+    project: Annotated[str, Flag("project of Google Cloud", "ID")]
+    zone: Annotated[str, Flag("for example us-central1-a", "ZONE")]
+    image: Annotated[str, Flag("container image with its tag; see docs/launching.md", "IMAGE")]
+    spot: Annotated[bool, Flag("use cheaper capacity that may be taken away")] = False
+    reserved: Annotated[bool, Flag("use capacity that the project has reserved")] = False
+    env: Annotated[
+        tuple[str, ...], Flag("an environment variable of the hosts; repeat it", "NAME=VALUE")
+    ] = ()
+    secret: Annotated[
+        tuple[str, ...],
+        Flag("one whose value is kept in the cloud, as WANDB_API_KEY; repeat it", "NAME"),
+    ] = ()
+    reads: tuple[tuple[str, str], ...] = ()
+    own_files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UserError where a mistake would show late, or cost money.
+
+        What gcloud, kubectl or xpk refuses at its first call is left to it.
+        """
+        super().__post_init__()
+        check_name(self.job_name)
+        if not re.fullmatch(_IMAGE, self.image):
+            raise UserError(
+                f"--image={quote(self.image)}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST; "
+                "'latest' may be another image on each host and after a restart"
+            )
+        if not re.fullmatch(_ZONE, self.zone):  # in a region GKE makes nodes in all of its zones
+            raise UserError(f"--zone={quote(self.zone)}: write a zone, as europe-west4-a")
+        if self.spot and self.reserved:
+            raise UserError("--spot and --reserved are two kinds of capacity: give one of them")
+        hardware = self.hardware
+        if hardware.hosts_per_slice * hardware.chips_per_host * hardware.count != hardware.chips:
+            raise UserError(
+                f"--topology={hardware.name}: {hardware.topology} is not a number of whole hosts, "
+                f"of {hardware.chips_per_host} chips each"
+            )
+        _check_paths(self)
+        _check_variables(self)
+
+    @property
+    def hardware(self) -> Slice:
+        """The slices."""
+        return parse_slice(self.topology)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command that every host runs."""
+        return ("switch_jax", self.subcommand, "--multihost", *self.train)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables of the trainer but for the secrets; those of --env win."""
+        given = (variable.split("=", 1) for variable in self.env)
+        return {**environment(self.hardware), **dict(given)}
 
     @abc.abstractmethod
     def resources(self) -> list[Command]:
@@ -57,6 +139,38 @@ class GoogleCloudTarget(Job):
     def run(self) -> int:
         with going_on(self.job_name, shell_line(self.afterwards()[0].argv)):
             return self.start_and_follow()
+
+
+def _check_paths(job: GoogleCloudTarget) -> None:
+    for name, url in (("MODEL_DIR", job.model_dir), *job.reads):
+        if not url.startswith("gs://"):
+            raise UserError(
+                f"{name} {url!r}: the hosts see no folder of this machine, and use Google Cloud's "
+                "buckets alone: write gs://BUCKET/FOLDER"
+            )
+        bucket_path(url, name)
+    if not bucket_path(job.model_dir)[1]:
+        raise UserError(f"MODEL_DIR = {job.model_dir!r}: write a folder of the bucket")
+
+
+def _check_variables(job: GoogleCloudTarget) -> None:
+    for variable in job.env:
+        name, equals, value = variable.partition("=")
+        shown = without_value(variable)
+        if not re.fullmatch(_VARIABLE, name) or not equals:
+            raise UserError(f"--env={shown}: write --env=NAME=VALUE")
+        if looks_secret(name, value):
+            raise UserError(
+                f"--env={shown}: this looks like a secret, and every printed command would show "
+                "it; --secret=NAME keeps it in the cloud"
+            )
+    for name in job.secret:
+        if not re.fullmatch(_SECRET, name):
+            raise UserError(
+                f"--secret={without_value(name)}: write the name alone, as in "
+                "--secret=WANDB_API_KEY: capital letters, digits and _, a letter first; the value "
+                "is read from a variable of your shell"
+            )
 
 
 def check_usual_shape(hardware: Slice) -> None:

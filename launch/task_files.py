@@ -20,7 +20,7 @@ def check(own_files: Sequence[str], data: DataConfig, splits: Sequence[str]) -> 
     """Checks that hosts find what the tasks name: data, caches, vocabularies. Uses no network.
 
     Args:
-      own_files: of this machine, which the image has; see `Job.own_files`.
+      own_files: of this machine, which the image has; see `GoogleCloudTarget.own_files`.
       data: what the run reads.
       splits: those of the tasks that it reads.
 

@@ -26,7 +26,7 @@ from switch_jax.launch.commands import (
     start_process,
 )
 from switch_jax.launch.console import log
-from switch_jax.launch.job import Job
+from switch_jax.launch.google_cloud import GoogleCloudTarget
 from switch_jax.launch.retries import exit_code
 
 if TYPE_CHECKING:  # it imports this module
@@ -66,7 +66,7 @@ exit "$code"
 _EXIT = re.compile(r"\[(\S+ \S+)\] exit code (\d+)\s*")
 
 
-def container_command(job: Job) -> tuple[str, ...]:
+def container_command(job: GoogleCloudTarget) -> tuple[str, ...]:
     """The command of a container: with_secrets.py reads the secrets, and runs the job's command."""
     secrets = ("with_secrets", job.project, *job.secret, "--") if job.secret else ()
     return (*secrets, *job.command)
@@ -154,18 +154,14 @@ def gcloud(job: TpuSlicesTarget, kind: str, verb: str, *words: str) -> tuple[str
     return ("gcloud", "compute", "tpus", kind, verb, *words, *location)
 
 
-def commands(job: TpuSlicesTarget, nodes: Sequence[str]) -> list[Command]:
+def commands(job: TpuSlicesTarget) -> list[Command]:
     """The commands of `run`, by kind."""
     kinds = (copy_script, remove_stopped, follow, kill)
-    return [kind(job, node) for kind in kinds for node in nodes]
+    return [kind(job, node) for kind in kinds for node in job.nodes]
 
 
-def run(job: TpuSlicesTarget, nodes: Sequence[str]) -> int:
+def run(job: TpuSlicesTarget) -> int:
     """Starts the job on the hosts of all slices and follows it to its end.
-
-    Args:
-      job: what to run.
-      nodes: names of the TPU VMs, one for each slice.
 
     Returns:
       See `retries.exit_code`.
@@ -173,7 +169,7 @@ def run(job: TpuSlicesTarget, nodes: Sequence[str]) -> int:
     Raises:
       UserError: gcloud is not installed.
     """
-    for node in nodes:
+    for node in job.nodes:
         for command in (copy_script(job, node), remove_stopped(job, node)):
             try:
                 run_command(command)
@@ -183,7 +179,7 @@ def run(job: TpuSlicesTarget, nodes: Sequence[str]) -> int:
     codes: dict[str, int] = {}
     followed = [
         start_process(follow(job, n), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for n in nodes
+        for n in job.nodes
     ]
     readers = [
         threading.Thread(target=_print_output, args=(process, codes), daemon=True)
@@ -191,7 +187,7 @@ def run(job: TpuSlicesTarget, nodes: Sequence[str]) -> int:
     ]
     for reader in readers:
         reader.start()
-    not_killed = _wait(job, nodes, codes, followed)
+    not_killed = _wait(job, codes, followed)
     for reader in readers:
         reader.join(_KILL_GRACE)
     failed = any([process.wait() for process in followed])
@@ -211,7 +207,6 @@ def _print_output(process: subprocess.Popen[str], codes: dict[str, int]) -> None
 
 def _wait(
     job: TpuSlicesTarget,
-    nodes: Sequence[str],
     codes: dict[str, int],
     followed: Sequence[subprocess.Popen[str]],
 ) -> Collection[str]:
@@ -228,7 +223,7 @@ def _wait(
         if time.monotonic() > deadline:
             log("a host has failed and others have not ended: stopping them")
             not_killed = set(codes)
-            for node in nodes:
+            for node in job.nodes:
                 # Hosts that have ended have no container to kill.
                 with contextlib.suppress(UserError):
                     run_command(kill(job, node))

@@ -13,7 +13,7 @@ import yaml
 from switch_jax.exit_codes import PREEMPTED
 from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, File, Step, run_command, write_file
-from switch_jax.launch.job import ServiceAccount
+from switch_jax.launch.google_cloud import ServiceAccount
 from switch_jax.launch.jobset import (
     CONTAINER,
     END_WHY,

@@ -84,7 +84,7 @@ def test_crashes_are_counted_until_there_is_a_new_checkpoint(calls, monkeypatch,
     monkeypatch.setenv("READY", "READY")
     writes = ["run.json", "checkpoints/10/commit_success.txt", "checkpoints/20/half_of_it"]
 
-    def crash(job, nodes):
+    def crash(job):
         (bucket_path / writes.pop(0)).write_text("")
         return 1
 
