@@ -10,7 +10,7 @@ from switch_jax.units import memory_size
 def describe_memory(prepared: Prepared) -> list[str]:
     """What parameters, gradients, optimiser state and teacher take; a warning if it is too much.
 
-    All processes must call it together. Of the activations, which come in addition, the logits
+    Of the activations, which come in addition, the logits
     alone are counted, in a warning: those of a microbatch are there at once, in float32.
     """
     state, mesh = prepared.state, prepared.mesh
