@@ -154,7 +154,7 @@ def _fields_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reads(args: argparse.Namespace, config: Config) -> tuple[tuple[str, str], ...]:
-    """See `GoogleCloudTarget.reads`. A vocabulary that is a file of this machine goes into the image."""
+    """`GoogleCloudTarget.reads`; a vocabulary that is a file of this machine is in the image."""
     vocabulary = config.data.vocabulary or ""
     named = [
         ("INITIAL_CHECKPOINT_PATH", config.run.initial_checkpoint_path),

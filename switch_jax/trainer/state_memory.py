@@ -10,8 +10,8 @@ from switch_jax.units import memory_size
 def describe_memory(prepared: Prepared) -> list[str]:
     """What parameters, gradients, optimiser state and teacher take; a warning if it is too much.
 
-    Of the activations, which come in addition, the logits
-    alone are counted, in a warning: those of a microbatch are there at once, in float32.
+    Of the activations, which come in addition, the logits alone are counted, in a warning: those of
+    a microbatch are there at once, in float32.
     """
     state, mesh = prepared.state, prepared.mesh
     sizes = {

@@ -14,6 +14,9 @@ DEMO = [
     "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=8", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4",
 ]  # fmt: skip
 
+# 2^24 rows of 256 float32 numbers are 16 GiB; the other parameters are a few MiB.
+LARGE_TABLE = ["--gin.NUM_EMBEDDINGS=16777216", "--gin.EMBED_DIM=256"]
+
 
 def make_job(topology: str, target: Any = QueuedResource, **fields: Any) -> Any:
     """A job named base, whose folder is gs://my-bucket/runs/base."""

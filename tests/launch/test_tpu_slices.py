@@ -170,12 +170,6 @@ def test_ctrl_c_in_the_queue_says_so_and_how_to_leave_it(calls, monkeypatch, tmp
         make_job("v5e-16", QueuedResource).run()
 
 
-def test_a_host_that_cannot_be_reached_for_a_while_does_not_count(calls, monkeypatch, tmp_path):
-    monkeypatch.setenv("READY", "READY")
-    _script(tmp_path, "exit 255", _ends(0, 0, 0, 0))
-    assert make_job("v5e-16", TpuVm, max_restarts=0).run() == 0
-
-
 def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
     monkeypatch.setattr(tpu_hosts, "FAILURE_GRACE", 0.1)
