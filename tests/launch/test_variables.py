@@ -64,4 +64,4 @@ def test_no_message_repeats_a_value(mistake):
     with pytest.raises(UserError) as error:
         make_job("v5e-16", **mistake)
     assert "s3cret" not in str(error.value)
-    assert str(error.value).startswith("--secret=" if "secrets" in mistake else "--env=")
+    assert str(error.value).startswith("--secret=" if "secret" in mistake else "--env=")

@@ -229,6 +229,6 @@ def test_slices_of_the_same_chips_that_wait_less(name, others, compile_to, monke
     monkeypatch.setattr(plan, "devices", _known_slice)
     monkeypatch.setattr(plan, "make_mesh", _chips)
     monkeypatch.setattr(plan, "lowered_step", lambda *_: (TrainState(1, {}, {}, None), None))
-    made = plan.make_plan(CONFIG.replace("run", batch_size=32), parse_slice(name))
+    made = plan.make_plan(CONFIG.replace("run", batch_size=64), parse_slice(name))
     assert made.waiting == 1.0  # the program computes nothing
     assert made.waiting_seconds_elsewhere == pytest.approx(others, abs=1e-8)
