@@ -102,21 +102,6 @@ def test_what_follows_launch_is_what_train_gets(capsys):
     ) in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--process_count=0", "--process_count=0: write 1 to 256, which share this machine's"),
-        ("--gin.MODEL_DIR=~no-such-user/x", "MODEL_DIR '~no-such-user/x': this machine has no"),
-        ("--gin.MODEL_DIR=", "MODEL_DIR '': the path is empty; write one"),
-    ],
-)
-def test_a_mistake_in_a_rehearsal_is_one_clear_line(flag, message, capsys):
-    run = ["launch", "--on=local", "--gin_file=runs/demo_switch.gin", "--dry_run"]
-    assert main([*run, flag]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
-
-
 def test_on_spot_chips_xpk_may_start_a_job_again_more_often(capsys):
     """It counts preemptions, too."""
     xpk = [*RUN, "--on=xpk", "--cluster=pods"]

@@ -74,19 +74,16 @@ def test_pods_are_followed_through_restarts_to_the_end(
     assert (tmp_path / "launched/base.yaml").read_text().startswith("apiVersion: jobset.x-k8s.io/")
 
 
-def test_xpk_starts_the_job_and_it_is_followed_alike(calls, tmp_path, capfd):
+@pytest.mark.parametrize("is_there", [False, True])
+def test_xpk_starts_a_job_that_is_not_there_and_it_is_followed_alike(
+    is_there, calls, tmp_path, capfd
+):
     (tmp_path / "over").write_text("Completed")
+    if is_there:
+        (tmp_path / "there").touch()
     assert make_job("2xv5e-16", Xpk).run() == 0
     taken = re.findall(r"xpk workload (\S+ --\S+) ", calls.read_text())
-    assert taken == ["list --cluster=pods", "create --workload=base"]
-    assert capfd.readouterr().out.count("step 1\n") == 2
-
-
-def test_a_job_that_xpk_has_started_already_is_followed(calls, tmp_path, capfd):
-    (tmp_path / "over").write_text("Completed")
-    (tmp_path / "there").touch()
-    assert make_job("2xv5e-16", Xpk).run() == 0
-    assert "xpk workload create" not in calls.read_text()
+    assert taken == ["list --cluster=pods", *([] if is_there else ["create --workload=base"])]
     assert capfd.readouterr().out.count("step 1\n") == 2
 
 
