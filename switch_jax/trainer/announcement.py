@@ -16,8 +16,8 @@ from switch_jax.train_step.microbatches import routing_groups
 from switch_jax.trainer.config_changes import config_changes
 from switch_jax.trainer.prepare import Prepared, readers
 from switch_jax.trainer.resume import ResumePoint
-from switch_jax.trainer.teacher import describe_start, describe_teacher
-from switch_jax.trainer.warm_start import describe_warm_start
+from switch_jax.trainer.teacher import describe_teacher
+from switch_jax.trainer.warm_start import describe_start
 
 
 def announcement(config: Config, mesh: Mesh) -> list[str]:
@@ -92,10 +92,8 @@ def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[s
         if changes:
             lines.append(f"this start changes the run's config: {', '.join(changes)}")
         lines += saved.anew
-    elif prepared.warm_start:
-        lines += describe_warm_start(config, prepared.warm_start)
-    elif teacher is not None and config.distillation.initialize_from_teacher:
-        lines += describe_start(config, teacher)
+    elif prepared.start is not None:
+        lines += describe_start(config, prepared.start)
     else:
         lines.append(f"starting from scratch in {config.run.model_dir}")
     return lines
@@ -112,10 +110,7 @@ def nothing_to_do(config: Config, step: int, changes: Sequence[str]) -> str:
     done = f"{config.run.model_dir} is at step {step} of {config.run.train_steps}: nothing to do"
     if not changes:
         return done
-    return (
-        f"{done}, so these changes to the run's config have no effect: {', '.join(changes)}; raise "
-        "TRAIN_STEPS to go on with them, or take another MODEL_DIR"
-    )
+    return f"{done}, so these changes to the run's config have no effect: {', '.join(changes)}"
 
 
 def changes_to_run(config: Config, config_text: str) -> list[str]:
