@@ -69,7 +69,6 @@ class Status:
     skipped_steps: int  # bad steps, which changed nothing; see `Records`
     rollbacks: int  # returns to a checkpoint after many bad steps
     damaged_checkpoints: list[str]  # names in the folder `damaged`
-    hanging: list[str]  # files with the stacks of processes that took too long over a step
     left_out: list[str]  # a line for each file that is missing, or not read in full
 
     @property
@@ -145,7 +144,6 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         skipped_steps=counted.skipped_steps,
         rollbacks=counted.rollbacks,
         damaged_checkpoints=[printable(name) for name in list_names(run_folder.damaged)],
-        hanging=[printable(path.name) for path in run_folder.hanging_processes()],
         left_out=left_out,
     )
 
@@ -293,7 +291,6 @@ def health(status: Status) -> list[str]:
         "bad steps skipped": f"{status.skipped_steps:,}" if status.skipped_steps else "",
         "returns to a checkpoint": f"{status.rollbacks:,}" if status.rollbacks else "",
         "damaged checkpoints": ", ".join(status.damaged_checkpoints),
-        "steps that took too long": ", ".join(status.hanging),
     }
     return found + [f"{what}: {text}" for what, text in others.items() if text]
 

@@ -3,11 +3,10 @@
 import dataclasses
 import os
 from collections.abc import Iterable
-from fnmatch import fnmatch
 
 from etils import epath
 
-from switch_jax.storage import explain_read_errors, list_complete, list_names, storage_path
+from switch_jax.storage import explain_read_errors, list_complete, storage_path
 
 
 class _Place:
@@ -101,15 +100,6 @@ class RunFolder(MetricsFolder):
         Batches are counted from 1, and processes from 0.
         """
         return self.path / "bad_batches" / f"batch_{batch}_process_{process}.npz"
-
-    def hanging_process(self, process: int) -> epath.Path:
-        """Stacks of all threads of a process whose step took too long."""
-        return self.path / f"hanging_process_{process}.txt"
-
-    def hanging_processes(self) -> list[epath.Path]:
-        """The files of that kind that are there."""
-        names = list_names(self.path)
-        return [self.path / name for name in names if fnmatch(name, "hanging_process_*.txt")]
 
 
 def checkpoint_steps(names: Iterable[str]) -> list[int]:

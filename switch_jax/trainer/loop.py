@@ -122,7 +122,7 @@ class TrainingLoop:
             batch = self._next_batch()
         self._has_data = True
         run.step += 1
-        instruments.watchdog.alive(f"step {run.step}")
+        instruments.watchdog.alive()
         instruments.profiler.before(run.step)
         with instruments.goodput.spend("step"), instruments.profiler.annotate(run.step):
             run.state, metrics = self._train_step(
@@ -212,14 +212,10 @@ class TrainingLoop:
         Of a mixture there is also the task "all", whose generated 'average' is over its tasks.
         """
         run, instruments = self.run, self._instruments
-
-        def alive(what: str) -> None:
-            instruments.watchdog.alive(f"evaluation of {what} at step {run.step}")
-
         with instruments.goodput.spend("eval"):
             assert self._evaluation is not None
             results: dict[str, dict[str, Any]] = dict(self._evaluation(run.state.parameters))
-            alive("the targets")
+            instruments.watchdog.alive()
             if self._infer_evaluation is not None:
                 own = {}
                 for found in self._infer_evaluation(stack_layers(run.state.parameters)):
@@ -228,7 +224,7 @@ class TrainingLoop:
                         "generated": found.metrics,
                         "majority_baseline": found.majority_baseline,
                     }
-                    alive(found.task)
+                    instruments.watchdog.alive()
                 if ALL in results:
                     results[ALL] |= {"generated": {"average": average_of_tasks(own)}}
         return results
@@ -241,7 +237,7 @@ class TrainingLoop:
         with self._instruments.goodput.spend("checkpoint"):
             self._write_checkpoint(value)
         self._saved = run.step
-        self._instruments.watchdog.alive(f"checkpoint of step {run.step}")
+        self._instruments.watchdog.alive()
         self._bad.saved()
 
     def _write_checkpoint(self, value: float | None) -> None:

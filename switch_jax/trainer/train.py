@@ -133,6 +133,6 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
             if prepared.teacher is not None and config.teacher_model is not None:
                 train_step = functools.partial(train_step, teacher=prepared.teacher.load())
             barrier("compiled")
-        instruments.watchdog.alive("compilation")
+        instruments.watchdog.alive()
         return_freed_memory()
         yield Compiled(train_step, evaluation, infer_evaluation, prefetch)
