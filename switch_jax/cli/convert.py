@@ -77,9 +77,9 @@ def _description(args: argparse.Namespace, path: epath.Path, source: Any) -> lis
     from switch_jax.conversion import inspect
 
     if source is not None:
-        return inspect.other_checkpoint(source).lines()
+        return inspect.describe_source(source)
     config, checkpoint = _open_run(args, path)
-    return inspect.run_checkpoint(checkpoint, config).lines()
+    return inspect.describe_run(checkpoint, config)
 
 
 def _to_run(args: argparse.Namespace, source: Any, target: epath.Path) -> None:
