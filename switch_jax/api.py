@@ -95,7 +95,7 @@ def train(config: Config, *, change_task: bool = False) -> None:
     def read() -> Config:
         for module in config.imports:
             imports.import_module(module)
-        return with_teacher(config, [])
+        return with_teacher(config)
 
     with record_early_failure(config.run.model_dir):
         whole = run_on_all(read) if jax.distributed.is_initialized() else read()
@@ -229,7 +229,8 @@ def _are_all(items: Any, kind: Any) -> bool:
 
 
 def _config_of_run(folder: epath.Path, bindings: Sequence[str]) -> Config:
-    return gin_config.read_run(folder, _checked(bindings))
+    files = [str(RunFolder(folder).config)]
+    return gin_config.read(files, _checked(bindings), unneeded=["MODEL_DIR"]).config
 
 
 def _config_of_source(source: Source, bindings: Sequence[str]) -> Config:

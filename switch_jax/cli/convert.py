@@ -20,13 +20,12 @@ from etils import epath
 
 from switch_jax.cli import gin_flags, inference_flags
 from switch_jax.errors import UserError
-from switch_jax.run_folder import RunFolder
+from switch_jax.run_folder import RunFolder, config_of_run
 from switch_jax.storage import (
     exists,
     is_file,
     is_folder,
     no_model_there,
-    read_bytes,
     storage_path,
 )
 
@@ -133,7 +132,6 @@ def _open_run(args: argparse.Namespace, source: epath.Path) -> tuple[Any, epath.
     """The config of a run, and the checkpoint that --checkpoint names."""
     from switch_jax.checkpointing import find_checkpoint
     from switch_jax.checkpointing.read_only import ARRAYS
-    from switch_jax.trainer.config_changes import config_changes
 
     config_gin, of_checkpoint = (RunFolder(x).config for x in (source, source.parent.parent))
     if is_folder(source / ARRAYS) and is_file(of_checkpoint):
@@ -146,7 +144,8 @@ def _open_run(args: argparse.Namespace, source: epath.Path) -> tuple[Any, epath.
         )
     args.gin_file = args.gin_file or [str(config_gin)]
     found = gin_flags.read(args, unneeded=["MODEL_DIR"])
-    if others := config_changes(read_bytes(config_gin).decode(), found.text):
+    own = config_of_run(RunFolder(source))
+    if others := found.config.changes_since(own) if own else []:
         print(f"with other values than the run's: {', '.join(others)}", file=sys.stderr)
     step = inference_flags.checkpoint_step(source, args.checkpoint)
     return found.config, find_checkpoint(source, step)

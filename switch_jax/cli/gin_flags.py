@@ -39,11 +39,6 @@ def as_arguments(args: argparse.Namespace) -> list[str]:
     return [*paths, *files, *(f"--gin.{binding}" for binding in args.gin_bindings)]
 
 
-def search_paths(args: argparse.Namespace) -> list[str]:
-    """The folders of --gin_search_paths."""
-    return [path for path in args.gin_search_paths.split(",") if path]
-
-
 def expand_bindings(argv: Sequence[str]) -> list[str]:
     """Turns --gin.NAME=VALUE, which users of t5x know, into --gin_bindings=NAME=VALUE."""
     return [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
@@ -67,5 +62,5 @@ def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:
     """
     from switch_jax import gin_config
 
-    paths = search_paths(args)
+    paths = [path for path in args.gin_search_paths.split(",") if path]
     return gin_config.read(args.gin_file, args.gin_bindings, paths, unneeded, keep=True)

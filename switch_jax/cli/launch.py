@@ -122,7 +122,7 @@ def main(args: argparse.Namespace) -> int:
     if not in_cloud:
         from switch_jax.gin_config.teacher import with_teacher
 
-        config = with_teacher(config, gin_flags.search_paths(args))
+        config = with_teacher(config)
     data_flags.apply(args)
     if args.doctor:
         args.max_restarts = 0  # what has failed once fails again

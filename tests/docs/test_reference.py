@@ -6,13 +6,13 @@ import re
 import pytest
 
 import switch_jax
-from switch_jax import gin_config
 from switch_jax.cli import COMMANDS, make_parser, plan
+from switch_jax.config import PARTS
 from switch_jax.errors import TransientError, UserError
 from switch_jax.trainer import signals
 from tests.docs.pages import DOCS, ROOT, reference
 
-CONFIGS = list(gin_config.CONFIGS.values())
+CONFIGS = list(PARTS.values())
 
 
 def test_every_macro_of_every_gin_file_is_on_the_page():

@@ -159,9 +159,7 @@ def test_the_optimiser_moves_biases_by_the_load_and_others_as_without_them(optim
 
 def test_the_gradient_of_a_step_is_the_load_of_the_whole_batch():
     """In two microbatches with very unequal padding; the loss is without it."""
-    config = tiny_config(
-        MODEL, batch_size=16, num_microbatches=2, loss=LossConfig(z_loss=0.0)
-    )
+    config = tiny_config(MODEL, batch_size=16, num_microbatches=2, loss=LossConfig(z_loss=0.0))
     state = jax.jit(lambda key: init_state(config, GRADIENTS, key))(jax.random.key(1))
     new, metrics = jax.jit(make_train_step(config, GRADIENTS))(state, random_batch(16))
     np.testing.assert_allclose(metrics.loss, metrics.cross_entropy, rtol=1e-6)

@@ -159,7 +159,7 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
         _refused("is of MODEL_DIR itself: write another MODEL_DIR to start", folder, 9, own)
     larger = dataclasses.replace(MODEL, mlp_dim=48)
     message = (
-        r"checkpoints/2 is of another model: .*wi_0: .*32\) in the che.*48\) in the config.*"
+        r"checkpoints/2 is of another model: .*wi_0 .*32\) -> .*48\).*"
         "; use that model's config, or another checkpoint; or take a part of it with RESTORED_PAR"
     )
     _refused(message, new, 9, folder, model=larger)
@@ -199,7 +199,7 @@ def test_a_hugging_face_folder_starts_the_same_run(pretrained, tuned, tmp_path, 
     assert _bits(parameters["encoder"]) == _bits(pretrained[1].parameters["encoder"])
     assert _bits(parameters["decoder"]) != _bits(pretrained[1].parameters["decoder"])
     larger = dataclasses.replace(MODEL, mlp_dim=48)
-    _refused("mlp_dim = 48, and the folder has 32", tmp_path / "new", 9, theirs, model=larger)
+    _refused("MLP_DIM 32 -> 48", tmp_path / "new", 9, theirs, model=larger)
 
 
 @pytest.fixture(scope="module")
