@@ -12,8 +12,8 @@ from switch_jax.runtime.processes import run_on_first
 from switch_jax.train_step.microbatches import routing_groups
 from switch_jax.trainer.prepare import Prepared, readers
 from switch_jax.trainer.resume import ResumePoint
-from switch_jax.trainer.teacher import describe_start, describe_teacher
-from switch_jax.trainer.warm_start import describe_warm_start
+from switch_jax.trainer.teacher import describe_teacher
+from switch_jax.trainer.warm_start import describe_start
 
 
 def announcement(config: Config, mesh: Mesh) -> list[str]:
@@ -89,10 +89,8 @@ def beginning(prepared: Prepared, saved: ResumePoint | None) -> list[str]:
         if prepared.changes:
             lines.append(f"this start changes the run's config: {', '.join(prepared.changes)}")
         lines += saved.anew
-    elif prepared.warm_start:
-        lines += describe_warm_start(config, prepared.warm_start)
-    elif teacher is not None and config.distillation.initialize_from_teacher:
-        lines += describe_start(config, teacher)
+    elif prepared.start is not None:
+        lines += describe_start(config, prepared.start)
     else:
         lines.append(f"starting from scratch in {config.run.model_dir}")
     return lines
@@ -106,6 +104,5 @@ def nothing_to_do(prepared: Prepared, step: int) -> str:
         return done
     return (
         f"{done}, so these changes to the run's config have no effect: "
-        f"{', '.join(prepared.changes)}; raise TRAIN_STEPS to go on with them, or take another "
-        "MODEL_DIR"
+        f"{', '.join(prepared.changes)}"
     )

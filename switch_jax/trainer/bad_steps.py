@@ -10,10 +10,6 @@ from switch_jax.run_folder import RunFolder, write_bad_batch
 from switch_jax.train_step.step import Metrics
 from switch_jax.trainer.device_batches import DeviceBatch
 
-_HIGHER_LIMITS = (
-    ". Where a limit is too low, as for harder data, raise SPIKE_SIGMAS, or set it to None: then "
-    "only what is not finite is bad"
-)
 # Names, in the step's metrics, of the values that the guard judges, and of their limits.
 _JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
 
@@ -75,12 +71,11 @@ class BadSteps:
     def check_may_go_back(self, step: int) -> None:
         """Raises UserError if the run has returned too often; `step`: the last step."""
         if not self.may_go_back():
-            has_limits = self._config.spike_sigmas is not None
             raise UserError(
                 f"{self.in_words(step)}, after {self.rollbacks} returns to a checkpoint without a "
                 f"good one since: stopping; {self._last}. The last good checkpoint and the skipped "
                 f"batches (in bad_batches) are in {self._folder}; a lower LEARNING_RATE may help, "
-                "or ACTIVATION_DTYPE = 'float32' where it is another" + _HIGHER_LIMITS * has_limits
+                "or a higher SPIKE_SIGMAS where a limit is too low"
             )
 
     def went_back(self) -> None:

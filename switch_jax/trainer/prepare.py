@@ -5,11 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from etils import epath
 from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import Config
-from switch_jax.conversion.source import Source
 from switch_jax.data.checks import (
     WITHOUT_EVALUATION,
     check_config,
@@ -36,7 +34,7 @@ from switch_jax.train_step.state import TrainState, abstract_model, abstract_sta
 from switch_jax.trainer.best_evaluation import check_metric
 from switch_jax.trainer.resume import ResumePoint, RunFiles, find_resume_point
 from switch_jax.trainer.teacher import Teacher, find_teacher
-from switch_jax.trainer.warm_start import find_warm_start
+from switch_jax.trainer.warm_start import Start, find_start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +47,8 @@ class Prepared:
       state: shapes, dtypes and shardings of the training state on the mesh.
       before: the config of the run that is in its folder; None: there is none.
       saved: that run, which it goes on with; None: it has no checkpoint.
-      warm_start: the checkpoint whose parameters the run starts from, a folder of ours or one of
-        another format; None: it starts from scratch, or continues from a checkpoint of its own.
       teacher: what it is distilled from; None: it is not.
+      start: the weights that it begins with; None: it starts from scratch, or goes on with `saved`.
       train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
       files: digests of their files, the same on all hosts.
       warnings: as `check_run` returns them.
@@ -62,8 +59,8 @@ class Prepared:
     state: TrainState
     before: Config | None
     saved: ResumePoint | None
-    warm_start: epath.Path | Source | None
     teacher: Teacher | None
+    start: Start | None
     train_tasks: OpenedTasks
     validation_tasks: OpenedTasks | None
     files: RunFiles
@@ -106,11 +103,11 @@ def prepare(config: Config, change_task: bool = False) -> Prepared:
     )
     before = run_on_all(lambda: config_of_run(RunFolder.at(config.run.model_dir)))
     saved = find_resume_point(config, state, files, before, change_task)
-    warm_start = find_warm_start(config)
     teacher = find_teacher(config, mesh)
+    start = find_start(config, mesh, teacher)
     return Prepared(
-        config, mesh, state, before, saved, warm_start, teacher, train_tasks, validation_tasks,
-        files, warnings,
+        config, mesh, state, before, saved, teacher, start, train_tasks, validation_tasks, files,
+        warnings,
     )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
     config, files = prepared.config, prepared.files
     restored = checkpoints.restore(prepared.state, last)
     if restored is None:
-        state = initial_state(config, prepared.state, prepared.warm_start, prepared.teacher)
+        state = initial_state(config, prepared.state, prepared.start)
         run = ResumePoint(0, Position(0, {}), Best(of=measured(config, files.validation)), [])
     else:
         state = restored.state

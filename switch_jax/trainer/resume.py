@@ -84,9 +84,13 @@ def find_resume_point(
     run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
     if not change_task:
         _check_same_task(own, config)
-        check_same_files(
-            files, saved.notes, f"the checkpoint of step {saved.step} in {folder.checkpoints}"
-        )
+        if others := _changed_files(files, saved.notes):
+            raise UserError(
+                f"the checkpoint of step {saved.step} in {folder.checkpoints} was made with other "
+                f"data files of {listed(others)}, by their names and sizes: bring them back, or "
+                "to go on with these at the beginning of the next epoch add --change_task "
+                "(change_task=True in Python)"
+            )
     return resume_point(config, files, saved.step, saved.notes)
 
 
@@ -99,7 +103,12 @@ def resume_point(
       UserError: it was made with another number of streams of data.
     """
     position, best, anew = Position.from_json([notes["position"]]), Best(**notes["best"]), []
-    check_streams_of_run(config, position, step)
+    streams, wanted = len(position.streams), config.data.data_streams
+    if streams != wanted:
+        raise UserError(
+            f"DATA_STREAMS is {wanted}, but the checkpoint of step {step} was made with "
+            f"{streams}: write --gin.DATA_STREAMS={streams}; it fixes the order of the data"
+        )
     if changed := _changed_files(files, notes):
         position = position.at_next_epoch(changed)
         anew.append(
@@ -128,27 +137,7 @@ def _check_same_task(before: Config, config: Config) -> None:
         )
 
 
-def check_same_files(files: RunFiles, notes: Mapping[str, Any], name: str) -> None:
-    """Raises UserError where a checkpoint, which the message calls `name`, has other data files."""
-    if changed := _changed_files(files, notes):
-        raise UserError(
-            f"{name} was made with other data files of {listed(changed)}, by their names and "
-            "sizes: bring them back, or to go on with these at the beginning of the next epoch add "
-            "--change_task (change_task=True in Python)"
-        )
-
-
 def _changed_files(files: RunFiles, notes: Mapping[str, Any]) -> list[str]:
     """The tasks whose files have changed since a checkpoint; of those that it has."""
     before = notes["files"]
     return [task for task, digest in files.train.items() if before.get(task, digest) != digest]
-
-
-def check_streams_of_run(config: Config, position: Position, step: int) -> None:
-    """Raises UserError where a checkpoint was made with another number of streams of data."""
-    streams, wanted = len(position.streams), config.data.data_streams
-    if streams != wanted:
-        raise UserError(
-            f"DATA_STREAMS is {wanted}, but the checkpoint of step {step} was made with "
-            f"{streams}: write --gin.DATA_STREAMS={streams}; it fixes the order of the data"
-        )

@@ -49,15 +49,15 @@ class StatusFile:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        message = "" if error is None else (str(error).splitlines() or [type(error).__name__])[0]
         if error is None:
             self._write_last(RunPhase.FINISHED)
-        elif isinstance(error, Stopped | KeyboardInterrupt):
+            return
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, Stopped | KeyboardInterrupt):
             self._write_last(RunPhase.STOPPED, message)
-        elif isinstance(error, UserError):
-            self._write_last(RunPhase.FAILED, message)
-        else:
-            self._write_last(RunPhase.FAILED, f"{type(error).__name__}: {message}")
+            return
+        named = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        self._write_last(RunPhase.FAILED, named + message)
 
     def _write(self, state: RunPhase, message: str = "") -> None:
         if self._active:

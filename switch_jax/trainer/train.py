@@ -31,7 +31,6 @@ from switch_jax.trainer.run_json import run_json_fields
 from switch_jax.trainer.signals import StopSignals
 from switch_jax.trainer.state_memory import describe_memory
 from switch_jax.trainer.status_file import StatusFile
-from switch_jax.trainer.warm_start import origin
 
 
 def train(config: Config, config_text: str | None = None, change_task: bool = False) -> TrainState:
@@ -87,7 +86,7 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
             lambda: write_description(
                 folder,
                 run_json_fields(config, prepared.mesh, prepared.teacher),
-                origin(prepared.warm_start),
+                None if prepared.start is None else prepared.start.path,
                 config,
                 config_text,
             )

@@ -36,5 +36,5 @@ def test_every_command_of_the_steps_runs(tmp_path):
     }
     assert len(re.findall("(?m)^the model is that of .*/runs/parent/config.gin$", printed)) == 5
     assert re.search(r"token_embedding/embedding +\(1152, 32\)", printed)
-    assert "27 arrays of 28 are restored" in printed and "26 arrays of 28 are trained" in printed
+    assert "26 arrays of 28 are trained" in printed
     assert "drawn at random: embedding 12,288\n" in printed

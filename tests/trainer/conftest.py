@@ -47,9 +47,9 @@ def _once(compiled, lower):
 
 
 def _drawn_once(drawn, draw):
-    def initial_state(config, abstract, checkpoint, teacher=None):
-        if checkpoint is not None or teacher is not None:
-            return draw(config, abstract, checkpoint, teacher)
+    def initial_state(config, abstract, start):
+        if start is not None:
+            return draw(config, abstract, start)
         key = repr((
             jax.jit, config.run.random_seed, config.model, config.mesh, config.optimizer,
             config.guard,

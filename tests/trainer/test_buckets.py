@@ -23,8 +23,7 @@ def _losses(folder):
 def test_a_run_in_a_bucket_is_stopped_and_goes_on_as_on_a_disk(whole, bucket_path):
     train_tiny(bucket_path, 3)
     resumed = train_tiny(bucket_path, 6)
-    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1]), strict=True):
-        np.testing.assert_array_equal(a, b)
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole[1])
     assert set(_losses(whole[0])) <= set(_losses(bucket_path))  # of step 3, too
     assert RunFolder(bucket_path).checkpoint_steps() == RunFolder(whole[0]).checkpoint_steps()
     events = list_names(RunFolder(bucket_path).tensorboard)
@@ -50,7 +49,6 @@ def test_five_thousand_faults_change_nothing(faulty_storage, bucket_path, tmp_pa
     faults = faulty_storage.num_faults - faults
     print(f"{len(faulty_storage.requests) - requests} requests, {faults} faults")
     assert faults >= 5000
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(undisturbed), strict=True):
-        np.testing.assert_array_equal(a, b)
+    jax.tree.map(np.testing.assert_array_equal, state, undisturbed)
     assert _losses(bucket_path) == _losses(tmp_path), "each record is there, and once"
     assert RunFolder(bucket_path).checkpoint_steps() == RunFolder(tmp_path).checkpoint_steps()

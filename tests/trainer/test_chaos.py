@@ -33,8 +33,8 @@ def parameters(folder):
 
 def assert_same_end(folder, undisturbed):
     """The same state, bit for bit."""
-    for a, b in zip(*(jax.tree.leaves(parameters(f)) for f in (folder, undisturbed)), strict=True):
-        np.testing.assert_array_equal(a, b)
+    ends = (parameters(f) for f in (folder, undisturbed))
+    jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
 def unfinished_saves(folder):

@@ -193,8 +193,7 @@ def test_a_signal_saves_and_stops_the_run(whole, tmp_path, monkeypatch):
     assert read_status(tmp_path).state == "stopped"
     monkeypatch.undo()
     resumed = train_tiny(tmp_path, 6)
-    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1]), strict=True):
-        np.testing.assert_array_equal(a, b)
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole[1])
 
 
 @pytest.fixture
@@ -239,8 +238,7 @@ def test_a_signal_while_the_data_stall_saves_what_was_done(whole, tmp_path, stal
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [3, 4]
     stall(0)
     resumed = train_tiny(tmp_path, 6)
-    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole[1]), strict=True):
-        np.testing.assert_array_equal(a, b)
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole[1])
     assert step_hashes(tmp_path) == step_hashes(whole[0])
     ours, theirs = (records_of(folder, "eval") for folder in (tmp_path, whole[0]))
     assert [r["step"] for r in ours] == [0, 3, 6]

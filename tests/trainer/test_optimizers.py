@@ -3,13 +3,12 @@
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
 from switch_jax.config import Config, MeshConfig, OptimizerConfig, RunConfig
 from switch_jax.trainer.train import train
-from tests.trainer.tiny_runs import DATA, MODEL
+from tests.trainer.tiny_runs import DATA, MODEL, bits
 
 
 def _train(folder, optimizer):
@@ -23,15 +22,11 @@ def _train(folder, optimizer):
     return train(Config(run, MODEL, DATA, MeshConfig(1, 2, 1), chosen))
 
 
-def _bits(tree):
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
-
-
 @pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer, tmp_path, capsys):
-    whole = _bits(jax.device_get(_train(tmp_path, optimizer)))
+    whole = bits(_train(tmp_path, optimizer))
     shutil.rmtree(tmp_path / "checkpoints" / "3")  # as if it had ended after two steps
-    assert _bits(jax.device_get(_train(tmp_path, optimizer))) == whole
+    assert bits(_train(tmp_path, optimizer)) == whole
     assert "continuing from the checkpoint of step 2" in capsys.readouterr().out
     records = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     rates = [r["learning_rate"] for r in records if r["kind"] == "train"]

@@ -29,7 +29,7 @@ def test_a_run_is_prepared_and_nothing_is_written(config, tmp_path):
     assert prepared.config is config
     assert dict(prepared.mesh.shape) == {"data": 1, "expert": 2, "model": 1}
     assert prepared.state.parameters["token_embedding"]["embedding"].shape == (1152, 16)
-    assert prepared.warm_start is None
+    assert prepared.start is None
     assert prepared.train_tasks.names == prepared.validation_tasks.names == ["tiny_copy"]
     assert prepared.train_tasks.config.split == "train"
     assert prepared.validation_tasks.config.split == "validation"

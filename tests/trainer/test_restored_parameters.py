@@ -11,11 +11,9 @@ from switch_jax.checkpointing.in_pieces import create_checkpoint, open_parameter
 from switch_jax.config import Config, MeshConfig, RunConfig
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters
-from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
-from switch_jax.train_step.state import abstract_state
-from switch_jax.trainer.warm_start import describe_warm_start, find_warm_start, initial_state
-from tests.trainer.tiny_runs import DATA, MODEL
+from switch_jax.trainer.warm_start import describe_start
+from tests.trainer.tiny_runs import DATA, MODEL, first_state, start_of
 
 SAME = r"\g<0>"
 WIDER = dataclasses.replace(MODEL, num_embeddings=1280)  # another vocabulary
@@ -45,13 +43,6 @@ def _config(folder, pairs, model=MODEL, data=DATA, mesh=(1, 1, 1), **changes):
     return Config(run, model, data, MeshConfig(*mesh))
 
 
-def _start(config):
-    abstract = abstract_state(config, make_mesh(config.mesh))
-    start = initial_state(config, abstract, find_warm_start(config))
-    assert jax.tree.map(lambda x: x.sharding, start) == jax.tree.map(lambda s: s.sharding, abstract)
-    return jax.device_get(start)
-
-
 def test_what_matches_is_restored_by_its_name_there_and_the_rest_is_drawn(parent):
     (folder, arrays), mesh = parent, (2, 2, 2)
     pairs = [
@@ -62,7 +53,7 @@ def test_what_matches_is_restored_by_its_name_there_and_the_rest_is_drawn(parent
         ("encoder/final_norm/scale|.*_norm/.*", SAME),  # its first part is taken by then
     ]
     config = _config(folder, pairs, WIDER, mesh=mesh)
-    start, drawn = _start(config), _start(_config(None, None, WIDER, mesh=mesh))
+    start, drawn = first_state(config), first_state(_config(None, None, WIDER, mesh=mesh))
     assert int(start.step) == int(start.optimizer.updates) == 0
 
     expected = {
@@ -88,11 +79,12 @@ def test_what_matches_is_restored_by_its_name_there_and_the_rest_is_drawn(parent
 
 def test_the_log_says_what_is_restored(parent):
     pairs = [("encoder/.*", SAME)]
-    first, restored, drawn = describe_warm_start(_config(parent[0], pairs, WIDER), parent[0])
-    assert first == f"starting from some parameters of {parent[0]}: 11 arrays of 28 are restored"
+    config = _config(parent[0], pairs, WIDER)
+    first, taken, drawn = describe_start(config, start_of(config))
+    assert first == f"starting from the parameters of {parent[0]}/checkpoints/0"
     # 3 norms of 16; 4 matrices of 16 x 16; 4 experts with two matrices of 16 x 32; a router of
     # 16 x 4; 32 buckets for 2 heads.
-    assert sorted(restored.removeprefix("restored: ").split(", ")) == [
+    assert sorted(taken.removeprefix("taken: ").split(", ")) == [
         "encoder/attention 1,024",
         "encoder/experts 4,096",
         "encoder/norms 48",
@@ -118,20 +110,24 @@ def test_the_log_says_what_is_restored(parent):
         ),
         (
             [("encoder/(.*)", r"encodr/\1")],
-            r"takes encodr/blocks/.*, and 8 more, which .*checkpoints/0 does not have: did you mean"
-            r" encoder/blocks",
+            r"the checkpoint .*checkpoints/0 is of another model: 11 of 11 arrays differ \(encodr/"
+            r"blocks/layer_0/feed_forward/router absent -> \(1, 16, 4\), ",
         ),
         (
             [(".*", SAME)],
-            r"does not fit .*: token_embedding/embedding is \(1280, 16\) in the model, and "
-            r"token_embedding/embedding is \(1152, 16\) in the checkpoint; set the sizes as that "
-            r"model has them, or put a pair \(PATTERN, None\) first",
+            r"1 of 28 arrays differ \(token_embedding/embedding \(1152, 16\) -> "
+            r"\(1280, 16\)\); .* RESTORED_PARAMETERS",
+        ),
+        (
+            [(".*/(router|key)", "encoder/final_norm/scale")],
+            r"takes encoder/final_norm/scale for decoder/.*/router, which is \(1, 16, 4\) in the "
+            r"model, and for decoder/.*/key, which is \(1, 16, 16\)",
         ),
     ],
 )
 def test_what_cannot_be_restored_is_refused_with_what_there_is(parent, pairs, message):
     with pytest.raises(UserError, match=message):
-        find_warm_start(_config(parent[0], pairs, WIDER))
+        start_of(_config(parent[0], pairs, WIDER))
 
 
 @pytest.mark.parametrize(
@@ -161,6 +157,6 @@ def test_another_vocabulary_needs_an_embedding_of_its_own(parent, tmp_path):
     run.symlink_to(parent[0])
     (parent[0] / "run.json").write_text('{"vocabulary": {"inputs": "A", "targets": "A"}}')
     with pytest.raises(UserError, match="another vocabulary"):
-        find_warm_start(_config(run, [(".*", SAME)]))
-    found = find_warm_start(_config(run, [("encoder/.*", SAME)], WIDER))
-    assert found.name == "0"
+        start_of(_config(run, [(".*", SAME)]))
+    found = start_of(_config(run, [("encoder/.*", SAME)], WIDER))
+    assert found.path.name == "0"

@@ -137,8 +137,7 @@ def test_a_dry_run_of_a_finished_run_has_nothing_to_do(config):
     done = f"{config.run.model_dir} is at step 2 of 2: nothing to do"
     assert dry_run(config)[-1] == done
     assert dry_run(config.replace("optimizer", learning_rate=0.5))[-1] == (
-        f"{done}, so these changes to the run's config have no effect: LEARNING_RATE 1.0 -> 0.5; "
-        "raise TRAIN_STEPS to go on with them, or take another MODEL_DIR"
+        f"{done}, so these changes to the run's config have no effect: LEARNING_RATE 1.0 -> 0.5"
     )
 
 
@@ -261,5 +260,4 @@ def test_logits_larger_than_memory_are_told(config, monkeypatch, run, rows):
         lines = state_memory.describe_memory(prepared)
         assert len(lines) == 1 + warned
     size = f"{rows * 16 * 1152 * 4 / 2**20:.1f} MiB"
-    assert f"the logits of {rows} rows ({size}), take " in lines[1]
-    assert "write a smaller BATCH_SIZE or a larger NUM_MICROBATCHES" in lines[1]
+    assert f"the logits ({size}) of {rows} rows, BATCH_SIZE / NUM_MICROBATCHES, take " in lines[1]

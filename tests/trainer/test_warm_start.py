@@ -13,13 +13,11 @@ from switch_jax.config import Config, GuardConfig, MeshConfig, OptimizerConfig, 
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
 from switch_jax.model import logical_axes
-from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.train_step.state import abstract_state
 from switch_jax.trainer import train as train_module
 from switch_jax.trainer.train import train
-from switch_jax.trainer.warm_start import find_warm_start, initial_state
+from switch_jax.trainer.warm_start import describe_start
 from tests.storage.copies import copy_files
-from tests.trainer.tiny_runs import DATA, MODEL
+from tests.trainer.tiny_runs import DATA, MODEL, bits, first_state, start_of
 
 ALL, EXPERTS, OTHERS = (
     OptimizerConfig(learning_rate=0.1, warmup_steps=1, lr_schedule="constant", trained_parameters=t)
@@ -57,14 +55,10 @@ def tuned(pretrained, tmp_path_factory):
     return folder, jax.device_get(_train(folder, 2, pretrained[0], EXPERTS))
 
 
-def _bits(tree):
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
-
-
 def _by_group(parameters):
     """Bytes of the parameters that are the experts', and of the others."""
     names = jax.tree.leaves(logical_axes(MODEL), is_leaf=lambda x: type(x) is tuple)
-    pairs = list(zip(names, _bits(parameters), strict=True))
+    pairs = list(zip(names, bits(parameters), strict=True))
     return [b for n, b in pairs if "expert" in n], [b for n, b in pairs if "expert" not in n]
 
 
@@ -72,12 +66,9 @@ def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_pat
     folder, state = pretrained
     run, mesh, guard = _run(tmp_path, 3, folder), MeshConfig(2, 2, 2), GuardConfig(spike_window=7)
     config = Config(run, MODEL, DATA, mesh, ALL, guard=guard)
-    abstract = abstract_state(config, make_mesh(mesh))
-    checkpoint = find_warm_start(config)
-    assert checkpoint == folder / "checkpoints" / "2"
-    start = initial_state(config, abstract, checkpoint)
-    assert _bits(start.parameters) == _bits(state.parameters)
-    assert jax.tree.map(lambda x: x.sharding, start) == jax.tree.map(lambda s: s.sharding, abstract)
+    assert start_of(config).path == folder / "checkpoints" / "2"
+    start = first_state(config)
+    assert bits(start.parameters) == bits(state.parameters)
     assert int(state.step) == int(state.optimizer.updates) == 2, "the case should have trained"
     assert int(start.step) == int(start.optimizer.updates) == int(start.guard.good) == 0
     assert start.guard.recent.shape == (2, 7) and np.isinf(start.guard.recent).all()
@@ -90,10 +81,8 @@ def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_pat
 def test_a_run_starts_from_one_in_a_bucket(pretrained, tmp_path, bucket_path):
     folder = copy_files(pretrained[0], bucket_path)
     config = Config(_run(tmp_path, 3, folder), MODEL, DATA, MeshConfig(1, 1, 1), ALL)
-    checkpoint = find_warm_start(config)
-    assert checkpoint == folder / "checkpoints" / "2"
-    start = initial_state(config, abstract_state(config, make_mesh(config.mesh)), checkpoint)
-    assert _bits(start.parameters) == _bits(pretrained[1].parameters)
+    assert start_of(config).path == folder / "checkpoints" / "2"
+    assert bits(first_state(config).parameters) == bits(pretrained[1].parameters)
 
 
 def test_experts_alone_are_trained(pretrained, tuned):
@@ -112,7 +101,7 @@ def test_an_interrupted_run_goes_on_from_its_own_checkpoint(pretrained, tuned, t
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")  # as if it had ended after the first step
     resumed = _train(tmp_path / "run", 2, tmp_path / "gone by now", EXPERTS)
     assert "continuing from the checkpoint of step 1" in capsys.readouterr().out
-    assert _bits(resumed) == _bits(tuned[1])
+    assert bits(resumed) == bits(tuned[1])
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_checkpoint"]
     assert recorded == str(pretrained[0] / "checkpoints" / "2")
 
@@ -160,14 +149,14 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
     larger = dataclasses.replace(MODEL, mlp_dim=48)
     message = (
         r"checkpoints/2 is of another model: .*wi_0 .*32\) -> .*48\).*"
-        "; use that model's config, or another checkpoint; or take a part of it with RESTORED_PAR"
+        "; take that model's config, or another checkpoint; or of this one what RESTORED_PARAMETERS"
     )
     _refused(message, new, 9, folder, model=larger)
     dense = dataclasses.replace(MODEL, num_experts=0)
     _refused("but the model is dense", new, 9, folder, EXPERTS, model=dense)
     in_bytes = dataclasses.replace(DATA, vocabulary="byte")
     with pytest.raises(UserError, match=r"another vocabulary \(ByteVocabulary.*was trained with"):
-        find_warm_start(Config(_run(new, 9, folder), MODEL, in_bytes, MeshConfig(1, 1, 1)))
+        start_of(Config(_run(new, 9, folder), MODEL, in_bytes, MeshConfig(1, 1, 1)))
     damaged = tmp_path / "damaged"
     shutil.copytree(folder, damaged)
     (damaged / "checkpoints" / "2" / "state" / "_METADATA").write_bytes(b"{")
@@ -177,10 +166,18 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
     _refused(message, new, 9, damaged)
 
 
-def test_other_parameters_to_train_are_refused_in_a_run_that_is_under_way(tuned, pretrained):
-    message = r"step 2 .* is of another model: .*TRAINED_PARAMETERS 'expert' -> 'non_expert'"
-    with pytest.raises(UserError, match=message):
-        _train(tuned[0], 9, pretrained[0], OTHERS)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"trained_parameters": "expert"}, "TRAINED_PARAMETERS 'all' -> 'expert'"),
+        ({"optimizer": "adamw"}, "OPTIMIZER 'adafactor' -> 'adamw'"),
+    ],
+)
+def test_another_state_of_the_optimiser_is_refused_in_a_run_that_is_under_way(
+    pretrained, change, said
+):
+    with pytest.raises(UserError, match=f"step 2 .* is of another model: .*{said}.*another MODEL_"):
+        _train(pretrained[0], 9, optimizer=dataclasses.replace(ALL, **change))
 
 
 def test_a_hugging_face_folder_starts_the_same_run(pretrained, tuned, tmp_path, capsys):
@@ -189,15 +186,14 @@ def test_a_hugging_face_folder_starts_the_same_run(pretrained, tuned, tmp_path, 
     state = _train(tmp_path / "run", 2, theirs, EXPERTS)
     told = capsys.readouterr().out
     assert f"from the parameters of {theirs}, a Hugging Face SwitchTransformersForCond" in told
-    assert _bits(state) == _bits(tuned[1])
+    assert bits(state) == bits(tuned[1])
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_checkpoint"]
     assert recorded == str(theirs)
     run = _run(tmp_path / "part", 3, theirs, restored_parameters=[("encoder/.*", "encoder/.*")])
     config = Config(run, MODEL, DATA, MeshConfig(1, 1, 1), ALL)
-    abstract = abstract_state(config, make_mesh(config.mesh))
-    parameters = initial_state(config, abstract, find_warm_start(config)).parameters
-    assert _bits(parameters["encoder"]) == _bits(pretrained[1].parameters["encoder"])
-    assert _bits(parameters["decoder"]) != _bits(pretrained[1].parameters["decoder"])
+    parameters = first_state(config).parameters
+    assert bits(parameters["encoder"]) == bits(pretrained[1].parameters["encoder"])
+    assert bits(parameters["decoder"]) != bits(pretrained[1].parameters["decoder"])
     larger = dataclasses.replace(MODEL, mlp_dim=48)
     _refused("MLP_DIM 32 -> 48", tmp_path / "new", 9, theirs, model=larger)
 
@@ -210,71 +206,67 @@ def dense(tmp_path_factory):
     return folder
 
 
-def _start_of_experts(folder, mesh, **upcycling):
+@pytest.fixture(scope="module")
+def theirs(dense, tmp_path_factory):
+    """The same as a folder of Hugging Face."""
+    folder = tmp_path_factory.mktemp("converted") / "theirs"
+    assert main(["convert", str(dense), str(folder)]) == 0
+    return folder
+
+
+def _upcycled(folder, mesh, **upcycling):
     run = _run("unused", 3, folder, **upcycling)
     optimizer = KEPT if run.keep_optimizer_state else ALL
     factors = [(".*/router", 0.1)]  # which the dense model has none of
     optimizer = dataclasses.replace(optimizer, learning_rate_factors=factors)
-    config = Config(run, MODEL, DATA, MeshConfig(*mesh), optimizer)
-    abstract = abstract_state(config, make_mesh(config.mesh))
-    start = initial_state(config, abstract, find_warm_start(config))
-    assert jax.tree.map(lambda x: x.sharding, start) == jax.tree.map(lambda s: s.sharding, abstract)
-    return jax.device_get(start)
+    return Config(run, MODEL, DATA, MeshConfig(*mesh), optimizer)
 
 
-def test_experts_start_from_a_dense_run_on_any_mesh(dense, tmp_path):
+def _start_of_experts(folder, mesh, **upcycling):
+    return first_state(_upcycled(folder, mesh, **upcycling))
+
+
+def test_experts_start_from_a_dense_run_on_any_mesh(dense, theirs):
     plain, noise = {"upcycle": "scaled_copy"}, {"upcycle": "copy", "upcycle_noise": 0.01}
     one, noisy = (_start_of_experts(dense, (1, 1, 1), **x) for x in (plain, noise))
     assert int(one.step) == int(one.optimizer.updates) == 0
     on_eight = _start_of_experts(dense, (2, 2, 2), **plain)
-    assert _bits(on_eight.parameters) == _bits(one.parameters)
+    assert bits(on_eight.parameters) == bits(one.parameters)
     on_eight = _start_of_experts(dense, (2, 2, 2), **noise)  # the size of a matrix is a sum
     jax.tree.map(np.testing.assert_array_almost_equal, on_eight.parameters, noisy.parameters)
-    theirs = tmp_path / "theirs"
-    assert main(["convert", str(dense), str(theirs)]) == 0
-    assert _bits(_start_of_experts(theirs, (1, 1, 1), **plain)) == _bits(one)
+    assert bits(_start_of_experts(theirs, (1, 1, 1), **plain)) == bits(one)
 
 
-def test_a_run_of_upcycled_experts(dense, tmp_path, capsys):
-    state = _train(tmp_path / "run", 1, dense, model=MODEL, upcycle="copy")
-    told = capsys.readouterr().out
-    assert f"the experts are copies of the layers of {dense}/checkpoints/2" in told
-    layer = state.parameters["encoder"]["blocks"]["layer_0"]["feed_forward"]
-    assert layer["wo"].shape == (1, 4, 32, 16) and int(state.step) == 1
+def test_the_log_says_what_is_made_of_a_dense_model(dense):
+    config = _upcycled(dense, (1, 1, 1), upcycle="copy", keep_optimizer_state=True)
+    first, taken, drawn = describe_start(config, start_of(config))
+    assert first == (
+        f"starting from the parameters and the optimiser's state of {dense}/checkpoints/2; the "
+        "experts are copies of its layers"
+    )
+    assert "encoder/experts 4,096" in taken  # 4 experts with two matrices of 16 x 32
+    assert drawn == "drawn at random: decoder/router 64, encoder/router 64"  # 16 x 4
 
 
 def test_experts_of_what_has_none_are_refused(dense, pretrained, tmp_path):
     new = tmp_path / "new"
-    _refused("or experts from a dense model with UPCYCLE", new, 9, dense)
-    message = "UPCYCLE = 'copy' takes a checkpoint of a dense model"
+    _refused("of another model: .*router absent -> ", new, 9, dense)
+    message = "router .* -> absent.*with UPCYCLE .* has to be of the dense model"
     _refused(message, new, 9, pretrained[0], upcycle="copy")
     _refused("this model has none", new, 9, dense, model=DENSE, upcycle="copy")
 
 
 def test_the_optimizer_goes_on_too_if_asked(pretrained, tmp_path):
-    config = Config(
-        _run(tmp_path / "new", 3, pretrained[0], keep_optimizer_state=True),
-        MODEL,
-        DATA,
-        MeshConfig(2, 2, 2),
-        KEPT,
-    )
-    abstract = abstract_state(config, make_mesh(config.mesh))
-    start = initial_state(config, abstract, find_warm_start(config))
-    assert _bits(start.optimizer) == _bits(pretrained[1].optimizer)
+    run = _run(tmp_path / "new", 3, pretrained[0], keep_optimizer_state=True)
+    start = first_state(Config(run, MODEL, DATA, MeshConfig(2, 2, 2), KEPT))
+    assert bits(start.optimizer) == bits(pretrained[1].optimizer)
     assert int(start.step) == 0 and int(start.guard.good) == int(start.optimizer.updates) == 2
 
 
-def test_another_optimiser_does_not_go_on_but_starts_from_the_parameters(pretrained, tmp_path):
-    folder, state = pretrained
+def test_another_optimiser_starts_from_the_parameters(pretrained, tmp_path):
     adam = dataclasses.replace(ALL, optimizer="adamw")
-    message = r"step 2 .* is of another model: .*OPTIMIZER 'adafactor' -> 'adamw'.*another MODEL_DI"
-    with pytest.raises(UserError, match=message):
-        _train(folder, 9, optimizer=adam)
-    config = Config(_run(tmp_path, 3, folder), MODEL, DATA, MeshConfig(1, 1, 1), adam)
-    abstract = abstract_state(config, make_mesh(config.mesh))
-    start = initial_state(config, abstract, find_warm_start(config))
-    assert _bits(start.parameters) == _bits(state.parameters)
+    config = Config(_run(tmp_path, 3, pretrained[0]), MODEL, DATA, MeshConfig(1, 1, 1), adam)
+    assert bits(first_state(config).parameters) == bits(pretrained[1].parameters)
 
 
 def test_the_optimizer_of_a_dense_run_goes_on_but_for_routers_and_experts(dense):
@@ -283,15 +275,11 @@ def test_the_optimizer_of_a_dense_run_goes_on_but_for_routers_and_experts(dense)
     moments = start.optimizer.moments
     layers = moments["decoder"]["blocks"]["layer_0"]["feed_forward"]
     assert not np.any(layers["router"].full) and not np.any(layers["wo"].full)
-    kept = {
-        name: x
-        for name, x in moments["decoder"]["blocks"]["layer_0"].items()
-        if name != "feed_forward"
-    }
-    assert all(np.any(x) for x in jax.tree.leaves(kept))
+    del moments["decoder"]["blocks"]["layer_0"]["feed_forward"]
+    assert all(np.any(x) for x in jax.tree.leaves(moments["decoder"]["blocks"]))
 
 
-def test_optimizers_that_cannot_go_on_are_refused(dense, pretrained, tmp_path):
+def test_optimizers_that_cannot_go_on_are_refused(dense, theirs, pretrained, tmp_path):
     new, keep = tmp_path / "new", {"keep_optimizer_state": True}
     cosine = dataclasses.replace(ALL, lr_schedule="cosine")
     _refused("LR_SCHEDULE = 'cosine' ends with TRAIN_STEPS", new, 9, pretrained[0], cosine, **keep)
@@ -300,7 +288,5 @@ def test_optimizers_that_cannot_go_on_are_refused(dense, pretrained, tmp_path):
     message = "with UPCYCLE, .* TRAINED_PARAMETERS = 'all', not 'adafactor' and 'expert'"
     _refused(message, new, 9, dense, EXPERTS, upcycle="copy", **keep)
     _refused("not 'adamw' and 'all'", new, 9, dense, adam, upcycle="copy", **keep)
-    theirs = tmp_path / "theirs"
-    assert main(["convert", str(dense), str(theirs)]) == 0
     message = "a Hugging Face T5ForConditionalGeneration, of which the parameters alone are read"
     _refused(message, new, 9, theirs, model=DENSE, **keep)

@@ -2,6 +2,9 @@
 
 import json
 
+import jax
+import numpy as np
+
 from switch_jax.config import (
     Config,
     DataConfig,
@@ -10,7 +13,11 @@ from switch_jax.config import (
     OptimizerConfig,
     RunConfig,
 )
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.train_step.state import abstract_state
+from switch_jax.trainer.teacher import find_teacher
 from switch_jax.trainer.train import train
+from switch_jax.trainer.warm_start import find_start, initial_state
 from tests.trainer import tiny_task  # noqa: F401  registers it
 from tests.trainer.helpers import tiny_model
 
@@ -36,3 +43,22 @@ def records_of(folder, kind):
 def step_hashes(folder):
     """Of the batches, in the order in which steps took them."""
     return [int(h, 16) for r in records_of(folder, "train") for h in r["batch_hashes"].split()]
+
+
+def start_of(config):
+    """The weights that a run starts from, as `find_start` finds them."""
+    mesh = make_mesh(config.mesh)
+    return find_start(config, mesh, find_teacher(config, mesh))
+
+
+def first_state(config):
+    """The state before the first step of a run, which lies where it should; as NumPy arrays."""
+    abstract = abstract_state(config, make_mesh(config.mesh))
+    state = initial_state(config, abstract, start_of(config))
+    assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(lambda s: s.sharding, abstract)
+    return jax.device_get(state)
+
+
+def bits(tree):
+    """The bytes of each array."""
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]

@@ -16,7 +16,7 @@ from switch_jax.conversion.t5x import checkpoint
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state
-from switch_jax.trainer.warm_start import find_warm_start, initial_state, origin
+from switch_jax.trainer.warm_start import describe_start, find_start, initial_state
 from tests.conversion.folders import CONFIG, TENSORS, write_folder
 from tests.conversion.t5x.checkpoints import (
     EXPERT,
@@ -190,12 +190,16 @@ def test_a_run_starts_from_it_on_eight_devices(tmp_path, monkeypatch, step):
     folder = write_checkpoint(tmp_path / "checkpoint_7", tensors)
     run = RunConfig(str(tmp_path / "run"), 1, batch_size=8, initial_checkpoint_path=str(folder))
     config = Config(run, model_of(folder), DATA, MeshConfig(2, 2, 2), OptimizerConfig())
-    abstract = abstract_state(config, make_mesh(config.mesh))
+    mesh = make_mesh(config.mesh)
+    abstract = abstract_state(config, mesh)
     files = []
     read_file = checkpoint.read_file
     monkeypatch.setattr(checkpoint, "read_file", lambda file: files.append(file) or read_file(file))
-    start = find_warm_start(config)
-    assert str(start) == f"{folder}, a T5X checkpoint of step 7" and origin(start) == folder
+    start = find_start(config, mesh, None)
+    assert describe_start(config, start) == [
+        f"starting from the parameters of {folder}, a T5X checkpoint of step 7"
+    ]
+    assert start.path == folder
     state = initial_state(config, abstract, start)
     assert files == [folder / "checkpoint"], "it is opened once"
     assert_equal(state.parameters, PARAMETERS)
@@ -204,7 +208,7 @@ def test_a_run_starts_from_it_on_eight_devices(tmp_path, monkeypatch, step):
     assert wi.addressable_shards[0].data.shape == (2, 2, 32, 32)
     larger = dataclasses.replace(config, model=dataclasses.replace(config.model, mlp_dim=48))
     with pytest.raises(UserError, match="MLP_DIM 64 -> 48"):
-        find_warm_start(larger)
+        find_start(larger, mesh, None)
 
 
 QUERY = "encoder/layers_0/attention/query/kernel"

@@ -1,12 +1,15 @@
-"""What a student takes from its teacher, tensor by tensor."""
+"""What each array of a model is made of, tensor by tensor."""
 
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from switch_jax.conversion.teacher_weights import TeacherWeights, in_words
 from switch_jax.model import abstract_parameters
+from switch_jax.trainer.origins import assemble, from_teacher, in_words
 from tests.trainer.helpers import tiny_model
+
+THEIRS = 100_000  # the teacher's numbers begin here, above all of the student's
 
 
 def _numbered(model, offset):
@@ -21,10 +24,11 @@ def _numbered(model, offset):
 
 
 def _start(student, teacher):
-    """The weights, the student's parameters as drawn and at the start, and the teacher's."""
-    weights = TeacherWeights(student, teacher)
-    drawn, given = _numbered(student, 0), _numbered(teacher, 100_000)
-    return weights, drawn, weights.apply(drawn, weights.needed(given)), given
+    """The student's parameters as drawn and at the start, and the teacher's."""
+    drawn, given = _numbered(student, 0), _numbered(teacher, THEIRS)
+    flat = (flatten_dict(tree, sep="/") for tree in (drawn, given))
+    start = assemble(from_teacher(student, teacher), *flat, jax.random.key(0))
+    return drawn, unflatten_dict(start, sep="/"), given
 
 
 def _layer(parameters, stack, layer):
@@ -34,6 +38,11 @@ def _layer(parameters, stack, layer):
     return jax.tree.map(lambda x: np.asarray(x[block]), blocks)
 
 
+def _drawn_names(start):
+    """The arrays that have something of what was drawn."""
+    return {name for name, array in flatten_dict(start, sep="/").items() if np.any(array < THEIRS)}
+
+
 def _assert_equal(tree, expected):
     jax.tree.map(np.testing.assert_array_equal, tree, expected)
 
@@ -41,7 +50,7 @@ def _assert_equal(tree, expected):
 def test_a_dense_student_takes_all_but_the_places_of_the_experts():
     student = tiny_model(num_experts=0, num_encoder_layers=4)
     teacher = tiny_model(num_encoder_layers=4)  # layers 1 and 3 are sparse
-    weights, drawn, start, given = _start(student, teacher)
+    drawn, start, given = _start(student, teacher)
     _assert_equal(start["token_embedding"], given["token_embedding"])
     for stack, layers in (("encoder", 4), ("decoder", 2)):
         for name in ("final_norm", "relative_position_bias"):
@@ -55,19 +64,15 @@ def test_a_dense_student_takes_all_but_the_places_of_the_experts():
             )
             theirs.pop("feed_forward")
             _assert_equal(own, theirs)
-    assert weights.drawn == [
-        f"{stack}/layer_{layer}/feed_forward/{name}"
-        for stack, name, layer in [
-            ("decoder", "wi_0", 1), ("decoder", "wo", 1), ("encoder", "wi_0", 1),
-            ("encoder", "wi_0", 3), ("encoder", "wo", 1), ("encoder", "wo", 3),
-        ]
-    ]  # fmt: skip
-    assert not set(weights.taken) & set(weights.drawn)
+    taken, as_drawn = in_words(student, from_teacher(student, teacher))
+    # Half of the feed-forward layers, each with two matrices of 16 x 32.
+    assert as_drawn == "drawn at random: decoder/mlp 1,024, encoder/mlp 2,048"
+    assert "encoder/mlp 2,048" in taken and "embedding 1,024" in taken
 
 
 def test_a_student_with_experts_takes_routers_and_never_experts():
     """Its experts are drawn even where the teacher's have the same shape."""
-    weights, drawn, start, given = _start(tiny_model(), tiny_model())
+    drawn, start, given = _start(tiny_model(), tiny_model())
     for stack in ("encoder", "decoder"):
         own, as_drawn, theirs = (
             x[stack]["blocks"]["layer_1"]["feed_forward"] for x in (start, drawn, given)
@@ -75,26 +80,26 @@ def test_a_student_with_experts_takes_routers_and_never_experts():
         _assert_equal(own["router"], theirs["router"])
         for name in ("wi_0", "wo"):
             _assert_equal(own[name], as_drawn[name])
-    expected = [
-        f"{s}/layer_1/feed_forward/{n}" for s in ("decoder", "encoder") for n in ("wi_0", "wo")
-    ]
-    assert sorted(weights.drawn) == expected
+    assert _drawn_names(start) == {
+        f"{stack}/blocks/layer_1/feed_forward/{name}"
+        for stack in ("decoder", "encoder")
+        for name in ("wi_0", "wo")
+    }
 
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_layers_that_the_teacher_lacks_or_has_otherwise_are_drawn(layers):
     """Another number of layers, and of features in the feed-forward layer."""
     student = tiny_model(num_experts=0, num_encoder_layers=layers, mlp_dim=48)
-    teacher = tiny_model(sparse_step=1)
-    weights, drawn, start, given = _start(student, teacher)
+    drawn, start, given = _start(student, tiny_model(sparse_step=1))
     for layer in range(layers):
         own, as_drawn = (_layer(x, "encoder", layer) for x in (start, drawn))
         theirs = _layer(given, "encoder", layer) if layer < 2 else as_drawn
         _assert_equal(own["feed_forward"], as_drawn["feed_forward"])
-        _assert_equal(own["self_attention"], theirs["self_attention"])
-    lacking = {name for name in weights.drawn if "feed_forward/w" not in name}
-    assert bool(lacking) == (layers == 3)
-    assert all(name.startswith("encoder/layer_2/") for name in lacking)
+        for part in ("self_attention", "self_attention_norm", "feed_forward_norm"):
+            _assert_equal(own[part], theirs[part])
+    _assert_equal(_layer(start, "decoder", 1)["cross_attention"],
+                  _layer(given, "decoder", 1)["cross_attention"])  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -109,29 +114,12 @@ def test_layers_that_the_teacher_lacks_or_has_otherwise_are_drawn(layers):
 def test_tensors_of_the_same_shape_that_mean_something_else_are_drawn(teacher, drawn):
     """Four heads of size 4 have the shapes of two of size 8."""
     student = tiny_model(num_experts=0)
-    weights = TeacherWeights(student, tiny_model(num_experts=0, **teacher))
-    names = weights.taken + weights.drawn
-    expected = [name for name in names if any(part in name for part in drawn)]
-    assert expected and sorted(weights.drawn) == sorted(expected)
+    _, start, _ = _start(student, tiny_model(num_experts=0, **teacher))
+    names = flatten_dict(start, sep="/")
+    expected = {name for name in names if any(part in name for part in drawn)}
+    assert expected and _drawn_names(start) == expected
 
 
 def test_routers_are_taken_whatever_the_activation():
-    weights = TeacherWeights(tiny_model(), tiny_model(activation="gated-gelu"))
-    assert "encoder/layer_1/feed_forward/router" in weights.taken
-
-
-def test_only_what_is_taken_is_needed_of_the_teacher():
-    teacher = tiny_model()
-    needed = TeacherWeights(tiny_model(num_experts=0), teacher).needed(_numbered(teacher, 0))
-    assert sorted(needed["encoder"]["blocks"]["layer_1"]) == [
-        "feed_forward_norm", "self_attention", "self_attention_norm"
-    ]  # fmt: skip
-
-
-def test_names_of_several_layers_are_written_as_one():
-    names = [
-        "token_embedding/embedding",
-        "encoder/layer_0/norm/scale",
-        "encoder/layer_2/norm/scale",
-    ]
-    assert in_words(names) == "token_embedding/embedding, encoder/layer_{0,2}/norm/scale"
+    _, start, _ = _start(tiny_model(), tiny_model(activation="gated-gelu"))
+    assert "encoder/blocks/layer_1/feed_forward/router" not in _drawn_names(start)

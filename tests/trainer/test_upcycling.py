@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from switch_jax.config import OptimizerConfig
-from switch_jax.conversion.upcycling import as_experts, dense_twin, upcycled, upcycled_moments
 from switch_jax.errors import UserError
 from switch_jax.model import ModelConfig, abstract_parameters, bind, init_parameters
+from switch_jax.optim.adafactor import AdafactorState, Moment
 from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.trainer.origins import assemble
+from switch_jax.trainer.upcycling import dense_twin, upcycled, upcycled_moments
 from tests.trainer.helpers import tiny_config
 
 E = 4
@@ -32,8 +35,19 @@ PARAMETERS = jax.jit(init_parameters, static_argnums=0)(DENSE, jax.random.key(1)
 KEY = jax.random.key(2)
 
 
-def _upcycled(model=SWITCH, scaled=False, noise=0.0, key=KEY):
-    return upcycled(model, PARAMETERS, key, scaled=scaled, noise=noise)
+def _origins(model, upcycle="copy", noise=0.0):
+    return upcycled(model, dense_twin(model, upcycle), upcycle, noise)
+
+
+@functools.cache
+def _drawn(model):
+    return flatten_dict(jax.jit(init_parameters, static_argnums=0)(model, KEY), sep="/")
+
+
+def _upcycled(model=SWITCH, upcycle="copy", noise=0.0, dense=PARAMETERS):
+    given = flatten_dict(dense, sep="/")
+    arrays = assemble(_origins(model, upcycle, noise), _drawn(model), given, jax.random.key(4))
+    return unflatten_dict(arrays, sep="/")
 
 
 def _logits(model, parameters):
@@ -88,19 +102,21 @@ def test_layer_by_layer_each_expert_is_a_copy(step):
 def test_routers_are_drawn_as_in_any_run():
     routers = np.concatenate([np.ravel(f["router"]) for f in _switch_layers(_upcycled())])
     assert routers.std() == pytest.approx((SWITCH.scale / SWITCH.embed_dim) ** 0.5, rel=0.1)
-    small = np.concatenate([np.ravel(f["router"]) for f in _switch_layers(_upcycled(scaled=True))])
+    small = np.concatenate(
+        [np.ravel(f["router"]) for f in _switch_layers(_upcycled(upcycle="scaled_copy"))]
+    )
     np.testing.assert_allclose(small, routers / 100, rtol=1e-6)
 
 
 def test_the_output_is_that_of_the_dense_model_but_for_the_gate():
     """With routers of 0 each gate is 1 / E, which the scaled projections make up for exactly."""
-    parameters = _upcycled(scaled=True)
+    parameters = _upcycled(upcycle="scaled_copy")
     for feed_forward in _switch_layers(parameters):
         feed_forward["router"] = jnp.zeros_like(feed_forward["router"])
     dense = _logits(DENSE, PARAMETERS)
     np.testing.assert_allclose(_logits(SWITCH, parameters), dense, atol=1e-6)
     # As it begins, with small routers, it is near; without the scale it is not.
-    near = np.abs(_logits(SWITCH, _upcycled(scaled=True)) - dense).max()
+    near = np.abs(_logits(SWITCH, _upcycled(upcycle="scaled_copy")) - dense).max()
     far = np.abs(_logits(SWITCH, _upcycled()) - dense).max()
     assert near < 0.02 * np.abs(dense).max() < far
 
@@ -109,17 +125,17 @@ def test_with_two_experts_a_plain_copy_gives_the_dense_output():
     """The gates sum to 1."""
     two = dataclasses.replace(SWITCH, num_selected_experts=2, second_expert_policy="random")
     np.testing.assert_allclose(_logits(two, _upcycled(two)), _logits(DENSE, PARAMETERS), atol=1e-5)
-    assert dense_twin(two) == dense_twin(SWITCH)
+    assert dense_twin(two, "copy") == dense_twin(SWITCH, "copy")
     with pytest.raises(UserError, match="NUM_SELECTED_EXPERTS = 2, .*take 'copy'"):
-        dense_twin(two, scaled=True)
+        dense_twin(two, "scaled_copy")
     choosing = dataclasses.replace(SWITCH, encoder_router_type="experts_choose")
-    assert dense_twin(choosing) == dense_twin(SWITCH)
+    assert dense_twin(choosing, "copy") == dense_twin(SWITCH, "copy")
     with pytest.raises(UserError, match="ENCODER_ROUTER_TYPE = 'experts_choose': take 'copy'"):
-        dense_twin(choosing, scaled=True)
+        dense_twin(choosing, "scaled_copy")
     with pytest.raises(UserError, match="SHARED_EXPERT_MLP_DIM = 8, of which a dense model"):
-        dense_twin(dataclasses.replace(SWITCH, shared_expert_mlp_dim=8))
+        dense_twin(dataclasses.replace(SWITCH, shared_expert_mlp_dim=8), "copy")
     with pytest.raises(UserError, match="EXPERT_SUBLAYERS = 'both', of which a dense model"):
-        dense_twin(dataclasses.replace(SWITCH, expert_sublayers="both"))
+        dense_twin(dataclasses.replace(SWITCH, expert_sublayers="both"), "copy")
 
 
 def test_noise_is_relative_to_each_matrix_and_of_each_expert():
@@ -138,23 +154,30 @@ def test_noise_is_relative_to_each_matrix_and_of_each_expert():
     jax.tree.map(np.testing.assert_array_equal, plain, noisy)  # nothing else
 
 
-def test_what_belongs_to_parameters_follows_them():
-    """As the second moments of an optimiser do: trees of arrays whose first axis counts layers."""
-    rows = jax.tree.map(lambda p: {"row": p.mean(-1)}, PARAMETERS)
-    spread = as_experts(SWITCH, rows)
-    layer = spread["encoder"]["blocks"]["layer_1"]["feed_forward"]
-    wanted = PARAMETERS["encoder"]["blocks"]["layer_0"]["feed_forward"]["wo"].mean(-1)
-    np.testing.assert_array_equal(layer["wo"]["row"][1, 3], wanted[3])
-    assert layer["wo"]["row"].shape == (2, E, DENSE.mlp_dim) and layer["router"] is None
+def test_moments_follow_the_parameters_but_for_those_of_routers_and_experts():
+    def state(parameters, factor):
+        moments = (
+            Moment(factor * p.mean(-1), None, None, None) for p in jax.tree.leaves(parameters)
+        )
+        structure = jax.tree.structure(parameters)
+        return AdafactorState(jnp.int32(factor), jax.tree.unflatten(structure, moments))
+
+    fresh = state(_upcycled(), 0)
+    updates, moments = upcycled_moments(_origins(SWITCH), fresh, state(PARAMETERS, 7))
+    layer = moments["encoder"]["blocks"]["layer_1"]
+    wanted = PARAMETERS["encoder"]["blocks"]["layer_0"]["self_attention"]["query"][3].mean(-1)
+    np.testing.assert_array_equal(layer["self_attention"]["query"].row[1], 7 * wanted)
+    assert updates == 7 and layer["feed_forward"]["wo"].row.shape == (2, E, DENSE.mlp_dim)
+    assert not any(np.any(moment.row) for moment in layer["feed_forward"].values())
 
 
 def test_the_dense_model_of_a_switch_model():
-    assert dense_twin(SWITCH).num_experts == 0
+    assert dense_twin(SWITCH, "copy").num_experts == 0
     with pytest.raises(UserError, match="this model has none"):
-        dense_twin(DENSE)
+        dense_twin(DENSE, "copy")
     narrow = dataclasses.replace(SWITCH, expert_mlp_dim=12)
     with pytest.raises(UserError, match="EXPERT_MLP_DIM = 12 .* of MLP_DIM = 24"):
-        dense_twin(narrow)
+        dense_twin(narrow, "copy")
 
 
 @pytest.mark.parametrize("updates", [3, 550_000])
@@ -178,12 +201,12 @@ def test_with_kept_state_adafactor_moves_experts_as_it_moved_the_dense_layer(upd
     for seed in range(3):
         _, state = dense.step(noise(seed), state, PARAMETERS, False)
     state = state._replace(updates=jnp.int32(updates))
-    parameters = _upcycled(scaled=True)
-    carried = upcycled_moments(SWITCH, switch.init(parameters), state)
+    parameters = _upcycled(upcycle="scaled_copy")
+    carried = upcycled_moments(_origins(SWITCH), switch.init(parameters), state)
     assert jax.tree.structure(carried) == jax.tree.structure(switch.init(parameters))
 
     # A mean over all tokens to which 1 / E of them contribute noise.
-    gradients = as_experts(SWITCH, noise(3))
+    gradients = _upcycled(dense=noise(3))
     for feed_forward in _switch_layers(gradients):
         feed_forward["wi_0"] *= E**-0.5
         feed_forward["wo"] *= E**-0.5 / E  # the parameter is E times the dense layer's
@@ -195,7 +218,7 @@ def test_with_kept_state_adafactor_moves_experts_as_it_moved_the_dense_layer(upd
             np.testing.assert_allclose(np.sqrt(np.divide(*sizes)), rate, rtol=0.1)  # [blocks, E]
 
     as_dense = moved_by(dense, noise(3), state, PARAMETERS)
-    as_dense = as_experts(SWITCH, as_dense)
+    as_dense = _upcycled(dense=as_dense)
     for feed_forward in (*_switch_layers(moved), *_switch_layers(as_dense)):
         feed_forward.clear()
     assert len(jax.tree.leaves(moved)) > 20
