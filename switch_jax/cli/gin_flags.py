@@ -67,4 +67,6 @@ def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:
     """
     from switch_jax import gin_config
 
-    return gin_config.read(args.gin_file, args.gin_bindings, search_paths(args), unneeded, keep=True)
+    return gin_config.read(
+        args.gin_file, args.gin_bindings, search_paths(args), unneeded, keep=True
+    )
