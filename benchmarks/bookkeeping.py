@@ -39,10 +39,10 @@ from switch_jax.config import (  # noqa: E402
     ModelConfig,
     RunConfig,
 )
-from switch_jax.data.prefetch import Prefetch  # noqa: E402
+from switch_jax.data.reading.prefetch import Prefetch  # noqa: E402
 from switch_jax.data.train_batches import TrainBatches  # noqa: E402
-from switch_jax.metrics import Goodput, MetricWriter, Progress  # noqa: E402
 from switch_jax.model import bind, model_inputs  # noqa: E402
+from switch_jax.monitoring import Goodput, MetricWriter, Progress  # noqa: E402
 from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
 from switch_jax.run_folder import RunFolder  # noqa: E402
 from switch_jax.runtime.host_memory import keep_freed_memory  # noqa: E402
@@ -51,10 +51,10 @@ from switch_jax.train_step.state import TrainState, init_state  # noqa: E402
 from switch_jax.trainer.device_batches import device_batches  # noqa: E402
 from switch_jax.trainer.instruments import Instruments  # noqa: E402
 from switch_jax.trainer.loop import TrainingLoop  # noqa: E402
-from switch_jax.trainer.prepare import prepare  # noqa: E402
 from switch_jax.trainer.records import Records  # noqa: E402
-from switch_jax.trainer.restore import restore  # noqa: E402
 from switch_jax.trainer.signals import StopSignals  # noqa: E402
+from switch_jax.trainer.start.prepare import prepare  # noqa: E402
+from switch_jax.trainer.start.restore import restore  # noqa: E402
 from switch_jax.trainer.train import compile_run  # noqa: E402
 
 BATCH, LENGTHS = 8, {"inputs": 128, "targets": 32}

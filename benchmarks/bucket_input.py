@@ -38,7 +38,7 @@ FIRST_BATCHES = 3  # turns
 def text_batches(folder: str, streams: int) -> Iterator[tuple]:
     """Segments of the batches of a task that reads the files of a folder."""
     from switch_jax.config import DataConfig
-    from switch_jax.data.checks import open_tasks
+    from switch_jax.data.catalogue.checks import open_tasks
     from switch_jax.data.train_batches import TrainBatches
 
     input_pipeline.add_task(f"{folder}/text_*.txt")

@@ -34,7 +34,7 @@ def measured(gigabytes: float, place: str) -> Iterator[tuple[str, float]]:
     from switch_jax.checkpointing import Checkpoints, find_checkpoint
     from switch_jax.checkpointing.read_only import newest_saved
     from switch_jax.cli import main as command
-    from switch_jax.metrics import MetricWriter
+    from switch_jax.monitoring import MetricWriter
     from switch_jax.run_folder import RunFolder, create_run_folder
 
     rng = np.random.default_rng(0)  # numbers that cannot be compressed

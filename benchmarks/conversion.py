@@ -21,9 +21,9 @@ import numpy as np
 
 from switch_jax import gin_config
 from switch_jax.conversion.hugging_face.tensor_names import tensor_names
-from switch_jax.conversion.stacked import TensorNames
+from switch_jax.conversion.tensor_layout import TensorNames
 from switch_jax.conversion.to_run import write_run
-from switch_jax.data.configured_tasks import identities
+from switch_jax.data.catalogue.configured_tasks import identities
 from switch_jax.model import abstract_parameters
 
 TASK = "english_span_corruption"

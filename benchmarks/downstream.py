@@ -12,7 +12,7 @@ import pandas as pd
 from drawing import DASHED, QUALITY, canvas, draw, finish, focus, over_seeds
 from results import arguments, curve
 
-from switch_jax.reports.drawing import GREY, LABEL_SIZE
+from switch_jax.drawing.figures import GREY, LABEL_SIZE
 from switch_jax.reports.routers import draw_load
 
 COLOURS = {"t5": "#E69F00", "switch": "#56B4E9"}

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from switch_jax.reports.drawing import LABEL_SIZE, STYLE, plain_ticks, spread
+from switch_jax.drawing.figures import LABEL_SIZE, STYLE, plain_ticks, spread
 
 DASHED = (0, (4, 2))
 ROW = 2.9  # inches: height of a row of charts

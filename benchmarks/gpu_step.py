@@ -58,7 +58,7 @@ def measure(kind: str, sizes: Sizes, experts: int, steps: int) -> dict[str, obje
 
 def row(kind: str, args: argparse.Namespace, experts: int, python: str) -> str:
     """Measures a model in a process of its own; returns its row of the table."""
-    from switch_jax.hardware import device_peak_flops
+    from switch_jax.hardware.tpus import device_peak_flops
     from switch_jax.train_step.flops import step_flops
 
     name = f"Switch, {experts} experts" if experts else "dense"

@@ -37,7 +37,7 @@ MIXTURE = "udhr"
 def our_batches(inputs: int, targets: int, batch_size: int, streams: int) -> Iterator[tuple]:
     """Segments of our batches' inputs and targets."""
     from switch_jax.config import DataConfig
-    from switch_jax.data.checks import open_tasks
+    from switch_jax.data.catalogue.checks import open_tasks
     from switch_jax.data.train_batches import TrainBatches
 
     lengths = {"inputs": inputs, "targets": targets}
@@ -206,8 +206,8 @@ def first_batch(folder: str, streams: int, block: int) -> None:
       block: of the run's epoch 1000 where each stream goes on; 0: a run that begins.
     """
     from switch_jax.config import DataConfig
-    from switch_jax.data.checks import open_tasks
-    from switch_jax.data.position import Cursor, Position, StreamPosition
+    from switch_jax.data.catalogue.checks import open_tasks
+    from switch_jax.data.reading.position import Cursor, Position, StreamPosition
     from switch_jax.data.train_batches import TrainBatches
 
     add_task(f"{folder}/text_*.txt")
@@ -256,8 +256,8 @@ def print_first_batches(times: int) -> None:
 def open_mixture() -> None:
     """Prints the CPU seconds of the imports, and of the first example of all tasks of a mixture."""
     from switch_jax.config import DataConfig
-    from switch_jax.data.checks import open_tasks
-    from switch_jax.data.position import Cursor
+    from switch_jax.data.catalogue.checks import open_tasks
+    from switch_jax.data.reading.position import Cursor
     from switch_jax.data.task_examples import TaskExamples
 
     imported = time.process_time()

@@ -11,7 +11,7 @@ import numpy as np
 from drawing import QUALITY, canvas, draw, finish, focus, label_ends, over_seeds
 from results import arguments, curve, reached
 
-from switch_jax.reports.drawing import GREY, plain_ticks
+from switch_jax.drawing.figures import GREY, plain_ticks
 from switch_jax.reports.routers import draw_load
 
 # With more than 100,000 characters of training text, as `make languages` builds it.

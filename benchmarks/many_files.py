@@ -92,7 +92,7 @@ def measure() -> None:
 
     from switch_jax import storage
     from switch_jax.config import DataConfig
-    from switch_jax.data.checks import open_tasks
+    from switch_jax.data.catalogue.checks import open_tasks
     from switch_jax.data.train_batches import TrainBatches
 
     input_pipeline.add_task("gs://bucket/many/*.txt")
@@ -104,7 +104,7 @@ def measure() -> None:
 
 
 def row(name: str, function: Callable[[], Any]) -> Any:
-    from switch_jax.metrics import memory_in_use
+    from switch_jax.monitoring import memory_in_use
 
     memory = memory_in_use()["host"]
     start, cpu = time.perf_counter(), time.process_time()

@@ -38,7 +38,7 @@ def segments(path: Path, streams: int) -> Iterator[tuple]:
     import tensorflow as tf
 
     from switch_jax.config import DataConfig
-    from switch_jax.data.checks import open_tasks
+    from switch_jax.data.catalogue.checks import open_tasks
     from switch_jax.data.train_batches import TrainBatches
 
     def fields(line: tf.Tensor) -> tuple[str, str]:

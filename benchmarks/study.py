@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from results import arguments, curve, reached
 from scipy.optimize import minimize_scalar
 
-from switch_jax.reports.drawing import GREY, LABEL_SIZE, plain_ticks
+from switch_jax.drawing.figures import GREY, LABEL_SIZE, plain_ticks
 
 args, table = arguments(__doc__, "study", "long_study")
 IS_LONG = args.study == "long_study"

@@ -23,8 +23,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import MeshConfig, ModelConfig
-from switch_jax.errors import UserError
-from switch_jax.hardware import Slice, parse_slice
+from switch_jax.hardware.tpus import Slice, parse_slice
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, activation
 from switch_jax.model.layers import RMSNorm
 from switch_jax.moe import (
@@ -39,6 +38,7 @@ from switch_jax.partitioning.mesh import BATCH, EXPERT, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
 from switch_jax.planning.plan import Costs, costs_of
 from switch_jax.train_step.lowering import compiler_options
+from switch_jax.utils.errors import UserError
 
 D, F = 768, 2048
 GATED_GELU = activation("gated-gelu")

@@ -12,8 +12,7 @@ import jax
 
 from switch_jax import gin_config
 from switch_jax.config.optimizer import OPTIMIZERS
-from switch_jax.errors import UserError
-from switch_jax.hardware import parse_slice
+from switch_jax.hardware.tpus import parse_slice
 from switch_jax.model import logical_axes
 from switch_jax.optim.apply import sum_of_squares
 from switch_jax.optim.optimizer import make_optimizer
@@ -23,6 +22,7 @@ from switch_jax.planning.plan import costs_of
 from switch_jax.train_step.lowering import compiler_options
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import abstract_state
+from switch_jax.utils.errors import UserError
 
 HARDWARE = parse_slice("v5p-256")
 FILES = ["models/t5_base.gin", "runs/pretrain.gin"]

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from switch_jax.errors import UserError
 from switch_jax.launch.console import log
 from switch_jax.storage import explain_write_errors
+from switch_jax.utils.errors import UserError
 
 _LONGEST_LINE = 100
 _TRIES = 20  # before a command that keeps failing is an error: the network is gone

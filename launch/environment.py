@@ -5,7 +5,7 @@ libtpu's defaults (openxla.org/xla/flags_guidance), and limits of VMEM that help
 another: measure yours with `switch_jax plan` before you add any.
 """
 
-from switch_jax.hardware import Slice
+from switch_jax.hardware.tpus import Slice
 
 # A host whose TPU does not start stops with an error, instead of training on its CPUs
 # (docs.jax.dev, configuration options: jax_platforms).

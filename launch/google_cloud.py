@@ -6,8 +6,7 @@ import re
 from typing import Annotated
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError
-from switch_jax.hardware import Slice, parse_slice
+from switch_jax.hardware.tpus import Slice, parse_slice
 from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, Step, check_programs, quote, render, shell_line
 from switch_jax.launch.console import going_on, log
@@ -15,7 +14,8 @@ from switch_jax.launch.environment import environment
 from switch_jax.launch.target import Flag, JobName, Target, check_name
 from switch_jax.launch.variables import looks_secret, without_value
 from switch_jax.storage import bucket_path
-from switch_jax.units import counted
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.units import counted
 
 _ZONE = r"[a-z]+-[a-z]+[0-9]+-(ai[0-9]+)?[a-z]"
 _PART = r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*"

@@ -9,7 +9,6 @@ import subprocess
 import time
 from typing import Annotated
 
-from switch_jax.errors import UserError
 from switch_jax.exit_codes import KILLED
 from switch_jax.launch import google_cloud
 from switch_jax.launch.commands import (
@@ -23,6 +22,7 @@ from switch_jax.launch.commands import (
 from switch_jax.launch.console import log
 from switch_jax.launch.retries import exit_code
 from switch_jax.launch.target import Flag
+from switch_jax.utils.errors import UserError
 
 CONTAINER = "train"
 RESERVATION = "--reservation=RESERVATION"  # of gcloud and xpk; a person writes the name

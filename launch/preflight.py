@@ -5,21 +5,21 @@ import math
 from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.config import Config
-from switch_jax.data.checks import small_vocabulary
-from switch_jax.data.configured_tasks import vocabulary_is_here
-from switch_jax.errors import UserError
-from switch_jax.hardware import GIB, Slice
+from switch_jax.data.catalogue.checks import small_vocabulary
+from switch_jax.data.catalogue.configured_tasks import vocabulary_is_here
+from switch_jax.hardware.tpus import GIB, Slice
 from switch_jax.launch.console import log
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
 from switch_jax.run_folder import check_run_folder
-from switch_jax.trainer.prepare import (
+from switch_jax.trainer.start.prepare import (
     check_for_slices,
     check_paths,
     check_run,
     open_data,
     readers,
 )
-from switch_jax.units import counted, memory_size
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.units import counted, memory_size
 
 _MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from switch_jax.errors import UserError
 from switch_jax.exit_codes import (
     DOES_NOT_FIT,
     DONE,
@@ -15,6 +14,7 @@ from switch_jax.exit_codes import (
 )
 from switch_jax.launch.console import log
 from switch_jax.run_folder import RunFolder
+from switch_jax.utils.errors import UserError
 
 # After these a job is not started again.
 FINAL = (DONE, MISTAKE, DOES_NOT_FIT, INTERRUPTED)

@@ -7,8 +7,8 @@ import typing
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError
 from switch_jax.launch.commands import quote
+from switch_jax.utils.errors import UserError
 
 # Names such as NAME-slice-3-63 are made of it, which may have 63 characters.
 _LONGEST_NAME = 40

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from switch_jax.config import DataConfig
-from switch_jax.data import seqio_internals
-from switch_jax.data.configured_tasks import all_tasks
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.configured_tasks import all_tasks
+from switch_jax.data.reading import seqio_internals
 from switch_jax.storage import on_this_machine
 from switch_jax.tasks.english import DATA
-from switch_jax.tensorflow_setup import seqio
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.tensorflow_setup import seqio
 
 _MOST_NAMED = 8
 

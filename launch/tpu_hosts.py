@@ -15,7 +15,6 @@ import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from switch_jax.errors import UserError
 from switch_jax.exit_codes import KILLED, UNREACHABLE
 from switch_jax.launch.commands import (
     Command,
@@ -28,6 +27,7 @@ from switch_jax.launch.commands import (
 from switch_jax.launch.console import log
 from switch_jax.launch.google_cloud import GoogleCloudTarget
 from switch_jax.launch.retries import exit_code
+from switch_jax.utils.errors import UserError
 
 if TYPE_CHECKING:  # it imports this module
     from switch_jax.launch.tpu_slices import TpuSlicesTarget

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
-from switch_jax.errors import UserError
 from switch_jax.exit_codes import PREEMPTED
 from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
 from switch_jax.launch.commands import (
@@ -23,6 +22,7 @@ from switch_jax.launch.google_cloud import ServiceAccount
 from switch_jax.launch.retries import FINAL, supervise
 from switch_jax.launch.target import Flag
 from switch_jax.run_folder import RunFolder
+from switch_jax.utils.errors import UserError
 
 POLL_SECONDS = 30.0  # between two looks at the slices' state
 _RETRY_SECONDS = 300.0  # before slices are requested again, if there was no capacity

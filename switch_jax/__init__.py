@@ -34,10 +34,10 @@ if TYPE_CHECKING:
         OptimizerConfig,
         RunConfig,
     )
-    from switch_jax.errors import UserError
     from switch_jax.inference.interactive import InteractiveModel
     from switch_jax.inference.routing import Routing
     from switch_jax.trainer.signals import Stopped
+    from switch_jax.utils.errors import UserError
 
 __all__ = [
     "Config",

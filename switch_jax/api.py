@@ -10,11 +10,9 @@ from typing import Any
 
 import jax
 
-from switch_jax import gin_config, imports
+from switch_jax import gin_config
 from switch_jax.config import Config
-from switch_jax.errors import UserError
 from switch_jax.evaluation.evaluate import evaluate_checkpoints
-from switch_jax.fields import short_repr
 from switch_jax.gin_config.teacher import with_teacher
 from switch_jax.inference.input_records import check_texts
 from switch_jax.inference.interactive import InteractiveModel
@@ -23,6 +21,9 @@ from switch_jax.inference.trained_model import decoding_config, open_folder, pre
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.trainer.status_file import record_early_failure
 from switch_jax.trainer.train import train as train_run
+from switch_jax.utils import imports
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import short_repr
 
 __all__ = ["evaluate", "load", "load_config", "route", "train"]
 

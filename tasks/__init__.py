@@ -1,13 +1,13 @@
 """The seqio tasks that come with the library, in families; importing one registers its tasks.
 
-`switch_jax.data.registry` imports a family when a name is looked up that is not registered yet, so
-families need not be imported by hand, and cost nothing before they are needed.
+`switch_jax.data.catalogue.registry` imports a family when a name is looked up that is not
+registered yet, so families need not be imported by hand, and cost nothing before they are needed.
 
 The modules of this package are written like any seqio tasks: they import seqio and TensorFlow
 directly, because Python imports this file, and with it their set-up, before any of them.
 """
 
-from switch_jax import tensorflow_setup  # noqa: F401
+from switch_jax.utils import tensorflow_setup  # noqa: F401
 
 # Searched in this order. The last one is t5's own, with GLUE, SuperGLUE, SQuAD, CNN/DailyMail and
 # C4, among others.

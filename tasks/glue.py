@@ -12,7 +12,7 @@ import seqio
 import t5.data.mixtures  # noqa: F401  registers the tasks
 from t5.data import glue_utils
 
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 
 # By task: training examples; 0.0 for those that are evaluated only. WNLI: TFDS glue/wnli:1.0.0.
 GLUE = glue_utils.get_glue_weight_mapping() | {"glue_wnli_v002": 635.0}

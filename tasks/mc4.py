@@ -10,7 +10,7 @@ from pathlib import Path
 import seqio
 
 from switch_jax.tasks import vocabularies
-from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, features, language_rate
+from switch_jax.tasks.span_corruption import SPAN_CORRUPTION, features, language_rate
 
 COUNTS_FILE = Path(__file__).resolve().parent / "data" / "mc4_examples.tsv"
 

@@ -13,8 +13,8 @@ import pytest
 import switch_jax
 from gin import config as gin
 from switch_jax.cli import main
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
+from switch_jax.utils.errors import UserError
 from tests.conversion.folders import (
     VOCABULARY,
     WIDE,

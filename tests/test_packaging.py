@@ -78,8 +78,8 @@ def test_wheel_holds_the_library_the_configs_and_the_tasks(wheel):
 
 def test_wheel_finds_its_configs_and_tasks_from_an_empty_folder(wheel, tmp_path):
     code = (
-        "import importlib.util, switch_jax.paths;"
-        "print(switch_jax.paths.GIN_DIR);"
+        "import importlib.util, switch_jax.utils.paths;"
+        "print(switch_jax.utils.paths.GIN_DIR);"
         "print(importlib.util.find_spec('switch_jax.tasks').submodule_search_locations[0])"
     )
     result = subprocess.run(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import switch_jax
-from switch_jax.data.vocabularies import piece
+from switch_jax.data.catalogue.vocabularies import piece
 from switch_jax.moe.capacity import capacity_of
 from switch_jax.moe.slots import take_slots
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from switch_jax.cli import make_parser
 from switch_jax.config import PARTS
-from switch_jax.fields import Range, hints_of, notes_of
+from switch_jax.utils.fields import Range, hints_of, notes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs/reference"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError
 from switch_jax.exit_codes import ENDED_WITH, PREEMPTED, TERMINATED
 from switch_jax.launch.commands import (
     Command,
@@ -34,7 +33,8 @@ from switch_jax.launch.target import Flag, JobName, Target, check_name
 from switch_jax.launch.tpu_hosts import FAILURE_GRACE, SAVE_SECONDS
 from switch_jax.launch.variables import looks_secret, without_value
 from switch_jax.storage import resolved, storage_path
-from switch_jax.units import counted
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.units import counted
 
 _POLL_SECONDS = 10.0  # between two looks at the queue
 _SETTLE_SECONDS = 2.0  # after the job has left the queue, until its last lines are in the log

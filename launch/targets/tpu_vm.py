@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from switch_jax.errors import UserError
 from switch_jax.launch import tpu_slices
 from switch_jax.launch.commands import Command
+from switch_jax.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from switch_jax.checkpointing.integrity import (
 from switch_jax.checkpointing.preservation import Metric
 from switch_jax.runtime.processes import is_first
 from switch_jax.storage import atomic_write, read_bytes
-from switch_jax.terminal import say
+from switch_jax.utils.terminal import say
 
 ARRAYS = "state"  # the folder in a checkpoint where Orbax writes the arrays
 

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 
 from switch_jax.checkpointing.orbax_patches import release_waiting_threads, without_logs
-from switch_jax.differences import differences, listed
-from switch_jax.errors import UserError, is_transient, storage_error
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, run_on_all
+from switch_jax.utils.differences import differences, listed
+from switch_jax.utils.errors import UserError, is_transient, storage_error
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -1,8 +1,8 @@
 """The lock of a run's folder: one job at a time trains there."""
 
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import FileLock, HeldError, Lease, explain_write_errors, hold
+from switch_jax.utils.errors import UserError
 
 
 def lock_run(folder: RunFolder, wait: bool = True) -> FileLock | Lease:

@@ -18,11 +18,11 @@ from switch_jax.checkpointing.description import (
 )
 from switch_jax.checkpointing.integrity import Shapes, check_model, shapes_of, try_to_read
 from switch_jax.checkpointing.preservation import comparable
-from switch_jax.errors import FieldError, UserError
-from switch_jax.fields import short_repr
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import from_first, gather, run_on_all
 from switch_jax.storage import is_folder, no_model_there, storage_path
+from switch_jax.utils.errors import FieldError, UserError
+from switch_jax.utils.fields import short_repr
 
 Parameters = TypeVar("Parameters")
 

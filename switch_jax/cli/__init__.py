@@ -17,8 +17,8 @@ from typing import Any, NoReturn, TextIO
 
 from switch_jax import exit_codes
 from switch_jax.cli import gin_flags, multihost
-from switch_jax.errors import UserError
-from switch_jax.interrupts import InterruptHandler
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.interrupts import InterruptHandler
 from switch_jax.version import __version__
 
 COMMANDS = {

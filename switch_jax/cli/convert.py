@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from switch_jax.cli import gin_flags, inference_flags
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, config_of_run
 from switch_jax.storage import storage_path
+from switch_jax.utils.errors import UserError
 
 if TYPE_CHECKING:  # it loads JAX and TensorFlow
     from switch_jax.inference.trained_model import ModelFolder
@@ -98,7 +98,7 @@ def _to_hugging_face(args: argparse.Namespace, folder: ModelFolder, target: epat
     from switch_jax.conversion.hugging_face.export import write_folder
     from switch_jax.conversion.hugging_face.model_config import config_json
     from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
-    from switch_jax.data.checks import check_vocabularies_of_run
+    from switch_jax.data.catalogue.checks import check_vocabularies_of_run
 
     config, checkpoint = folder.config, _checkpoint(args, folder)
     described = config_json(config, args.model_type)

@@ -35,7 +35,7 @@ def apply(args: argparse.Namespace) -> None:
     Raises:
       UserError: a value cannot be a folder.
     """
-    from switch_jax.tensorflow_setup import seqio
+    from switch_jax.utils.tensorflow_setup import seqio
 
     if args.tfds_data_dir:
         prepared = storage_path(args.tfds_data_dir, "--tfds_data_dir")  # which expands ~

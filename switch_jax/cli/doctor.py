@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from switch_jax import exit_codes
 from switch_jax.cli import gin_flags, multihost
-from switch_jax.errors import UserError
 from switch_jax.storage import storage_path
+from switch_jax.utils.errors import UserError
 
 if TYPE_CHECKING:  # it loads JAX
     from switch_jax.config import Config
@@ -82,7 +82,7 @@ def _mesh_of_all_devices() -> list[str]:
     """Macros with which tokens go to all devices of a slice."""
     import jax
 
-    from switch_jax.hardware import num_slices
+    from switch_jax.hardware.tpus import num_slices
 
     devices = jax.devices()
     if devices[0].platform == "cpu":

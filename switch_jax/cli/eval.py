@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
 
 def table(records: Sequence[dict[str, Any]]) -> list[str]:
     """A line for each metric of each task and checkpoint, beside the majority baseline if any."""
-    from switch_jax.units import aligned
+    from switch_jax.utils.units import aligned
 
     rows = [
         (

@@ -25,9 +25,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from switch_jax.cli import gin_flags, inference_flags
-from switch_jax.errors import UserError
-from switch_jax.fields import Range
 from switch_jax.storage import file_at, resolved, storage_path
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import Range
 
 if TYPE_CHECKING:  # they load JAX and TensorFlow
     from switch_jax.inference import DecodingConfig
@@ -95,8 +95,8 @@ def _infer(
     import jax
     from tqdm import tqdm
 
-    from switch_jax.data.checks import check_examples, open_tasks
-    from switch_jax.data.configured_tasks import vocabularies
+    from switch_jax.data.catalogue.checks import check_examples, open_tasks
+    from switch_jax.data.catalogue.configured_tasks import vocabularies
     from switch_jax.inference import infer
     from switch_jax.inference.input_records import encode, read_records
     from switch_jax.inference.predictor import Predictor
@@ -159,7 +159,7 @@ def _description(
     args: argparse.Namespace, model: TrainedModel, decoding: DecodingConfig, step: int | None
 ) -> dict[str, Any]:
     """What the results depend on."""
-    from switch_jax.data.sources import data_locations
+    from switch_jax.data.reading.sources import data_locations
 
     if args.task is not None:
         source = {"task": args.task, "split": args.split, "places": data_locations()}

@@ -12,7 +12,7 @@ from etils import epath
 
 from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.config import Config
-from switch_jax.errors import FieldError, UserError
+from switch_jax.utils.errors import FieldError, UserError
 
 if TYPE_CHECKING:  # they load JAX and TensorFlow
     from switch_jax.inference import DecodingConfig

@@ -28,12 +28,12 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 from switch_jax.cli import data_flags, gin_flags
-from switch_jax.errors import UserError
 from switch_jax.exit_codes import DONE
 from switch_jax.launch.console import log
 from switch_jax.launch.target import Flag
 from switch_jax.launch.targets import TARGETS
 from switch_jax.storage import is_file
+from switch_jax.utils.errors import UserError
 
 if TYPE_CHECKING:  # it loads gin
     from switch_jax.config import Config
@@ -184,7 +184,7 @@ def _notes(
     args: argparse.Namespace, config: Config, below: list[str], outside: list[str]
 ) -> list[str]:
     """What hosts in a cloud may lack, which this machine has: files, data sets of TFDS, wandb."""
-    from switch_jax.data.registry import tasks_of
+    from switch_jax.data.catalogue.registry import tasks_of
 
     why = "the hosts have no file of this machine: the image needs"
     built = "" if "@" in args.image else ", as the commands below build it"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from switch_jax.config import MeshConfig
-from switch_jax.errors import UserError
 from switch_jax.exit_codes import ENDED_WITH
 from switch_jax.storage import choose_clients
+from switch_jax.utils.errors import UserError
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:

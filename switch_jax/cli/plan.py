@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING
 from switch_jax import exit_codes
 from switch_jax.cli import gin_flags
 from switch_jax.config import Config
-from switch_jax.errors import FieldError, UserError
-from switch_jax.hardware import Slice, parse_slice
+from switch_jax.hardware.tpus import Slice, parse_slice
 from switch_jax.storage import check_writable, storage_path
-from switch_jax.terminal import seconds_shown
-from switch_jax.units import counted
+from switch_jax.utils.errors import FieldError, UserError
+from switch_jax.utils.terminal import seconds_shown
+from switch_jax.utils.units import counted
 
 if TYPE_CHECKING:  # it loads JAX
     from switch_jax.planning.plan import Plan
@@ -129,7 +129,7 @@ def _config(args: argparse.Namespace, hardware: Slice) -> Config:
             f"{count}, but {hardware.name} has {counted(hardware.devices, 'device')}; the three "
             f"must multiply up to {hardware.devices}"
         )
-    from switch_jax.trainer.prepare import check_run  # loads JAX
+    from switch_jax.trainer.start.prepare import check_run  # loads JAX
 
     for warning in check_run(config, hardware.hosts):
         print(f"switch_jax plan: {warning}", file=sys.stderr)
@@ -227,8 +227,8 @@ def _least_bytes(config: Config, compiled: Config, plan: Plan) -> float:
 @contextlib.contextmanager
 def _compiling(what: str) -> Iterator[None]:
     """Prints to standard error what is being compiled, and for how long; Ctrl-C ends it at once."""
-    from switch_jax.interrupts import ended_at_once
     from switch_jax.planning.compiler import remove_schedules
+    from switch_jax.utils.interrupts import ended_at_once
 
     start = time.monotonic()
     with seconds_shown(f"compiling {what}", line_period=60.0), ended_at_once(remove_schedules):

@@ -2,8 +2,8 @@
 
 import argparse
 
-from switch_jax.errors import UserError
 from switch_jax.storage import storage_path, write_file
+from switch_jax.utils.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

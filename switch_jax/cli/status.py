@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from switch_jax import exit_codes
-from switch_jax.errors import UserError, storage_error
+from switch_jax.utils.errors import UserError, storage_error
 
 if TYPE_CHECKING:
     from switch_jax.reports.run_status import Status

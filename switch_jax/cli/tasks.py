@@ -16,9 +16,9 @@ import os
 
 from switch_jax.cli import data_flags
 from switch_jax.cli.inference_flags import fields_named_as_flags
-from switch_jax.errors import UserError
-from switch_jax.fields import COUNT, Range
-from switch_jax.imports import import_module
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import COUNT, Range
+from switch_jax.utils.imports import import_module
 
 _LEAST_WITH_BYTES = 2048  # pieces of a vocabulary; of fewer, bytes would be more than an eighth
 _SIZES = Range(4, 2**20)  # padding, EOS, unknown, and one more
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Lists tasks, shows examples, trains a vocabulary, or writes a cache."""
     # Imported here, because TensorFlow takes seconds to import and `--help` does not need it.
-    from switch_jax.data.task_list import task_list
+    from switch_jax.data.catalogue.task_list import task_list
 
     with fields_named_as_flags():
         COUNT.check("examples", args.examples)
@@ -113,7 +113,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _show(name: str, args: argparse.Namespace) -> None:
     from switch_jax.config import DataConfig
-    from switch_jax.data.task_preview import first_examples
+    from switch_jax.data.catalogue.task_preview import first_examples
 
     lengths = {"inputs": args.inputs, "targets": args.targets}
     split = args.split or "validation"
@@ -124,7 +124,7 @@ def _show(name: str, args: argparse.Namespace) -> None:
 def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from switch_jax.data import vocabulary_training as training
+    from switch_jax.data.catalogue import vocabulary_training as training
     from switch_jax.storage import exists, storage_path, write_file
     from switch_jax.tasks.vocabularies import SENTINELS
 
@@ -153,7 +153,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
 
 
 def _cache(name: str, args: argparse.Namespace) -> None:
-    from switch_jax.data import caching
+    from switch_jax.data.catalogue import caching
 
     if not args.output:
         raise UserError(

@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace, found: GinConfig) -> int:
     config = _connected(args, found)
 
-    from switch_jax.trainer.dry_run import dry_run
+    from switch_jax.trainer.start.dry_run import dry_run
 
     for line in dry_run(config, args.change_task):
         if line.startswith("warning: "):
@@ -87,11 +87,11 @@ def _train(args: argparse.Namespace, found: GinConfig) -> int:
     config = _connected(args, found)
     multihost.enable_compilation_cache()
 
-    from switch_jax.interrupts import raise_if_interrupted
     from switch_jax.reports.run_status import held_out, loss_rise, read_status
     from switch_jax.runtime.processes import is_first
     from switch_jax.trainer.signals import Stopped
     from switch_jax.trainer.train import train
+    from switch_jax.utils.interrupts import raise_if_interrupted
 
     raise_if_interrupted()  # while modules were imported
     if found.note and is_first():

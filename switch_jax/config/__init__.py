@@ -16,9 +16,9 @@ from switch_jax.config.mesh import MeshConfig
 from switch_jax.config.model import ModelConfig
 from switch_jax.config.optimizer import OptimizerConfig
 from switch_jax.config.run import RunConfig
-from switch_jax.differences import differences
-from switch_jax.errors import UserError, check_choice, did_you_mean
-from switch_jax.fields import check_fields, check_used, short_repr
+from switch_jax.utils.differences import differences
+from switch_jax.utils.errors import UserError, check_choice, did_you_mean
+from switch_jax.utils.fields import check_fields, check_used, short_repr
 
 # By field of `Config`.
 PARTS: dict[str, Any] = {

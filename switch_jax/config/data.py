@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from switch_jax.errors import FieldError, UserError
-from switch_jax.fields import Range, Seed, check_fields, check_used, short_repr
+from switch_jax.utils.errors import FieldError, UserError
+from switch_jax.utils.fields import Range, Seed, check_fields, check_used, short_repr
 
 MAX_LENGTH = 2**16  # tokens of a row's inputs, and of its targets
 

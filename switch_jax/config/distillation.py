@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from switch_jax.fields import Checked, Count, CountOrZero, Factor, Range
+from switch_jax.utils.fields import Checked, Count, CountOrZero, Factor, Range
 
 
 @dataclasses.dataclass(frozen=True)

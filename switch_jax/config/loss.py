@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from switch_jax.fields import Checked, Coefficient, With
+from switch_jax.utils.fields import Checked, Coefficient, With
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from switch_jax.fields import Checked, Range
+from switch_jax.utils.fields import Checked, Range
 
 Ways = Annotated[int, Range(1, 2**20)]
 

@@ -11,8 +11,8 @@ from switch_jax.config.sparse_layers import (
     in_blocks,
     sparse_layers,
 )
-from switch_jax.errors import FieldError
-from switch_jax.fields import (
+from switch_jax.utils.errors import FieldError
+from switch_jax.utils.fields import (
     Count,
     Factor,
     OneOf,

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Annotated
 
-from switch_jax.errors import FieldError, check_pattern
-from switch_jax.fields import (
+from switch_jax.utils.errors import FieldError, check_pattern
+from switch_jax.utils.fields import (
     COUNT,
     Coefficient,
     Count,

@@ -3,7 +3,7 @@
 import itertools
 from typing import NamedTuple
 
-from switch_jax.errors import FieldError
+from switch_jax.utils.errors import FieldError
 
 SPARSE_LAYOUTS = ("mixed", "bottom", "middle", "top")
 

@@ -2,7 +2,7 @@
 
 formats   which format a path is of
 source    an opened checkpoint of another format
-stacked   how a parameter lies in the tensors of another format
+tensor_layout  how a parameter lies in the tensors of another format
 gin_of_source   the gin files and bindings that describe its model
 to_run    writes a run's folder from such tensors
 inspect   what a checkpoint of any format is, by its headers

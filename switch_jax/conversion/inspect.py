@@ -13,7 +13,7 @@ from switch_jax.conversion.source import Source, read_as
 from switch_jax.model import abstract_parameters
 from switch_jax.model.parameter_names import parameter_shapes, sizes_by_group
 from switch_jax.storage import is_file, read_bytes
-from switch_jax.units import aligned
+from switch_jax.utils.units import aligned
 
 
 def describe_source(source: Source) -> list[str]:

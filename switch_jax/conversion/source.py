@@ -13,14 +13,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from switch_jax.config import ModelConfig
 from switch_jax.config.sparse_layers import SPARSE_LAYOUTS, sparse_layers
-from switch_jax.conversion.stacked import StackedTensors, Tensor
-from switch_jax.differences import differences, listed
-from switch_jax.errors import UserError
-from switch_jax.fields import short_repr
+from switch_jax.conversion.tensor_layout import StackedTensors, Tensor
 from switch_jax.model import abstract_parameters
 from switch_jax.model.parameter_names import parameter_shapes
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.storage import explain_read_errors, read_bytes
+from switch_jax.utils.differences import differences, listed
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import short_repr
 
 _FLOATS = ("float32", "bfloat16", "float16")
 

@@ -12,7 +12,7 @@ from etils import epath
 from switch_jax.checkpointing.in_pieces import create_checkpoint, open_parameters
 from switch_jax.checkpointing.integrity import storage_errors_explained
 from switch_jax.config import Config
-from switch_jax.conversion.stacked import StackedTensors
+from switch_jax.conversion.tensor_layout import StackedTensors
 from switch_jax.model.flops import flops_per_token
 from switch_jax.run_folder import RunFolder, write_description
 from switch_jax.storage import new_folder, read_bytes

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Iterator
 
 from switch_jax.data.batch import Batch, empty_batch, pack_rows, write_row
-from switch_jax.data.configured_tasks import OpenedTasks, in_order
-from switch_jax.data.reading import no_examples
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.reading.examples import no_examples
 
 
 def eval_batches(

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from switch_jax.errors import LostHostError, UserError
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.runtime.processes import barrier, is_first, publish, published
-from switch_jax.terminal import seconds_shown
+from switch_jax.utils.errors import LostHostError, UserError
+from switch_jax.utils.terminal import seconds_shown
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 # Seconds between the first process that has done a check and the last.

@@ -19,7 +19,7 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import Config, DataConfig, LossConfig, MeshConfig, ModelConfig, RunConfig
 from switch_jax.data.batch import Batch, empty_batch, write_row
 from switch_jax.doctor.checks import Failed, bytes_here, compared, mesh_of
-from switch_jax.hardware import slice_of
+from switch_jax.hardware.tpus import slice_of
 from switch_jax.moe import SwitchWeights, make_router, switch_ffn, tokens_of
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import AXES, EXPERT, MODEL, batch_shards, make_mesh, replicated

@@ -9,10 +9,9 @@ from typing import Any
 import jax
 
 from switch_jax.checkpointing import chosen_step
-from switch_jax.data.checks import check_examples, open_tasks
-from switch_jax.data.configured_tasks import OpenedTasks
-from switch_jax.data.sources import data_locations
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.checks import check_examples, open_tasks
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks
+from switch_jax.data.reading.sources import data_locations
 from switch_jax.evaluation.task_metrics import (
     DecodingEvaluation,
     TaskResult,
@@ -20,14 +19,15 @@ from switch_jax.evaluation.task_metrics import (
     check_metrics,
 )
 from switch_jax.evaluation.teacher_forced import TeacherForcedEvaluation
-from switch_jax.fields import Range
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel
-from switch_jax.metrics import MetricWriter
+from switch_jax.monitoring import MetricWriter
 from switch_jax.run_folder import Record, RecordKind, RunFolder
 from switch_jax.runtime.processes import from_first, is_first, run_on_all, run_on_first
 from switch_jax.storage import explain_write_errors, write_file
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import Range
 
 
 def evaluate_checkpoints(

@@ -11,11 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from switch_jax.data.batch import Example
-from switch_jax.data.configured_tasks import OpenedTasks, in_order
-from switch_jax.errors import UserError
-from switch_jax.fields import short_repr
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
 from switch_jax.inference.predictor import Predictor
-from switch_jax.tensorflow_setup import seqio
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import short_repr
+from switch_jax.utils.tensorflow_setup import seqio
 
 _EXAMPLES_CHECKED = 2  # on which a metric is called at the start
 _Output = seqio.metrics.ModelOutputType

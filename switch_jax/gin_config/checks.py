@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from switch_jax.config import ModelConfig
-from switch_jax.errors import UserError
-from switch_jax.fields import short_repr
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.packaged import packaged_macros
 from switch_jax.gin_config.suggestions import suggestion
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import short_repr
 
 
 def describes_model(bindings: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ A search through all of them is for messages, and for macros that a file sets an
 import functools
 import re
 
-from switch_jax.paths import GIN_DIR
+from switch_jax.utils.paths import GIN_DIR
 
 
 @functools.cache

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import describes_model
 from switch_jax.gin_config.reader import Reader
 from switch_jax.run_folder import RunFolder, config_of_run
 from switch_jax.storage import exists, no_model_there, storage_path
+from switch_jax.utils.errors import UserError
 
 _RUN_FILE = "runs/pretrain.gin"  # whose VOCABULARY is a default, and nobody's wish
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gin import config as gin
-from switch_jax import imports
-from switch_jax.errors import TransientError, UserError, storage_error
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.packaged import packaged_files
 from switch_jax.gin_config.suggestions import suggestion
-from switch_jax.paths import GIN_DIR
 from switch_jax.storage import in_bucket, is_file, local_copy
+from switch_jax.utils import imports
+from switch_jax.utils.errors import TransientError, UserError, storage_error
+from switch_jax.utils.paths import GIN_DIR
 
 _IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)
 
@@ -118,7 +118,7 @@ class Reader:
             with open(local_copy(path), encoding="utf-8") as file:
                 text = io.StringIO(file.read())
             if _IMPORT.search(text.getvalue()):  # the user's tasks will import TensorFlow
-                from switch_jax import tensorflow_setup  # noqa: F401
+                from switch_jax.utils import tensorflow_setup  # noqa: F401
             text.name = path  # type: ignore[attr-defined]  # gin names it in messages
             yield text
         except UserError:  # of a file that it includes

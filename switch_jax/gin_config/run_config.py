@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gin import config as gin
-from switch_jax import imports
 from switch_jax.config import PARTS, Config
-from switch_jax.errors import FieldError, UserError
-from switch_jax.fields import short_repr
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import check_macros, check_order, check_values, unset_macros
 from switch_jax.gin_config.packaged import packaged_files, packaged_macros
 from switch_jax.gin_config.parent import take_model_of_parent
 from switch_jax.gin_config.reader import Reader, one_line_errors
 from switch_jax.gin_config.suggestions import suggestion
+from switch_jax.utils import imports
+from switch_jax.utils.errors import FieldError, UserError
+from switch_jax.utils.fields import short_repr
 
 _CONFIGURABLES = {
     name: gin.external_configurable(config, module="switch_jax") for name, config in PARTS.items()

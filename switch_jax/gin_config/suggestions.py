@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from switch_jax.errors import did_you_mean
+from switch_jax.utils.errors import did_you_mean
 
 
 def suggestion(name: str, choices: Sequence[str]) -> str:

@@ -3,9 +3,9 @@
 import dataclasses
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, config_of_run
 from switch_jax.storage import storage_path
+from switch_jax.utils.errors import UserError
 
 
 def with_teacher(config: Config) -> Config:

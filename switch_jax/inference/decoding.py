@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import jax
 
 from switch_jax.config import ModelConfig
-from switch_jax.errors import FieldError, UserError
-from switch_jax.fields import COUNT, Count, Range, Seed, check_fields
 from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
 from switch_jax.model import bind, cast_blocks, model_inputs
 from switch_jax.train_step.cross_entropy import token_sums
+from switch_jax.utils.errors import FieldError, UserError
+from switch_jax.utils.fields import COUNT, Count, Range, Seed, check_fields
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from switch_jax.data.batch import Example
-from switch_jax.data.configured_tasks import OpenedTasks, in_order
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
 from switch_jax.inference.input_records import TextExample
 from switch_jax.inference.predictor import Predictor
-from switch_jax.tensorflow_setup import seqio
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.tensorflow_setup import seqio
 
 
 def examples_of_task(opened: OpenedTasks) -> Iterator[TextExample]:

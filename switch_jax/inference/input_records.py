@@ -8,10 +8,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from switch_jax.data.batch import Example
-from switch_jax.errors import UserError
-from switch_jax.fields import short_repr
 from switch_jax.storage import explain_read_errors, is_folder, storage_path
-from switch_jax.tensorflow_setup import seqio
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import short_repr
+from switch_jax.utils.tensorflow_setup import seqio
 
 Record = dict[str, str]
 

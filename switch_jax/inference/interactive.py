@@ -9,13 +9,13 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.data.batch import Example
-from switch_jax.data.configured_tasks import vocabularies
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.configured_tasks import vocabularies
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.input_records import Record, check_texts, encode
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import decoding_config
-from switch_jax.tensorflow_setup import seqio
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.tensorflow_setup import seqio
 
 
 class InteractiveModel:

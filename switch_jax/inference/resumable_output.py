@@ -9,8 +9,6 @@ from typing import Any
 
 from etils import epath
 
-from switch_jax.differences import differences, listed
-from switch_jax.errors import UserError, storage_error
 from switch_jax.runtime.processes import from_first, run_on_first
 from switch_jax.storage import (
     atomic_write,
@@ -20,6 +18,8 @@ from switch_jax.storage import (
     storage_path,
     write_file,
 )
+from switch_jax.utils.differences import differences, listed
+from switch_jax.utils.errors import UserError, storage_error
 
 
 class ResumableOutput:

@@ -12,15 +12,15 @@ from jax.sharding import Mesh
 from switch_jax.config import ModelConfig
 from switch_jax.config.model import router_names
 from switch_jax.data.batch import empty_batch, write_row
-from switch_jax.data.vocabularies import piece
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.vocabularies import piece
 from switch_jax.inference.input_records import check_characters, encode
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.model import bind, model_inputs
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
-from switch_jax.tensorflow_setup import seqio
-from switch_jax.units import aligned
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.tensorflow_setup import seqio
+from switch_jax.utils.units import aligned
 
 # By stack: what it reads of a batch, its segments there, and the feature that they are made of.
 READ = {

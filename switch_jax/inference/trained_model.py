@@ -15,15 +15,15 @@ from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.gin_of_source import gin_of_source
 from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
 from switch_jax.conversion.source import Source
-from switch_jax.data.checks import check_vocabularies_of_run, check_vocabulary
-from switch_jax.data.configured_tasks import identities, vocabularies
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.checks import check_vocabularies_of_run, check_vocabulary
+from switch_jax.data.catalogue.configured_tasks import identities, vocabularies
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import exists, is_file, no_model_there, storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
+from switch_jax.utils.errors import UserError
 
 
 class ModelFolder(NamedTuple):

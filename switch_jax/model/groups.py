@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from switch_jax.config import ModelConfig
 from switch_jax.moe import capacity_of, expected_drop, group_shape
-from switch_jax.units import percent
+from switch_jax.utils.units import percent
 
 # The gin macro that sets the group size of each stack.
 MACROS = {"encoder": "GROUP_SIZE", "decoder": "DECODER_GROUP_SIZE"}

@@ -12,8 +12,8 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 
 from switch_jax.config import ModelConfig
-from switch_jax.errors import UserError, did_you_mean
 from switch_jax.model.functional import abstract_parameters, logical_axes
+from switch_jax.utils.errors import UserError, did_you_mean
 
 # The first of these axes that a parameter has names its group; without any it is a norm's scale.
 _KINDS = {

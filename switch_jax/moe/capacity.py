@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from scipy.special import bdtrc
 
 from switch_jax.config import ModelConfig
-from switch_jax.errors import UserError
 from switch_jax.kernels.tiles import SUBLANES
 from switch_jax.partitioning.mesh import EXPERT, batch_shards
+from switch_jax.utils.errors import UserError
 
 
 def group_shape(

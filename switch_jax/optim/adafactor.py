@@ -15,7 +15,7 @@ import optax
 
 from switch_jax.optim import matrix_by_matrix
 from switch_jax.optim.apply import NOTHING, Optimizer, Updated, by_field, sum_of_squares
-from switch_jax.optim.stacked import Names, map_parameters, num_stacked, square_sum
+from switch_jax.optim.parameter_kinds import Names, map_parameters, num_stacked, square_sum
 from switch_jax.partitioning.mesh import platform
 
 _DECAY_RATE = 0.8  # the moment's decay at update t (from 1) is 1 - t^-0.8

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.optim.apply import Updated
-from switch_jax.optim.stacked import Names, num_stacked, own_names
+from switch_jax.optim.parameter_kinds import Names, num_stacked, own_names
 from switch_jax.partitioning.mesh import current_mesh, platform
 
 _CACHE = 2 * 2**20  # bytes; a smaller stack stays in the cache by itself

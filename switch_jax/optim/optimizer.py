@@ -11,7 +11,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from switch_jax.config import Config
 from switch_jax.config.optimizer import TRAINED
-from switch_jax.errors import UserError, did_you_mean
 from switch_jax.model import logical_axes
 from switch_jax.model.parameter_names import (
     first_matches,
@@ -22,9 +21,10 @@ from switch_jax.model.parameter_names import (
 from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
 from switch_jax.optim.apply import NOTHING, Optimizer, Updated, add, by_field, with_step
 from switch_jax.optim.muon import scale_by_muon
+from switch_jax.optim.parameter_kinds import Names, is_matrix, is_router_bias, map_parameters
 from switch_jax.optim.schedules import learning_rate_schedule
-from switch_jax.optim.stacked import Names, is_matrix, is_router_bias, map_parameters
 from switch_jax.partitioning.rules import shardings
+from switch_jax.utils.errors import UserError, did_you_mean
 
 
 class Direction(NamedTuple):

@@ -11,13 +11,13 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import MeshConfig
-from switch_jax.errors import UserError
-from switch_jax.hardware import (
+from switch_jax.hardware.tpus import (
     has_accelerator,
     has_cuda_plugin,
     num_slices,
     tpu_generation,
 )
+from switch_jax.utils.errors import UserError
 
 DATA, EXPERT, MODEL = AXES = ("data", "expert", "model")
 BATCH = (DATA, EXPERT)  # the batch is split over both

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL
+from switch_jax.utils.errors import UserError
 
 # Section 5: experts over the expert axis; d_ff, heads and vocabulary over the model axis.
 RULES: dict[str, str | None] = {

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from switch_jax.hardware import Slice, num_slices
+from switch_jax.hardware.tpus import Slice, num_slices
 from switch_jax.planning.hlo import COLLECTIVES, Operation, array_bytes, arrays
 from switch_jax.planning.hlo_flops import require_match
 from switch_jax.planning.overlap import waiting_seconds

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from switch_jax.errors import UserError
-from switch_jax.hardware import Slice
-from switch_jax.planning import hlo, schedule
+from switch_jax.hardware.tpus import Slice
+from switch_jax.planning import compiler_schedule, hlo
+from switch_jax.utils.errors import UserError
 
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # this machine has no metadata server
@@ -58,7 +58,7 @@ class Program:
       arguments, outputs, temporaries, code: bytes of a device; code is the program itself.
       aliased: bytes of outputs that reuse arguments.
       operations: see `hlo.operations`.
-      scheduled: cycles in the schedule, by name of operation; see `schedule`.
+      scheduled: cycles in the compiler_schedule, by name of operation; see `schedule`.
       seconds: of compilation.
     """
 
@@ -131,7 +131,7 @@ def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
         temporaries=memory.temp_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
         operations=operations,
-        scheduled=schedule.cycles_by_operation(folder, unknown),
+        scheduled=compiler_schedule.cycles_by_operation(folder, unknown),
         seconds=seconds,
     )
     _empty(folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from switch_jax.hardware import Generation, Slice
+from switch_jax.hardware.tpus import Generation, Slice
 from switch_jax.planning.collective_costs import Collective, collectives
 from switch_jax.planning.compiler import Program
 from switch_jax.planning.hlo import Operation, arrays

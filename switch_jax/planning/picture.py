@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from switch_jax.drawing.figures import COLOURS, GREY
 from switch_jax.planning.model_parts import MODEL_PARTS, OTHER
 from switch_jax.planning.plan import Plan
-from switch_jax.reports.drawing import COLOURS, GREY
 from switch_jax.storage import explain_write_errors, open_atomic, storage_path
 
 _EXCHANGES = "waiting for exchanges"

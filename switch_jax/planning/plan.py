@@ -9,8 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError
-from switch_jax.hardware import Slice, equal_slices
+from switch_jax.hardware.tpus import Slice, equal_slices
 from switch_jax.model import abstract_parameters
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.groups import Groups
@@ -22,6 +21,7 @@ from switch_jax.train_step.flops import step_flops
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch, routing_groups
 from switch_jax.train_step.state import TrainState, abstract_state
+from switch_jax.utils.errors import UserError
 
 # Section 4.1: 550k steps of 2^20 tokens. We read them as input tokens: 2048 rows of 512.
 PAPER_TOKENS = 576e9

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from switch_jax.planning.plan import MUCH_WAITING, Plan
-from switch_jax.units import count, counted, memory_size, percent
+from switch_jax.utils.units import count, counted, memory_size, percent
 
 Rows = Iterator[tuple[str, str]]  # the name of a figure, and what it is
 

@@ -8,8 +8,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from switch_jax.config import Config, MeshConfig
-from switch_jax.errors import UserError
-from switch_jax.hardware import Slice
+from switch_jax.hardware.tpus import Slice
 from switch_jax.model.groups import MACROS
 from switch_jax.moe import group_shape
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
@@ -18,6 +17,7 @@ from switch_jax.planning.compiler import devices
 from switch_jax.planning.plan import Plan, make_plan
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
+from switch_jax.utils.errors import UserError
 
 # Every layer communicates over the model axis: a larger one is slower.
 MAX_MODEL_AXIS = 16

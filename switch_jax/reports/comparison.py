@@ -14,7 +14,7 @@ import numpy as np
 
 from switch_jax.reports.records import QUALITY
 from switch_jax.reports.runs import Run, Series
-from switch_jax.units import as_text, rounded
+from switch_jax.utils.units import as_text, rounded
 
 _FEWEST = 3  # deviations from which a scatter is estimated
 _NO_LEAD = 0.0005  # nats; a smaller lead is none

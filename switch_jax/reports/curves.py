@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from switch_jax.drawing.figures import GREY, Chart, Line, draw_lines, short
 from switch_jax.reports.comparison import Comparison
-from switch_jax.reports.drawing import GREY, Chart, Line, draw_lines, short
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import QUALITY
 from switch_jax.reports.runs import GENERATED, Run, Series
-from switch_jax.units import time_unit
+from switch_jax.utils.units import time_unit
 
 _MAX_MARKS = 2  # more speed-ups than these have charts of their own and no marks in the curves
 _QUALITY_LABEL = "neg. log perplexity [nats]"

@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 
-from switch_jax.errors import UserError
+from switch_jax.drawing.figures import COLOURS
 from switch_jax.reports.comparison import Comparison, compare_all
-from switch_jax.reports.drawing import COLOURS
 from switch_jax.reports.records import preferred_task
 from switch_jax.reports.runs import GENERATED, Run, Series, read_runs
+from switch_jax.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

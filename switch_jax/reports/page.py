@@ -5,13 +5,14 @@ from pathlib import Path
 
 import jinja2
 
-from switch_jax.reports import curves, drawing, routers
-from switch_jax.reports.drawing import Chart
+from switch_jax.drawing import figures
+from switch_jax.drawing.figures import Chart
+from switch_jax.reports import curves, routers
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import QUALITY
 from switch_jax.reports.runs import Run
 from switch_jax.reports.table import table
-from switch_jax.units import duration, perplexity, rounded
+from switch_jax.utils.units import duration, perplexity, rounded
 
 _UNFOLDED = 2  # with more sparse runs, charts of their routers are folded away
 
@@ -31,7 +32,7 @@ def render(findings: Findings) -> str:
         sections=sections(findings),
         folded=sum(bool(run.routers) for run in findings.runs) > _UNFOLDED,
         table=table(findings),
-        svg_data_url=drawing.svg_data_url,
+        svg_data_url=figures.svg_data_url,
     )
 
 

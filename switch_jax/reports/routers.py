@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
-from switch_jax.reports.drawing import (
+from switch_jax.drawing.figures import (
     GREY,
     Chart,
     Line,
@@ -18,7 +18,7 @@ from switch_jax.reports.drawing import (
     plain_ticks,
 )
 from switch_jax.reports.runs import Run, Series
-from switch_jax.units import percent
+from switch_jax.utils.units import percent
 
 _COLUMNS, _ROWS = 160, 128  # of a heat map: what has more is averaged
 

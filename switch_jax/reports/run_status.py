@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from switch_jax.errors import UserError, storage_error
 from switch_jax.reports.records import QUALITY, experts_choose, preferred_task, that_count
 from switch_jax.run_folder import (
     MAX_WAITING,
@@ -24,7 +23,8 @@ from switch_jax.run_folder import (
     training_seconds,
 )
 from switch_jax.storage import last_written, list_names
-from switch_jax.units import aligned, beside_baseline, count, duration, percent, printable
+from switch_jax.utils.errors import UserError, storage_error
+from switch_jax.utils.units import aligned, beside_baseline, count, duration, percent, printable
 
 # The newest records, by which the usual pace of a run is estimated.
 _RECENT = 20

@@ -10,7 +10,6 @@ import numpy as np
 
 from switch_jax.config import by_macro
 from switch_jax.config.model import router_names
-from switch_jax.errors import UserError
 from switch_jax.reports.records import READING_ERRORS, experts_choose, that_count
 from switch_jax.run_folder import (
     OPTIONAL_ROUTER_STATISTICS,
@@ -23,7 +22,8 @@ from switch_jax.run_folder import (
     read_run_json,
     read_status_json,
 )
-from switch_jax.units import printable
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.units import printable
 
 GENERATED = "generated_"  # before the name of a metric of generated text, as in BEST_METRIC
 _LARGEST = 3.5e38  # float32 holds nothing larger, and a chart's axis overflows far above it

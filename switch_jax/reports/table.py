@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import CONTENT_QUALITY, QUALITY
 from switch_jax.reports.runs import GENERATED, Run
-from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
+from switch_jax.utils.units import aligned, as_text, count, duration, percent, perplexity, rounded
 
 Rows = dict[str, list[str]]  # what -> a text for each run
 _NONE = "–"

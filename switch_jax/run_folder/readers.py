@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.records import parse_object, parse_records
 from switch_jax.storage import explain_read_errors, holder_gone, read_appended, read_bytes
+from switch_jax.utils.errors import UserError
 
 
 class FileContent(NamedTuple):

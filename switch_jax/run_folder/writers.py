@@ -10,7 +10,6 @@ import numpy as np
 from etils import epath
 
 from switch_jax.config import Config
-from switch_jax.errors import UserError
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.readers import read_run_json
 from switch_jax.storage import (
@@ -18,6 +17,7 @@ from switch_jax.storage import (
     check_writable,
     explain_write_errors,
 )
+from switch_jax.utils.errors import UserError
 
 
 def create_run_folder(model_dir: str) -> RunFolder:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from switch_jax.hardware import has_accelerator
+from switch_jax.hardware.tpus import has_accelerator
 
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8

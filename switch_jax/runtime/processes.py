@@ -15,8 +15,8 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
-from switch_jax.errors import LostHostError, TransientError, UserError
 from switch_jax.partitioning.mesh import offer_virtual_cpus
+from switch_jax.utils.errors import LostHostError, TransientError, UserError
 from switch_jax.version import __version__
 
 Result = TypeVar("Result")

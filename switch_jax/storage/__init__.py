@@ -2,18 +2,15 @@
 
 paths      paths as users write them             clients        which clients talk to buckets
 listing    what is there, and how large          cloud_storage  the client of gs://
-reading    files, byte ranges, local copies      weather        requests that were repeated
-writing    files and folders, whole or not at    conditional    writing what nobody has changed
-           all                                   lease          one job for each folder, on a disk
-appended   files that grow                                      by file_lock
-errors     errors that name the file
+reading    files, byte ranges, local copies      retries        requests that were repeated
+writing    files and folders, whole or not at    locking        one job for each folder
+           all                                   errors         errors that name the file
+appended   files that grow
 """
 
 from switch_jax.storage.appended import Spool, appended_file, last_written, read_appended
 from switch_jax.storage.clients import choose_clients, file_system
 from switch_jax.storage.errors import explain_read_errors, explain_write_errors
-from switch_jax.storage.file_lock import FileLock, HeldError
-from switch_jax.storage.lease import Lease, LostLeaseError, check_leases, hold, holder_gone
 from switch_jax.storage.listing import (
     exists,
     file_at,
@@ -25,6 +22,8 @@ from switch_jax.storage.listing import (
     list_names,
     matching,
 )
+from switch_jax.storage.locking.file_lock import FileLock, HeldError
+from switch_jax.storage.locking.lease import Lease, LostLeaseError, check_leases, hold, holder_gone
 from switch_jax.storage.paths import (
     bucket_path,
     in_bucket,
@@ -34,7 +33,7 @@ from switch_jax.storage.paths import (
     storage_path,
 )
 from switch_jax.storage.reading import copies_here, header_here, local_copy, read_bytes, read_range
-from switch_jax.storage.weather import WEATHER, repeated_requests
+from switch_jax.storage.retries import RETRIES, repeated_requests
 from switch_jax.storage.writing import (
     atomic_write,
     check_writable,

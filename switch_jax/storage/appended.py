@@ -14,10 +14,10 @@ from pathlib import Path
 from etils import epath
 
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.conditional import SharedObject, Version
 from switch_jax.storage.errors import errors_named
-from switch_jax.storage.lease import LostLeaseError, check_leases
 from switch_jax.storage.listing import entry, list_names
+from switch_jax.storage.locking.conditional import SharedObject, Version
+from switch_jax.storage.locking.lease import LostLeaseError, check_leases
 from switch_jax.storage.paths import in_bucket
 from switch_jax.storage.reading import read_bytes
 

@@ -9,7 +9,7 @@ import os
 import pathlib
 from typing import Any
 
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 
 SILENT_SECONDS = 30  # without a byte, after which a request is given up, and made again
 

@@ -14,9 +14,9 @@ from fsspec import asyn
 from gcsfs.core import GCSFileSystem  # without a request for the kind of each bucket
 from gcsfs.retry import ChecksumError, is_retriable
 
-from switch_jax.storage import clients, weather
-from switch_jax.storage.lease import check_leases, needs_check
-from switch_jax.storage.weather import WEATHER
+from switch_jax.storage import clients, retries
+from switch_jax.storage.locking.lease import check_leases, needs_check
+from switch_jax.storage.retries import RETRIES
 
 _AT_ONCE = 16  # requests
 _SLOWEST = 100_000  # bytes a second, with which a request may be sent
@@ -46,11 +46,11 @@ class CloudStorage(GCSFileSystem):
           FileExistsError: a condition does not hold.
           OSError: the service did not answer in time.
         """
-        waits, reason = WEATHER.waiting_times(), "no whole answer yet"
+        waits, reason = RETRIES.waiting_times(), "no whole answer yet"
         is_write = method.upper() != "GET"
         sending = len(options.get("data") or b"") / _SLOWEST  # seconds
         line = asyncio.get_running_loop().call_later(
-            weather.SILENCE + sending, lambda: WEATHER.late(f"Cloud Storage: {reason}")
+            retries.SILENCE + sending, lambda: RETRIES.late(f"Cloud Storage: {reason}")
         )
         try:
             while True:
@@ -62,19 +62,19 @@ class CloudStorage(GCSFileSystem):
                     answer = await asyncio.wait_for(
                         request, _limit() + sending if is_write else None
                     )
-                    WEATHER.answered()
+                    RETRIES.answered()
                     return answer
                 except Exception as error:
                     reason, known = _text(error), _as_of_a_disk(error)
                     if method.upper() == "DELETE" and isinstance(known, FileNotFoundError):
-                        WEATHER.answered()
+                        RETRIES.answered()
                         return 204, {}, None, b""  # perhaps by an earlier try
                     if not _may_pass(error):
                         raise known from error
                     wait = next(waits, None)
                     if wait is None:
                         raise OSError(errno.EIO, f"Cloud Storage: {reason}") from error
-                    WEATHER.repeated += 1
+                    RETRIES.repeated += 1
                     _repeated.set(_repeated.get() + 1)
                     await asyncio.sleep(wait)
         finally:
@@ -104,7 +104,7 @@ class CloudStorage(GCSFileSystem):
 
 def _limit() -> float:
     """Seconds without a byte after which a request is given up; 10 after one in vain."""
-    return clients.SILENT_SECONDS / (1 if WEATHER.patience else 3)
+    return clients.SILENT_SECONDS / (1 if RETRIES.patience else 3)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from switch_jax.errors import UserError, storage_error
+from switch_jax.utils.errors import UserError, storage_error
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from etils import epath
 
-from switch_jax.errors import UserError
 from switch_jax.storage.clients import choose_clients
+from switch_jax.utils.errors import UserError
 
 _BEGINNINGS = ("gs://", "s3://")  # Cloud Storage; S3, and services with its protocol
 _BUCKET = "[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]"

@@ -11,11 +11,11 @@ from typing import BinaryIO, cast
 
 from etils import epath
 
-from switch_jax.errors import UserError
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.errors import explain_write_errors
 from switch_jax.storage.listing import COMMITTED, entry, list_names
 from switch_jax.storage.paths import in_bucket, resolved
+from switch_jax.utils.errors import UserError
 
 # Files without which nothing takes a folder for a checkpoint, a run, or a model.
 _MAKE_WHOLE = {COMMITTED, "config.gin", "config.json", "settings.json"}

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from switch_jax.config import Config, ModelConfig
-from switch_jax.errors import UserError
 from switch_jax.model.groups import MACROS, Groups, training_groups
 from switch_jax.moe import group_shape
 from switch_jax.moe.capacity import check_divisibility, check_experts
 from switch_jax.partitioning.mesh import batch_shards
+from switch_jax.utils.errors import UserError
 
 Batch = dict[str, jax.Array]
 

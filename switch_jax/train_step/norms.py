@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from switch_jax.model.parameter_names import parameter_group
-from switch_jax.optim.stacked import is_router_bias
+from switch_jax.optim.parameter_kinds import is_router_bias
 from switch_jax.partitioning.rules import is_axes
 
 

@@ -5,10 +5,10 @@ import math
 import jax
 
 from switch_jax.config import GuardConfig
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, write_bad_batch
 from switch_jax.train_step.step import Metrics
 from switch_jax.trainer.device_batches import DeviceBatch
+from switch_jax.utils.errors import UserError
 
 # Names, in the step's metrics, of the values that the guard judges, and of their limits.
 _JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")

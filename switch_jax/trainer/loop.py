@@ -6,8 +6,8 @@ import jax
 
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.data.batch import empty_batch
-from switch_jax.data.prefetch import Prefetch
-from switch_jax.errors import UserError
+from switch_jax.data.reading.prefetch import Prefetch
+from switch_jax.evaluation.best_evaluation import in_words, metric_of
 from switch_jax.evaluation.task_metrics import DecodingEvaluation, average_of_tasks
 from switch_jax.evaluation.teacher_forced import ALL, TeacherForcedEvaluation
 from switch_jax.model.unstacked_layers import stack_layers
@@ -16,12 +16,12 @@ from switch_jax.run_folder import RecordKind
 from switch_jax.train_step.state import TrainState, state_of_step
 from switch_jax.train_step.step import NO_STEP, Metrics
 from switch_jax.trainer.bad_steps import BadSteps
-from switch_jax.trainer.best_evaluation import in_words, metric_of
 from switch_jax.trainer.device_batches import DeviceBatch
 from switch_jax.trainer.instruments import Instruments
-from switch_jax.trainer.prepare import Prepared
-from switch_jax.trainer.restore import RunState, restore
 from switch_jax.trainer.signals import NONE, Stopped, StopSignals
+from switch_jax.trainer.start.prepare import Prepared
+from switch_jax.trainer.start.restore import RunState, restore
+from switch_jax.utils.errors import UserError
 
 # Seconds to wait for data before asking whether the run is to stop.
 _PATIENCE = 1.0

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from switch_jax.config import Config
-from switch_jax.hardware import device_peak_flops, devices_per_chip
-from switch_jax.metrics import Goodput, InputBound, MetricWriter, Progress, memory_in_use
+from switch_jax.hardware.tpus import device_peak_flops, devices_per_chip
+from switch_jax.monitoring import Goodput, InputBound, MetricWriter, Progress, memory_in_use
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.run_folder import (
     OPTIONAL_ROUTER_STATISTICS,

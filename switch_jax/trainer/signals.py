@@ -13,10 +13,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax import exit_codes
-from switch_jax.interrupts import raise_if_interrupted
 from switch_jax.runtime.processes import publish, published
 from switch_jax.train_step.lowering import abstract_signals
 from switch_jax.train_step.step import NO_STEP
+from switch_jax.utils.interrupts import raise_if_interrupted
 
 NONE, INTERRUPTED, PREEMPTED = range(3)
 _EXIT_CODES = {INTERRUPTED: exit_codes.INTERRUPTED, PREEMPTED: exit_codes.PREEMPTED}

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from switch_jax.checkpointing import lock_run
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, RunPhase, read_status_json
 from switch_jax.runtime.processes import process_index_and_count
 from switch_jax.storage import atomic_write, explain_write_errors
 from switch_jax.trainer.signals import Stopped
+from switch_jax.utils.errors import UserError
 
 # A message is cut to so many printable ASCII letters. In JSON they take at most two bytes each, so
 # the file fits into the smallest block of a disk, 512 bytes.

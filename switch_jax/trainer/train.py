@@ -9,7 +9,7 @@ import jax
 
 from switch_jax.checkpointing import Checkpoints, lock_run
 from switch_jax.config import Config
-from switch_jax.data.prefetch import Prefetch
+from switch_jax.data.reading.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.evaluation.task_metrics import DecodingEvaluation
 from switch_jax.evaluation.teacher_forced import TeacherForcedEvaluation
@@ -23,15 +23,15 @@ from switch_jax.runtime.open_files import raise_limit_of_open_files
 from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState, state_of_step
-from switch_jax.trainer.announcement import announcement, beginning, nothing_to_do
 from switch_jax.trainer.device_batches import device_batches
 from switch_jax.trainer.instruments import Instruments, closed_by
 from switch_jax.trainer.loop import Compiled, TrainingLoop
-from switch_jax.trainer.prepare import Prepared, prepare
-from switch_jax.trainer.restore import RunState, restore
-from switch_jax.trainer.run_json import run_json_fields
 from switch_jax.trainer.signals import StopSignals
-from switch_jax.trainer.state_memory import describe_memory
+from switch_jax.trainer.start.announcement import announcement, beginning, nothing_to_do
+from switch_jax.trainer.start.prepare import Prepared, prepare
+from switch_jax.trainer.start.restore import RunState, restore
+from switch_jax.trainer.start.run_json import run_json_fields
+from switch_jax.trainer.start.state_memory import describe_memory
 from switch_jax.trainer.status_file import StatusFile
 
 

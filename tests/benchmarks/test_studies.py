@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from switch_jax import gin_config
-from switch_jax.data.registry import mixing_rates, provider, tasks_of
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
 from switch_jax.model.flops import forward_flops
 from switch_jax.tasks.english import DATA, VOCABULARY
+from switch_jax.utils.errors import UserError
 from tests.tasks.records import preprocess, score, texts
 from tests.tasks.test_records import TRIVIA
 

@@ -10,10 +10,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from switch_jax.checkpointing import Checkpoints, best_step
 from switch_jax.config import MeshConfig
-from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import list_names
+from switch_jax.utils.errors import UserError
 from tests.checkpointing.small_state import (
     ABSTRACT,
     abstract,

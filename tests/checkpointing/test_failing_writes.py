@@ -11,8 +11,8 @@ import pytest
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from switch_jax.checkpointing import Checkpoints
-from switch_jax.errors import TransientError, UserError
 from switch_jax.run_folder import RunFolder
+from switch_jax.utils.errors import TransientError, UserError
 from tests.checkpointing.small_state import ABSTRACT, assert_is, notes_of, save_steps, state_of
 from tests.storage.slow_proxy import Faults
 
@@ -37,7 +37,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import tests.conftest  # eight devices
 from switch_jax.checkpointing import Checkpoints
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 from tests.checkpointing.small_state import ABSTRACT, assert_is, notes_of, save_steps, state_of
 
 folder = Path(sys.argv[1])

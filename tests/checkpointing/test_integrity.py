@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from switch_jax.checkpointing import Checkpoints, load_parameters
 from switch_jax.checkpointing.integrity import damage_of
-from switch_jax.errors import TransientError, UserError
 from switch_jax.run_folder import RunFolder
-from switch_jax.storage import WEATHER, in_bucket, list_names
+from switch_jax.storage import RETRIES, in_bucket, list_names
+from switch_jax.utils.errors import TransientError, UserError
 from tests.checkpointing.small_state import ABSTRACT, assert_is, notes_of, save_steps, state_of
 from tests.storage.copies import SLOWLY_IN_A_BUCKET, copy_files
 from tests.storage.slow_proxy import Faults
@@ -222,7 +222,7 @@ def test_a_fault_of_the_storage_is_no_damage(two, tmp_path, file):
 
 def test_a_bucket_that_does_not_answer_is_no_damage(two, bucket_path, faulty_storage, monkeypatch):
     checkpoints = Checkpoints(RunFolder(copy_files(two, bucket_path)), 3)
-    monkeypatch.setattr(WEATHER, "patience", 0.0)  # seconds
+    monkeypatch.setattr(RETRIES, "patience", 0.0)  # seconds
     faulty_storage.faults = Faults(refused=1)
     with pytest.raises(TransientError, match="cannot be read: .*503.*; this may pass"):
         checkpoints.restore(ABSTRACT())

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from switch_jax.checkpointing import lock_run
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
+from switch_jax.utils.errors import UserError
 
 HOLDER = """
 import sys, time

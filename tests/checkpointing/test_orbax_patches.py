@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from switch_jax.checkpointing import Checkpoints, orbax_patches
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
+from switch_jax.utils.errors import UserError
 
 
 def test_they_are_used_in_one_module():

@@ -10,9 +10,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from switch_jax.checkpointing import Checkpoints, find_checkpoint, load_parameters, lock_run
 from switch_jax.config import MeshConfig
-from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
+from switch_jax.utils.errors import UserError
 
 PLACES = {
     "experts": {"wi": PartitionSpec("expert", "data", "model")},

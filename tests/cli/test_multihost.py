@@ -9,9 +9,9 @@ import pytest
 
 from switch_jax.cli import multihost, train
 from switch_jax.config import MeshConfig
-from switch_jax.errors import UserError
 from switch_jax.gin_config import teacher
 from switch_jax.runtime import processes
+from switch_jax.utils.errors import UserError
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
 
 # Replaces `switch_jax tasks` by joining another process; the second fails once both have joined.
@@ -19,7 +19,7 @@ PROGRAM = """
 import sys, time
 from switch_jax import cli
 from switch_jax.cli import tasks
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 from switch_jax.runtime import processes
 
 def main(args):
@@ -63,7 +63,7 @@ BLOCKING = """
 import sys, threading, time
 from switch_jax import cli
 from switch_jax.cli import train
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 
 def main(args):
     threading.Thread(target=time.sleep, args=(100,)).start()

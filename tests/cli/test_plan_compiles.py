@@ -6,7 +6,7 @@ import pytest
 
 from switch_jax.cli import main
 from switch_jax.config import ModelConfig
-from switch_jax.hardware import parse_slice
+from switch_jax.hardware.tpus import parse_slice
 from switch_jax.model.flops import parameter_count
 from switch_jax.planning import compiler
 from tests.cli.test_plan import CONTRACT, GIB, TINY

@@ -1,8 +1,8 @@
 import pytest
 
 from switch_jax.cli import main
-from switch_jax.data.vocabularies import vocabulary
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.vocabularies import vocabulary
+from switch_jax.utils.errors import UserError
 
 
 def test_without_a_name_lists_the_tasks(capsys):
@@ -66,7 +66,7 @@ def test_bytes_are_the_default_but_in_small_vocabularies(monkeypatch, tmp_path):
         trained.append(byte_fallback)
         raise UserError("trained")
 
-    monkeypatch.setattr("switch_jax.data.vocabulary_training.train", train)
+    monkeypatch.setattr("switch_jax.data.catalogue.vocabulary_training.train", train)
     arguments = ["bible_span_corruption", "--examples=1", "--output", str(tmp_path / "own")]
     for more in (["8000"], ["2047"], ["2047", "--byte_fallback"], ["8000", "--no-byte_fallback"]):
         assert main(["tasks", "vocabulary", *arguments, "--size", *more]) == 2

@@ -8,11 +8,11 @@ import pytest
 
 from switch_jax import gin_config
 from switch_jax.cli import gin_flags, main
-from switch_jax.errors import UserError
 from switch_jax.gin_config.packaged import packaged_files
 from switch_jax.runtime import host_memory
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.trainer import train as training
+from switch_jax.utils.errors import UserError
 
 DEMO = "--gin_file=runs/demo_switch.gin"
 

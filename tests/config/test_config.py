@@ -9,8 +9,8 @@ import pytest
 
 from switch_jax import gin_config
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig, by_macro
-from switch_jax.errors import FieldError, UserError
-from switch_jax.paths import GIN_DIR
+from switch_jax.utils.errors import FieldError, UserError
+from switch_jax.utils.paths import GIN_DIR
 from tests.trainer.helpers import tiny_model
 
 CONFIG = Config(

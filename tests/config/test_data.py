@@ -1,7 +1,7 @@
 import pytest
 
 from switch_jax.config import DataConfig
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 
 
 @pytest.mark.parametrize(

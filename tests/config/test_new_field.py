@@ -8,10 +8,10 @@ import pytest
 from switch_jax.config import PARTS, Config, DataConfig, MeshConfig, ModelConfig, RunConfig
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.hugging_face.model_config import config_json
-from switch_jax.errors import UserError
-from switch_jax.fields import Use
-from switch_jax.trainer.dry_run import dry_run
+from switch_jax.trainer.start.dry_run import dry_run
 from switch_jax.trainer.train import train
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import Use
 from tests.conversion.folders import write_folder
 from tests.conversion.t5x.checkpoints import SWITCH, write_checkpoint
 from tests.trainer import tiny_task  # noqa: F401  registers it

@@ -2,7 +2,7 @@ import pytest
 
 from switch_jax.config import ModelConfig
 from switch_jax.config.sparse_layers import Blocks, in_blocks, sparse_layers
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 
 SIZES = (128, 8, 8, 4, 2)
 

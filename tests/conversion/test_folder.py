@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.formats import open_source
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 from tests.conversion.folders import ALIASES, CONFIG, TENSORS, assert_equal, read, write_folder
 from tests.model.test_huggingface_oracle import PARAMETERS, ours
 

@@ -6,7 +6,7 @@ import pytest
 
 from switch_jax.config import LossConfig, ModelConfig
 from switch_jax.conversion.hugging_face.model_config import architecture, config_json
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import tiny_config
 
 T5_SMALL = {  # of 2019, which lacks the fields of later versions

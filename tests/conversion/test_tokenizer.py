@@ -8,7 +8,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from switch_jax.config import DataConfig
 from switch_jax.conversion.hugging_face.folder import vocabulary_name
 from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 from tests.conversion.folders import VOCABULARY
 
 

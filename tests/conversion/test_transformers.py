@@ -14,7 +14,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from switch_jax import gin_config
 from switch_jax.config import DataConfig
 from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
-from switch_jax.data.vocabularies import vocabulary
+from switch_jax.data.catalogue.vocabularies import vocabulary
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.model import abstract_parameters, bind
 from tests.conversion.folders import VOCABULARY, convert, parameters_of, with_vocabulary

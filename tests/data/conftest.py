@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from switch_jax.tensorflow_setup import seqio, tf
+from switch_jax.utils.tensorflow_setup import seqio, tf
 from tests.data.helpers import FEATURES, features, lines, parse, register, text_of  # noqa: F401
 
 # Five (inputs, targets) pairs; every sequence ends with EOS, which is 1.

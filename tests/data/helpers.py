@@ -7,11 +7,11 @@ import pytest
 import tensorflow_datasets as tfds
 
 from switch_jax.config import DataConfig
-from switch_jax.data.checks import open_tasks
-from switch_jax.data.configured_tasks import OpenedTasks
-from switch_jax.data.position import Cursor
+from switch_jax.data.catalogue.checks import open_tasks
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks
+from switch_jax.data.reading.position import Cursor
 from switch_jax.data.task_examples import TaskExamples
-from switch_jax.tensorflow_setup import seqio, tf
+from switch_jax.utils.tensorflow_setup import seqio, tf
 
 NUMBERS = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
 ANLI_RECORD = {"uid": "a1", "context": "It rains.", "hypothesis": "It snows.", "label": "c"}

@@ -6,16 +6,16 @@ import itertools
 import pytest
 import seqio
 
-from switch_jax.data import file_chunks
-from switch_jax.data.checks import open_tasks
+from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.eval_batches import eval_batches
-from switch_jax.data.parquet import ParquetDataSource
-from switch_jax.data.position import Cursor
-from switch_jax.data.sources import open_source
+from switch_jax.data.reading import file_chunks
+from switch_jax.data.reading.parquet import ParquetDataSource
+from switch_jax.data.reading.position import Cursor
+from switch_jax.data.reading.sources import open_source
 from switch_jax.data.train_batches import TrainBatches
-from switch_jax.errors import TransientError, UserError
 from switch_jax.storage import reading
 from switch_jax.tasks.english import read_lines
+from switch_jax.utils.errors import TransientError, UserError
 from tests.data.helpers import (
     ANLI_RECORD,
     FEATURES,
@@ -25,7 +25,7 @@ from tests.data.helpers import (
     task_examples,
     text_of,
 )
-from tests.data.test_order import write_archive, write_many, write_parquet, write_records
+from tests.data.reading.test_order import write_archive, write_many, write_parquet, write_records
 from tests.storage.copies import copy_files
 from tests.storage.slow_proxy import Faults
 

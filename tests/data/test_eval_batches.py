@@ -5,7 +5,7 @@ import pytest
 
 from switch_jax.config import DataConfig
 from switch_jax.data.eval_batches import eval_batches
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 from tests.data.helpers import assert_same, validation
 
 TOY = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, shuffle_train_examples=False)

@@ -8,11 +8,11 @@ import seqio
 
 from switch_jax.cli import main
 from switch_jax.config import DataConfig
-from switch_jax.data.checks import open_tasks
-from switch_jax.data.registry import provider, splits_of
-from switch_jax.data.task_preview import first_examples
+from switch_jax.data.catalogue.checks import open_tasks
+from switch_jax.data.catalogue.registry import provider, splits_of
+from switch_jax.data.catalogue.task_preview import first_examples
 from switch_jax.data.train_batches import TrainBatches
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 from tests.data.helpers import ANLI_RECORD, prepare
 
 LENGTHS = {"inputs": 64, "targets": 32}

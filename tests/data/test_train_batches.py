@@ -10,8 +10,8 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.config import DataConfig
-from switch_jax.data.checks import open_tasks
-from switch_jax.data.position import Position
+from switch_jax.data.catalogue.checks import open_tasks
+from switch_jax.data.reading.position import Position
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.tasks.english import VOCABULARY
 from tests.data.helpers import as_both, assert_same, features, lines

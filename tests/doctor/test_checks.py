@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from switch_jax.doctor.checks import Failed, Skipped, compared, run_checks
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
 
 
@@ -43,7 +43,7 @@ def test_a_difference_is_relative_to_the_largest_number(found, apart):
 PROGRAM = """
 import sys, time
 from switch_jax.doctor import checks
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 from switch_jax.runtime import processes
 
 port, index = sys.argv[1], int(sys.argv[2])

@@ -16,12 +16,12 @@ from switch_jax.config import MeshConfig
 from switch_jax.doctor import on_mesh
 from switch_jax.doctor.checks import Failed
 from switch_jax.doctor.on_mesh import REFERENCE, batch_of, config_of
-from switch_jax.errors import UserError
 from switch_jax.model import init_parameters
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.storage import list_names
 from switch_jax.train_step.state import fresh_state
 from switch_jax.train_step.step import make_train_step
+from switch_jax.utils.errors import UserError
 from tests.doctor import plain_transformer
 from tests.trainer.helpers import GRADIENTS
 

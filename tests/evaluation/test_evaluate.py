@@ -7,7 +7,7 @@ import pytest
 
 from switch_jax.cli.eval import table
 from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
-from switch_jax.data.checks import open_tasks
+from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.evaluation import evaluate as evaluate_module
 from switch_jax.evaluation import task_metrics
 from switch_jax.evaluation.evaluate import CheckpointEvaluator

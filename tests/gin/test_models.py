@@ -18,8 +18,8 @@ from switch_jax import gin_config
 from switch_jax.config import ModelConfig
 from switch_jax.model.flops import forward_flops, parameter_count
 from switch_jax.model.transformer import Transformer
-from switch_jax.paths import GIN_DIR
 from switch_jax.train_step.microbatches import check_batch
+from switch_jax.utils.paths import GIN_DIR
 from tests.trainer.helpers import tiny_config
 
 ROOT = Path(__file__).parents[2]

@@ -13,10 +13,10 @@ from switch_jax import gin_config
 from switch_jax.cli import main
 from switch_jax.model.flops import forward_flops
 from switch_jax.partitioning.mesh import AXES
-from switch_jax.paths import GIN_DIR
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
-from switch_jax.trainer.prepare import check_run
+from switch_jax.trainer.start.prepare import check_run
+from switch_jax.utils.paths import GIN_DIR
 
 # Parameters and forward FLOPs of a sequence of 512 and 114 tokens (Tables 6, 7 and 9, section 4),
 # which the paper rounds to two digits; None: it does not print them.

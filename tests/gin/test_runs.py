@@ -5,13 +5,13 @@ from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax import gin_config
 from switch_jax.config.optimizer import OPTIMIZERS
-from switch_jax.data.registry import tasks_of
+from switch_jax.data.catalogue.registry import tasks_of
 from switch_jax.model.flops import forward_flops
 from switch_jax.moe import capacity_of, group_shape
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.train_step.microbatches import check_batch
-from switch_jax.trainer.prepare import check_for_slices, check_run
+from switch_jax.trainer.start.prepare import check_for_slices, check_run
 from tests.gin.test_models import MODELS
 
 # Targets as the metrics get them, BEST_METRIC, and the length of targets.

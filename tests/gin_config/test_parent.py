@@ -7,7 +7,7 @@ import pytest
 
 from switch_jax import gin_config
 from switch_jax.config import LossConfig, OptimizerConfig
-from switch_jax.errors import TransientError, UserError
+from switch_jax.utils.errors import TransientError, UserError
 from tests.trainer.helpers import tiny_config, tiny_model
 
 MODEL = tiny_model(

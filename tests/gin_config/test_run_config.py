@@ -16,9 +16,9 @@ import pytest
 from switch_jax import gin_config
 from switch_jax.cli import main
 from switch_jax.config import PARTS
-from switch_jax.errors import TransientError, UserError
 from switch_jax.gin_config import checks, gin_internals, packaged, reader, run_config
-from switch_jax.paths import GIN_DIR
+from switch_jax.utils.errors import TransientError, UserError
+from switch_jax.utils.paths import GIN_DIR
 
 UNNEEDED = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH", "TEACHER_DIR")
 DEMO = "include 'runs/demo_switch.gin'\n"

@@ -10,10 +10,10 @@ import pytest
 import seqio
 
 from switch_jax.config import DataConfig, MeshConfig
-from switch_jax.errors import UserError
 from switch_jax.inference import DecodingConfig, make_decode, make_score, trained_model
 from switch_jax.model import bind, init_parameters
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.utils.errors import UserError
 from tests.inference.models import DENSE
 
 B, M, L, EOS = 8, 5, 6, 1

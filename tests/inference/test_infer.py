@@ -8,11 +8,11 @@ import pytest
 import seqio
 
 from switch_jax.config import DataConfig
-from switch_jax.data.checks import open_tasks
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.inference import infer
 from switch_jax.inference.input_records import TextExample, encode, read_records
 from switch_jax.inference.predictor import Prediction
+from switch_jax.utils.errors import UserError
 from tests.cli import answers  # registers tasks
 from tests.inference.fakes import FakePredictor
 from tests.leaks import left_open

@@ -5,8 +5,8 @@ import io
 import pytest
 import seqio
 
-from switch_jax.errors import UserError
 from switch_jax.inference.input_records import encode, read_records
+from switch_jax.utils.errors import UserError
 
 BYTES = seqio.ByteVocabulary()  # ids are bytes + 3, EOS is 1
 

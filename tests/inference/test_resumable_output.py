@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from switch_jax.errors import UserError
 from switch_jax.inference.resumable_output import ResumableOutput
+from switch_jax.utils.errors import UserError
 
 
 def doubled(calls):

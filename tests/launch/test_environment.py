@@ -1,4 +1,4 @@
-from switch_jax.hardware import parse_slice
+from switch_jax.hardware.tpus import parse_slice
 from switch_jax.launch.environment import environment
 
 

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from switch_jax.cli import main
-from switch_jax.errors import UserError
 from switch_jax.launch import commands, tpu_hosts
 from switch_jax.launch.targets.gke import Gke
 from switch_jax.launch.targets.local import Local
 from switch_jax.launch.targets.queued_resource import QueuedResource
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.launch.targets.xpk import Xpk
+from switch_jax.utils.errors import UserError
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import DEMO, ON_VM, make_job
 

@@ -8,11 +8,11 @@ import pytest
 import seqio
 
 from switch_jax.cli import main
-from switch_jax.errors import storage_error
 from switch_jax.launch import google_cloud, preflight
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.planning import plan
 from switch_jax.tasks import english
+from switch_jax.utils.errors import storage_error
 from tests.launch.jobs import DEMO, LARGE_TABLE, ON_VM
 
 RUN = [*ON_VM, *DEMO]

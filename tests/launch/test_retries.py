@@ -4,10 +4,10 @@ import signal
 
 import pytest
 
-from switch_jax.errors import UserError
 from switch_jax.launch import retries
 from switch_jax.launch.retries import exit_code, supervise
 from switch_jax.run_folder import RunFolder
+from switch_jax.utils.errors import UserError
 
 RUN = RunFolder.at("run")
 

@@ -5,11 +5,11 @@ import types
 
 import pytest
 
-from switch_jax.errors import UserError
 from switch_jax.exit_codes import UNREACHABLE
 from switch_jax.launch import commands, retries, tpu_hosts, tpu_slices
 from switch_jax.launch.targets.queued_resource import QueuedResource
 from switch_jax.launch.targets.tpu_vm import TpuVm
+from switch_jax.utils.errors import UserError
 from tests.launch.fakes import GONE, put_on_path
 from tests.launch.jobs import make_job
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from switch_jax.errors import UserError
 from switch_jax.launch.variables import looks_secret
+from switch_jax.utils.errors import UserError
 from tests.launch.jobs import make_job
 
 SECRET = """

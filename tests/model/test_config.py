@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from switch_jax.config import ModelConfig
-from switch_jax.errors import UserError
 from switch_jax.model.flops import forward_flops, parameter_count
+from switch_jax.utils.errors import UserError
 
 BASE = ModelConfig(
     num_embeddings=32128,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from switch_jax.errors import UserError
 from switch_jax.moe import expected_drop, expert_capacity, group_shape
+from switch_jax.utils.errors import UserError
 
 
 @pytest.mark.parametrize(

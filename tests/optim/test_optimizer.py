@@ -5,9 +5,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from switch_jax.config import OptimizerConfig
-from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters
 from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import tiny_config, tiny_model
 
 

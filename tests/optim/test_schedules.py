@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from switch_jax.config import OptimizerConfig
-from switch_jax.errors import UserError
 from switch_jax.optim.schedules import learning_rate_schedule
+from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import tiny_config, tiny_model
 
 

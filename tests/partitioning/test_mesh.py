@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import has_async_all_to_all, make_mesh
+from switch_jax.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +135,9 @@ def initialize():
 PROGRAM = """
 import sys
 from pathlib import Path
-from switch_jax import hardware
+from switch_jax.hardware.tpus import tpus
 
-hardware._DEVICES = Path(sys.argv[1])
+tpus._DEVICES = Path(sys.argv[1])
 
 from switch_jax.config import MeshConfig
 from switch_jax.partitioning.mesh import make_mesh

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
-from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters, logical_axes
 from switch_jax.partitioning.rules import parameter_specs
+from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import tiny_model
 
 INTO, OUT = ("layers", "embed", "mlp"), ("layers", "mlp", "embed")

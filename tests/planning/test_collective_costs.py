@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from switch_jax.hardware import parse_slice
+from switch_jax.hardware.tpus import parse_slice
 from switch_jax.planning.collective_costs import BETWEEN_SLICES, collectives, seconds_of
 from switch_jax.planning.hlo import Operation
 from tests.planning.helpers import Device, FakeMesh

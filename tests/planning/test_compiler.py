@@ -8,10 +8,10 @@ from unittest.mock import Mock
 import jax
 import pytest
 
-from switch_jax.errors import UserError
-from switch_jax.hardware import parse_slice
+from switch_jax.hardware.tpus import parse_slice
 from switch_jax.planning import compiler
 from switch_jax.planning.compiler import OutOfMemory
+from switch_jax.utils.errors import UserError
 
 
 def _refusing(message):

@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.errors import UserError
-from switch_jax.hardware import parse_slice
+from switch_jax.hardware.tpus import parse_slice
 from switch_jax.model.flops import parameter_count
 from switch_jax.planning import plan
 from switch_jax.planning.compiler import OutOfMemory, Program
 from switch_jax.planning.costs import costs_of
 from switch_jax.planning.hlo import Operation
 from switch_jax.train_step.state import TrainState
+from switch_jax.utils.errors import UserError
 from tests.planning.helpers import CONFIG, Device, FakeMesh
 
 

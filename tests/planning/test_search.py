@@ -8,12 +8,12 @@ import jax
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.errors import UserError
-from switch_jax.hardware import parse_slice
+from switch_jax.hardware.tpus import parse_slice
 from switch_jax.planning import search
 from switch_jax.planning.costs import Costs
 from switch_jax.planning.plan import Plan
 from switch_jax.train_step.microbatches import check_batch
+from switch_jax.utils.errors import UserError
 from tests.planning.helpers import CONFIG
 
 EIGHT = parse_slice("v5e-8")

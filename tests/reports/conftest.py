@@ -8,7 +8,7 @@ import pytest
 
 from switch_jax.cli import main
 from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
-from switch_jax.reports import drawing
+from switch_jax.drawing import figures
 
 
 def router_stats(step, layers, experts):
@@ -92,4 +92,4 @@ def page_of(tmp_path):
 @pytest.fixture
 def no_charts(monkeypatch):
     """No chart is drawn: other tests draw what is read, and those that take this are many."""
-    monkeypatch.setattr(drawing, "svg_data_url", lambda chart: "data:,")
+    monkeypatch.setattr(figures, "svg_data_url", lambda chart: "data:,")

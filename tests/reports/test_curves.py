@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from switch_jax.drawing.figures import COLOURS, GREY
 from switch_jax.reports import curves
 from switch_jax.reports.curves import STEPS, both_axes
-from switch_jax.reports.drawing import COLOURS, GREY
 from tests.reports.by_hand import drawn, findings, run, series
 
 DENSE = run("dense", 0, [(0, -8.0), (100, -6.0), (300, -4.0)])

@@ -1,6 +1,6 @@
 import dataclasses
 
-from switch_jax.reports.drawing import COLOURS
+from switch_jax.drawing.figures import COLOURS
 from tests.reports.by_hand import findings, run
 
 

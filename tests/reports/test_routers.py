@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 from matplotlib.figure import Figure
 
+from switch_jax.drawing.figures import COLOURS
 from switch_jax.reports import routers
-from switch_jax.reports.drawing import COLOURS
 from tests.reports.by_hand import drawn, run, series
 
 

@@ -11,9 +11,9 @@ import sys
 import pytest
 
 from switch_jax.checkpointing import lock_run
-from switch_jax.errors import UserError
 from switch_jax.reports.run_status import health, page, read_status, table
 from switch_jax.run_folder import RunFolder
+from switch_jax.utils.errors import UserError
 
 NOW = 1_800_000_000.0
 NOTHING = {"step": 0.0, "data": 0.0, "checkpoint": 0.0, "eval": 0.0, "compile": 0.0, "idle": 0.0}

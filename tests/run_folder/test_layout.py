@@ -1,8 +1,8 @@
 import pytest
 from etils import epath
 
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder, checkpoint_steps
+from switch_jax.utils.errors import UserError
 
 
 def test_a_local_folder_is_an_absolute_path(tmp_path, monkeypatch):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from switch_jax.errors import UserError
 from switch_jax.run_folder import (
     RunFolder,
     config_of_run,
@@ -16,6 +15,7 @@ from switch_jax.run_folder import (
     read_run_json,
     read_status_json,
 )
+from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import tiny_config, tiny_model
 
 OBJECTS = {

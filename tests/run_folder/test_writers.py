@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from etils import epath
 
-from switch_jax.errors import UserError
 from switch_jax.run_folder import (
     RunFolder,
     check_run_folder,
@@ -14,6 +13,7 @@ from switch_jax.run_folder import (
     write_bad_batch,
     write_description,
 )
+from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import random_batch, tiny_config, tiny_model
 
 CONFIG = tiny_config(tiny_model())

@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from switch_jax import hardware
+from switch_jax.hardware.tpus import tpus
 from switch_jax.runtime import host_memory
 
 # Page faults of a thread that allocates, touches and frees 256 MB, the third time; and MB that the
@@ -63,7 +63,7 @@ def test_the_platforms_that_jax_is_told_to_use_decide(platforms, only):
 
 
 def test_else_the_accelerators_of_the_machine_decide(monkeypatch, tmp_path):
-    monkeypatch.setattr(hardware, "_DEVICES", tmp_path)
+    monkeypatch.setattr(tpus, "_DEVICES", tmp_path)
     before = jax.config.jax_platforms
     try:
         jax.config.update("jax_platforms", None)

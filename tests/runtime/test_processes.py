@@ -7,8 +7,8 @@ import sys
 import jax
 import pytest
 
-from switch_jax.errors import LostHostError, TransientError, UserError
 from switch_jax.runtime import processes
+from switch_jax.utils.errors import LostHostError, TransientError, UserError
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
 
 

@@ -12,9 +12,8 @@ import google.auth.exceptions
 import pytest
 from gcsfs.credentials import GoogleCredentials
 
-from switch_jax.errors import TransientError
 from switch_jax.storage import (
-    WEATHER,
+    RETRIES,
     appended_file,
     atomic_write,
     check_writable,
@@ -27,16 +26,17 @@ from switch_jax.storage import (
     read_bytes,
     read_range,
     repeated_requests,
-    weather,
+    retries,
 )
-from switch_jax.storage.weather import PATIENCE, Weather
+from switch_jax.storage.retries import PATIENCE, Retries
+from switch_jax.utils.errors import TransientError
 from tests.storage.slow_proxy import Faults
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """Nothing waits before it is repeated."""
-    monkeypatch.setattr(type(WEATHER), "waiting_times", lambda self: iter([0.0] * 100))
+    monkeypatch.setattr(type(RETRIES), "waiting_times", lambda self: iter([0.0] * 100))
 
 
 def _write_large(folder):
@@ -122,30 +122,30 @@ def test_repeated_requests_of_both_clients_are_counted(bucket_path, faulty_stora
 def test_waits_grow_until_the_patience_ends(monkeypatch):
     monkeypatch.undo()  # the real waits
     now = 0.0
-    weather, waits = Weather(lambda: now), []
-    weather.answered()
-    for wait in weather.waiting_times():
+    retries, waits = Retries(lambda: now), []
+    retries.answered()
+    for wait in retries.waiting_times():
         waits.append(wait)
         now += wait
     assert PATIENCE <= sum(waits) <= PATIENCE + 32
     limits = [1, 2, 4, 8, 16, *[32] * (len(waits) - 5)]
     assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, limits, strict=True))
-    assert weather.patience == 0, "what comes next fails soon"
-    weather.answered()
-    assert weather.patience == PATIENCE
+    assert retries.patience == 0, "what comes next fails soon"
+    retries.answered()
+    assert retries.patience == PATIENCE
 
 
 def test_a_silence_is_said_once_and_so_is_its_end(capsys):
     now = 10.0
-    weather = Weather(lambda: now)
-    weather.late("Cloud Storage: 503")
+    retries = Retries(lambda: now)
+    retries.late("Cloud Storage: 503")
     now = 20.0
-    weather.late("Cloud Storage: 503")
+    retries.late("Cloud Storage: 503")
     said = "Cloud Storage: 503; what fails is tried again, for 20 s at most\n"
     assert capsys.readouterr().err == said
     now = 25.0
-    weather.answered()
-    weather.answered()
+    retries.answered()
+    retries.answered()
     assert capsys.readouterr().err == "the storage has answered, after 25 s\n"
 
 
@@ -153,8 +153,8 @@ def test_a_bucket_that_never_answers_is_a_line_and_then_an_error_that_may_pass(
     faulty_storage, bucket_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(clients, "SILENT_SECONDS", 0.3)
-    monkeypatch.setattr(weather, "SILENCE", 0.1)
-    monkeypatch.setattr(type(WEATHER), "waiting_times", lambda self: iter([0.0]))
+    monkeypatch.setattr(retries, "SILENCE", 0.1)
+    monkeypatch.setattr(type(RETRIES), "waiting_times", lambda self: iter([0.0]))
     faulty_storage.faults = Faults(silent=1.0)
     start = time.monotonic()
     with pytest.raises(TransientError, match=r"MODEL_DIR .*Cloud Storage: no answer.* start again"):
@@ -171,7 +171,7 @@ def test_an_upload_that_nobody_reads_ends(monkeypatch):
     """The system takes some megabytes of it, and then no more."""
     monkeypatch.setattr(clients, "SILENT_SECONDS", 0.3)
     monkeypatch.setattr(cloud_storage, "_SLOWEST", 1e9)
-    monkeypatch.setattr(type(WEATHER), "waiting_times", lambda self: iter([0.0]))
+    monkeypatch.setattr(type(RETRIES), "waiting_times", lambda self: iter([0.0]))
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         files = cloud_storage.CloudStorage(endpoint_url=url, token="anon")

@@ -1,8 +1,8 @@
 import pytest
 from etils import epath
 
-from switch_jax.errors import UserError
 from switch_jax.storage import storage_path
+from switch_jax.utils.errors import UserError
 
 
 def test_a_path_of_this_machine_becomes_absolute(monkeypatch, tmp_path):

@@ -6,7 +6,6 @@ from unittest import mock
 
 import pytest
 
-from switch_jax.errors import UserError
 from switch_jax.run_folder import create_run_folder
 from switch_jax.storage import (
     appended_file,
@@ -20,6 +19,7 @@ from switch_jax.storage import (
     read_range,
     storage_path,
 )
+from switch_jax.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

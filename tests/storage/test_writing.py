@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from switch_jax.errors import TransientError, UserError
 from switch_jax.storage import (
     atomic_write,
     explain_write_errors,
@@ -16,6 +15,7 @@ from switch_jax.storage import (
     open_atomic,
 )
 from switch_jax.storage.cloud_storage import CloudStorage
+from switch_jax.utils.errors import TransientError, UserError
 
 
 def _fill(folder, names):

@@ -7,8 +7,8 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from switch_jax.data.registry import provider
-from switch_jax.data.vocabularies import with_vocabulary
+from switch_jax.data.catalogue.registry import provider
+from switch_jax.data.catalogue.vocabularies import with_vocabulary
 from switch_jax.tasks.vocabularies import BYTE
 
 Record = dict[str, Any]

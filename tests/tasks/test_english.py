@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from switch_jax.data.registry import provider
+from switch_jax.data.catalogue.registry import provider
 
 BIBLE = provider("bible_span_corruption")
 CORPORA = ("bible", "factbook", "speeches")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
 from switch_jax.tasks import mc4
 from switch_jax.tasks.vocabularies import MT5, T5
 

@@ -5,9 +5,9 @@ import json
 import pytest
 import seqio
 
-from switch_jax.data.registry import mixing_rates, provider, tasks_of
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
 from switch_jax.evaluation.task_metrics import average_of_tasks
+from switch_jax.utils.errors import UserError
 from tests.tasks.test_offline import TASKS, read
 
 # The tasks that the paper lists, by their names in TFDS.

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from switch_jax.data.registry import mixing_rates, provider, tasks_of
+from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
 from switch_jax.tasks.english import DATA
 from tests.tasks.test_mc4 import CODES
 

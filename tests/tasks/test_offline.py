@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from switch_jax.data.registry import provider
+from switch_jax.data.catalogue.registry import provider
 from switch_jax.tasks.english import DATA
 
 TASKS = [

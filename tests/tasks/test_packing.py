@@ -7,9 +7,9 @@ import pytest
 import seqio
 
 from switch_jax.config import DataConfig
-from switch_jax.data.checks import open_tasks
+from switch_jax.data.catalogue.checks import open_tasks
+from switch_jax.data.catalogue.registry import provider
 from switch_jax.data.eval_batches import eval_batches
-from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.tasks.vocabularies import BYTE
 from tests.data.helpers import assert_same, validation

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from switch_jax.data.registry import provider
+from switch_jax.data.catalogue.registry import provider
 from tests.tasks.records import preprocess, score, texts
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from switch_jax.config import GuardConfig
-from switch_jax.errors import UserError
 from switch_jax.train_step.bad_step_guard import init_guard, judge
+from switch_jax.utils.errors import UserError
 from tests.train_step.guard_simulation import DIVERGING, HEALTHY, SPOILT, simulate
 
 WINDOW = 8

@@ -15,7 +15,7 @@ from switch_jax.config import (
     RunConfig,
 )
 from switch_jax.config.model import REMAT_POLICIES
-from switch_jax.hardware import parse_slice
+from switch_jax.hardware.tpus import parse_slice
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning import compiler
 from switch_jax.planning.hlo import COLLECTIVES, arrays

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from switch_jax.config import DistillationConfig, LossConfig, MeshConfig
-from switch_jax.errors import UserError
 from switch_jax.model import bind, init_parameters, model_inputs
 from switch_jax.model.flops import training_flops
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
@@ -18,6 +17,7 @@ from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_model, abstract_state, fresh_state
 from switch_jax.train_step.step import make_train_step
+from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import GRADIENTS, random_batch, tiny_config, tiny_model
 
 # A layer in each stack, with experts. The teacher has few slots in evaluation, noise in training,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from switch_jax.errors import UserError
 from switch_jax.train_step.microbatches import check_batch, routing_groups, rows_together, split
+from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import tiny_config, tiny_model
 
 

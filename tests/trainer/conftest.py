@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from switch_jax.evaluation import teacher_forced
-from switch_jax.trainer import restore
 from switch_jax.trainer import train as train_module
+from switch_jax.trainer.start import restore
 from tests.trainer.tiny_runs import train_tiny
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from switch_jax.config import GuardConfig
-from switch_jax.data.checks import open_tasks
+from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.train_batches import TrainBatches
-from switch_jax.errors import UserError
 from switch_jax.reports.run_status import read_status
 from switch_jax.train_step.step import batch_hash
 from switch_jax.trainer import train as train_module
+from switch_jax.utils.errors import UserError
 from tests.run_folder.documented import problems, table_of
 from tests.trainer.tiny_runs import DATA, records_of, step_hashes, train_tiny
 

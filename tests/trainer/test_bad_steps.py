@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from switch_jax.config import GuardConfig
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer.bad_steps import BadSteps, verdict
+from switch_jax.utils.errors import UserError
 
 
 def test_a_verdict_has_the_value_and_the_limit():

@@ -10,7 +10,7 @@ from orbax.checkpoint._src.serialization import tensorstore_utils
 from switch_jax.reports.run_status import read_status
 from switch_jax.run_folder import RunFolder, read_metrics
 from switch_jax.storage import list_names
-from switch_jax.storage.weather import Weather
+from switch_jax.storage.retries import Retries
 from tests.storage.slow_proxy import Faults
 from tests.trainer.tiny_runs import train_tiny
 
@@ -36,7 +36,7 @@ def test_a_run_in_a_bucket_is_stopped_and_goes_on_as_on_a_disk(whole, bucket_pat
 def test_five_thousand_faults_change_nothing(faulty_storage, bucket_path, tmp_path, monkeypatch):
     """Of all requests 20 % are refused, and 10 % of the others are done and their answers lost."""
     # With the usual pauses between repetitions, by our client and by TensorStore, it takes hours.
-    monkeypatch.setattr(Weather, "waiting_times", lambda self: itertools.repeat(0.01, 100))
+    monkeypatch.setattr(Retries, "waiting_times", lambda self: itertools.repeat(0.01, 100))
     retries = {"max_retries": 100, "initial_delay": "10ms", "max_delay": "10ms"}
     defaults = tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT
     monkeypatch.setitem(defaults, "gcs_request_retries", retries)

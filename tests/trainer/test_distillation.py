@@ -12,14 +12,14 @@ import pytest
 from switch_jax import gin_config
 from switch_jax.cli import main
 from switch_jax.config import Config, DistillationConfig, MeshConfig, RunConfig
-from switch_jax.errors import UserError
 from switch_jax.gin_config.teacher import with_teacher
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.trainer import teacher as teacher_module
-from switch_jax.trainer.teacher import find_teacher
+from switch_jax.trainer.start import teacher as teacher_module
+from switch_jax.trainer.start.teacher import find_teacher
+from switch_jax.trainer.start.warm_start import describe_start
 from switch_jax.trainer.train import train
-from switch_jax.trainer.warm_start import describe_start
-from tests.trainer.test_warm_start import ALL
+from switch_jax.utils.errors import UserError
+from tests.trainer.start.test_warm_start import ALL
 from tests.trainer.tiny_runs import DATA, MODEL, bits, first_state, records_of, start_of
 from tests.trainer.worker_processes import TINY
 

@@ -9,7 +9,7 @@ import pytest
 
 from switch_jax.checkpointing import chosen_step
 from switch_jax.config import Config, DataConfig, MeshConfig, OptimizerConfig, RunConfig
-from switch_jax.data.checks import open_tasks
+from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.evaluation.task_metrics import DecodingEvaluation
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import ModelFolder, decoding_config, prepare_model

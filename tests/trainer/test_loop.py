@@ -11,17 +11,17 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import chosen_step, lock_run
-from switch_jax.data.prefetch import Prefetch
+from switch_jax.data.reading.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
-from switch_jax.errors import UserError
 from switch_jax.evaluation.teacher_forced import TeacherForcedEvaluation
-from switch_jax.metrics import MetricWriter
+from switch_jax.monitoring import MetricWriter
 from switch_jax.reports.run_status import read_status
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer import loop
 from switch_jax.trainer import train as train_module
 from switch_jax.trainer.instruments import closed_by
 from switch_jax.trainer.signals import Stopped
+from switch_jax.utils.errors import UserError
 from tests.run_folder.documented import problems, table_of, tables
 from tests.trainer.tiny_runs import records_of, step_hashes, train_tiny
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.interrupts import InterruptHandler
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.step import NO_STEP
 from switch_jax.trainer import signals as signals_module
 from switch_jax.trainer.signals import INTERRUPTED, NONE, PREEMPTED, Stopped, StopSignals
+from switch_jax.utils.interrupts import InterruptHandler
 
 MESH = make_mesh(MeshConfig(2, 2, 1))
 

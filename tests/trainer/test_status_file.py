@@ -7,11 +7,11 @@ import subprocess
 import pytest
 
 from switch_jax.checkpointing import lock_run
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer import status_file
 from switch_jax.trainer.signals import INTERRUPTED, PREEMPTED, Stopped
 from switch_jax.trainer.status_file import StatusFile, record_early_failure
+from switch_jax.utils.errors import UserError
 
 
 def state_and_message(folder):

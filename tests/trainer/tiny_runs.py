@@ -15,9 +15,9 @@ from switch_jax.config import (
 )
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state
-from switch_jax.trainer.teacher import find_teacher
+from switch_jax.trainer.start.teacher import find_teacher
+from switch_jax.trainer.start.warm_start import find_start, initial_state
 from switch_jax.trainer.train import train
-from switch_jax.trainer.warm_start import find_start, initial_state
 from tests.trainer import tiny_task  # noqa: F401  registers it
 from tests.trainer.helpers import tiny_model
 

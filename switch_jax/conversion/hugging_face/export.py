@@ -17,7 +17,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.conversion.hugging_face.model_config import CONFIG, SPECIAL_TOKENS
 from switch_jax.conversion.hugging_face.tensor_files import SAFETENSORS
 from switch_jax.conversion.hugging_face.tensor_names import TABLE_ALIASES, tensor_names
-from switch_jax.conversion.stacked import TensorNames
+from switch_jax.conversion.tensor_layout import TensorNames
 from switch_jax.conversion.to_run import Progress
 from switch_jax.model import abstract_parameters
 from switch_jax.storage import new_folder, open_atomic

@@ -18,9 +18,9 @@ from switch_jax.conversion.hugging_face.tensor_names import (
     tensor_names,
 )
 from switch_jax.conversion.source import Source, read_small_file, take_copies
-from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import is_file
+from switch_jax.utils.errors import UserError
 
 SENTENCEPIECE = "spiece.model"  # the tokenizer's file
 TOKENIZER_CONFIG = "tokenizer_config.json"

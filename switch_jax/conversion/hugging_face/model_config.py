@@ -7,11 +7,11 @@ from etils import epath
 
 from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion.source import model_differences, read_json, sparse_fields
-from switch_jax.differences import listed
-from switch_jax.errors import UserError
-from switch_jax.fields import short_repr
 from switch_jax.moe import capacity_of
 from switch_jax.storage import is_file
+from switch_jax.utils.differences import listed
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import short_repr
 
 CONFIG = "config.json"
 ARCHITECTURES = {

@@ -10,9 +10,9 @@ from etils import epath
 from safetensors import safe_open
 
 from switch_jax.conversion.source import inside, read_as, read_json
-from switch_jax.conversion.stacked import Tensor
-from switch_jax.errors import UserError
+from switch_jax.conversion.tensor_layout import Tensor
 from switch_jax.storage import header_here, is_file, local_copy
+from switch_jax.utils.errors import UserError
 
 SAFETENSORS = "model.safetensors"
 # In the order in which Hugging Face looks for them.

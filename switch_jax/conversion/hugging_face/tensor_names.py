@@ -3,7 +3,7 @@
 from typing import Any
 
 from switch_jax.config import ModelConfig
-from switch_jax.conversion.stacked import stacked_names
+from switch_jax.conversion.tensor_layout import stacked_names
 
 # The table of tokens is one, under up to four names that may share their storage.
 TABLE = "shared.weight"

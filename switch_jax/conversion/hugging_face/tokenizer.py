@@ -10,11 +10,11 @@ from switch_jax.config import DataConfig
 from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE, TOKENIZER_CONFIG
 from switch_jax.conversion.hugging_face.tokenizer_json import tokenizer_json
 from switch_jax.conversion.source import read_small_file
-from switch_jax.data.configured_tasks import vocabularies
-from switch_jax.data.vocabularies import identity, loaded, vocabulary
-from switch_jax.errors import UserError
+from switch_jax.data.catalogue.configured_tasks import vocabularies
+from switch_jax.data.catalogue.vocabularies import identity, loaded, vocabulary
 from switch_jax.storage import is_file, local_copy
-from switch_jax.tensorflow_setup import seqio
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.tensorflow_setup import seqio
 
 # Of padding, end and unknown in all T5 models.
 _IDS = (0, 1, 2)

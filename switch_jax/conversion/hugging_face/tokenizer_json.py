@@ -9,7 +9,7 @@ from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2 as pb2
 
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 
 _SPACE = "▁"  # SentencePiece's
 _METASPACE = {

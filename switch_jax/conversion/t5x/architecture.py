@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from switch_jax.conversion.source import sparse_fields
-from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.tensor_names import LOGITS, TABLE, relative_bias
-from switch_jax.errors import UserError
+from switch_jax.conversion.tensor_layout import Tensor
+from switch_jax.utils.errors import UserError
 
 
 def architecture(tensors: dict[str, Tensor]) -> dict[str, Any]:

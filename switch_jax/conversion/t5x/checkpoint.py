@@ -8,13 +8,13 @@ from etils import epath
 
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.source import Copy, Source, take_copies
-from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.architecture import architecture
 from switch_jax.conversion.t5x.msgpack_file import find_file, read_file
 from switch_jax.conversion.t5x.tensor_names import relative_bias, tensor_names
 from switch_jax.conversion.t5x.tensors import one_for_each, open_tensors
-from switch_jax.errors import UserError
+from switch_jax.conversion.tensor_layout import Tensor
 from switch_jax.storage import is_folder
+from switch_jax.utils.errors import UserError
 
 # VOCABULARY of the released models, by the rows of their embeddings; all others are T5's.
 _VOCABULARIES = {250112: "mt5", 384: "byte"}

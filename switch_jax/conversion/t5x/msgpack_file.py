@@ -8,8 +8,8 @@ from etils import epath
 from flax.serialization import msgpack_restore
 
 from switch_jax.conversion.source import read_as
-from switch_jax.errors import UserError
 from switch_jax.storage import is_file, is_folder, list_names
+from switch_jax.utils.errors import UserError
 
 _FILE = "checkpoint"
 _FOLDER = r"checkpoint_\d+"

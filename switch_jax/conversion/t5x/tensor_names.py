@@ -7,7 +7,7 @@ They are those of models whose layers are not scanned, with one for each expert:
 from typing import Any
 
 from switch_jax.config import ModelConfig
-from switch_jax.conversion.stacked import stacked_names
+from switch_jax.conversion.tensor_layout import stacked_names
 
 TABLE = "token_embedder/embedding"
 LOGITS = "decoder/logits_dense/kernel"

@@ -10,10 +10,10 @@ from etils import epath
 
 from switch_jax.checkpointing.integrity import storage_errors_explained
 from switch_jax.conversion.source import inside
-from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.msgpack_file import is_spec
-from switch_jax.errors import UserError
+from switch_jax.conversion.tensor_layout import Tensor
 from switch_jax.storage import is_folder
+from switch_jax.utils.errors import UserError
 
 # Decoded chunks are kept, as one of up to 64 MB holds several layers or experts, which are read one
 # after the other.

@@ -12,10 +12,10 @@ from flax.serialization import msgpack_restore, msgpack_serialize
 from switch_jax.config import Config, MeshConfig, ModelConfig, OptimizerConfig, RunConfig
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.t5x import checkpoint
-from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state
-from switch_jax.trainer.warm_start import describe_start, find_start, initial_state
+from switch_jax.trainer.start.warm_start import describe_start, find_start, initial_state
+from switch_jax.utils.errors import UserError
 from tests.conversion.folders import CONFIG, TENSORS, assert_equal, read, whole, write_folder
 from tests.conversion.t5x.checkpoints import (
     EXPERT,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax.serialization import msgpack_restore, msgpack_serialize
 
-from switch_jax.errors import UserError
+from switch_jax.utils.errors import UserError
 from tests.conversion.folders import read
 from tests.conversion.t5x.checkpoints import EXPERT, SWITCH, tied, write_checkpoint
 

@@ -14,8 +14,8 @@ import pytest
 from switch_jax.config import ModelConfig
 from switch_jax.conversion import t5x
 from switch_jax.conversion.t5x.tensors import open_tensors
-from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters
+from switch_jax.utils.errors import UserError
 from tests.conversion.folders import VOCABULARY, convert, parameters_of
 
 TESTDATA = Path(__file__).parent / "testdata"

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from switch_jax.errors import UserError
 from switch_jax.launch import commands, jobset
 from switch_jax.launch.targets import gke
 from switch_jax.launch.targets.gke import Gke
 from switch_jax.launch.targets.xpk import Xpk
+from switch_jax.utils.errors import UserError
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
 

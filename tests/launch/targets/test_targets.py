@@ -10,10 +10,10 @@ from typing import Annotated
 import pytest
 
 from switch_jax.cli import launch
-from switch_jax.errors import UserError
 from switch_jax.launch import targets
 from switch_jax.launch.target import Flag, Target
 from switch_jax.launch.targets import TARGETS
+from switch_jax.utils.errors import UserError
 
 
 def test_every_module_of_the_folder_is_a_target():

@@ -1,0 +1,128 @@
+"""How a parameter of ours lies in the tensors of another format.
+
+Other formats have a tensor for each layer, and for each expert of a layer. Here one array holds a
+parameter of the same layer of every block, stacked on axis 0, and of every expert, on axis 1
+(`model.stack`).
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from switch_jax.config import ModelConfig
+from switch_jax.model import logical_axes
+from switch_jax.utils.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor in a file, of which parts can be read without the rest.
+
+    Attributes:
+      shape: its sizes.
+      dtype: as NumPy calls it, 'bfloat16' included.
+      read: reads the part that a slice of each axis names.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[tuple[slice, ...]], np.ndarray]
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        """A part of it, in its own dtype, or as float32."""
+        return self.read(index)
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorNames:
+    """The names of the tensors that a parameter is stacked from.
+
+    Attributes:
+      names: str array [], [blocks] or [blocks, experts], the leading axes of the parameter.
+      transposed: each tensor is [out, in], and a kernel of ours [in, out].
+    """
+
+    names: np.ndarray
+    transposed: bool
+
+    @property
+    def stacked_axes(self) -> int:
+        """How many leading axes of the parameter count tensors."""
+        return self.names.ndim
+
+    def to_theirs(self, array: np.ndarray) -> np.ndarray:
+        """One tensor as it is in the other format, or back."""
+        return array.T if self.transposed else array
+
+    def shape_of_each(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of each tensor, for a parameter of this shape."""
+        rest = shape[self.stacked_axes :]
+        return rest[::-1] if self.transposed else rest
+
+
+def stacked_names(
+    model: ModelConfig, theirs: Mapping[str, str], transposed: Callable[[str], bool]
+) -> dict[str, Any]:
+    """The tensors that each parameter of a model is stacked from.
+
+    Args:
+      model: ours.
+      theirs: the name of a tensor for each parameter, which is named without its place in a block:
+        'encoder/self_attention/query', and 'encoder/experts/wo' for a kernel of experts. In a
+        tensor's name {layer} counts the layers of the stack, and {expert} its experts.
+      transposed: see `TensorNames`; from the name of a parameter.
+
+    Returns:
+      `TensorNames`, nested as the parameters are.
+
+    Raises:
+      UserError: a parameter has no tensor there.
+    """
+    found = {}
+    for path, axes in flatten_dict(logical_axes(model)).items():
+        counted, (stack, *rest) = dict[str, range](), path
+        if "layers" in axes:
+            blocks, place, *rest = rest
+            counted["layer"] = model.layers_at(stack, blocks, place)
+        if "expert" in axes:
+            counted["expert"] = range(model.num_experts)
+            rest = ["experts", *rest[1:]]
+        name = "/".join((stack, *rest))
+        if name not in theirs:
+            raise UserError(f"the other format has no tensor for the parameter {'/'.join(path)}")
+        places = itertools.product(*counted.values())
+        names = [theirs[name].format(**dict(zip(counted, at, strict=True))) for at in places]
+        shape = [len(numbers) for numbers in counted.values()]
+        found[path] = TensorNames(np.array(names).reshape(shape), transposed(name))
+    return unflatten_dict(found)
+
+
+class StackedTensors:
+    """A parameter that is read from its tensors, in the part that it is indexed with."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, layout: TensorNames, tensors: dict[str, Tensor]) -> None:
+        self._layout, self._tensors = layout, tensors
+        first = tensors[layout.names.flat[0]].shape
+        self.stacked_axes = layout.stacked_axes
+        self.shape = (*layout.names.shape, *(first[::-1] if layout.transposed else first))
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        """A slice of each axis -> that part, float32."""
+        lead = self.stacked_axes
+        names = np.asarray(self._layout.names[index[:lead]])  # [blocks, experts]
+        rest = index[lead:]
+        part = np.empty([*names.shape, *map(_length, rest, self.shape[lead:])], self.dtype)
+        for place in np.ndindex(names.shape):
+            tensor = self._tensors[str(names[place])]
+            part[place] = tensor[rest[::-1]].T if self._layout.transposed else tensor[rest]
+        return part
+
+
+def _length(part: slice, size: int) -> int:
+    return len(range(*part.indices(size)))

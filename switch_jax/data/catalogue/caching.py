@@ -1,0 +1,66 @@
+"""Writes the caches of tasks with seqio's own pipeline: tokens, before shuffling and masking."""
+
+import re
+from collections.abc import Sequence
+
+from switch_jax.data.catalogue.registry import splits_of, tasks_of
+from switch_jax.data.catalogue.vocabularies import loaded
+from switch_jax.data.reading import seqio_internals
+from switch_jax.tasks import FAMILIES
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.tensorflow_setup import seqio
+
+_SEED = 1  # of random steps before the placeholder; seqio treats 0 as no seed
+
+
+def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
+    """Writes the cache of a task, or of each task of a mixture, on this machine.
+
+    Args:
+      name: a registered task or mixture.
+      folder: a folder or bucket, for later use with --seqio_additional_cache_dirs.
+      modules: modules that register the tasks; the workers of Apache Beam import them.
+
+    Returns:
+      The folders of the tasks, in `folder`.
+
+    Raises:
+      UserError: Apache Beam cannot be imported; a task does not support caching or has a cache
+        already; data is missing.
+    """
+    tasks = tasks_of(name)
+    seqio.add_global_cache_dirs([folder])
+    for task in tasks:
+        _check(task)
+    try:
+        import apache_beam as beam
+        from seqio.scripts import cache_tasks_main
+    except (ImportError, TypeError) as error:  # TypeError: generated for another protobuf
+        raise UserError(
+            f"a cache is made with Apache Beam, which cannot be imported here ({error}): in an "
+            "environment of its own, since it needs an older protobuf than requirements.txt pins, "
+            "run `pip install 'switch_jax[cache]'` and this command again (docs/tasks.md)"
+        ) from error
+    data_dir = seqio_internals.tfds_data_dir() or ""
+    cache_tasks_main.FLAGS(["seqio", f"--base_seed={_SEED}", f"--tfds_data_dir={data_dir}"])
+    with beam.Pipeline(options=beam.options.pipeline_options.PipelineOptions([])) as pipeline:
+        return cache_tasks_main.run_pipeline(
+            pipeline,
+            [re.escape(task.name) for task in tasks],
+            folder,
+            modules_to_import=[*FAMILIES, *modules],
+        )
+
+
+def _check(task: seqio.Task) -> None:
+    if not task.supports_caching:
+        raise UserError(
+            f"{task.name} cannot be cached: put seqio.CacheDatasetPlaceholder() among its "
+            "preprocessors, after those that tokenise and before those that shuffle or mask"
+        )
+    splits_of(task)
+    for feature in task.output_features.values():
+        loaded(feature.vocabulary)
+    folder = seqio_internals.cache_folder(task)
+    if folder:
+        raise UserError(f"{task.name} has a cache in {folder} already: remove it first")

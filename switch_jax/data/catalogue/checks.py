@@ -1,0 +1,248 @@
+"""Whether a config fits the tasks that it names, and whether their data can be read."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from switch_jax.config import Config, DataConfig
+from switch_jax.data.catalogue.configured_tasks import (
+    OpenedTasks,
+    all_tasks,
+    identities,
+    in_order,
+    ordered_dataset,
+    vocabulary_size,
+)
+from switch_jax.data.catalogue.registry import NoSplitError, tasks_with_split
+from switch_jax.data.catalogue.vocabularies import loaded, sentinels, with_vocabulary
+from switch_jax.data.reading import seqio_internals
+from switch_jax.data.reading.examples import no_examples, read_examples
+from switch_jax.data.span_corruption.preprocessing import preprocessing_key, tokenize_index
+from switch_jax.data.span_corruption.span_masking import arguments_of, masked_spans, row_length
+from switch_jax.run_folder import RunFolder, read_run_json
+from switch_jax.utils.errors import UserError, storage_error
+from switch_jax.utils.tensorflow_setup import seqio
+from switch_jax.utils.units import counted
+
+WITHOUT_EVALUATION = "to train without evaluation set EVAL_PERIOD to None"
+_EXAMPLES_MEASURED = 200  # of a task
+
+
+def check_vocabulary(config: Config) -> None:
+    """Raises UserError if the vocabulary has more ids than the embedding has rows."""
+    ids, rows, split = vocabulary_size(config.data), config.model.num_embeddings, config.mesh.model
+    if ids > rows:
+        multiple = f", a multiple of MESH_MODEL = {split}" if split > 1 else ""
+        raise UserError(
+            f"the vocabulary of {config.data.mixture_or_task_name} has {ids} ids, but the model's "
+            f"embedding has {rows} rows; set NUM_EMBEDDINGS to {-(-ids // split) * split} or more"
+            f"{multiple}"
+        )
+
+
+def small_vocabulary(config: Config) -> list[str]:
+    """A warning where the vocabulary fills less than half of the embedding; else nothing."""
+    ids, rows = vocabulary_size(config.data), config.model.num_embeddings
+    if 2 * ids >= rows:
+        return []
+    return [
+        f"warning: NUM_EMBEDDINGS = {rows}, and the vocabulary of "
+        f"{config.data.mixture_or_task_name} has {ids} ids: the other {rows - ids} rows of the "
+        "embedding are never used"
+    ]
+
+
+def check_splits(config: Config) -> None:
+    """Raises NoSplitError where no task is registered with a split that the run reads.
+
+    It opens no data: the splits of a task that leaves them to its TFDS data set are not known.
+    """
+    # Of TfdsDataSource the property itself opens the data set.
+    splits = [seqio.DataSource.splits.fget(task.source) for task in all_tasks(config.data)]
+    known = sorted(set().union(*splits)) if all(splits) else None
+    evaluation = {} if config.run.eval_period is None else {"validation": f"; {WITHOUT_EVALUATION}"}
+    for split, advice in {config.data.split: "", **evaluation}.items():
+        if known is not None and split not in known:
+            raise NoSplitError(
+                f"{config.data.mixture_or_task_name} has no split {split!r}: its splits are "
+                f"{', '.join(known)}{advice}"
+            )
+
+
+def open_tasks(config: DataConfig) -> OpenedTasks:
+    """Opens the tasks of a split: they exist, fit the config, and their files are there.
+
+    Raises:
+      UserError: unknown name or split, a file that is not there, or lengths that do not fit a task.
+    """
+    found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached_tasks)
+    tasks = [with_vocabulary(task, config.vocabulary) for task in found]
+    check_tasks(tasks, config)
+    opened = OpenedTasks(config, tuple(tasks))
+    _ = opened.files_digests  # looks for the files
+    return opened
+
+
+def check_examples(opened: OpenedTasks) -> None:
+    """Reads one example of each kind of task; tasks of a kind are preprocessed alike.
+
+    Raises:
+      UserError: a file that cannot be read, a preprocessing step that fails, no example at these
+        lengths, or examples without inputs or targets.
+    """
+    for task in {preprocessing_key(task): task for task in opened}.values():
+        example = _first_example(task, opened.config)
+        if example is None:
+            raise no_examples(task.name, opened.config)
+        missing = opened.config.task_feature_lengths.keys() - example.keys()
+        if missing:
+            raise UserError(
+                f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
+                f"{' and no '.join(sorted(missing))}: an encoder-decoder needs both"
+            )
+
+
+def _first_example(task: seqio.Task, config: DataConfig) -> Mapping[str, Any] | None:
+    try:
+        return next(in_order(task, config), None)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # of a step, while the graph of the steps is made
+        raise storage_error(
+            f"the examples of {task.name} cannot be preprocessed: {_failure(task, error)}", error
+        ) from error
+
+
+def _failure(task: seqio.Task, error: Exception) -> str:
+    """Which step fails, with what message, and whether the step that makes ids is missing."""
+    step = seqio_internals.failed_step(error)
+    reason = str(error).strip().split("\n")[0].split(" for '{{node")[0]
+    failure = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    if step is not None:
+        name = getattr(step, "__name__", type(step).__name__)
+        failure = f"the step {name} fails: {failure}"
+    if tokenize_index(task) is None:
+        failure += "; it has no step seqio.preprocessors.tokenize, which text needs"
+    return failure
+
+
+def cut_examples(opened: OpenedTasks) -> list[str]:
+    """Lines with how many examples lose their end, of the first ones of each task.
+
+    Tasks with another step that looks at the lengths, as span corruption, fit their text to them.
+
+    Raises:
+      UserError: a file that cannot be read, or a preprocessing step that fails.
+    """
+    config, lines = opened.config, []
+    for task in filter(_is_cut, opened):
+        whole = ordered_dataset(task, config, {})
+        examples = read_examples(whole, task, config.split, config.use_cached_tasks)
+        first = list(itertools.islice(examples, _EXAMPLES_MEASURED))
+        for feature, length in config.task_feature_lengths.items():
+            if number := sum(len(example[feature]) > length for example in first):
+                lines.append(
+                    f"{task.name}: {number} of the first {counted(len(first), 'example')} have "
+                    f"more than {counted(length, 'token')} of {feature}, and lose their end"
+                )
+    return lines
+
+
+def _is_cut(task: seqio.Task) -> bool:
+    """Whether the lengths do nothing but to cut the task's examples off."""
+    trim = seqio.preprocessors.append_eos_after_trim
+    return not any(
+        seqio.utils.add_kwargs_to_transform(step, sequence_length={}) is not step
+        for step in task.preprocessors
+        if seqio_internals.without_partial(step) is not trim
+    )
+
+
+def check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
+    """Checks tasks with the config's vocabulary against the config, without a look at their data.
+
+    Raises:
+      UserError: what is wrong, with the numbers.
+    """
+    for task in tasks:
+        for feature in task.output_features.values():
+            loaded(feature.vocabulary)
+        _check_lengths(task, config.task_feature_lengths)
+        if task.requires_caching and not config.use_cached_tasks:
+            raise UserError(
+                f"{task.name} can only be read from a cache: make one with `switch_jax tasks "
+                "cache`, and set USE_CACHED_TASKS to True"
+            )
+
+
+def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
+    """Checks the lengths of a task that uses t5's `span_corruption`; other tasks pass.
+
+    The length of the inputs determines how many tokens are masked, in how many spans, and so the
+    length of the targets: each span is one sentinel in the inputs, and the sentinel followed by the
+    span's tokens in the targets (section 3.1.4 of Raffel et al., https://arxiv.org/abs/1910.10683).
+
+    t5 itself raises a ValueError inside the pipeline for most targets that are too short. It cuts
+    the targets off where its estimate is 2 tokens too low (inputs of 172, 316, 352, ...), and uses
+    ordinary pieces of the vocabulary as sentinels if there are more spans than sentinels.
+    """
+    arguments = next(filter(None, map(arguments_of, task.preprocessors)), None)
+    if arguments is None:
+        return
+    density, mean_span = arguments["noise_density"], arguments["mean_noise_span_length"]
+    inputs, tokens = lengths["inputs"], row_length(arguments, lengths["inputs"])
+    masked, spans = masked_spans(tokens, density, mean_span)
+    num_sentinels = sentinels(task.output_features["inputs"].vocabulary)
+    if not 1 <= spans <= num_sentinels:
+        raise UserError(
+            f"inputs of length {inputs} do not fit {task.name}: it masks {spans} spans in them, "
+            f"and its vocabulary has {num_sentinels} sentinels"
+        )
+    targets = masked + spans + 1
+    if lengths["targets"] < targets:
+        raise UserError(
+            f"targets of length {lengths['targets']} are too short for {task.name}: in inputs of "
+            f"length {inputs} it masks {masked} of {tokens} tokens in {spans} spans, which takes "
+            f"{masked} + {spans} + 1 = {targets}"
+        )
+
+
+def check_streams(config: DataConfig, batch_size: int) -> None:
+    """Raises UserError where the batch does not divide over the streams."""
+    if batch_size % config.data_streams:
+        raise UserError(
+            f"batch size {batch_size} does not divide over {config.data_streams} streams of data; "
+            f"set DATA_STREAMS to a divisor of {batch_size}"
+        )
+
+
+def few_streams(config: Config, readers: int) -> list[str]:
+    """A warning where hosts split a batch into more parts than there are streams; else nothing."""
+    streams = config.data.data_streams
+    if readers <= streams:
+        return []
+    return [
+        f"warning: DATA_STREAMS = {streams}, and hosts split the batch into {readers} parts: each "
+        f"reads the {config.tokens_read(readers):,} tokens of a whole stream, and uses "
+        f"{config.tokens_per_step // readers:,} of them; a run keeps its DATA_STREAMS, and one "
+        f"that is begun with {readers} reads them once"
+    ]
+
+
+def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:
+    """Checks that the data have the vocabularies that a run was trained with, by its run.json.
+
+    Raises:
+      UserError: a vocabulary is another one.
+    """
+    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary", {})
+    for name, vocabulary in identities(data).items():
+        expected = trained_with.get(name, vocabulary)
+        if vocabulary != expected:
+            raise UserError(
+                f"the {name} of {data.mixture_or_task_name} have another vocabulary "
+                f"({vocabulary}) than {model_dir} was trained with ({expected}), so their ids "
+                "would stand for other words; take a task with that vocabulary, or set VOCABULARY "
+                "to it"
+            )

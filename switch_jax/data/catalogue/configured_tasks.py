@@ -1,0 +1,117 @@
+"""The tasks that a config names, with its vocabulary; and one pass over a task."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from switch_jax.config import DataConfig
+from switch_jax.data.catalogue.registry import tasks_of
+from switch_jax.data.catalogue.vocabularies import identity, loaded, with_vocabulary
+from switch_jax.data.reading.examples import has_inputs, read_examples
+from switch_jax.data.reading.sources import files_digest, open_source, source_of
+from switch_jax.data.span_corruption.preprocessing import ordered_graph
+from switch_jax.storage import on_this_machine
+from switch_jax.utils.tensorflow_setup import seqio, tf
+
+# Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
+EVAL_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedTasks:
+    """The tasks of one split that `checks.open_tasks` has checked.
+
+    Attributes:
+      config: what is read.
+      tasks: the task, or those of the mixture that have the split, with the config's vocabulary.
+    """
+
+    config: DataConfig
+    tasks: tuple[seqio.Task, ...]
+
+    def __iter__(self) -> Iterator[seqio.Task]:
+        return iter(self.tasks)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tasks."""
+        return [task.name for task in self.tasks]
+
+    @functools.cached_property
+    def files_digests(self) -> dict[str, str]:
+        """`sources.files_digest` of each task, by its name."""
+        split, use_cached = self.config.split, self.config.use_cached_tasks
+        return {task.name: files_digest(task, split, use_cached) for task in self.tasks}
+
+    def only(self, name: str) -> "OpenedTasks":
+        """One of the tasks alone."""
+        config = dataclasses.replace(self.config, mixture_or_task_name=name)
+        return OpenedTasks(config, tuple(task for task in self.tasks if task.name == name))
+
+
+def all_tasks(config: DataConfig) -> list[seqio.Task]:
+    """The task, or those of the mixture, with the config's vocabulary; looks at no data."""
+    return [with_vocabulary(t, config.vocabulary) for t in tasks_of(config.mixture_or_task_name)]
+
+
+def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:
+    """Those of 'inputs' and 'targets', the same in all tasks of a mixture; looks at no data.
+
+    Raises:
+      UserError: the file of a vocabulary cannot be read.
+    """
+    task = all_tasks(config)[0]
+    return {name: loaded(feature.vocabulary) for name, feature in task.output_features.items()}
+
+
+def identities(config: DataConfig) -> dict[str, str]:
+    """The identities of the vocabularies of 'inputs' and 'targets'; looks at no data.
+
+    Raises:
+      UserError: the file of a vocabulary cannot be read.
+    """
+    return {name: identity(found) for name, found in vocabularies(config).items()}
+
+
+def vocabulary_is_here(config: DataConfig) -> bool:
+    """Whether no file of a vocabulary is in a bucket."""
+    features = [feature for task in all_tasks(config) for feature in task.output_features.values()]
+    files = [str(getattr(f.vocabulary, "sentencepiece_model_file", "")) for f in features]
+    return on_this_machine(files) == files
+
+
+def vocabulary_size(config: DataConfig) -> int:
+    """Number of token ids that the features need, sentinels included.
+
+    Raises:
+      UserError: the file of a vocabulary cannot be read.
+    """
+    return max(
+        loaded(feature.vocabulary).vocab_size
+        for task in all_tasks(config)
+        for feature in task.output_features.values()
+    )
+
+
+def ordered_dataset(
+    task: seqio.Task, config: DataConfig, lengths: Mapping[str, int]
+) -> tf.data.Dataset:
+    """The preprocessed examples of one pass: not shuffled, masked alike whatever the run's seed."""
+    cached = config.use_cached_tasks and task.supports_caching
+    source = open_source(source_of(task, config.split, cached), config.split, seed=EVAL_SEED)
+    return ordered_graph(task, lengths, cached, EVAL_SEED)(source)
+
+
+def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
+    """The examples of `ordered_dataset` that have inputs.
+
+    Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
+
+    Raises:
+      UserError: see `reading.read_examples`.
+    """
+    dataset = ordered_dataset(task, config, config.task_feature_lengths)
+    for example in read_examples(dataset, task, config.split, config.use_cached_tasks):
+        if has_inputs(example):
+            yield example

@@ -1,0 +1,105 @@
+"""The list of tasks and mixtures, for `switch_jax tasks`: what can be read here, and the rest."""
+
+import functools
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from switch_jax.data.catalogue.registry import names, provider, splits_of, tasks_of, tfds_folders
+from switch_jax.data.reading.sources import files_digest
+from switch_jax.storage import list_names, storage_path
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.tensorflow_setup import seqio
+from switch_jax.utils.units import aligned
+
+_FAMILY = 8  # names that begin alike from this number on are shown as one
+
+
+def task_list(pattern: str = "*") -> str:
+    """A table of what can be read here, with kind and splits; then the names of the rest.
+
+    Args:
+      pattern: of the names, as 'glue*'; '*': all, and of a large family one line for all names.
+
+    Raises:
+      UserError: no name matches it.
+    """
+    found = [name for name in names() if fnmatchcase(name, pattern)]
+    if not found:
+        raise UserError(f"no task or mixture matches {pattern!r}: `switch_jax tasks` lists all")
+    splits = {name: _splits_here(name) for name in found}
+    smallest = _FAMILY if pattern == "*" else len(found) + 1
+    here = _in_families([name for name in found if splits[name]], smallest)
+    rest = _in_families([name for name in found if not splits[name]], smallest)
+    lines = []
+    if here:
+        rows = [("can be read here", "kind", "splits")]
+        for label, members in here.items():
+            of_all = set().union(*(splits[name] for name in members))
+            rows.append((label, _kind(members), ", ".join(sorted(of_all))))
+        lines += aligned(rows)
+    if rest:
+        lines += ["", "not here; --tfds_data_dir names the folder of TFDS data (docs/tasks.md):"]
+        shown = [
+            label if len(members) == 1 else f"{label} ({len(members)})"
+            for label, members in rest.items()
+        ]
+        lines += textwrap.wrap(", ".join(shown), 100, break_on_hyphens=False)
+    if pattern == "*":
+        lines += ["", "`switch_jax tasks 'glue*'` lists a family, `switch_jax tasks NAME` examples"]
+    return "\n".join(lines).strip("\n")
+
+
+def _in_families(names: Sequence[str], smallest: int) -> Mapping[str, Sequence[str]]:
+    """The names by label: each by itself, or the members of a family by "mc4*"."""
+    families: dict[str, list[str]] = {}
+    for name in names:
+        families.setdefault(re.split(r"[_.]", name)[0], []).append(name)
+    labelled: dict[str, list[str]] = {}
+    for family, members in families.items():
+        together = len(members) >= smallest
+        labelled |= {f"{family}*": members} if together else {name: [name] for name in members}
+    return labelled
+
+
+def _kind(names: Sequence[str]) -> str:
+    if len(names) > 1:
+        return f"{len(names)} of them"
+    return "mixture" if isinstance(provider(names[0]), seqio.Mixture) else "task"
+
+
+def _splits_here(name: str) -> set[str]:
+    """The splits of a task, or of all tasks of a mixture together; empty where one has no data."""
+    by_task = [_splits_of_task(task) for task in tasks_of(name)]
+    return set().union(*by_task) if all(by_task) else set()
+
+
+def _splits_of_task(task: seqio.Task) -> list[str]:
+    """The splits that can be read here, without a look into the data or at a network."""
+    loader = getattr(task.source, "tfds_dataset", None)
+    if loader is None:
+        return [split for split in task.splits if _has_files(task, split)]
+    data_set = re.split("[/:]", loader.name or "")[0]
+    if not any(data_set in _data_sets(str(folder)) for folder in tfds_folders(loader)):
+        return []
+    try:
+        return splits_of(task)
+    except UserError:  # another version or config is there
+        return []
+
+
+def _has_files(task: seqio.Task, split: str) -> bool:
+    try:
+        return bool(files_digest(task, split, use_cached=False))
+    except UserError:
+        return False
+
+
+@functools.cache
+def _data_sets(folder: str) -> frozenset[str]:
+    """The names of the TFDS data sets in a folder; none where it is not there."""
+    try:
+        return frozenset(list_names(storage_path(folder)))
+    except (OSError, UserError):  # also of a storage that TFDS alone knows
+        return frozenset()

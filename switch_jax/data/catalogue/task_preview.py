@@ -1,0 +1,62 @@
+"""Examples of tasks as text, for `switch_jax tasks NAME`."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from switch_jax.config import DataConfig
+from switch_jax.data.catalogue.checks import check_examples, cut_examples, open_tasks
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.catalogue.registry import mixing_rates
+
+_MAX_IDS = 12  # of a feature that are shown
+
+
+def first_examples(config: DataConfig, count: int) -> str:
+    """The first examples of a task or mixture as the model sees them, before packing.
+
+    Args:
+      config: what to read; it is not shuffled.
+      count: number of examples.
+
+    Returns:
+      For each example the number of tokens, the first and last ids, and the decoded text of inputs
+      and targets, with sentinels as <extra_id_0>, <extra_id_1>, ...; then `cut_examples`.
+
+    Raises:
+      UserError: unknown name or split, missing data, or lengths that do not fit the task.
+    """
+    opened = open_tasks(config)
+    check_examples(opened)
+    lines = []
+    for number, example in enumerate(itertools.islice(_mixed(opened), count), 1):
+        lines.append(f"{config.mixture_or_task_name}, {config.split}, example {number}")
+        for feature in ("inputs", "targets"):
+            ids = example[feature]
+            vocabulary = opened.tasks[0].output_features[feature].vocabulary
+            lines.append(f"  {feature}, {len(ids)} tokens: {_shortened(ids)}")
+            lines.append(f"    {vocabulary.decode(ids.tolist())}")
+    return "\n".join([*lines, *cut_examples(opened)])
+
+
+def _mixed(opened: OpenedTasks) -> Iterator[Mapping[str, Any]]:
+    """Examples of tasks that are drawn at their rates, until all tasks are exhausted."""
+    rates = np.asarray(mixing_rates(opened.config.mixture_or_task_name, opened.tasks))
+    readers = [in_order(task, opened.config) for task in opened]
+    rng = np.random.default_rng(0)
+    while rates.any():
+        task = rng.choice(len(readers), p=rates / rates.sum())
+        example = next(readers[task], None)
+        if example is None:
+            rates[task] = 0
+        else:
+            yield example
+
+
+def _shortened(ids: np.ndarray) -> str:
+    shown = [str(token) for token in ids]
+    if len(shown) > _MAX_IDS:
+        shown[_MAX_IDS // 2 : -_MAX_IDS // 2] = ["..."]
+    return " ".join(shown)

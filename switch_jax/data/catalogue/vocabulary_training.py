@@ -1,0 +1,98 @@
+"""Trains SentencePiece vocabularies on the text of a task or mixture."""
+
+import io
+from collections.abc import Iterator, Sequence
+
+import sentencepiece
+
+from switch_jax.data.catalogue.registry import mixing_rates, tasks_with_split
+from switch_jax.data.reading.examples import read_examples
+from switch_jax.data.reading.sources import files_digest, open_source
+from switch_jax.data.span_corruption.preprocessing import tokenize_index
+from switch_jax.utils.errors import UserError
+from switch_jax.utils.tensorflow_setup import seqio
+
+# In bytes; SentencePiece skips longer lines. Its default is 4192.
+_MAX_LINE_LENGTH = 65536
+
+
+def lines(name: str, split: str, examples: int) -> Iterator[str]:
+    """The lines of text of a task or mixture before tokenisation; the same in every call.
+
+    Args:
+      name: a registered task or mixture.
+      split: split to read.
+      examples: maximum number of source examples; the tasks of a mixture share it by their rates.
+
+    Raises:
+      UserError: unknown name or split, missing or damaged data, or a task that does not tokenise
+        text.
+    """
+    tasks = tasks_with_split(name, split)
+    before = [_before_tokens(task) for task in tasks]
+    for task in tasks:
+        files_digest(task, split, use_cached=False)  # raises UserError for a file that is missing
+    rates = mixing_rates(name, tasks)
+    for task, steps, rate in zip(tasks, before, rates, strict=True):
+        dataset = steps.preprocess_postcache(open_source(task.source, split), None, seed=0)
+        dataset = dataset.take(round(examples * rate / sum(rates)))
+        for example in read_examples(dataset, task, split, use_cached=False):
+            for feature in task.output_features:
+                yield from _lines_of(example.get(feature))
+
+
+def _before_tokens(task: seqio.Task) -> seqio.Task:
+    """The task without the step that tokenises, and those after it."""
+    index = tokenize_index(task)
+    if index is None:
+        raise UserError(
+            f"{task.name} has no step seqio.preprocessors.tokenize, before which its text could be "
+            "read: give a task or a mixture that has one"
+        )
+    return task.replace(preprocessors=task.preprocessors[:index])
+
+
+def _lines_of(text: object) -> list[str]:
+    if not isinstance(text, bytes):
+        return []
+    return [line for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+
+
+def train(text: Sequence[str], size: int, byte_fallback: bool) -> bytes:
+    """Trains a SentencePiece unigram model; the same text gives the same model.
+
+    Args:
+      text: lines.
+      size: number of pieces, including padding (0), EOS (1) and unknown (2). There is no piece for
+        the beginning of a sequence. T5's 100 sentinels are not included: VOCABULARY adds them.
+      byte_fallback: encode rare characters as bytes, each of which is a piece, instead of as
+        unknown. Rare are the characters of the last 0.001 % of the text, as for mT5.
+
+    Returns:
+      The content of the model's file.
+
+    Raises:
+      UserError: there is no text, or it cannot give this number of pieces.
+    """
+    if not text:
+        raise UserError("there is no text to train a vocabulary on: the split is empty")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(text),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=size,
+            byte_fallback=byte_fallback,
+            character_coverage=0.99999,
+            pad_id=seqio.PAD_ID,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            max_sentence_length=_MAX_LINE_LENGTH,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).rpartition("] ")[2]  # after the place in its source
+        raise UserError(f"SentencePiece cannot train {size} pieces: {reason}") from error
+    return model.getvalue()

@@ -1,0 +1,94 @@
+"""Reads the examples of a task; an error names the files."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from switch_jax.config import DataConfig
+from switch_jax.data.reading.sources import source_files, source_of
+from switch_jax.utils.errors import UserError, storage_error
+from switch_jax.utils.tensorflow_setup import seqio, tf
+
+_TENSORFLOW_OPERATIONS = re.compile(
+    r"\{\{function_node [^}]*\}\}|Error in user-defined function passed to .* with iterator: \S+: "
+)
+# Of Python code within a data set, as sources.py reads files: "OSError: [Errno 5] reason: 'file'".
+_OS_ERROR = re.compile(r"\w+: \[Errno \d+\] (?P<reason>.*): '(?P<file>.*)'")
+_NO_EXAMPLE = "Could not parse example input"  # TensorFlow goes on with bytes of the record
+# The second one is raised for a message that quotes bytes of the data.
+READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
+_MAX_NAMED = 3  # files that a message names
+
+
+def read_examples(
+    dataset: tf.data.Dataset,
+    task: seqio.Task,
+    split: str,
+    use_cached: bool,
+    current_files: Callable[[], Sequence[str]] | None = None,
+) -> Iterator[Any]:
+    """The elements of a data set as NumPy arrays.
+
+    Args:
+      dataset: made from the source or cache of a task.
+      task, split, use_cached: what it was made from.
+      current_files: returns the files that are being read; None stands for all files.
+
+    Raises:
+      UserError: the source cannot be read, or a preprocessing step fails. The message has the
+        damaged file and a byte or row in it, or what is wrong and the files that were being read.
+      TransientError: the storage failed.
+    """
+    iterator = dataset.as_numpy_iterator()
+    while True:
+        try:
+            element = next(iterator)
+        except StopIteration:
+            return
+        except READ_ERRORS as error:
+            reason = tensorflow_message(error)
+            if found := _OS_ERROR.match(reason):
+                reason = f"{found['file']}: {found['reason']}"
+            elif current_files:
+                reason += _while_reading(current_files())
+            else:
+                files = source_files(source_of(task, split, use_cached), split).files
+                reason += _while_reading([file.path for file in files if file.path])
+            raise storage_error(f"{task.name}, split {split!r}: {reason}", error) from error
+        yield element  # outside the `try`, which would also catch errors of the caller
+
+
+def _while_reading(files: Sequence[str]) -> str:
+    """The end of a message, with the files that were being read."""
+    more = [f"{len(files) - _MAX_NAMED} more"] * (len(files) > _MAX_NAMED)
+    return f"; while reading {', '.join([*files[:_MAX_NAMED], *more])}" if files else ""
+
+
+def tensorflow_message(error: tf.errors.OpError | UnicodeDecodeError) -> str:
+    """TensorFlow's message without the names of its own operations, and without data."""
+    if isinstance(error, UnicodeDecodeError):
+        message = error.object.decode(errors="replace")
+    else:
+        message = error.message
+    message = _TENSORFLOW_OPERATIONS.sub("", message).strip().split("\n")[0]
+    message = message.split("[Op:")[0].strip().removeprefix("ValueError: ")
+    return "a record is no tf.Example" if message.startswith(_NO_EXAMPLE) else message
+
+
+def has_inputs(example: Mapping[str, Any]) -> bool:
+    """Whether the inputs have a token; of an example that has no 'inputs' `checks` tells.
+
+    Others must be left out before packing: their targets would have nothing to attend to in the
+    encoder, and where these are empty, too, a row of them would never be full.
+    """
+    return "inputs" not in example or len(example["inputs"]) > 0
+
+
+def no_examples(name: str, config: DataConfig) -> UserError:
+    """The error that a task or mixture has no example to read; its message begins with `name`."""
+    return UserError(
+        f"{name} gives no example of its split {config.split!r} at task_feature_lengths "
+        f"{dict(config.task_feature_lengths)}: the split is empty, or the task's preprocessors "
+        "drop every example at these lengths (write smaller ones) or leave its inputs without a "
+        "token"
+    )

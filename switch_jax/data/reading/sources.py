@@ -1,0 +1,226 @@
+"""The data source of a task: its files, and how they are read."""
+
+import errno
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from switch_jax.data.reading import seqio_internals
+from switch_jax.data.reading.file_chunks import FileFormat, FileSlice, TextLines, TFRecords
+from switch_jax.data.reading.parquet import ParquetDataSource
+from switch_jax.storage import copies_here, file_sizes, forget, in_bucket, resolved, storage_path
+from switch_jax.utils.errors import UserError, storage_error
+from switch_jax.utils.tensorflow_setup import seqio, tf, tfds
+
+# Of a source without files, which is read once and kept: its arrays, and what each takes beside.
+_MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
+_RAM_FILE_NUMBERS = itertools.count()
+
+# From the path of a file, string [], to all its examples, in their order.
+Reader = Callable[[tf.Tensor], tf.data.Dataset]
+Label = TypeVar("Label")
+
+
+def data_locations() -> dict[str, Any]:
+    """Where seqio looks for data, as JSON: the data that is read depends on it.
+
+    Raises:
+      UserError: one of them cannot be a folder.
+    """
+
+    def absolute(folder: str, what: str) -> str:
+        return str(resolved(storage_path(folder, what)))
+
+    tfds_dir = seqio_internals.tfds_data_dir() or os.environ.get("TFDS_DATA_DIR")
+    return {
+        "tfds_data_dir": tfds_dir and absolute(tfds_dir, "TFDS_DATA_DIR"),
+        "seqio_additional_cache_dirs": [
+            absolute(folder, "a folder of cached tasks") for folder in seqio.get_global_cache_dirs()
+        ],
+    }
+
+
+def source_of(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSource:
+    """The task's cache or its source, chosen as in `seqio.Task.get_dataset`."""
+    if use_cached and task.supports_caching:
+        return seqio_internals.cached_source(task, split)
+    return task.source
+
+
+def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -> tf.data.Dataset:
+    """The examples in the order of the source.
+
+    Files that can be cut are looked at before TensorFlow reads them: SentencePiece would read a
+    question mark for each byte that is not UTF-8, and a wrong length of a TFRecord could end the
+    process.
+    """
+    found = source_files(source, split)
+    if found.files and (found.format or in_bucket(found.files[0].path)):
+        return _open_in_order(found, seqio_internals.files_at_once(source, split))
+    return source.get_dataset(split, shuffle=False, seed=seed)
+
+
+class SourceFiles(NamedTuple):
+    """The files of a split, and how they are read.
+
+    Attributes:
+      files: in the order of the source.
+      read: how a file is read.
+      format: how a file can be cut into chunks that `read` accepts too; None if it cannot.
+    """
+
+    files: Sequence[FileSlice]
+    read: Reader
+    format: FileFormat | None
+
+    def readable(self, path: str) -> Iterator[str]:
+        """A file as paths that `read` takes: one in blocks of whole examples if it can be cut.
+
+        Raises:
+          OSError: it cannot be read, or is damaged.
+        """
+        if self.format is None:
+            with copies_here([path]) as here:
+                yield from here
+            return
+        contents = ((None, content) for content in self.format.contents(path))
+        yield from (ram_file for _, ram_file in in_memory(contents))
+
+
+def in_memory(contents: Iterable[tuple[Label, bytes]]) -> Iterator[tuple[Label, str]]:
+    """Labels, and the path of a file in TensorFlow's memory with one content after the other."""
+    path = f"ram://switch_jax/{next(_RAM_FILE_NUMBERS)}"
+    for label, content in contents:
+        with tf.io.gfile.GFile(path, "wb") as file:
+            file.write(content)
+        try:
+            yield label, path
+        finally:  # its examples were read, or reading was stopped
+            tf.io.gfile.remove(path)
+
+
+def _open_in_order(found: SourceFiles, files_at_once: tuple[int, int]) -> tf.data.Dataset:
+    """The examples of files, some of each of several in turn as in seqio and TFDS."""
+
+    def read(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+        readable = tf.data.Dataset.from_generator(
+            lambda path: found.readable(path.decode()),
+            args=(path,),
+            output_signature=tf.TensorSpec([], tf.string),
+        )
+        return readable.flat_map(found.read).skip(skip).take(take)
+
+    paths, skips, takes = map(np.asarray, zip(*found.files, strict=True))
+    files = tf.data.Dataset.from_tensor_slices((paths, skips.astype(int), takes.astype(int)))
+    return files.interleave(read, *files_at_once, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
+    """The files of a split, which together give the examples of `source.get_dataset`.
+
+    Files can be cut into chunks if they are known to consist of plain lines or TFRecords: those of
+    seqio's `TextLineDataSource`, `TFExampleDataSource`, `ProtoDataSource` and caches, and those
+    that TFDS has prepared.
+    """
+    kind = type(source)
+    if kind.get_dataset is seqio.FileDataSource.get_dataset:
+        files = [FileSlice(path) for path in source.list_shards(split)]
+        read, header = seqio_internals.file_reader(source)
+        if kind is seqio.TextLineDataSource:
+            files = [file._replace(skip=header) for file in files]
+            return SourceFiles(files, tf.data.TextLineDataset, TextLines())
+        if kind is ParquetDataSource and files:
+            format = source.format(split)
+            return SourceFiles(files, format.read, format)
+        examples = kind in (seqio.TFExampleDataSource, seqio.ProtoDataSource)
+        records = examples and source.reader_cls is tf.data.TFRecordDataset
+        records = records or seqio_internals.is_cache(source)
+        return SourceFiles(files, read, TFRecords() if records else None)
+    if kind is seqio.TfdsDataSource:
+        loader = source.tfds_dataset
+        builder, decoders = seqio_internals.tfds_builder(loader, split)
+        info = builder.info
+        whole = not isinstance(decoders, tfds.decode.PartialDecoding)
+        if whole and info.file_format == tfds.core.FileFormat.TFRECORD:
+            try:
+                shards = loader.files(split)
+            except ValueError as error:  # it has several configs, and the name has none
+                raise UserError(f"the data set {loader.name!r} of TFDS: {error}") from error
+            files = [FileSlice(f.filename, f.skip, _num_taken(f)) for f in shards]
+
+            def read_records(path: tf.Tensor) -> tf.data.Dataset:
+                return tf.data.TFRecordDataset(path).map(
+                    lambda record: info.features.deserialize_example(record, decoders=decoders)
+                )
+
+            return SourceFiles(files, read_records, TFRecords())
+
+    def read_all(path: tf.Tensor) -> tf.data.Dataset:
+        with tf.init_scope():  # outside the graph from which this is called
+            return _kept_if_small(open_source(source, split))
+
+    return SourceFiles([FileSlice("")], read_all, None)
+
+
+def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The data set, from memory where it is small.
+
+    Each stream reads all examples of such a source, and keeps its share. Python code often makes
+    them, so eight streams would make each example eight times in every epoch.
+    """
+    kept, size = dataset.cache(), 0
+    for example in kept.as_numpy_iterator():
+        arrays = map(np.asarray, tf.nest.flatten(example))
+        for x in arrays:
+            size += _BYTES_BESIDE + (sum(map(len, x.flat)) if x.dtype == object else x.nbytes)
+        if size > _MAX_KEPT_BYTES:
+            return dataset
+    return kept
+
+
+def _num_taken(file: Any) -> int:
+    return -1 if file.skip + file.take == file.examples_in_shard else file.take
+
+
+def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
+    """A digest of the files of a task in their order: a position in the data is one in these.
+
+    They may move to another folder: their names without it count, their sizes, and what is read.
+    They are looked for anew.
+
+    Raises:
+      UserError: a file is missing, or one is no ordinary file, or a bucket may not be listed.
+      TransientError: the storage failed.
+    """
+    where = f"{task.name}, split {split!r}"
+    try:
+        source = source_of(task, split, use_cached)
+        if isinstance(source, seqio.FileDataSource):
+            patterns = seqio_internals.file_patterns(source, split)
+            forget(patterns)
+            seqio_internals.list_anew()
+            if not source.list_shards(split):
+                raise UserError(f"{where}: there is no file {', '.join(map(str, patterns))}")
+        files = [file for file in source_files(source, split).files if file.path]
+        sizes = file_sizes([file.path for file in files])
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise UserError(f"{where}: there is no file {error.filename}") from error
+        if error.errno == errno.EISDIR:
+            raise UserError(
+                f"{where}: {error.filename} is a folder, a pipe or a device: write what is to be "
+                "read to an ordinary file"
+            ) from error
+        raise storage_error(
+            f"{where}: {error.filename} cannot be read: {error.strerror}", error
+        ) from error
+    found = [
+        (os.path.basename(path), skip, take, size)
+        for (path, skip, take), size in zip(files, sizes, strict=True)
+    ]
+    return hashlib.blake2b(json.dumps(found).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,197 @@
+"""Preprocessing graphs, traced once for all tasks with the same preprocessing.
+
+Tracing the preprocessing steps of a task takes longer than reading a thousand examples, and the
+tasks of a large mixture often differ in nothing but their sources. So the source is an argument of
+the graph.
+"""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from switch_jax.data.reading import seqio_internals
+from switch_jax.data.span_corruption.span_masking import Example, SpanMasking, span_masking
+from switch_jax.utils.tensorflow_setup import seqio, tf
+
+_GRAPHS: dict[Hashable, Any] = {}
+# One thread makes and traces graphs at a time: `tf.data.Dataset.random`, which is replaced
+# meanwhile, and the next seed, which seqio counts, are globals of the process.
+_LOCK = threading.RLock()
+_SHUFFLE_BUFFER = 2**14  # examples; a block usually has fewer
+_ROWS_AT_ONCE = 128  # that are masked together
+_BATCHES_AHEAD = 4  # batches of rows; TensorFlow itself may read far more ahead, which takes memory
+
+
+def preprocessing_key(task: seqio.Task) -> Hashable:
+    """Equal for tasks that have the same steps and features, as long as one of them exists."""
+    steps = (
+        type(step) if isinstance(step, seqio.CacheDatasetPlaceholder) else step
+        for step in task.preprocessors
+    )
+    features = (
+        (name, type(feature), *map(id, vars(feature).values()))
+        for name, feature in task.output_features.items()
+    )
+    return (*map(id, steps), *features, task.shuffle_buffer_size)
+
+
+def tokenize_index(task: seqio.Task) -> int | None:
+    """The index of the step that makes ids of text; None: the task has no such step of seqio's."""
+    tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
+    steps = map(seqio_internals.without_partial, task.preprocessors)
+    return next((index for index, step in enumerate(steps) if step in tokenizers), None)
+
+
+def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make`, called once for all tasks with the same preprocessing."""
+
+    @functools.wraps(make)
+    def shared(task: seqio.Task, lengths: Mapping[str, int], *options: Hashable) -> Any:
+        key = (make, preprocessing_key(task), *sorted(lengths.items()), *options)
+        with _LOCK:
+            # The graph keeps its task alive: no other object can get an id that is in the key.
+            if key not in _GRAPHS:
+                _GRAPHS[key] = make(task, dict(lengths), *options)
+            return _GRAPHS[key]
+
+    return shared
+
+
+@_shared
+def ordered_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
+    """The graph that preprocesses the examples of a source in their order.
+
+    Args:
+      task: whose preprocessing steps are applied; its source is not used.
+      lengths: tokens by feature; longer examples are cut off.
+      cached: the source is a cache, to which the steps before the placeholder were already applied.
+      seed: of the steps that draw random numbers.
+
+    Returns:
+      A function from a data set of the source's examples to one of preprocessed examples, with all
+      their features.
+    """
+
+    def preprocess(source: tf.data.Dataset) -> tf.data.Dataset:
+        dataset = _apply_steps(task, source, lengths, cached, seed)
+        dataset = seqio_internals.validate_and_trim(task, dataset, lengths)
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+    return tf.function(preprocess, autograph=False)
+
+
+class BlockGraph(NamedTuple):
+    """A graph that preprocesses blocks, and what is left to do with its elements.
+
+    Attributes:
+      graph: function from a data set of (location, seed, block) to one whose elements `examples`
+        takes. The location, int64 [3], is passed through unchanged; the seed is an int64; the block
+        is a data set of the source's examples.
+      masking: how the rows of the elements are masked; None: the elements are examples.
+    """
+
+    graph: Any
+    masking: SpanMasking | None
+
+    def examples(self, elements: Iterator[Any]) -> Iterator[tuple[np.ndarray, int, Example]]:
+        """Location, index and example, from the elements of the graph's data set.
+
+        The index is that of the preprocessed example in its block; the example has the features of
+        `lengths`. Each block ends with the index -1 and an example to be left out.
+        """
+        if self.masking is None:
+            yield from elements
+            return
+        for location, indices, rows in elements:
+            examples = self.masking.examples(rows)
+            for index, example in zip(indices.tolist(), examples, strict=True):
+                yield location, index, example
+
+
+@_shared
+def block_graph(
+    task: seqio.Task, lengths: dict[str, int], cached: bool, shuffle: bool
+) -> BlockGraph:
+    """The graph that preprocesses blocks of a source's examples, each with its own random numbers.
+
+    Args:
+      task, lengths, cached: see `ordered_graph`.
+      shuffle: shuffle the examples within each block, if the task allows shuffling.
+    """
+    features = {name: task.output_features[name] for name in lengths}
+    masking = span_masking(task, lengths)
+    steps = task
+    if masking is not None:  # in the place of the last two steps
+        steps = task.replace(preprocessors=[*task.preprocessors[:-2], masking.rows])
+
+    def preprocess_block(
+        location: tf.Tensor, seed: tf.Tensor, block: tf.data.Dataset
+    ) -> tf.data.Dataset:
+        with _random_by_block(seed):
+            dataset = _apply_steps(steps, block, lengths, cached, 0)
+        if masking is None:
+            dataset = seqio.utils.trim_dataset(dataset, lengths, features)
+            dataset = dataset.map(lambda example: {name: example[name] for name in features})
+        if shuffle and task.shuffle_buffer_size:
+            dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=seed)
+        end = tf.data.Dataset.from_tensors(
+            (tf.constant(-1, tf.int64), _empty_example(dataset.element_spec))
+        )
+        indexed = dataset.enumerate().concatenate(end)
+        if masking is not None:
+            indexed = indexed.padded_batch(_ROWS_AT_ONCE)
+        return indexed.map(lambda index, ex: (location, index, ex))
+
+    def preprocess(blocks: tf.data.Dataset) -> tf.data.Dataset:
+        ahead = tf.data.AUTOTUNE if masking is None else _BATCHES_AHEAD
+        return blocks.flat_map(preprocess_block).prefetch(ahead).with_options(_options())
+
+    return BlockGraph(tf.function(preprocess, autograph=False), masking)
+
+
+def _empty_example(spec: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
+    return {name: tf.zeros([size or 0 for size in of.shape], of.dtype) for name, of in spec.items()}
+
+
+def _apply_steps(
+    task: seqio.Task, dataset: tf.data.Dataset, lengths: dict[str, int], cached: bool, seed: int
+) -> tf.data.Dataset:
+    with _LOCK:
+        if not cached:
+            dataset = task.preprocess_precache(dataset, seed=seed)
+        return task.preprocess_postcache(dataset, lengths, seed=seed)
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    # With autotuning, the end of a data set waits for seconds until the tuning thread stops.
+    options.autotune.enabled = False
+    # They take longer than opening the data set, and change nothing in its nested ones.
+    options.experimental_optimization.apply_default_optimizations = False
+    return options
+
+
+@contextlib.contextmanager
+def _random_by_block(block_seed: tf.Tensor) -> Iterator[None]:
+    """Makes the random numbers of seqio's preprocessors depend on `block_seed` too.
+
+    They take their seeds from `tf.data.Dataset.random`, whose own seed is a Python number and so
+    the same in each run of a graph: all blocks would be masked alike. Inside this context that
+    function combines its numbers with `block_seed`.
+    """
+
+    def random(*args: Any, **kwargs: Any) -> tf.data.Dataset:
+        numbers = original.__func__(*args, **kwargs)
+        return numbers.map(lambda number: tf.bitwise.bitwise_xor(number, block_seed))
+
+    with _LOCK:
+        original = tf.data.Dataset.__dict__["random"]
+        tf.data.Dataset.random = staticmethod(random)
+        try:
+            yield
+        finally:
+            tf.data.Dataset.random = original

@@ -1,0 +1,1 @@
+"""Pictures, for the pages of reports and plans."""

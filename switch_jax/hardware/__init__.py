@@ -1,0 +1,1 @@
+"""What a chip has, and what it is called."""

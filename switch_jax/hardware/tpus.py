@@ -1,0 +1,384 @@
+"""TPU generations and slices: the one table of what a chip has and what it is called.
+
+Sources: [docs] the architecture pages of Cloud TPU's documentation (docs.cloud.google.com/tpu/docs,
+pages v3, v4, v5e, v5p, v6e, tpu7x), which have chips per host and accelerator types too; its page
+runtimes has the runtime versions, and says that tpu7x is GKE's alone. [GKE] the tables of
+docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus: accelerator labels, machine types.
+[v4 paper] Jouppi et al. 2023, Table 4, which has TPU v3 too. Clocks follow from peak bf16 FLOP/s
+and the size and number of matrix units. Of GPUs there are only the peaks, for the share of it that
+a run reaches.
+"""
+
+import dataclasses
+import importlib.util
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from switch_jax.utils.errors import UserError, did_you_mean
+from switch_jax.utils.units import counted
+
+GIB = 2**30
+_MAX_CHIPS = 9216  # of a slice: a pod of tpu7x [docs], the largest
+_MAX_SLICES = 1000
+_DEVICES = Path("/dev")
+_ACCELERATORS = ("accel[0-9]*", "vfio/[0-9]*", "nvidia*", "kfd", "dxg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """One generation of chips.
+
+    Attributes:
+      name: the first part of a slice's name, as 'v5p'.
+      devices_per_chip: what JAX calls a device is a chip, or one of a chip's cores.
+      counts_cores: whether the number in a slice's name counts TensorCores, two per chip, or chips.
+      peak_flops: bfloat16 FLOP/s per chip.
+      flops_per_cycle: of a device's matrix units.
+      hbm_bytes: of a chip.
+      hbm_bandwidth: bytes per second, of a chip.
+      link_bandwidth: bytes per second in one direction of one inter-chip link.
+      torus_dimensions: a chip has two links in each.
+      dcn_bandwidth: bytes per second that a chip sends to other slices.
+      shapes: chips along each dimension of the torus, of slices in common use.
+      accelerator: what Google Cloud's accelerator type begins with, as in 'v5litepod-16'.
+      runtime: version of the software on a TPU VM; None: there are no TPU VMs.
+      gke_accelerator: value of the node label cloud.google.com/gke-tpu-accelerator; None: not
+        offered here on GKE.
+      gke_machine: the machine type's beginning, before the number of chips, as in
+        'ct5lp-hightpu-4t'.
+      one_host: numbers of chips that a single host has; a larger slice has hosts of 4.
+    """
+
+    name: str
+    devices_per_chip: int
+    counts_cores: bool
+    peak_flops: float
+    flops_per_cycle: int
+    hbm_bytes: int
+    hbm_bandwidth: float
+    link_bandwidth: float
+    torus_dimensions: int
+    dcn_bandwidth: float
+    shapes: tuple[str, ...]
+    accelerator: str
+    runtime: str | None = None
+    gke_accelerator: str | None = None
+    gke_machine: str | None = None
+    one_host: tuple[int, ...] = (4,)
+
+    @property
+    def clock(self) -> float:
+        """Cycles a second."""
+        return self.peak_flops / self.devices_per_chip / self.flops_per_cycle
+
+
+# Slices of 4 x 4 x 4 cubes and up close into a torus; below that [docs v4] they are meshes.
+_CUBES = tuple("2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8 8x8x16 8x16x16 16x16x16".split())
+_SQUARES = tuple("1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16".split())
+
+_GENERATIONS = (
+    # [v4 paper] 123 TFLOP/s, 900 GB/s, 4 links of 70 GB/s, 32 GiB; two devices a chip.
+    Generation(
+        name="v3",
+        devices_per_chip=2,
+        counts_cores=True,
+        peak_flops=123e12,
+        flops_per_cycle=2 * 128 * 128 * 2,
+        hbm_bytes=32 * GIB,
+        hbm_bandwidth=900e9,
+        link_bandwidth=70e9,
+        torus_dimensions=2,
+        dcn_bandwidth=3.125e9,
+        shapes=("2x2", "4x4", "8x8", "8x16", "16x16", "16x32", "32x32"),
+        accelerator="v3",
+        runtime="tpu-ubuntu2204-base",
+    ),
+    # [v4 paper] 275 TFLOP/s, 1200 GB/s, 6 links of 50 GB/s, 32 GiB.
+    Generation(
+        name="v4",
+        devices_per_chip=1,
+        counts_cores=True,
+        peak_flops=275e12,
+        flops_per_cycle=8 * 128 * 128 * 2,
+        hbm_bytes=32 * GIB,
+        hbm_bandwidth=1200e9,
+        link_bandwidth=50e9,
+        torus_dimensions=3,
+        dcn_bandwidth=6.25e9,
+        shapes=_CUBES,
+        accelerator="v4",
+        runtime="tpu-ubuntu2204-base",
+        gke_accelerator="tpu-v4-podslice",
+        gke_machine="ct4p-hightpu",
+    ),
+    # [docs] 197 TFLOP/s, 819 GB/s, 400 GB/s of links in both directions, 4 links, 16 GiB;
+    # 6.4 Tbit/s of network for 256 chips.
+    Generation(
+        name="v5e",
+        devices_per_chip=1,
+        counts_cores=False,
+        peak_flops=197e12,
+        flops_per_cycle=4 * 128 * 128 * 2,
+        hbm_bytes=16 * GIB,
+        hbm_bandwidth=819e9,
+        link_bandwidth=50e9,
+        torus_dimensions=2,
+        dcn_bandwidth=3.125e9,
+        shapes=_SQUARES,
+        accelerator="v5litepod",
+        runtime="v2-alpha-tpuv5-lite",
+        gke_accelerator="tpu-v5-lite-podslice",
+        gke_machine="ct5lp-hightpu",
+        one_host=(1, 4, 8),
+    ),
+    # [docs] 459 TFLOP/s, 2765 GB/s, 1200 GB/s both ways over 6 links, 95 GiB; 50 Gbit/s.
+    Generation(
+        name="v5p",
+        devices_per_chip=1,
+        counts_cores=True,
+        peak_flops=459e12,
+        flops_per_cycle=8 * 128 * 128 * 2,
+        hbm_bytes=95 * GIB,
+        hbm_bandwidth=2765e9,
+        link_bandwidth=100e9,
+        torus_dimensions=3,
+        dcn_bandwidth=6.25e9,
+        shapes=_CUBES,
+        accelerator="v5p",
+        runtime="v2-alpha-tpuv5",
+        gke_accelerator="tpu-v5p-slice",
+        gke_machine="ct5p-hightpu",
+    ),
+    # [docs] 918 TFLOP/s, 1640 GB/s, 800 GB/s both ways over 4 links, 32 GiB; 100 Gbit/s.
+    Generation(
+        name="v6e",
+        devices_per_chip=1,
+        counts_cores=False,
+        peak_flops=918e12,
+        flops_per_cycle=4 * 256 * 256 * 2,
+        hbm_bytes=32 * GIB,
+        hbm_bandwidth=1640e9,
+        link_bandwidth=100e9,
+        torus_dimensions=2,
+        dcn_bandwidth=12.5e9,
+        shapes=_SQUARES,
+        accelerator="v6e",
+        runtime="v2-alpha-tpuv6e",
+        gke_accelerator="tpu-v6e-slice",
+        gke_machine="ct6e-standard",
+        one_host=(1, 4, 8),
+    ),
+    # [docs] 2307 TFLOP/s, 7380 GB/s, 1200 GB/s both ways over 6 links, 192 GiB; 100 Gbit/s.
+    Generation(
+        name="tpu7x",
+        devices_per_chip=2,
+        counts_cores=True,
+        peak_flops=2307e12,
+        flops_per_cycle=4 * 256 * 256 * 2,
+        hbm_bytes=192 * GIB,
+        hbm_bandwidth=7380e9,
+        link_bandwidth=100e9,
+        torus_dimensions=3,
+        dcn_bandwidth=12.5e9,
+        shapes=_CUBES,
+        accelerator="tpu7x",
+        gke_accelerator="tpu7x",
+        gke_machine="tpu7x-standard",
+    ),
+)
+GENERATIONS = {generation.name: generation for generation in _GENERATIONS}
+
+
+# By what JAX calls a device (`device_kind`).
+_TPU_KINDS = {
+    "TPU v3": "v3", "TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p",
+    "TPU v5p": "v5p", "TPU v6 lite": "v6e", "TPU v6e": "v6e", "TPU7x": "tpu7x",
+}  # fmt: skip
+
+# bfloat16 FLOP/s without sparsity, from NVIDIA's data sheets of A100 SXM 80 GB, H100 SXM and H200
+# SXM; by the part of `device_kind` that all forms of the GPU share.
+_GPU_PEAKS = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}
+
+
+def tpu_generation(kind: str) -> Generation | None:
+    """The generation of a device, by its `device_kind`; None for one that is no known TPU."""
+    return GENERATIONS[_TPU_KINDS[kind]] if kind in _TPU_KINDS else None
+
+
+def device_peak_flops(kind: str) -> float | None:
+    """bfloat16 FLOP a second of a device, by its `device_kind`; None for one that is not known."""
+    if generation := tpu_generation(kind):
+        return generation.peak_flops / generation.devices_per_chip
+    return next((peak for name, peak in _GPU_PEAKS.items() if name in kind), None)
+
+
+def devices_per_chip(kind: str) -> int:
+    """How many devices of JAX's a chip is; 1 where the kind is not known."""
+    generation = tpu_generation(kind)
+    return generation.devices_per_chip if generation else 1
+
+
+def has_accelerator() -> bool:
+    """Whether this machine has device files of TPUs, or of NVIDIA's or AMD's GPUs."""
+    return any(match for pattern in _ACCELERATORS for match in _DEVICES.glob(pattern))
+
+
+def has_cuda_plugin() -> bool:
+    """Whether jax's plugin for NVIDIA's GPUs is installed; there may be no GPU."""
+    return any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin")))
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """One or several equal slices of chips.
+
+    Attributes:
+      name: as the user wrote it, for example 'v5p-256' or '2xv5e-256'.
+      generation: of the chips.
+      shape: chips along each dimension of one slice's torus.
+      count: of slices, joined by the data-centre network.
+    """
+
+    name: str
+    generation: Generation
+    shape: tuple[int, ...]
+    count: int = 1
+
+    @property
+    def chips(self) -> int:
+        """In all slices."""
+        return math.prod(self.shape) * self.count
+
+    @property
+    def devices(self) -> int:
+        """What JAX counts, in all slices."""
+        return self.chips * self.generation.devices_per_chip
+
+    @property
+    def topology(self) -> str:
+        """Of one slice, as in '4x4'."""
+        return _written(self.shape)
+
+    @property
+    def chips_per_host(self) -> int:
+        chips = math.prod(self.shape)
+        return chips if chips in self.generation.one_host else 4
+
+    @property
+    def hosts_per_slice(self) -> int:
+        return math.prod(self.shape) // self.chips_per_host
+
+    @property
+    def hosts(self) -> int:
+        """In all slices."""
+        return self.hosts_per_slice * self.count
+
+    @property
+    def accelerator_type(self) -> str:
+        """What Cloud TPU calls one slice, as in 'v5litepod-16'."""
+        return f"{self.generation.accelerator}-{_size(self.generation, self.shape)}"
+
+    @property
+    def compiler_name(self) -> str:
+        """The name that `jax.experimental.topologies` takes, for one slice."""
+        return f"{self.generation.name}:{self.topology}"
+
+
+def num_slices(devices: Iterable[Any]) -> int:
+    """The number of slices, or of machines with GPUs, that these devices of JAX's are in."""
+    return len({slice_index(device) for device in devices})
+
+
+def slice_index(device: Any) -> int:
+    """The slice of a device of JAX's; 0 where it has none."""
+    return getattr(device, "slice_index", 0)
+
+
+def slice_of(devices: Iterable[Any]) -> Slice | None:
+    """The slices that all of these devices of JAX's make up; None: they are no known TPUs."""
+    devices = list(devices)
+    generation = tpu_generation(devices[0].device_kind)
+    if generation is None:
+        return None
+    coordinates = [device.coords[: generation.torus_dimensions] for device in devices]
+    shape = tuple(1 + max(along) - min(along) for along in zip(*coordinates, strict=True))
+    count = num_slices(devices)
+    name = f"{generation.name}:{_written(shape)}"
+    return Slice(f"{count}x{name}" if count > 1 else name, generation, shape, count)
+
+
+def parse_slice(name: str) -> Slice:
+    """Reads the name of a slice: 'v5p-256', '2xv5e-256', or with its shape 'v5p:4x4x8'.
+
+    Raises:
+      UserError: no such slice; the message lists the known ones.
+    """
+    number = "[0-9]{1,6}"
+    form = re.fullmatch(
+        rf"(?:({number})x)?(v[0-9][a-z]*|tpu7x)(?:-({number})|:({number}(?:x{number})+))", name
+    )
+    if not form or form.group(2) not in GENERATIONS or form.group(1) == "0":
+        near = did_you_mean(name, [s for g in GENERATIONS.values() for s in _names(g)])
+        raise UserError(f"no TPU topology {name!r}; {near}{_known()}")
+    generation = GENERATIONS[form.group(2)]
+    count = int(form.group(1) or 1)
+    for written in (form.group(4),) if form.group(4) else generation.shapes:
+        shape = _shape(written)
+        if form.group(4) or _size(generation, shape) == int(form.group(3)):
+            if len(shape) == generation.torus_dimensions:
+                return _checked(Slice(name, generation, shape, count))
+    raise UserError(f"no TPU topology {name!r}; {_known(generation)}")
+
+
+def equal_slices(hardware: Slice) -> Iterator[Slice]:
+    """The slices of other shapes, or fewer slices, that have as many chips in all."""
+    generation = hardware.generation
+    usual = {_shape(written): written for written in generation.shapes}
+    for count in (n for n in range(1, hardware.count + 1) if hardware.chips % n == 0):
+        chips = hardware.chips // count
+        shapes = {shape for shape in usual if math.prod(shape) == chips}
+        if generation.torus_dimensions == 3:  # [docs v4] slices of cubes of 4 x 4 x 4, a <= b <= c
+            sides = [n for n in range(4, chips // 16 + 1, 4) if chips % n == 0]
+            cubes = itertools.combinations_with_replacement(sides, 3)
+            shapes |= {shape for shape in cubes if math.prod(shape) == chips}
+        for shape in sorted(shapes - ({hardware.shape} if count == hardware.count else set())):
+            size = f"-{_size(generation, shape)}" if shape in usual else f":{_written(shape)}"
+            name = f"{generation.name}{size}"
+            yield Slice(f"{count}x{name}" if count > 1 else name, generation, shape, count)
+
+
+def _checked(slices: Slice) -> Slice:
+    """Raises UserError where there are no such slices."""
+    chips = math.prod(slices.shape)
+    if not (1 <= chips <= _MAX_CHIPS and 1 <= slices.count <= _MAX_SLICES):
+        raise UserError(
+            f"{slices.name!r} is {counted(slices.count, 'slice')} of {counted(chips, 'chip')}: "
+            f"write 1 to {_MAX_SLICES:,} slices of 1 to {_MAX_CHIPS:,} chips"
+        )
+    return slices
+
+
+def _names(generation: Generation) -> list[str]:
+    return [f"{generation.name}-{_size(generation, _shape(s))}" for s in generation.shapes]
+
+
+def _shape(written: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in written.split("x"))
+
+
+def _written(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _size(generation: Generation, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * (2 if generation.counts_cores else 1)
+
+
+def _known(only: Generation | None = None) -> str:
+    names = [_names(g) for g in ([only] if only else GENERATIONS.values())]
+    listed = "; ".join(", ".join(sizes) for sizes in names)
+    return f"known are {listed}; several slices as 2x{names[0][-1]}"

@@ -1,0 +1,152 @@
+"""Writes metrics as JSON lines, and for TensorBoard and Weights & Biases."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from clu import metric_writers
+from etils import epath
+
+from switch_jax.monitoring.wandb_run import start_wandb
+from switch_jax.run_folder import MetricsFolder, Record, RecordKind, parse_records
+from switch_jax.storage import (
+    Spool,
+    appended_file,
+    explain_read_errors,
+    explain_write_errors,
+    read_appended,
+)
+from switch_jax.utils.errors import storage_error
+from switch_jax.utils.tensorflow_setup import tf
+
+
+class MetricWriter:
+    """Appends to `metrics.jsonl` and TensorBoard event files in a folder, and to W&B."""
+
+    def __init__(
+        self,
+        folder: MetricsFolder,
+        wandb_project: str | None = None,
+        config_text: str = "",
+        active: bool = True,
+    ) -> None:
+        """Opens what is written to.
+
+        Args:
+          folder: the run's folder, or the folder of its evaluations.
+          wandb_project: Weights & Biases project that also gets the numbers; None: none does.
+          config_text: the config that W&B shows with the run.
+          active: False on the processes that only read.
+
+        Raises:
+          UserError: the folder cannot be written, or W&B is missing or cannot be started.
+        """
+        self._folder, self._path = folder, folder.metrics
+        self._active = active
+        self._reported_invalid = not active
+        if not active:
+            return
+        with explain_write_errors(self._path):
+            self._file = appended_file(self._path)
+            self._file.end_line()
+        with _tensorboard_errors(folder.tensorboard):
+            folder.tensorboard.mkdir(exist_ok=True)
+            self._spool = Spool(folder.tensorboard)
+            self._tensorboard = metric_writers.SummaryWriter(str(self._spool.local))
+        self._wandb = start_wandb(folder, wandb_project, config_text) if wandb_project else None
+
+    def last_record(self, kind: RecordKind, step: int) -> Record | None:
+        """The newest record of a kind, of this step or an earlier one; None: there is none."""
+        found = [r for r in self._records() if r["kind"] == kind and r["step"] <= step]
+        return found[-1] if found else None
+
+    def find(self, values: Mapping[str, Any]) -> Record | None:
+        """The newest record that has these values; None: there is none."""
+        found = [r for r in self._records() if all(r.get(k) == v for k, v in values.items())]
+        return found[-1] if found else None
+
+    def write(self, kind: RecordKind, step: int, seconds: float, values: Mapping[str, Any]) -> None:
+        """Appends one record.
+
+        Args:
+          kind: what the record is about; its fields are in docs/run_folder.md.
+          step: optimiser steps done.
+          seconds: training time so far, evaluation and checkpoints left out.
+          values: numbers, strings, and nested dicts and lists of them. TensorBoard and W&B get a
+            scalar for each number, and TensorBoard a histogram for each list in a list: nobody
+            reads the loads of thousands of experts one by one. NaN and infinities become null in
+            metrics.jsonl: JSON has no such numbers.
+
+        Raises:
+          UserError: the disk is full, or gone.
+        """
+        if not self._active:
+            return
+        record = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
+        finite = json.loads(json.dumps(record), parse_constant=lambda _: None)
+        with explain_write_errors(self._path):
+            self._file.append(f"{json.dumps(finite)}\n".encode())
+        prefix = "/".join(str(part) for part in (kind, values.get("task")) if part)
+        numbers = dict(_numbers(prefix, values))
+        scalars = {name: x for name, x in numbers.items() if not isinstance(x, list)}
+        histograms = {name: np.array(x) for name, x in numbers.items() if isinstance(x, list)}
+        with _tensorboard_errors(self._folder.tensorboard):
+            self._tensorboard.write_scalars(step, scalars)
+            self._tensorboard.write_histograms(step, histograms)
+            self._tensorboard.flush()
+            self._spool.send()
+        if self._wandb is not None:
+            self._wandb.log({**scalars, "step": step})
+
+    def close(self) -> None:
+        """Writes what is buffered; raises UserError if it cannot be written."""
+        if not self._active:
+            return
+        with _tensorboard_errors(self._folder.tensorboard):
+            self._tensorboard.close()
+            self._spool.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def _records(self) -> list[Record]:
+        """The valid records so far, in their order; the first call reports invalid lines."""
+        content = b""
+        with explain_read_errors(self._path), contextlib.suppress(FileNotFoundError):
+            content = read_appended(self._path)
+        records, invalid = parse_records(content)
+        if invalid and not self._reported_invalid:
+            self._reported_invalid = True
+            print(
+                f"{self._path}: {len(invalid)} of {len(records) + len(invalid)} lines are not "
+                f"valid records (first: line {invalid[0]}); they are ignored and stay in the file",
+                file=sys.stderr,
+            )
+        return records
+
+
+@contextlib.contextmanager
+def _tensorboard_errors(folder: epath.Path) -> Iterator[None]:
+    """Within, an error of the storage or of TensorFlow becomes a UserError of the folder."""
+    with explain_write_errors(folder):
+        try:
+            yield
+        except tf.errors.OpError as error:  # also for a full disk
+            reason = error.message.splitlines()[0].rpartition("; ")[2]
+            raise storage_error(f"{folder} cannot be written: {reason}", error) from error
+
+
+def _numbers(path: str, value: Any, in_list: bool = False) -> Iterator[tuple[str, Any]]:
+    """Path and value of each number in nested dicts and lists; a list in a list is one value."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(f"{path}/{key}", item)
+    elif isinstance(value, list) and not in_list:
+        for i, item in enumerate(value):
+            yield from _numbers(f"{path}/{i}", item, in_list=True)
+    elif isinstance(value, list):
+        yield path, value
+    elif isinstance(value, int | float):
+        yield path, float(value)

@@ -1,0 +1,240 @@
+"""One job for each folder: on a disk by a lock of a file, in a bucket by a lease.
+
+The holder of a lease renews an object in the folder, each time on the condition that it is still
+its own. Who finds it unchanged for `LEASE_SECONDS`, by its own clock, takes it over on the same
+condition. No two clocks are compared. A holder that could not renew it in time, since it was
+stopped or cut off, begins no write any more: before each request that writes, Cloud Storage's
+client checks that.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from etils import epath
+
+from switch_jax.storage.locking.conditional import SharedObject, Version
+from switch_jax.storage.locking.file_lock import (
+    FileLock,
+    HeldError,
+    locker_that_is_gone,
+    process_name,
+)
+from switch_jax.storage.paths import in_bucket
+from switch_jax.utils.errors import TransientError
+from switch_jax.utils.terminal import say
+
+LEASE_SECONDS = 60.0
+_RENEWALS = 4  # in that time
+_CLOSING_SECONDS = 5.0  # for a renewal that is under way
+_MARGIN = 0.75  # of the time after a renewal in which its holder writes
+
+_held: set["Lease"] = set()
+
+# A forked child does not renew what its parent holds.
+os.register_at_fork(after_in_child=_held.clear)
+
+
+class _Holder(NamedTuple):
+    """What the object says of who has the lease: "" for nobody, and the boot of its machine."""
+
+    name: str = ""
+    boot: str = ""
+
+    @staticmethod
+    def read(content: bytes | None) -> "_Holder":
+        if not content:
+            return _Holder()
+        try:
+            found = json.loads(content)
+            return _Holder(str(found["name"]), found["boot"])
+        except (ValueError, KeyError, TypeError):  # something else has written it
+            return _Holder("an unknown process")
+
+    def is_gone(self) -> bool:
+        """Whether it was a process of this host, and is not there any more."""
+        host = f" on {socket.gethostname()}"
+        if self.boot != _boot() or not self.name.endswith(host):
+            return False
+        if self.name == process_name():  # a container's process may have the number of its last
+            return not _held
+        try:
+            os.kill(int(self.name.split()[1]), 0)
+        except ProcessLookupError:
+            return True
+        except (ValueError, OSError):  # no number, or a process of another user
+            pass
+        return False
+
+
+def now() -> float:
+    """Seconds, also of the time in which the process or the machine was stopped."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class LostLeaseError(TransientError):
+    """Another job has taken the folder over."""
+
+
+class Lease:
+    """Holds a folder for this process until it is closed."""
+
+    def __init__(
+        self,
+        folder: epath.Path,
+        name: str,
+        seconds: float = LEASE_SECONDS,
+        clock: Callable[[], float] = now,
+        wait: bool = True,
+    ) -> None:
+        """Takes the lease by an object of this name in the folder; raises as `hold`.
+
+        `seconds` are those after which another job takes it over, by a `clock` of its process.
+        """
+        if any(lease.covers(folder) for lease in _held):
+            raise HeldError(process_name())
+        self._folder, self._seconds, self._clock = folder, seconds, clock
+        self._object = SharedObject(folder / name)
+        self._renewed, self._lost, self._lock = clock(), False, threading.Lock()
+        self._version = self._take(wait)
+        self._process = os.getpid()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+        _held.add(self)
+
+    def covers(self, path: PurePath) -> bool:
+        """Whether a path is in the folder."""
+        return path.is_relative_to(self._folder)
+
+    @property
+    def needs_check(self) -> bool:
+        """Whether it is lost, or nearly over."""
+        return self._lost or self._clock() > self._renewed + _MARGIN * self._seconds
+
+    def check(self) -> None:
+        """Renews it where it is nearly over; LostLeaseError if another job has it, or may have."""
+        if not self._lost and self.needs_check:
+            self._renew()
+        if self._lost or self.needs_check:
+            raise LostLeaseError(
+                f"{self._folder}: another job {'has' if self._lost else 'may have'} taken it over, "
+                f"since this one could not renew its lease for {self._seconds:.0f} s: it writes "
+                "nothing more there; start again"
+            )
+
+    def close(self) -> None:
+        """Gives the folder back; where the storage does not answer, it is free when it is over."""
+        if os.getpid() != self._process:
+            return  # a forked child has no lease
+        self._closing.set()
+        self._thread.join(_CLOSING_SECONDS)
+        if not self._lost and not self._thread.is_alive():
+            with contextlib.suppress(OSError):
+                self._write(self._version, holder="")
+        _held.discard(self)
+
+    def _take(self, wait: bool) -> Version:
+        """The version that makes this process the holder."""
+        found, since, said = self._object.read(), self._clock(), False
+        while True:
+            holder = _Holder.read(found.content)
+            if not holder.name or holder.is_gone() or self._clock() - since >= self._seconds:
+                self._renewed = self._clock()
+                if (written := self._write(found, process_name())) is not None:
+                    return written
+            elif not wait:
+                raise HeldError(holder.name)
+            elif not said:
+                said = True
+                say(
+                    f"{self._folder}: waiting {self._seconds:.0f} s at most to see whether "
+                    f"{holder.name} is still there"
+                )
+            time.sleep(min(1.0, self._seconds / 20))
+            last, found = found, self._object.read()
+            if found.generation != last.generation:  # it was renewed, or another job was first
+                if name := _Holder.read(found.content).name:
+                    raise HeldError(name)
+                since = self._clock()
+
+    def _keep(self) -> None:
+        while not self._closing.wait(self._seconds / _RENEWALS):
+            self._renew()
+
+    def _renew(self) -> None:
+        with self._lock:
+            if self._lost:
+                return
+            start = self._clock()
+            try:
+                written = self._write(self._version, process_name())
+            except OSError:  # it is tried again, until the time is nearly over
+                return
+            if written is None:
+                self._lost = True
+            else:
+                self._version, self._renewed = written, start
+
+    def _write(self, last: Version, holder: str) -> Version | None:
+        """Writes on the condition that the object is as it was; None: it is not."""
+        content = _Holder(holder, _boot())._asdict()
+        text = json.dumps({**content, "write": uuid.uuid4().hex}).encode()
+        return self._object.write(text, last)
+
+
+def needs_check() -> bool:
+    """Whether `check_leases` would do more than nothing."""
+    return any(lease.needs_check for lease in list(_held))
+
+
+def check_leases() -> None:
+    """Raises LostLeaseError if this process has lost a lease, and has not closed it yet."""
+    for lease in list(_held):
+        lease.check()
+
+
+def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
+    """Holds the folder of a file for this process, which writes the file.
+
+    Args:
+      file: in the folder.
+      wait: for a minute, where the last holder of a folder in a bucket may be gone; False: what may
+        be held is taken to be held.
+
+    Raises:
+      HeldError: another process has it.
+      UserError: it is in another bucket than Cloud Storage's.
+      OSError: the file cannot be written.
+    """
+    return Lease(file.parent, file.name, wait=wait) if in_bucket(file) else FileLock(file)
+
+
+def holder_gone(file: epath.Path, content: bytes) -> str | None:
+    """The process of this host that held the file, has written this content into it, and is gone.
+
+    Returns:
+      It as "process 7 on HOST"; None: there is no such process, or it holds the file still.
+    """
+    if not in_bucket(file):
+        return locker_that_is_gone(file, content)
+    holder = _Holder.read(content)
+    return holder.name if holder.is_gone() else None
+
+
+@functools.cache
+def _boot() -> str:
+    """Names this start of this machine, and the container, where process numbers mean the same."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # it is no Linux
+        return str(uuid.getnode())

@@ -1,0 +1,60 @@
+"""The state of a run: restored from its newest checkpoint, or as it begins."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from switch_jax.checkpointing import Checkpoints
+from switch_jax.data.reading.position import Position
+from switch_jax.evaluation.best_evaluation import Best, measured
+from switch_jax.runtime.processes import gather
+from switch_jax.train_step.state import TrainState, state_of_step
+from switch_jax.trainer.start.prepare import Prepared
+from switch_jax.trainer.start.resume import ResumePoint, resume_point
+from switch_jax.trainer.start.warm_start import initial_state
+
+
+@dataclasses.dataclass
+class RunState(ResumePoint):
+    """What a run continues from; a checkpoint holds all of it.
+
+    Attributes:
+      files: a digest of the data files of each task, which the position is one in.
+      state: parameters, optimiser and guard, on the devices, as a step takes them; see
+        `state_of_step`.
+    """
+
+    files: Mapping[str, str]
+    state: TrainState
+
+    def notes(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the state. Every process has to call this."""
+        positions = gather(self.position.as_json())  # each host knows its own streams
+        return {
+            "position": Position.from_json(positions).as_json(),
+            "files": self.files,
+            "best": self.best.as_json(),
+        }
+
+
+def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = None) -> RunState:
+    """The newest checkpoint, or the beginning of the run where there is none.
+
+    Args:
+      prepared: the run.
+      checkpoints: of the run's folder.
+      last: only checkpoints up to this step are looked at; None: all.
+
+    Raises:
+      UserError: the checkpoint cannot be read, or does not fit the config.
+    """
+    config, files = prepared.config, prepared.files
+    restored = checkpoints.restore(prepared.state, last)
+    if restored is None:
+        state = initial_state(config, prepared.state, prepared.start)
+        run = ResumePoint(0, Position(0, {}), Best(of=measured(config, files.validation)), [])
+    else:
+        state = restored.state
+        run = resume_point(config, files, restored.step, restored.notes)
+    state = state_of_step(config, state, free=True)
+    return RunState(run.step, run.position, run.best, run.anew, files.train, state)

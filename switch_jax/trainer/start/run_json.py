@@ -1,0 +1,30 @@
+"""What `run.json` holds."""
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from switch_jax.config import Config
+from switch_jax.data.catalogue.configured_tasks import identities
+from switch_jax.model.flops import flops_per_token, parameter_count
+from switch_jax.trainer.start.teacher import Teacher
+
+
+def run_json_fields(config: Config, mesh: Mesh, teacher: Teacher | None) -> dict[str, Any]:
+    """The fields of run.json that follow from the config and the devices; docs/run_folder.md."""
+    run, model, tokens = config.run, config.model, sum(config.data.lengths)
+    return {
+        "parameters": parameter_count(model),
+        "num_experts": model.num_experts,
+        "sparse_layers": model.sparse_layers,
+        "encoder_router_type": model.encoder_router_type,
+        "flops_per_token": flops_per_token(model, *config.data.lengths),
+        "mesh": dict(mesh.shape),
+        "device": f"{jax.devices()[0].device_kind} x {mesh.size}",
+        "train_steps": run.train_steps,
+        "batch_tokens": run.batch_size * tokens,
+        "seed": run.random_seed,
+        "vocabulary": identities(config.data),
+        "teacher_checkpoint": None if teacher is None else str(teacher.checkpoint),
+    }

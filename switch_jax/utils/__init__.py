@@ -1,0 +1,1 @@
+"""What every room uses: errors, fields of configs, words for numbers, what a terminal shows."""

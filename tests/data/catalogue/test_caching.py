@@ -1,0 +1,71 @@
+"""Caches are made with Apache Beam; without it, one line says what to install."""
+
+import collections
+import importlib.util
+import sys
+
+import pytest
+import seqio
+
+from switch_jax.cli import main
+from switch_jax.config import DataConfig
+from switch_jax.data.catalogue.caching import cache
+from switch_jax.data.catalogue.checks import open_tasks
+from switch_jax.data.catalogue.registry import provider
+from switch_jax.data.train_batches import TrainBatches
+from switch_jax.utils.errors import UserError
+from tests.data.helpers import lines
+
+NAME = "bible_span_corruption"
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """Restores the folders of caches, which seqio and the task keep."""
+    folders = list(seqio.get_global_cache_dirs())
+    yield
+    seqio.set_global_cache_dirs(folders)
+    provider(NAME)._cache_dir = None
+
+
+def test_without_beam_one_line_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    assert main(["tasks", "cache", NAME, "--output", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert "Apache Beam, which cannot be imported here" in printed.err
+    assert "pip install 'switch_jax[cache]'" in printed.err
+
+
+def test_a_cache_needs_a_folder(capsys):
+    assert main(["tasks", "cache", NAME]) == 2
+    assert f"`switch_jax tasks cache {NAME} --output DIR`" in capsys.readouterr().err
+
+
+def test_a_task_without_placeholder_and_a_cache_that_is_there_are_refused(tmp_path, register):
+    register("no_placeholder", lines(tmp_path))
+    with pytest.raises(UserError, match="no_placeholder cannot be cached: put seqio.CacheDataset"):
+        cache("no_placeholder", str(tmp_path))
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / "COMPLETED").touch()
+    with pytest.raises(UserError, match=f"{NAME} has a cache in {tmp_path}/{NAME} already"):
+        cache(NAME, str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("apache_beam") is None,
+    reason="Apache Beam needs an environment of its own (docs/tasks.md)",
+)
+def test_a_cache_holds_the_tokens_of_the_text_and_is_trained_on(tmp_path):
+    assert main(["tasks", "cache", NAME, "--output", str(tmp_path)]) == 0
+    task = provider(NAME)
+    encode = task.output_features["targets"].vocabulary.encode
+    lines = task.source.get_dataset("validation", shuffle=False).as_numpy_iterator()
+    expected = collections.Counter(tuple(encode(line.decode())) for line in lines)
+    cached = task._get_cached_source("validation").get_dataset("validation", shuffle=False)
+    found = (tuple(example["targets"].tolist()) for example in cached.as_numpy_iterator())
+    assert collections.Counter(found) == expected
+    config = DataConfig(NAME, {"inputs": 64, "targets": 20}, use_cached_tasks=True)
+    batch, _ = next(TrainBatches(open_tasks(config), 4))
+    assert batch["decoder_loss_weights"].any(axis=1).all()

@@ -1,0 +1,124 @@
+"""Files dealt out to streams: in each epoch all of them once, and to each stream equally many."""
+
+import collections
+import itertools
+
+import numpy as np
+import pytest
+
+from switch_jax.data.reading.epoch_order import EpochOrder, Unit
+
+
+def first_epochs(order, stream, count):
+    """The units of a stream in its first epochs, a list for each."""
+    units = itertools.takewhile(lambda unit: unit.epoch < count, order.units(stream, 0, 0))
+    epochs = [[] for _ in range(count)]
+    for unit in units:
+        epochs[unit.epoch].append(unit)
+    return epochs
+
+
+@pytest.mark.parametrize(
+    ("files", "streams", "shuffle", "whole", "cut", "parts"),
+    [
+        (1, 1, True, 1, 0, 1),
+        (1, 4, True, 0, 1, 4),
+        (6, 4, True, 4, 2, 2),
+        (6, 9, True, 0, 6, 3),  # 18 parts: two for each stream
+        (100, 4, True, 8, 0, 1),  # groups of up to 16 files: two for each stream
+        (103, 4, True, 8, 3, 4),
+        (6, 4, False, 4, 2, 2),
+        (1000, 4, False, 256, 0, 1),
+    ],
+)
+def test_the_streams_share_all_parts_of_all_groups(files, streams, shuffle, whole, cut, parts):
+    order = EpochOrder(files, streams, (0,), shuffle)
+    assert [order.parts_of(group) for group in range(order.num_groups)] == [1] * whole + [
+        parts
+    ] * cut
+    of_streams = [first_epochs(order, stream, 3) for stream in range(streams)]
+    for epoch in range(3):
+        units = [unit for stream in of_streams for unit in stream[epoch]]
+        dealt = sorted((unit.group, unit.part) for unit in units)
+        assert dealt == [
+            *itertools.product(range(whole), [0]),
+            *itertools.product(range(whole, whole + cut), range(parts)),
+        ]
+        assert all(stream[epoch] for stream in of_streams)
+        for stream in of_streams:
+            assert [unit.index for unit in stream[epoch]] == list(range(len(stream[epoch])))
+
+
+def times_seen(sizes, streams, shuffle, first_epoch):
+    """How often each example is read while each stream reads its share of one epoch's worth.
+
+    Args:
+      sizes: number of examples of each file; each is a chunk of its own.
+    """
+    order = EpochOrder(len(sizes), streams, (0,), shuffle)
+    ends = np.cumsum(sizes)
+    examples = [np.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    seen = collections.Counter(range(ends[-1]))
+    for stream in range(streams):
+        left = ends[-1] // streams
+        for unit in order.units(stream, first_epoch, 0):
+            group = np.concatenate(examples[order.files_of(unit.group)])
+            read = group[order.chunks_of(unit, len(group), shuffle)][:left]
+            seen.update(read.tolist())
+            left -= len(read)
+            if not left:
+                break
+    return {count - 1 for count in seen.values()}
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("sizes", "streams"),
+    [
+        ([1] * 192, 8),
+        ([4] * 50, 8),
+        ([8] * 20, 16),
+        ([3] * 7, 3),
+        ([6] * 8 + [24], 8),  # a larger file that all streams share
+        ([72], 9),
+    ],
+)
+def test_all_examples_are_read_once_before_any_is_read_again(sizes, streams, shuffle):
+    for first_epoch in (0, 1, 7):
+        assert times_seen(sizes, streams, shuffle, first_epoch) == {1}
+
+
+def test_the_order_depends_on_the_epoch_and_on_the_seed():
+    groups = [
+        [[unit.group for unit in epoch] for epoch in first_epochs(order, 0, 2)]
+        for order in (EpochOrder(400, 1, (seed,), True) for seed in (0, 1))
+    ]
+    assert groups[0][0] != groups[0][1]
+    assert groups[0][0] != groups[1][0]
+    unshuffled = first_epochs(EpochOrder(400, 1, (0,), False), 0, 1)
+    assert [unit.group for unit in unshuffled[0]] == list(range(256))
+
+
+def test_units_resume_in_the_middle_of_an_epoch():
+    order = EpochOrder(101, 2, (0,), True)
+    whole = list(itertools.islice(order.units(1, 0, 0), 12))
+    for start, unit in enumerate(whole):
+        resumed = order.units(1, unit.epoch, unit.index)
+        assert list(itertools.islice(resumed, 12 - start)) == whole[start:]
+
+
+def test_the_parts_of_a_group_share_its_chunks():
+    order = EpochOrder(1, 3, (0,), True)
+    for shuffle in (True, False):
+        parts = [order.chunks_of(Unit(5, 0, 0, part), 10, shuffle) for part in range(3)]
+        assert [len(part) for part in parts] == [4, 3, 3]
+        np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(10))
+    np.testing.assert_array_equal(parts[1], [1, 4, 7])
+
+
+def test_the_seed_of_a_unit_depends_on_epoch_group_and_part():
+    order = EpochOrder(1, 3, (0,), True)
+    units = [Unit(*place) for place in itertools.product((0, 1), (0,), (0, 1), (0, 1))]
+    assert len({int(order.unit_seed(unit)) for unit in units}) == len(units)
+    # The index among the units of a stream does not count.
+    assert order.unit_seed(Unit(0, 0, 1, 1)) == order.unit_seed(Unit(0, 7, 1, 1))

@@ -1,0 +1,73 @@
+import mmap
+import re
+import resource
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from switch_jax.monitoring.memory import memory_in_use, memory_of
+
+GIB = 2**30
+
+
+def _devices(monkeypatch, *stats):
+    devices = [SimpleNamespace(memory_stats=lambda s=s: s) for s in stats]
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+
+
+def test_memory_that_is_touched_counts_and_its_peak_stays():
+    before = memory_in_use()
+    # Of the system itself: the C library may keep what an array gives back.
+    with mmap.mmap(-1, GIB // 4) as pages:
+        for _ in range(256):
+            pages.write(b"1" * (GIB // 1024))
+        during = memory_in_use()
+    after = memory_in_use()
+    assert during["host"] - before["host"] == pytest.approx(0.25, abs=0.03)
+    assert during["host"] - after["host"] == pytest.approx(0.25, abs=0.03)
+    assert after["host_peak"] >= during["host"] - 0.01
+
+
+def test_without_proc_ps_gives_the_same(monkeypatch):
+    expected = memory_in_use()["host"]
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: False)
+    assert memory_in_use()["host"] == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_the_unit_of_the_peak_is_the_systems(monkeypatch, platform, unit):
+    monkeypatch.setattr(sys, "platform", platform)
+    usage = SimpleNamespace(ru_maxrss=3 * GIB // unit)
+    monkeypatch.setattr(resource, "getrusage", lambda who: usage)
+    assert memory_in_use()["host_peak"] == 3.0
+
+
+def test_a_cpu_has_no_memory_of_its_own():
+    assert memory_in_use().keys() == {"host", "host_peak"}
+
+
+def test_the_fullest_device_and_the_smallest_limit(monkeypatch):
+    _devices(
+        monkeypatch,
+        {"peak_bytes_in_use": 5 * GIB, "bytes_limit": 16 * GIB},
+        {"peak_bytes_in_use": 7 * GIB, "bytes_limit": 15 * GIB},
+    )
+    usage = memory_in_use()
+    assert (usage["device_peak"], usage["device_limit"]) == (7.0, 15.0)
+
+
+def test_devices_with_memory_of_their_own_have_it_each(monkeypatch):
+    _devices(monkeypatch, {"bytes_limit": 16 * GIB}, {"bytes_limit": 15 * GIB})
+    assert memory_of(SimpleNamespace(size=8)) == 8 * 15 * GIB
+
+
+def test_cpu_devices_share_what_their_machine_has(monkeypatch):
+    _devices(monkeypatch, None, None)
+    found = memory_of(SimpleNamespace(size=4))
+    assert found > GIB // 2
+    if sys.platform == "linux":
+        total = re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())
+        assert found <= int(total[1]) * 1024

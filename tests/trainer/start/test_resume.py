@@ -1,0 +1,263 @@
+"""What a start, or a dry run, says of the run in MODEL_DIR; refused starts change nothing."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks
+from switch_jax.data.reading.position import Cursor
+from switch_jax.model import abstract_parameters
+from switch_jax.monitoring import memory
+from switch_jax.run_folder import RunFolder
+from switch_jax.trainer.start import prepare as prepare_module
+from switch_jax.trainer.start import state_memory
+from switch_jax.trainer.start.dry_run import dry_run
+from switch_jax.trainer.start.prepare import prepare
+from switch_jax.trainer.train import train
+from switch_jax.utils.errors import UserError
+from tests.trainer import tiny_task  # noqa: F401  registers it
+from tests.trainer.helpers import tiny_model
+
+MODEL = tiny_model(
+    num_embeddings=1152, num_experts=0, num_encoder_layers=1, num_decoder_layers=1
+)  # dense
+
+
+def test_a_run_without_evaluation_trains_saves_and_goes_on_with_other_rates(
+    config, tmp_path, capsys
+):
+    run = {"model_dir": str(tmp_path), "eval_period": None, "checkpoint_period": 1}
+    before = jax.device_get(train(config.replace("run", **run, train_steps=1)).parameters)
+    factors = (("encoder/.*", 1e-9),)
+    slower = config.replace("run", **run).replace("optimizer", learning_rate_factors=factors)
+    after = jax.device_get(train(slower).parameters)
+    moved = {
+        part: max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, arrays), strict=True))
+        for part, arrays in ((part, (before[part], after[part])) for part in before)
+    }
+    assert moved["encoder"] < 1e-7 < 1e-4 < min(moved["decoder"], moved["token_embedding"])
+    assert "LEARNING_RATE_FACTORS None -> [['encoder/.*', 1e-09]]" in capsys.readouterr().out
+    records = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert {json.loads(record)["kind"] for record in records} == {"train"}
+    assert RunFolder(tmp_path).checkpoint_steps() == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A run that has done its two steps; `replace` makes another start in its folder."""
+    folder = tmp_path_factory.mktemp("run")
+    run = RunConfig(str(folder), train_steps=2, batch_size=8, eval_steps=1)
+    data = DataConfig("tiny_copy", {"inputs": 32, "targets": 16}, data_streams=2)
+    config = Config(run, MODEL, data, MeshConfig(1, 1, 1))
+    train(config)
+    return config
+
+
+def _files(config):
+    folder = RunFolder.at(config.run.model_dir).path
+    return {p: p.read_bytes() for p in folder.glob("*") if p.is_file()}
+
+
+def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
+    before = _files(config)
+    changed = config.replace("run", train_steps=5).replace("optimizer", learning_rate=0.5)
+    lines = dry_run(changed)
+    assert lines[-2:] == [
+        f"continuing from the checkpoint of step 2 in {config.run.model_dir}",
+        "this start changes the run's config: TRAIN_STEPS 2 -> 5, LEARNING_RATE 1.0 -> 0.5",
+    ]
+    size = sum(array.size for array in jax.tree.leaves(abstract_parameters(MODEL)))
+    assert lines[1:3] == [
+        f"dense T5, {size:,} parameters; tiny_copy; mesh data x expert x model = 1 x 1 x 1 of cpu",
+        "5 steps of 384 tokens: 8 rows of 32 + 16, padding included",
+    ]
+    assert _files(config) == before
+
+
+def test_a_start_may_change_the_task_if_it_says_so(config):
+    changed = config.replace("data", mixture_or_task_name="factbook_span_corruption")
+    lines = dry_run(changed.replace("run", train_steps=5), change_task=True)
+    change = "MIXTURE_OR_TASK_NAME 'tiny_copy' -> 'factbook_span_corruption'"
+    assert lines[-2] == f"this start changes the run's config: TRAIN_STEPS 2 -> 5, {change}"
+    assert re.fullmatch(
+        r"the best evaluation is sought anew \(files of tiny_copy '\w+' -> absent, files of "
+        r"factbook_span_corruption absent -> '\w+'\): evaluations and checkpoints from before are "
+        "not compared with those to come; copy one that you want to keep",
+        lines[-1],
+    )
+
+
+def test_a_start_with_other_data_files_is_refused_unless_it_says_so(config, monkeypatch):
+    position = prepare(config).saved.position
+    saved = RunFolder(Path(config.run.model_dir)).checkpoint(2)
+    own = OpenedTasks.files_digests.func
+
+    def others(opened):
+        return own(opened) | ({"tiny_copy": "others"} if opened.config.split == "train" else {})
+
+    monkeypatch.setattr(OpenedTasks, "files_digests", property(others))
+    message = (
+        f"the checkpoint of step 2 in {saved.parent} was made with other data files of tiny_copy, "
+        "by their names and sizes: bring them back, or to go on with these at the beginning of the "
+        "next epoch add --change_task"
+    )
+    before, longer = _files(config), config.replace("run", train_steps=5)
+    for start in (dry_run, train):
+        with pytest.raises(UserError, match=re.escape(message)):
+            start(longer)
+    assert _files(config) == before
+    assert dry_run(longer, change_task=True)[-1] == (
+        "the data files of tiny_copy have changed: each stream goes on with them at the beginning "
+        "of its next epoch"
+    )
+    changed = prepare(config, change_task=True).saved.position
+    for stream in (0, 1):
+        draws, (cursor,) = position.stream(stream, ["tiny_copy"])
+        assert changed.stream(stream, ["tiny_copy"]) == (draws, [Cursor(cursor.epoch + 1)])
+
+
+def test_a_host_with_other_files_is_named(config, monkeypatch):
+    def gather(own):
+        return [own, own, {**own, "tiny_copy": "others"}]
+
+    monkeypatch.setattr(prepare_module, "gather", gather)
+    message = "process 2 has other data files than process 0, by their names and sizes: give all"
+    with pytest.raises(UserError, match=message):
+        dry_run(config)
+
+
+def test_a_dry_run_of_a_finished_run_has_nothing_to_do(config):
+    done = f"{config.run.model_dir} is at step 2 of 2: nothing to do"
+    assert dry_run(config)[-1] == done
+    assert dry_run(config.replace("optimizer", learning_rate=0.5))[-1] == (
+        f"{done}, so these changes to the run's config have no effect: LEARNING_RATE 1.0 -> 0.5"
+    )
+
+
+def test_a_run_whose_config_is_not_there_goes_on_without_a_comparison(config, tmp_path):
+    shutil.copytree(config.run.model_dir, tmp_path / "run")
+    start = config.replace("run", model_dir=str(tmp_path / "run"), train_steps=5)
+    (tmp_path / "run/config.json").write_text("{")
+    with pytest.raises(UserError, match=rf"{tmp_path}/run/config.json is damaged, or was written"):
+        dry_run(start)
+    (tmp_path / "run/config.json").unlink()
+    absent = f"{tmp_path}/run has no config.json to compare this start's config with"
+    assert dry_run(start)[-1] == absent
+
+
+def test_a_dry_run_of_a_new_run_makes_no_folder(config, tmp_path):
+    new = config.replace("run", model_dir=str(tmp_path / "new"))
+    assert dry_run(new)[-1] == f"starting from scratch in {tmp_path}/new"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged(config, tmp_path):
+    shutil.copytree(config.run.model_dir, tmp_path / "run")
+    for description in tmp_path.glob("run/checkpoints/*/state/_METADATA"):
+        description.write_text("damaged")
+    message = rf"no checkpoint in {tmp_path}/run/checkpoints can be read: of step 2 the ch"
+    with pytest.raises(UserError, match=message):
+        dry_run(config.replace("run", model_dir=str(tmp_path / "run")))
+    assert not (tmp_path / "run/damaged").exists()
+    (tmp_path / "run/damaged").mkdir()
+    (tmp_path / "run/checkpoints/2").rename(tmp_path / "run/damaged/2")
+    with pytest.raises(UserError, match=rf"left in .*: all .* are in {tmp_path}/run/damaged$"):
+        dry_run(config.replace("run", model_dir=str(tmp_path / "run")))
+
+
+def test_a_dry_run_says_which_newer_checkpoint_is_damaged(config, tmp_path):
+    shutil.copytree(config.run.model_dir, tmp_path / "run")
+    newest = tmp_path / "run/checkpoints/4"
+    shutil.copytree(tmp_path / "run/checkpoints/2", newest)
+    (newest / "state/_METADATA").write_text("damaged")
+    run = {"model_dir": str(tmp_path / "run"), "train_steps": 6}
+    warning = (
+        "warning: of step 4 the checkpoint is damaged: what came after step 2 is computed again"
+    )
+    assert warning in dry_run(config.replace("run", **run))
+    assert newest.exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        (
+            "model",
+            {"embed_dim": 24},
+            r"step 2 in .* is of another model: EMBED_DIM 16 -> 24; write the values of that run, "
+            "or another MODEL_DIR",
+        ),
+        ("model", {"num_heads": 1, "head_dim": 16}, "model: HEAD_DIM 8 -> 16, NUM_HEADS 2 -> 1"),
+        (
+            "optimizer",
+            {"trained_parameters": "decoder/.*"},
+            r"arrays differ \(.*; this start changes the run's config \(TRAINED_PARAMETERS 'all'",
+        ),
+        (
+            "data",
+            {"vocabulary": "byte"},
+            r"another vocabulary \(ByteVocabulary.*\) than .* was trained with",
+        ),
+        (
+            "data",
+            {"mixture_or_task_name": "factbook_span_corruption"},
+            r"the run in .* trains on tiny_copy, and this start on factbook_span_corruption: take "
+            r"another MODEL_DIR for a new run, or to go on with other data add --change_task",
+        ),
+        ("data", {"data_streams": 4}, "DATA_STREAMS is 4, .* made with 2: write --gin.DATA_STR"),
+        ("run", {"wandb_project": "mine"}, "wandb is not installed: pip install 'sw"),
+    ],
+)
+def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
+    config, monkeypatch, part, changes, message
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    before, changed = _files(config), config.replace(part, **changes)
+    with pytest.raises(UserError, match=message):
+        dry_run(changed)
+    with pytest.raises(UserError, match=message):
+        train(changed)
+    assert _files(config) == before
+    status = json.loads(RunFolder.at(config.run.model_dir).status.read_text())
+    assert status["state"] == "finished"
+
+
+@pytest.mark.parametrize(("machine", "warned"), [(2**17, True), (2**40, False)])
+def test_a_state_larger_than_memory_is_told(config, monkeypatch, machine, warned):
+    """By hand: 1152 x 16 rows of the embedding, and the matrices of a layer of each stack."""
+    monkeypatch.setattr(memory, "host_bytes", lambda: machine)
+    prepared = prepare(config)
+    lines = state_memory.describe_memory(prepared)
+    attention, feed_forward, norms, buckets = 4 * 16 * 16, 2 * 16 * 32, 16 * (2 + 3 + 2), 32 * 2
+    parameters = 1152 * 16 + 3 * attention + 2 * feed_forward + norms + 2 * buckets
+    assert state_memory.device_bytes(prepared.state.parameters) == 4 * parameters
+    share = f"{parameters * 4 / 2**10:.1f} KiB"
+    assert f"(parameters {share}, gradients {share}, optimiser" in lines[0]
+    assert len(lines) == 1 + warned
+    if warned:
+        assert "and here are 0.1 MiB: a run here is killed or runs" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("run", "rows"),
+    [({}, 8), ({"num_microbatches": 4}, 2)],
+)
+def test_logits_larger_than_memory_are_told(config, monkeypatch, run, rows):
+    """By hand: rows of a microbatch x 16 targets x 1152 ids in float32."""
+    prepared = prepare(config.replace("run", **run))
+    state = prepared.state
+    least = sum(map(state_memory.device_bytes, (state.parameters, state.optimizer)))
+    least += rows * 16 * 1152 * 4
+    for machine, warned in ((least, False), (least - 1, True)):
+        monkeypatch.setattr(memory, "host_bytes", lambda size=machine: size)
+        lines = state_memory.describe_memory(prepared)
+        assert len(lines) == 1 + warned
+    size = f"{rows * 16 * 1152 * 4 / 2**20:.1f} MiB"
+    assert f"the logits ({size}) of {rows} rows, BATCH_SIZE / NUM_MICROBATCHES, take " in lines[1]

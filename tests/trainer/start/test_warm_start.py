@@ -1,0 +1,292 @@
+"""Fine-tuning: a run that starts from the parameters of another."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from switch_jax.cli import main
+from switch_jax.config import Config, GuardConfig, MeshConfig, OptimizerConfig, RunConfig
+from switch_jax.data.train_batches import TrainBatches
+from switch_jax.model import logical_axes
+from switch_jax.trainer import train as train_module
+from switch_jax.trainer.start.warm_start import describe_start
+from switch_jax.trainer.train import train
+from switch_jax.utils.errors import UserError
+from tests.storage.copies import copy_files
+from tests.trainer.tiny_runs import DATA, MODEL, bits, first_state, start_of
+
+ALL, EXPERTS, OTHERS = (
+    OptimizerConfig(learning_rate=0.1, warmup_steps=1, lr_schedule="constant", trained_parameters=t)
+    for t in ("all", "expert", "non_expert")
+)
+
+
+KEPT = dataclasses.replace(ALL, lr_schedule="rsqrt")
+DENSE = dataclasses.replace(MODEL, num_experts=0)
+
+
+def _run(folder, steps, initial, checkpoint_period=1, **changes):
+    initial = initial and str(initial)
+    changes |= {"eval_period": 100, "eval_steps": 1, "checkpoint_period": checkpoint_period}
+    return RunConfig(str(folder), steps, batch_size=8, initial_checkpoint_path=initial, **changes)
+
+
+def _train(folder, steps, initial=None, optimizer=ALL, model=MODEL, guard=None, **changes):
+    run = _run(folder, steps, initial, **changes)
+    guard = guard or GuardConfig()
+    return train(Config(run, model, DATA, MeshConfig(1, 1, 1), optimizer, guard=guard))
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A run of two steps, and its final state."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    return folder, jax.device_get(_train(folder, 2))
+
+
+@pytest.fixture(scope="module")
+def tuned(pretrained, tmp_path_factory):
+    """Two steps of its experts alone: the folder, and the final state."""
+    folder = tmp_path_factory.mktemp("tuned")
+    return folder, jax.device_get(_train(folder, 2, pretrained[0], EXPERTS))
+
+
+def _by_group(parameters):
+    """Bytes of the parameters that are the experts', and of the others."""
+    names = jax.tree.leaves(logical_axes(MODEL), is_leaf=lambda x: type(x) is tuple)
+    pairs = list(zip(names, bits(parameters), strict=True))
+    return [b for n, b in pairs if "expert" in n], [b for n, b in pairs if "expert" not in n]
+
+
+def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_path):
+    folder, state = pretrained
+    run, mesh, guard = _run(tmp_path, 3, folder), MeshConfig(2, 2, 2), GuardConfig(spike_window=7)
+    config = Config(run, MODEL, DATA, mesh, ALL, guard=guard)
+    assert start_of(config).path == folder / "checkpoints" / "2"
+    start = first_state(config)
+    assert bits(start.parameters) == bits(state.parameters)
+    assert int(state.step) == int(state.optimizer.updates) == 2, "the case should have trained"
+    assert int(start.step) == int(start.optimizer.updates) == int(start.guard.good) == 0
+    assert start.guard.recent.shape == (2, 7) and np.isinf(start.guard.recent).all()
+    moment = start.optimizer.moments["token_embedding"]["embedding"]
+    assert not np.any(moment.full)
+    squares = np.square(state.parameters["token_embedding"]["embedding"], dtype=np.float64).sum()
+    np.testing.assert_allclose(moment.square_sum, squares, rtol=1e-5)
+
+
+def test_a_run_starts_from_one_in_a_bucket(pretrained, tmp_path, bucket_path):
+    folder = copy_files(pretrained[0], bucket_path)
+    config = Config(_run(tmp_path, 3, folder), MODEL, DATA, MeshConfig(1, 1, 1), ALL)
+    assert start_of(config).path == folder / "checkpoints" / "2"
+    assert bits(first_state(config).parameters) == bits(pretrained[1].parameters)
+
+
+def test_experts_alone_are_trained(pretrained, tuned):
+    (experts, others), (before, others_before) = (
+        _by_group(s.parameters) for s in (tuned[1], pretrained[1])
+    )
+    assert others == others_before and others
+    assert all(a != b for a, b in zip(experts, before, strict=True)) and experts
+    state = tuned[1].optimizer.moments
+    assert jax.tree.leaves(state["token_embedding"]) == []
+    assert int(tuned[1].step) == int(tuned[1].guard.good) == 2
+
+
+def test_an_interrupted_run_goes_on_from_its_own_checkpoint(pretrained, tuned, tmp_path, capsys):
+    shutil.copytree(tuned[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")  # as if it had ended after the first step
+    resumed = _train(tmp_path / "run", 2, tmp_path / "gone by now", EXPERTS)
+    assert "continuing from the checkpoint of step 1" in capsys.readouterr().out
+    assert bits(resumed) == bits(tuned[1])
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_checkpoint"]
+    assert recorded == str(pretrained[0] / "checkpoints" / "2")
+
+
+def test_all_but_the_experts_are_trained_also_after_a_return_to_the_start(
+    pretrained, tmp_path, monkeypatch, capsys
+):
+    """The start stays the same, though the run that it is of goes on meanwhile."""
+    other = tmp_path / "other"
+    shutil.copytree(pretrained[0], other)
+
+    class Poisoned(TrainBatches):
+        def __next__(self):
+            batch, position = super().__next__()
+            if position.batches <= 2:
+                batch["decoder_loss_weights"][:] = np.nan
+            (other / "checkpoints" / "5").mkdir(exist_ok=True)  # without anything to read in it
+            return batch, position
+
+    monkeypatch.setattr(train_module, "TrainBatches", Poisoned)
+    guard = GuardConfig(max_bad_steps=2)
+    state = _train(tmp_path / "run", 2, other, OTHERS, guard=guard, checkpoint_period=100)
+    told = capsys.readouterr().out
+    assert f"starting from the parameters of {other}/checkpoints/2" in told
+    assert "back to step 0, and on with new data" in told
+    (experts, others), (before, others_before) = (
+        _by_group(s.parameters) for s in (state, pretrained[1])
+    )
+    assert experts == before and experts
+    assert all(a != b for a, b in zip(others, others_before, strict=True)) and others
+
+
+def _refused(match, *arguments, **keywords):
+    folder = arguments[0]
+    before = sorted(folder.rglob("*")) if folder.exists() else None
+    with pytest.raises(UserError, match=match):
+        _train(*arguments, **keywords)
+    assert (sorted(folder.rglob("*")) if folder.exists() else None) == before
+
+
+def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretrained, tmp_path):
+    folder, new = pretrained[0], tmp_path / "new"
+    for own in (folder, folder / "checkpoints" / "1", folder / "checkpoints" / ".." / "tb" / ".."):
+        _refused("is of MODEL_DIR itself: write another MODEL_DIR to start", folder, 9, own)
+    larger = dataclasses.replace(MODEL, mlp_dim=48)
+    message = (
+        r"checkpoints/2 is of another model: .*wi_0 .*32\) -> .*48\).*"
+        "; take that model's config, or another checkpoint; or of this one what RESTORED_PARAMETERS"
+    )
+    _refused(message, new, 9, folder, model=larger)
+    dense = dataclasses.replace(MODEL, num_experts=0)
+    _refused("but the model is dense", new, 9, folder, EXPERTS, model=dense)
+    in_bytes = dataclasses.replace(DATA, vocabulary="byte")
+    with pytest.raises(UserError, match=r"another vocabulary \(ByteVocabulary.*was trained with"):
+        start_of(Config(_run(new, 9, folder), MODEL, in_bytes, MeshConfig(1, 1, 1)))
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    (damaged / "checkpoints" / "2" / "state" / "_METADATA").write_bytes(b"{")
+    message = (
+        r"checkpoints/2 cannot be read .*damaged, or its run has removed it; .* choose another one"
+    )
+    _refused(message, new, 9, damaged)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"trained_parameters": "expert"}, "TRAINED_PARAMETERS 'all' -> 'expert'"),
+        ({"optimizer": "adamw"}, "OPTIMIZER 'adafactor' -> 'adamw'"),
+    ],
+)
+def test_another_state_of_the_optimiser_is_refused_in_a_run_that_is_under_way(
+    pretrained, change, said
+):
+    with pytest.raises(UserError, match=f"step 2 .* is of another model: .*{said}.*another MODEL_"):
+        _train(pretrained[0], 9, optimizer=dataclasses.replace(ALL, **change))
+
+
+def test_a_hugging_face_folder_starts_the_same_run(pretrained, tuned, tmp_path, capsys):
+    theirs = tmp_path / "theirs"
+    assert main(["convert", str(pretrained[0]), str(theirs)]) == 0
+    state = _train(tmp_path / "run", 2, theirs, EXPERTS)
+    told = capsys.readouterr().out
+    assert f"from the parameters of {theirs}, a Hugging Face SwitchTransformersForCond" in told
+    assert bits(state) == bits(tuned[1])
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_checkpoint"]
+    assert recorded == str(theirs)
+    run = _run(tmp_path / "part", 3, theirs, restored_parameters=[("encoder/.*", "encoder/.*")])
+    config = Config(run, MODEL, DATA, MeshConfig(1, 1, 1), ALL)
+    parameters = first_state(config).parameters
+    assert bits(parameters["encoder"]) == bits(pretrained[1].parameters["encoder"])
+    assert bits(parameters["decoder"]) != bits(pretrained[1].parameters["decoder"])
+    larger = dataclasses.replace(MODEL, mlp_dim=48)
+    _refused("MLP_DIM 32 -> 48", tmp_path / "new", 9, theirs, model=larger)
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    """A run of two steps of the dense model."""
+    folder = tmp_path_factory.mktemp("dense")
+    _train(folder, 2, model=DENSE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def theirs(dense, tmp_path_factory):
+    """The same as a folder of Hugging Face."""
+    folder = tmp_path_factory.mktemp("converted") / "theirs"
+    assert main(["convert", str(dense), str(folder)]) == 0
+    return folder
+
+
+def _upcycled(folder, mesh, **upcycling):
+    run = _run("unused", 3, folder, **upcycling)
+    optimizer = KEPT if run.keep_optimizer_state else ALL
+    factors = [(".*/router", 0.1)]  # which the dense model has none of
+    optimizer = dataclasses.replace(optimizer, learning_rate_factors=factors)
+    return Config(run, MODEL, DATA, MeshConfig(*mesh), optimizer)
+
+
+def _start_of_experts(folder, mesh, **upcycling):
+    return first_state(_upcycled(folder, mesh, **upcycling))
+
+
+def test_experts_start_from_a_dense_run_on_any_mesh(dense, theirs):
+    plain, noise = {"upcycle": "scaled_copy"}, {"upcycle": "copy", "upcycle_noise": 0.01}
+    one, noisy = (_start_of_experts(dense, (1, 1, 1), **x) for x in (plain, noise))
+    assert int(one.step) == int(one.optimizer.updates) == 0
+    on_eight = _start_of_experts(dense, (2, 2, 2), **plain)
+    assert bits(on_eight.parameters) == bits(one.parameters)
+    on_eight = _start_of_experts(dense, (2, 2, 2), **noise)  # the size of a matrix is a sum
+    jax.tree.map(np.testing.assert_array_almost_equal, on_eight.parameters, noisy.parameters)
+    assert bits(_start_of_experts(theirs, (1, 1, 1), **plain)) == bits(one)
+
+
+def test_the_log_says_what_is_made_of_a_dense_model(dense):
+    config = _upcycled(dense, (1, 1, 1), upcycle="copy", keep_optimizer_state=True)
+    first, taken, drawn = describe_start(config, start_of(config))
+    assert first == (
+        f"starting from the parameters and the optimiser's state of {dense}/checkpoints/2; the "
+        "experts are copies of its layers"
+    )
+    assert "encoder/experts 4,096" in taken  # 4 experts with two matrices of 16 x 32
+    assert drawn == "drawn at random: decoder/router 64, encoder/router 64"  # 16 x 4
+
+
+def test_experts_of_what_has_none_are_refused(dense, pretrained, tmp_path):
+    new = tmp_path / "new"
+    _refused("of another model: .*router absent -> ", new, 9, dense)
+    message = "router .* -> absent.*with UPCYCLE .* has to be of the dense model"
+    _refused(message, new, 9, pretrained[0], upcycle="copy")
+    _refused("this model has none", new, 9, dense, model=DENSE, upcycle="copy")
+
+
+def test_the_optimizer_goes_on_too_if_asked(pretrained, tmp_path):
+    run = _run(tmp_path / "new", 3, pretrained[0], keep_optimizer_state=True)
+    start = first_state(Config(run, MODEL, DATA, MeshConfig(2, 2, 2), KEPT))
+    assert bits(start.optimizer) == bits(pretrained[1].optimizer)
+    assert int(start.step) == 0 and int(start.guard.good) == int(start.optimizer.updates) == 2
+
+
+def test_another_optimiser_starts_from_the_parameters(pretrained, tmp_path):
+    adam = dataclasses.replace(ALL, optimizer="adamw")
+    config = Config(_run(tmp_path, 3, pretrained[0]), MODEL, DATA, MeshConfig(1, 1, 1), adam)
+    assert bits(first_state(config).parameters) == bits(pretrained[1].parameters)
+
+
+def test_the_optimizer_of_a_dense_run_goes_on_but_for_routers_and_experts(dense):
+    start = _start_of_experts(dense, (2, 2, 2), upcycle="copy", keep_optimizer_state=True)
+    assert int(start.step) == 0 and int(start.optimizer.updates) == 2
+    moments = start.optimizer.moments
+    layers = moments["decoder"]["blocks"]["layer_0"]["feed_forward"]
+    assert not np.any(layers["router"].full) and not np.any(layers["wo"].full)
+    del moments["decoder"]["blocks"]["layer_0"]["feed_forward"]
+    assert all(np.any(x) for x in jax.tree.leaves(moments["decoder"]["blocks"]))
+
+
+def test_optimizers_that_cannot_go_on_are_refused(dense, theirs, pretrained, tmp_path):
+    new, keep = tmp_path / "new", {"keep_optimizer_state": True}
+    cosine = dataclasses.replace(ALL, lr_schedule="cosine")
+    _refused("LR_SCHEDULE = 'cosine' ends with TRAIN_STEPS", new, 9, pretrained[0], cosine, **keep)
+    adam = dataclasses.replace(ALL, optimizer="adamw")
+    _refused("take its run's config, or another", new, 9, pretrained[0], adam, **keep)
+    message = "with UPCYCLE, .* TRAINED_PARAMETERS = 'all', not 'adafactor' and 'expert'"
+    _refused(message, new, 9, dense, EXPERTS, upcycle="copy", **keep)
+    _refused("not 'adamw' and 'all'", new, 9, dense, adam, upcycle="copy", **keep)
+    message = "a Hugging Face T5ForConditionalGeneration, of which the parameters alone are read"
+    _refused(message, new, 9, theirs, model=DENSE, **keep)
