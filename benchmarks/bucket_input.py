@@ -66,7 +66,7 @@ def print_throughput(rounds: int) -> None:
         slow_proxy.serve(server) as proxy,
     ):
         input_pipeline.write_files(Path(folder), LINES)
-        gcs_server.set_environment(server)
+        os.environ.update(gcs_server.environment(server))
         choose_clients()
         copy_to_bucket(Path(folder))
         proxy.faults = slow_proxy.Faults(**DELAYS)

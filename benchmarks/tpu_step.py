@@ -94,8 +94,8 @@ def row(name: str) -> str:
         f"| {name} | {p['topology']} | {mesh} | {p['estimated_cycles'] / 1e6:.2f}M "
         f"| {p['utilisation']:.1%} "
         f"| {p['compiled_flops'] / p['model_flops_with_empty_slots']:.3f} | {memory} "
-        f"| {p['compute_seconds_model'] * 1e3:.1f} + {p['waiting_seconds_model'] * 1e3:.1f} "
-        f"of {p['collective_seconds_model'] * 1e3:.1f} | {p['compile_seconds']:.0f} "
+        f"| {p['compute_seconds'] * 1e3:.1f} + {p['waiting_seconds'] * 1e3:.1f} "
+        f"of {p['collective_seconds'] * 1e3:.1f} | {p['compile_seconds']:.0f} "
         f"| {parts} |"
     )
 

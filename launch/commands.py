@@ -118,7 +118,7 @@ def run_command(command: Command) -> None:
     """Runs the command to its end. Its output goes to standard error.
 
     Raises:
-      UserError: it fails, or the program is not installed.
+      UserError: it fails.
     """
     code = start_process(command, stdout=sys.stderr.fileno()).wait()
     if code:
@@ -133,7 +133,7 @@ def output(command: Command, not_found: str | None = None) -> str:
       not_found: a part of the error message that is no failure: then the output is "".
 
     Raises:
-      UserError: it fails, or the program is not installed.
+      UserError: it fails.
     """
     process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     output, errors = process.communicate()
@@ -177,9 +177,8 @@ def start_process(
     """Starts the command.
 
     Raises:
-      UserError: the program is not installed, or the system does not start it.
+      UserError: the system does not start it.
     """
-    program = command.argv[0]
     try:
         return subprocess.Popen(
             command.argv,
@@ -189,7 +188,5 @@ def start_process(
             text=True,
             errors="replace",
         )
-    except FileNotFoundError:
-        raise UserError(f"there is no {program} here (docs/launching.md)") from None
-    except OSError as error:  # no permission, or the arguments are too long
-        raise UserError(f"{program} cannot be started: {error.strerror}") from error
+    except OSError as error:  # it is not there, or the arguments are too long
+        raise UserError(f"{command.argv[0]} cannot be started: {error.strerror}") from error

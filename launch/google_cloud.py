@@ -1,112 +1,176 @@
 """What all targets on TPUs of Google Cloud share."""
 
 import abc
-import argparse
-from collections.abc import Sequence
+import dataclasses
+import re
+from typing import Annotated
 
 from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.hardware import Slice, parse_slice
 from switch_jax.launch import setup_commands
-from switch_jax.launch.commands import Command, Step, check_programs, render, shell_line
+from switch_jax.launch.commands import Command, Step, check_programs, quote, render, shell_line
 from switch_jax.launch.console import going_on, log
-from switch_jax.launch.job import Job
-from switch_jax.launch.target import Target
+from switch_jax.launch.environment import environment
+from switch_jax.launch.target import Flag, JobName, Target, check_name
+from switch_jax.launch.variables import looks_secret, without_value
+from switch_jax.storage import bucket_path
 from switch_jax.units import counted
 
+_ZONE = r"[a-z]+-[a-z]+[0-9]+-(ai[0-9]+)?[a-z]"
+_PART = r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*"
+_IMAGE = rf"{_PART}(:[0-9]+)?(/{_PART})+(:(?!latest$){_PART}|@sha256:[0-9a-f]{{64}})"
+_VARIABLE = r"[a-zA-Z_][a-zA-Z0-9_]*"
+# Names of the secret in Kubernetes, and of libtpu's variables, are made of capital letters too.
+_SECRET = r"[A-Z]([A-Z0-9_]{0,61}[A-Z0-9])?"
 
-class GoogleCloudTarget(Target[Job]):
-    """A target on TPUs of Google Cloud, but for what differs between them."""
+ServiceAccount = Annotated[str | None, Flag("account of the job (default: the project's)", "NAME")]
 
-    required_flags: tuple[str, ...] = ("topology", "job_name", "project", "zone", "image")
-    optional_flags: tuple[str, ...] = ("service_account", "spot", "reserved", "env", "secret")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GoogleCloudTarget(Target):
+    """A job on TPU hosts of Google Cloud, but for what differs between the targets there.
+
+    Attributes:
+      reads: what else it reads from buckets: the macro or flag that names it, and its URL.
+      own_files: gin files, task modules and a vocabulary that the image needs, relative to this
+        folder; those that end in '/' are folders.
+    """
+
     sees_local_folders = False
 
-    @abc.abstractmethod
-    def check_job(self, job: Job) -> None:
-        """Raises UserError if this target cannot run the job, whatever the config is."""
+    topology: Annotated[str, Flag("for example v5e-16, or 4xv5e-256 for 4 slices", "SLICE")]
+    job_name: JobName
+    project: Annotated[str, Flag("project of Google Cloud", "ID")]
+    zone: Annotated[str, Flag("for example us-central1-a", "ZONE")]
+    image: Annotated[str, Flag("container image with its tag; see docs/launching.md", "IMAGE")]
+    spot: Annotated[bool, Flag("use cheaper capacity that may be taken away")] = False
+    reserved: Annotated[bool, Flag("use capacity that the project has reserved")] = False
+    env: Annotated[
+        tuple[str, ...], Flag("an environment variable of the hosts; repeat it", "NAME=VALUE")
+    ] = ()
+    secret: Annotated[
+        tuple[str, ...],
+        Flag("one whose value is kept in the cloud, as WANDB_API_KEY; repeat it", "NAME"),
+    ] = ()
+    reads: tuple[tuple[str, str], ...] = ()
+    own_files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UserError where a mistake would show late, or cost money.
+
+        What gcloud, kubectl or xpk refuses at its first call is left to it.
+        """
+        super().__post_init__()
+        check_name(self.job_name)
+        if not re.fullmatch(_IMAGE, self.image):
+            raise UserError(
+                f"--image={quote(self.image)}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST; "
+                "'latest' may be another image on each host and after a restart"
+            )
+        if not re.fullmatch(_ZONE, self.zone):  # in a region GKE makes nodes in all of its zones
+            raise UserError(f"--zone={quote(self.zone)}: write a zone, as europe-west4-a")
+        if self.spot and self.reserved:
+            raise UserError("--spot and --reserved are two kinds of capacity: give one of them")
+        hardware = self.hardware
+        if hardware.hosts_per_slice * hardware.chips_per_host * hardware.count != hardware.chips:
+            raise UserError(
+                f"--topology={hardware.name}: {hardware.topology} is not a number of whole hosts, "
+                f"of {hardware.chips_per_host} chips each"
+            )
+        _check_paths(self)
+        _check_variables(self)
+
+    @property
+    def hardware(self) -> Slice:
+        """The slices."""
+        return parse_slice(self.topology)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command that every host runs."""
+        return ("switch_jax", self.subcommand, "--multihost", *self.train)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables of the trainer but for the secrets; those of --env win."""
+        given = (variable.split("=", 1) for variable in self.env)
+        return {**environment(self.hardware), **dict(given)}
 
     @abc.abstractmethod
-    def resources(self, job: Job) -> list[Command]:
+    def resources(self) -> list[Command]:
         """Commands that a person runs once for this target, for example to create a cluster."""
 
     @abc.abstractmethod
-    def commands(self, job: Job) -> list[Step]:
+    def commands(self) -> list[Step]:
         """The commands and files of `start_and_follow`, in the order in which it uses them."""
 
     @abc.abstractmethod
-    def afterwards(self, job: Job) -> list[Command]:
+    def afterwards(self) -> list[Command]:
         """Commands that a person runs to end the job (the first one), and to stop paying."""
 
     @abc.abstractmethod
-    def start_and_follow(self, job: Job) -> int:
+    def start_and_follow(self) -> int:
         """As `run`, which adds what is printed after Ctrl-C."""
 
-    def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> Job:
-        job = Job(
-            name=args.job_name,
-            train=tuple(train),
-            model_dir=config.run.model_dir,
-            topology=args.topology,
-            project=args.project,
-            zone=args.zone,
-            image=args.image,
-            reads=_reads(args, config),
-            cluster=args.cluster,
-            service_account=args.service_account,
-            spot=args.spot,
-            reserved=args.reserved,
-            max_restarts=self.max_restarts(args),
-            env=tuple(args.env or ()),
-            secrets=tuple(args.secret or ()),
-            network=args.network,
-            subnetwork=args.subnetwork,
-            internal_ips=args.internal_ips,
-        )
-        self.check_job(job)
-        return job
-
-    def check(self, job: Job, config: Config) -> list[str]:
+    def check(self, config: Config) -> list[str]:
         from switch_jax.launch import preflight  # loads JAX
 
-        return preflight.check(config, job.hardware)
+        return preflight.check(config, self.hardware)
 
-    def setup(self, job: Job) -> list[Command]:
+    def setup(self) -> list[Command]:
         """Commands that a person runs once, in a checkout of switch_jax."""
-        return [*self.resources(job), *setup_commands.image(job)]
+        return [*self.resources(), *setup_commands.image(self)]
 
-    def describe(self, job: Job) -> str:
-        slices = job.hardware
+    def describe(self) -> str:
+        slices = self.hardware
         size = f"{counted(slices.chips, 'chip')}, {counted(slices.hosts, 'host')}"
-        title = f"{job.name}: {size} ({job.topology})"
-        return render(title, [*self.setup(job), *self.commands(job), *self.afterwards(job)])
+        title = f"{self.job_name}: {size} ({self.topology})"
+        return render(title, [*self.setup(), *self.commands(), *self.afterwards()])
 
-    def preflight(self, job: Job, config: Config, skip_plan: bool) -> None:
+    def preflight(self, config: Config, skip_plan: bool) -> None:
         from switch_jax.launch import preflight
 
-        check_programs(self.commands(job))
+        check_programs(self.commands())
         if not skip_plan:
-            log(f"compiling the step for {job.topology}, which takes some minutes")
-            log(preflight.check_fits(config, job.hardware))
+            log(f"compiling the step for {self.topology}, which takes some minutes")
+            log(preflight.check_fits(config, self.hardware))
 
-    def run(self, job: Job) -> int:
-        with going_on(job.name, shell_line(self.afterwards(job)[0].argv)):
-            return self.start_and_follow(job)
+    def run(self) -> int:
+        with going_on(self.job_name, shell_line(self.afterwards()[0].argv)):
+            return self.start_and_follow()
 
 
-def _reads(args: argparse.Namespace, config: Config) -> tuple[tuple[str, str], ...]:
-    """See `Job.reads`. A vocabulary that is a file of this machine goes into the image."""
-    vocabulary = config.data.vocabulary or ""
-    named = [
-        ("INITIAL_CHECKPOINT_PATH", config.run.initial_checkpoint_path),
-        ("TEACHER_DIR", config.distillation.teacher_dir),
-        ("VOCABULARY", vocabulary if "://" in vocabulary else None),
-        ("--tfds_data_dir", args.tfds_data_dir),
-        *(("--gin_file", file) for file in args.gin_file if "://" in file),
-    ]
-    caches = args.seqio_additional_cache_dirs.split(",")
-    named += [("--seqio_additional_cache_dirs", folder) for folder in caches]
-    return tuple((name, url) for name, url in named if url)
+def _check_paths(job: GoogleCloudTarget) -> None:
+    for name, url in (("MODEL_DIR", job.model_dir), *job.reads):
+        if not url.startswith("gs://"):
+            raise UserError(
+                f"{name} {url!r}: the hosts see no folder of this machine, and use Google Cloud's "
+                "buckets alone: write gs://BUCKET/FOLDER"
+            )
+        bucket_path(url, name)
+    if not bucket_path(job.model_dir)[1]:
+        raise UserError(f"MODEL_DIR = {job.model_dir!r}: write a folder of the bucket")
+
+
+def _check_variables(job: GoogleCloudTarget) -> None:
+    for variable in job.env:
+        name, equals, value = variable.partition("=")
+        shown = without_value(variable)
+        if not re.fullmatch(_VARIABLE, name) or not equals:
+            raise UserError(f"--env={shown}: write --env=NAME=VALUE")
+        if looks_secret(name, value):
+            raise UserError(
+                f"--env={shown}: this looks like a secret, and every printed command would show "
+                "it; --secret=NAME keeps it in the cloud"
+            )
+    for name in job.secret:
+        if not re.fullmatch(_SECRET, name):
+            raise UserError(
+                f"--secret={without_value(name)}: write the name alone, as in "
+                "--secret=WANDB_API_KEY: capital letters, digits and _, a letter first; the value "
+                "is read from a variable of your shell"
+            )
 
 
 def check_usual_shape(hardware: Slice) -> None:

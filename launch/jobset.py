@@ -3,13 +3,14 @@
 The cluster itself starts it again after failures.
 """
 
-import abc
 import contextlib
 import dataclasses
 import subprocess
 import time
+from typing import Annotated
 
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import KILLED
 from switch_jax.launch import google_cloud
 from switch_jax.launch.commands import (
     Command,
@@ -20,8 +21,8 @@ from switch_jax.launch.commands import (
     start_process,
 )
 from switch_jax.launch.console import log
-from switch_jax.launch.job import Job
-from switch_jax.launch.retries import KILLED, exit_code
+from switch_jax.launch.retries import exit_code
+from switch_jax.launch.target import Flag
 
 CONTAINER = "train"
 RESERVATION = "--reservation=RESERVATION"  # of gcloud and xpk; a person writes the name
@@ -38,50 +39,38 @@ def escape_variables(text: str) -> str:
     return text.replace("$", "$$")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class JobSetTarget(google_cloud.GoogleCloudTarget):
-    """A cluster of GKE with JobSet."""
+    """A JobSet on a cluster of GKE, as kubectl finds it."""
 
-    required_flags = (*google_cloud.GoogleCloudTarget.required_flags, "cluster")
+    cluster: Annotated[str, Flag("cluster of --on=gke and xpk", "NAME")]
 
-    @abc.abstractmethod
-    def jobset(self, job: Job) -> "JobSet":
-        """The JobSet that the job becomes."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        generation = self.hardware.generation
+        if generation.gke_accelerator is None:
+            raise UserError(f"--on={self.on}: {generation.name} is not supported on GKE")
 
-    def check_job(self, job: Job) -> None:
-        generation = job.hardware.generation
-        if generation.cloud.gke_accelerator is None:
-            raise UserError(f"--on={self.name}: {generation.name} is not supported on GKE")
-
-
-@dataclasses.dataclass(frozen=True)
-class JobSet:
-    """A JobSet, as kubectl finds it.
-
-    Attributes:
-      name: of the JobSet.
-      hosts: how many pods it has.
-      context: of kubectl, which says in which cluster it is; None: the current one.
-    """
-
-    name: str
-    hosts: int
-    context: str | None = None
+    @property
+    def context(self) -> str | None:
+        """Of kubectl, which says in which cluster the job is; None: the current one."""
+        return None
 
     def kubectl(self, *words: str) -> tuple[str, ...]:
         """A command of kubectl for the cluster."""
         return ("kubectl", *words, *((f"--context={self.context}",) if self.context else ()))
 
     @property
-    def commands(self) -> dict[str, Command]:
+    def looks(self) -> dict[str, Command]:
         """All that `follow` runs, by what it finds, in the order in which a dry run prints it."""
-        pods = f"--selector=jobset.sigs.k8s.io/jobset-name={self.name}"
+        pods = f"--selector=jobset.sigs.k8s.io/jobset-name={self.job_name}"
         get_pods = self.kubectl("get", "pods", pods)
         running = ("--field-selector=status.phase=Running", "--output=name")
         exit_codes = "{.items[*].status.containerStatuses[*].state.terminated.exitCode}"
         state = ("--ignore-not-found", "--output=jsonpath={.kind} {.status.terminalState}")
         logs = (
             *self.kubectl("logs", pods, f"--container={CONTAINER}"),
-            *("--prefix", "--ignore-errors", f"--max-log-requests={max(5, self.hosts)}"),
+            *("--prefix", "--ignore-errors", f"--max-log-requests={max(5, self.hardware.hosts)}"),
         )
         return {
             "running_pods": Command(
@@ -93,7 +82,7 @@ class JobSet:
                 "connection",
             ),
             "state": Command(
-                (*self.kubectl("get", "jobset", self.name), *state),
+                (*self.kubectl("get", "jobset", self.job_name), *state),
                 "prints JobSet if it exists, and Completed or Failed if it has ended",
             ),
             "exit_codes": Command(
@@ -105,7 +94,7 @@ class JobSet:
 
     def exists(self) -> bool:
         """Whether the cluster has it, running or not."""
-        return bool(output(self.commands["state"]))
+        return bool(output(self.looks["state"]))
 
     def follow(self) -> int:
         """Prints what the pods print until the JobSet has ended.
@@ -118,29 +107,29 @@ class JobSet:
         """
         running_before, last_line = None, None
         while not (state := self._final_state()):
-            running = len(output_with_retries(self.commands["running_pods"]).split())
-            if running < self.hosts:
+            running = len(output_with_retries(self.looks["running_pods"]).split())
+            if running < self.hardware.hosts:
                 if running != running_before:
-                    log(f"{self.name}: {running} of {self.hosts} pods run")
+                    log(f"{self.job_name}: {running} of {self.hardware.hosts} pods run")
                 running_before = running
                 time.sleep(_POLL_SECONDS)
                 continue
             last_line = self._print_logs(last_line)
             time.sleep(_SETTLE_SECONDS)
-        log(f"{self.name}: {state}")
+        log(f"{self.job_name}: {state}")
         if state == "Completed":
             return 0
-        codes = [int(code) for code in output_with_retries(self.commands["exit_codes"]).split()]
+        codes = [int(code) for code in output_with_retries(self.looks["exit_codes"]).split()]
         with contextlib.suppress(UserError):
-            run_command(self.commands["last_lines"])
+            run_command(self.looks["last_lines"])
         # After a failure the cluster ends the other pods, and kills those that do not react.
         return exit_code([code for code in codes if code != KILLED] or codes) or 1
 
     def _final_state(self) -> str:
         """'Completed' or 'Failed'; "" if the JobSet has not ended."""
-        kind, _, state = output_with_retries(self.commands["state"]).partition(" ")
+        kind, _, state = output_with_retries(self.looks["state"]).partition(" ")
         if not kind:
-            raise UserError(f"the JobSet {self.name} is gone: somebody has deleted it")
+            raise UserError(f"the JobSet {self.job_name} is gone: somebody has deleted it")
         return state
 
     def _print_logs(self, last_line: str | None) -> str | None:
@@ -153,7 +142,7 @@ class JobSet:
           When the last line came, as Kubernetes writes a time.
         """
         since = (f"--since-time={last_line}",) if last_line else ()
-        command = self.commands["logs"]
+        command = self.looks["logs"]
         command = dataclasses.replace(command, argv=(*command.argv, *since))
         with start_process(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             for line in output_lines(process):

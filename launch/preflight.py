@@ -8,7 +8,7 @@ from switch_jax.config import Config
 from switch_jax.data.checks import small_vocabulary
 from switch_jax.data.configured_tasks import vocabulary_is_here
 from switch_jax.errors import UserError
-from switch_jax.hardware import Slice
+from switch_jax.hardware import GIB, Slice
 from switch_jax.launch.console import log
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
 from switch_jax.run_folder import check_run_folder
@@ -126,7 +126,8 @@ def check_fits(config: Config, hardware: Slice) -> str:
         plan = make_plan(config, hardware)
     except UserError as error:
         raise UserError(f"{error}; --skip_plan starts the job without compiling it here") from error
-    memory = f"{plan.hbm_bytes / 2**30:.1f} of {plan.hbm_limit_bytes / 2**30:.1f} GiB a chip"
+    needed, limit = plan.hbm_bytes_per_chip / GIB, plan.hbm_limit_bytes / GIB
+    memory = f"{needed:.1f} of {limit:.1f} GiB a chip"
     if not plan.fits:
         raise UserError(
             f"the step does not fit on {hardware.name}: {memory}; `switch_jax plan` with the same "

@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
 
+from switch_jax.exit_codes import INTERRUPTED, KILLED, PREEMPTED, TERMINATED
 from switch_jax.launch.console import log
-from switch_jax.launch.retries import INTERRUPTED, KILLED, PREEMPTED, TERMINATED, exit_code
+from switch_jax.launch.retries import exit_code
 
 # Seconds for the other processes to save and end, after one was stopped and has saved.
 _SAVE_GRACE = 60.0

@@ -4,22 +4,24 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import (
+    DOES_NOT_FIT,
+    DONE,
+    INTERRUPTED,
+    KILLED,
+    MISTAKE,
+    PREEMPTED,
+    UNREACHABLE,
+)
 from switch_jax.launch.console import log
 from switch_jax.run_folder import RunFolder
 
-# Exit codes of `switch_jax train`, see docs/exit_codes.md. After these a job is not started again:
-# it is done, has a mistake, does not fit, or was ended by Ctrl-C.
-FINAL = (0, 2, 3, 130)
-PREEMPTED = 75  # stopped by SIGTERM, with its state saved
-INTERRUPTED, KILLED, TERMINATED = 130, 137, 143
-UNREACHABLE = 255  # of ssh, if it cannot connect or the connection breaks
-# A variable: the path, but for the exit code at its end, of a file that each process makes that
-# ends by itself.
-ENDED_WITH = "SWITCH_JAX_ENDED_WITH"
-
-# Of several exit codes, the one with the highest rank is the job's. All other codes mean a crash,
-# and have rank 1.
-_RANKS = {0: 0, PREEMPTED: 2, INTERRUPTED: 3, 2: 4, 3: 4, KILLED: 5, UNREACHABLE: 6}
+# After these a job is not started again.
+FINAL = (DONE, MISTAKE, DOES_NOT_FIT, INTERRUPTED)
+# Of several exit codes the first in this order is the job's. All that are in neither list mean a
+# crash, which comes after both, and before DONE.
+_FIRST = (UNREACHABLE, KILLED)
+BEFORE_CRASHES = (MISTAKE, DOES_NOT_FIT, INTERRUPTED, PREEMPTED)
 
 # Seconds before each new start while a host cannot be reached: more than an hour in total.
 _RETRY_SECONDS = [30.0, 60.0, 120.0, 240.0, *[300.0] * 11]
@@ -28,15 +30,17 @@ _RETRY_SECONDS = [30.0, 60.0, 120.0, 240.0, *[300.0] * 11]
 def exit_code(codes: Iterable[int]) -> int:
     """The exit code of a job, from those of its processes or hosts; 0 if there are none.
 
-    These decide, in this order: a host that cannot be reached, or a process that was killed, since
-    that may give the others any error; a mistake (2, 3), which would happen again; Ctrl-C; SIGTERM
-    (75), after which the state is saved, so that a crash at the end does not matter; a crash.
+    A host that cannot be reached, or a process that was killed, may give the others any error. A
+    mistake would happen again. After SIGTERM the state is saved: a crash at the end is no matter.
 
     Args:
       codes: as a shell gives them, in the order in which the processes ended, without those of
         processes that the launcher has killed.
     """
-    return max(codes, key=lambda code: _RANKS.get(code, 1), default=0)  # the first of equal rank
+    codes = list(codes)
+    crashes = [code for code in codes if code != DONE]
+    deciding = (code for code in (*_FIRST, *BEFORE_CRASHES, *crashes) if code in codes)
+    return next(deciding, DONE)
 
 
 def supervise(

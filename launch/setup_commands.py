@@ -1,10 +1,15 @@
 """Commands that a person runs once, before the first job. The launcher prints them only."""
 
+from __future__ import annotations
+
 import json
 import shlex
+from typing import TYPE_CHECKING
 
 from switch_jax.launch.commands import Command
-from switch_jax.launch.job import Job
+
+if TYPE_CHECKING:  # it imports this module
+    from switch_jax.launch.google_cloud import GoogleCloudTarget
 
 
 def once(argv: tuple[str, ...], why: str) -> Command:
@@ -18,13 +23,13 @@ def keep_secret(name: str, command: str) -> Command:
     return once(argv, f"keep the value of {name}, a variable of this shell (export {name}=...)")
 
 
-def secret_manager(job: Job) -> list[Command]:
+def secret_manager(job: GoogleCloudTarget) -> list[Command]:
     """Keeps the job's secrets in Secret Manager, where the hosts read them."""
     create = f"--data-file=- --project={job.project}"
-    return [keep_secret(name, f"gcloud secrets create {name} {create}") for name in job.secrets]
+    return [keep_secret(name, f"gcloud secrets create {name} {create}") for name in job.secret]
 
 
-def image(job: Job) -> list[Command]:
+def image(job: GoogleCloudTarget) -> list[Command]:
     """The image of switch_jax and, on top of it, one with the job's own files.
 
     An image that is named by its digest is there already.

@@ -1,65 +1,92 @@
-"""What a target of `switch_jax launch` is, and what the jobs of all targets have."""
+"""What a target of `switch_jax launch` is: the class of the jobs that run there."""
 
 import abc
-import argparse
 import dataclasses
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+import re
+import typing
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from switch_jax.config import Config
+from switch_jax.errors import UserError
+from switch_jax.launch.commands import quote
 
-JobT = TypeVar("JobT")  # how a target describes a job
+# Names such as NAME-slice-3-63 are made of it, which may have 63 characters.
+_LONGEST_NAME = 40
+_LABEL = r"[a-z]([-a-z0-9]*[a-z0-9])?"  # RFC 1035
+_MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
+
+
+class Flag(NamedTuple):
+    """In the annotation of a field: it is a flag of `launch`, which has its name.
+
+    A field without a default has to be given. One that is a bool takes no value, and a tuple of
+    texts has one for each time that the flag is given.
+    """
+
+    help: str
+    metavar: str | None = None
+
+
+JobName = Annotated[str, Flag("of the job, and of what is created for it", "NAME")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AnyJob:
-    """What a job has on every target.
+class Target(abc.ABC):
+    """A job on a target. The methods are called in the order in which they are listed.
 
     Attributes:
+      on: the value of --on.
+      sees_local_folders: whether its processes can read the folders of this machine.
       train: the arguments of the command, without those by which processes find each other.
-      max_restarts: how often the job starts again after crashes.
+      model_dir: MODEL_DIR of the config.
       subcommand: of `switch_jax`.
+      max_restarts: how often it starts again after crashes without a new checkpoint; None: as often
+        as `restarts` says.
     """
+
+    on: ClassVar[str]
+    sees_local_folders: ClassVar[bool] = True
 
     train: tuple[str, ...]
-    max_restarts: int = 3
+    model_dir: str
     subcommand: str = "train"
+    max_restarts: Annotated[
+        int | None,
+        Flag(
+            "how often to start again after crashes without a new checkpoint (default 3; on xpk "
+            "with --spot 100)",
+            "N",
+        ),
+    ] = None
 
+    def __post_init__(self) -> None:
+        """Raises UserError if the target cannot run the job, whatever the config is."""
+        if not 0 <= self.restarts <= _MAX_RESTARTS:
+            raise UserError(f"--max_restarts={self.restarts}: write 0 to {_MAX_RESTARTS:,}")
 
-class Target(abc.ABC, Generic[JobT]):
-    """A place where a job can run. The methods are called in the order in which they are listed.
+    @classmethod
+    def flags(cls) -> dict[str, tuple[Any, Flag]]:
+        """The type and the note of each field that is a flag, by its name."""
+        return {
+            name: (hint.__origin__, note)
+            for name, hint in typing.get_type_hints(cls, include_extras=True).items()
+            for note in getattr(hint, "__metadata__", ())
+            if isinstance(note, Flag)
+        }
 
-    Attributes:
-      name: the value of --on.
-      required_flags: flags of `launch`, without the hyphens, that have to be given.
-      optional_flags: further flags that may be given. A flag of another target is refused.
-      sees_local_folders: whether its processes can read the folders of this machine.
-    """
+    @classmethod
+    def required_flags(cls) -> list[str]:
+        """The names of those that have to be given."""
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        return [name for name in cls.flags() if defaults[name] is dataclasses.MISSING]
 
-    name: str
-    required_flags: tuple[str, ...] = ()
-    optional_flags: tuple[str, ...] = ()
-    sees_local_folders: bool = True
-
-    def max_restarts(self, args: argparse.Namespace) -> int:
-        """How often the job starts again after crashes."""
-        return AnyJob.max_restarts if args.max_restarts is None else args.max_restarts
+    @property
+    def restarts(self) -> int:
+        """How often the job starts again after crashes without a new checkpoint."""
+        return 3 if self.max_restarts is None else self.max_restarts
 
     @abc.abstractmethod
-    def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> JobT:
-        """Describes the job.
-
-        Args:
-          args: the flags of `launch`.
-          train: the arguments of the command, without those by which processes find each other.
-          config: the run.
-
-        Raises:
-          UserError: the target cannot run such a job.
-        """
-
-    @abc.abstractmethod
-    def check(self, job: JobT, config: Config) -> list[str]:
+    def check(self, config: Config) -> list[str]:
         """Checks that the config fits the job's devices; returns warnings. Uses no network.
 
         Raises:
@@ -67,14 +94,13 @@ class Target(abc.ABC, Generic[JobT]):
         """
 
     @abc.abstractmethod
-    def describe(self, job: JobT) -> str:
+    def describe(self) -> str:
         """Every command and file of the job, as a script for bash."""
 
-    def preflight(self, job: JobT, config: Config, skip_plan: bool) -> None:  # noqa: B027
+    def preflight(self, config: Config, skip_plan: bool) -> None:  # noqa: B027
         """Checks that can take minutes, before anything is started; --dry_run ends before it.
 
         Args:
-          job: what is to run.
           config: the run.
           skip_plan: do not compile the training step.
 
@@ -83,7 +109,7 @@ class Target(abc.ABC, Generic[JobT]):
         """
 
     @abc.abstractmethod
-    def run(self, job: JobT) -> int:
+    def run(self) -> int:
         """Runs the job, or follows it if it already runs, and starts it again after failures.
 
         Returns:
@@ -93,3 +119,12 @@ class Target(abc.ABC, Generic[JobT]):
           UserError: the job cannot be started.
           KeyboardInterrupt: Ctrl-C ended the command and the job goes on.
         """
+
+
+def check_name(name: str) -> None:
+    """Raises UserError if a target would refuse the name of a job."""
+    if not re.fullmatch(_LABEL, name) or len(name) > _LONGEST_NAME:
+        raise UserError(
+            f"--job_name={quote(name)}: write at most {_LONGEST_NAME} small letters, digits "
+            "and hyphens, a letter first and no hyphen last"
+        )

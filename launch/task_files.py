@@ -9,7 +9,6 @@ from switch_jax.config import DataConfig
 from switch_jax.data import seqio_internals
 from switch_jax.data.configured_tasks import all_tasks
 from switch_jax.errors import UserError
-from switch_jax.launch.job import Job
 from switch_jax.storage import on_this_machine
 from switch_jax.tasks.english import DATA
 from switch_jax.tensorflow_setup import seqio
@@ -17,19 +16,19 @@ from switch_jax.tensorflow_setup import seqio
 _MOST_NAMED = 8
 
 
-def check(job: Job, data: DataConfig, splits: Sequence[str]) -> None:
+def check(own_files: Sequence[str], data: DataConfig, splits: Sequence[str]) -> None:
     """Checks that hosts find what the tasks name: data, caches, vocabularies. Uses no network.
 
     Args:
-      job: the run on hosts.
-      data: what it reads.
+      own_files: of this machine, which the image has; see `GoogleCloudTarget.own_files`.
+      data: what the run reads.
       splits: those of the tasks that it reads.
 
     Raises:
       UserError: files that are neither in a bucket nor in the image.
     """
     named = dict.fromkeys(p for t in all_tasks(data) for p in _patterns(t, data, splits))
-    missing = [path for path in named if not _is_on_hosts(path, job)]
+    missing = [path for path in named if not _is_on_hosts(path, own_files)]
     if missing:
         more = [f"and {len(missing) - _MOST_NAMED} more"] if missing[_MOST_NAMED:] else []
         raise UserError(
@@ -55,9 +54,9 @@ def _patterns(task: seqio.Task, data: DataConfig, splits: Sequence[str]) -> Iter
         yield str(getattr(feature.vocabulary, "sentencepiece_model_file", ""))
 
 
-def _is_on_hosts(path: str, job: Job) -> bool:
+def _is_on_hosts(path: str, own_files: Sequence[str]) -> bool:
     """Whether the path is in a bucket, or in the image."""
     if not path or not on_this_machine([path]) or "site-packages" in Path(path).parts:
         return True
-    folders = [DATA, *map(Path, job.own_files)]
+    folders = [DATA, *map(Path, own_files)]
     return any(Path(path).resolve().is_relative_to(folder.resolve()) for folder in folders)

@@ -4,6 +4,8 @@ The container does not depend on the connection: if that breaks, training goes o
 command follows it again.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import re
@@ -11,8 +13,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import KILLED, UNREACHABLE
 from switch_jax.launch.commands import (
     Command,
     File,
@@ -22,8 +26,11 @@ from switch_jax.launch.commands import (
     start_process,
 )
 from switch_jax.launch.console import log
-from switch_jax.launch.job import Job
-from switch_jax.launch.retries import KILLED, UNREACHABLE, exit_code
+from switch_jax.launch.google_cloud import GoogleCloudTarget
+from switch_jax.launch.retries import exit_code
+
+if TYPE_CHECKING:  # it imports this module
+    from switch_jax.launch.tpu_slices import TpuSlicesTarget
 
 # Seconds to save the state, between SIGTERM and SIGKILL.
 SAVE_SECONDS = 600
@@ -59,13 +66,13 @@ exit "$code"
 _EXIT = re.compile(r"\[(\S+ \S+)\] exit code (\d+)\s*")
 
 
-def container_command(job: Job) -> tuple[str, ...]:
+def container_command(job: GoogleCloudTarget) -> tuple[str, ...]:
     """The command of a container: with_secrets.py reads the secrets, and runs the job's command."""
-    secrets = ("with_secrets", job.project, *job.secrets, "--") if job.secrets else ()
+    secrets = ("with_secrets", job.project, *job.secret, "--") if job.secret else ()
     return (*secrets, *job.command)
 
 
-def script(job: Job) -> File:
+def script(job: TpuSlicesTarget) -> File:
     """The script that every host runs."""
     registry = job.image.split("/")[0]
     login = f"  sudo gcloud auth configure-docker {registry} --quiet\n"
@@ -73,19 +80,19 @@ def script(job: Job) -> File:
     digest = hashlib.sha256(shell_lines(_container(job)).encode()).hexdigest()[:8]
     run = ("sudo", "docker", "run", f"--label=job={digest}", *_container(job))
     text = _SCRIPT.format(
-        name=job.name,
+        name=job.job_name,
         login=login if google else "",
         run=shell_lines(run),
         digest=digest,
     )
-    return File(f"launched/{job.name}.sh", text, "the script that every host runs")
+    return File(f"launched/{job.job_name}.sh", text, "the script that every host runs")
 
 
-def _container(job: Job) -> tuple[str, ...]:
+def _container(job: TpuSlicesTarget) -> tuple[str, ...]:
     return (
         "--detach",
         "--init",  # passes SIGTERM on; the trainer as process 1 would ignore it
-        f"--name={job.name}",
+        f"--name={job.job_name}",
         "--privileged",  # for the TPU's devices
         "--net=host",
         *("--log-opt=max-size=100m", "--log-opt=max-file=3"),  # the disk is small
@@ -97,43 +104,43 @@ def _container(job: Job) -> tuple[str, ...]:
     )
 
 
-def copy_script(job: Job, node: str) -> Command:
+def copy_script(job: TpuSlicesTarget, node: str) -> Command:
     """Copies the script to all hosts of a slice."""
-    words = (f"launched/{job.name}.sh", f"{node}:", "--worker=all")
+    words = (f"launched/{job.job_name}.sh", f"{node}:", "--worker=all")
     return Command(_remote(job, "scp", *words), "copies the script to all hosts")
 
 
-def remove_stopped(job: Job, node: str) -> Command:
+def remove_stopped(job: TpuSlicesTarget, node: str) -> Command:
     """Removes the containers of ended attempts on the hosts of a slice."""
     argv = _ssh(job, node, "sudo docker container prune --force")
     return Command(argv, "removes the containers of earlier attempts, and leaves one that runs")
 
 
-def follow(job: Job, node: str) -> Command:
+def follow(job: TpuSlicesTarget, node: str) -> Command:
     """Starts the job on all hosts of a slice, or follows it, until it ends."""
-    argv = _ssh(job, node, f"bash {job.name}.sh {node}")
+    argv = _ssh(job, node, f"bash {job.job_name}.sh {node}")
     return Command(argv, "starts the job on all hosts, or follows it if it already runs")
 
 
-def kill(job: Job, node: str) -> Command:
+def kill(job: TpuSlicesTarget, node: str) -> Command:
     """Ends the job on all hosts of a slice, at once."""
-    argv = _ssh(job, node, f"sudo docker kill {job.name}")
+    argv = _ssh(job, node, f"sudo docker kill {job.job_name}")
     return Command(argv, f"only if a host has failed and others still run after {FAILURE_GRACE} s")
 
 
-def stop(job: Job, node: str) -> Command:
+def stop(job: TpuSlicesTarget, node: str) -> Command:
     """Ends the job on all hosts of a slice, with a checkpoint. For a person to run."""
-    argv = _ssh(job, node, f"sudo docker stop {job.name}")
+    argv = _ssh(job, node, f"sudo docker stop {job.job_name}")
     return Command(
         argv, "later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first"
     )
 
 
-def _ssh(job: Job, node: str, command: str) -> tuple[str, ...]:
+def _ssh(job: TpuSlicesTarget, node: str, command: str) -> tuple[str, ...]:
     return _remote(job, "ssh", node, "--worker=all", "--batch-size=all", f"--command={command}")
 
 
-def _remote(job: Job, verb: str, *words: str) -> tuple[str, ...]:
+def _remote(job: TpuSlicesTarget, verb: str, *words: str) -> tuple[str, ...]:
     # Of gcloud alpha: the other one has no --batch-size, without which hosts may wait for each
     # other, and no --tunnel-through-iap.
     tunnel = ("--tunnel-through-iap",) if job.internal_ips else ()
@@ -141,24 +148,20 @@ def _remote(job: Job, verb: str, *words: str) -> tuple[str, ...]:
     return (program, "alpha", *argv)
 
 
-def gcloud(job: Job, kind: str, verb: str, *words: str) -> tuple[str, ...]:
+def gcloud(job: TpuSlicesTarget, kind: str, verb: str, *words: str) -> tuple[str, ...]:
     """A command of gcloud for a 'tpu-vm' or 'queued-resources', in the job's zone and project."""
     location = (f"--zone={job.zone}", f"--project={job.project}")
     return ("gcloud", "compute", "tpus", kind, verb, *words, *location)
 
 
-def commands(job: Job, nodes: Sequence[str]) -> list[Command]:
+def commands(job: TpuSlicesTarget) -> list[Command]:
     """The commands of `run`, by kind."""
     kinds = (copy_script, remove_stopped, follow, kill)
-    return [kind(job, node) for kind in kinds for node in nodes]
+    return [kind(job, node) for kind in kinds for node in job.nodes]
 
 
-def run(job: Job, nodes: Sequence[str]) -> int:
+def run(job: TpuSlicesTarget) -> int:
     """Starts the job on the hosts of all slices and follows it to its end.
-
-    Args:
-      job: what to run.
-      nodes: names of the TPU VMs, one for each slice.
 
     Returns:
       See `retries.exit_code`.
@@ -166,7 +169,7 @@ def run(job: Job, nodes: Sequence[str]) -> int:
     Raises:
       UserError: gcloud is not installed.
     """
-    for node in nodes:
+    for node in job.nodes:
         for command in (copy_script(job, node), remove_stopped(job, node)):
             try:
                 run_command(command)
@@ -176,7 +179,7 @@ def run(job: Job, nodes: Sequence[str]) -> int:
     codes: dict[str, int] = {}
     followed = [
         start_process(follow(job, n), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for n in nodes
+        for n in job.nodes
     ]
     readers = [
         threading.Thread(target=_print_output, args=(process, codes), daemon=True)
@@ -184,7 +187,7 @@ def run(job: Job, nodes: Sequence[str]) -> int:
     ]
     for reader in readers:
         reader.start()
-    not_killed = _wait(job, nodes, codes, followed)
+    not_killed = _wait(job, codes, followed)
     for reader in readers:
         reader.join(_KILL_GRACE)
     failed = any([process.wait() for process in followed])
@@ -193,7 +196,7 @@ def run(job: Job, nodes: Sequence[str]) -> int:
     return exit_code([*counted, *([UNREACHABLE] if failed and silent else [])])
 
 
-def _print_output(process: "subprocess.Popen[str]", codes: dict[str, int]) -> None:
+def _print_output(process: subprocess.Popen[str], codes: dict[str, int]) -> None:
     """Prints what the hosts of a slice print, and collects their exit codes by their names."""
     for line in output_lines(process):
         print(line, end="", flush=True)
@@ -203,10 +206,9 @@ def _print_output(process: "subprocess.Popen[str]", codes: dict[str, int]) -> No
 
 
 def _wait(
-    job: Job,
-    nodes: Sequence[str],
+    job: TpuSlicesTarget,
     codes: dict[str, int],
-    followed: "Sequence[subprocess.Popen[str]]",
+    followed: Sequence[subprocess.Popen[str]],
 ) -> Collection[str]:
     """Waits for all hosts. After one has failed, the others have FAILURE_GRACE seconds.
 
@@ -221,7 +223,7 @@ def _wait(
         if time.monotonic() > deadline:
             log("a host has failed and others have not ended: stopping them")
             not_killed = set(codes)
-            for node in nodes:
+            for node in job.nodes:
                 # Hosts that have ended have no container to kill.
                 with contextlib.suppress(UserError):
                     run_command(kill(job, node))

@@ -3,9 +3,11 @@
 import abc
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import PREEMPTED
 from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
 from switch_jax.launch.commands import (
     Command,
@@ -17,8 +19,9 @@ from switch_jax.launch.commands import (
     write_file,
 )
 from switch_jax.launch.console import log
-from switch_jax.launch.job import Job
-from switch_jax.launch.retries import FINAL, PREEMPTED, supervise
+from switch_jax.launch.google_cloud import ServiceAccount
+from switch_jax.launch.retries import FINAL, supervise
+from switch_jax.launch.target import Flag
 from switch_jax.run_folder import RunFolder
 
 POLL_SECONDS = 30.0  # between two looks at the slices' state
@@ -28,159 +31,148 @@ _FAILED = "FAILED"
 _STUCK = ("STOPPED", "HIDDEN")  # waiting does not make these ready
 
 
-@dataclasses.dataclass(frozen=True)
-class SliceRequest:
-    """The commands for the slices of a job.
-
-    Attributes:
-      nodes: names of the TPU VMs, one for each slice.
-      describe: prints the state of the slices.
-      create: requests the slices.
-      delete: gives them back, or clears away what a preemption has left of them.
-      ready: the state of slices that can be used.
-      gone: the states of slices that were taken away and have to be created again.
-    """
-
-    nodes: Sequence[str]
-    describe: Command
-    create: Command
-    delete: Command
-    ready: str
-    gone: Sequence[str]
-
-
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     """Slices of TPU VMs. This machine starts the job on them by ssh.
 
     Attributes:
       kind: what gcloud calls them.
+      ready: the state of slices that can be used.
+      gone: the states of slices that were taken away and have to be created again.
       give_back: why to delete the slices, for the comment above that command.
     """
 
-    optional_flags = (
-        *google_cloud.GoogleCloudTarget.optional_flags,
-        *("network", "subnetwork", "internal_ips"),
-    )
-    kind: str
-    give_back: str
+    kind: ClassVar[str]
+    ready: ClassVar[str]
+    gone: ClassVar[Sequence[str]]
+    give_back: ClassVar[str]
 
-    @abc.abstractmethod
-    def request(self, job: Job) -> SliceRequest:
-        """The commands for the job's slices."""
+    service_account: ServiceAccount = None
+    network: Annotated[str | None, Flag("network of TPU VMs (default: default)", "NAME")] = None
+    subnetwork: Annotated[str | None, Flag("subnetwork of TPU VMs", "NAME")] = None
+    internal_ips: Annotated[bool, Flag("TPU VMs without addresses on the internet")] = False
 
-    def command(self, job: Job, verb: str, why: str, *flags: str) -> Command:
-        """A command of gcloud for the job's slices."""
-        return Command((*tpu_hosts.gcloud(job, self.kind, verb, job.name), *flags), why)
-
-    def check_job(self, job: Job) -> None:
-        if job.hardware.generation.cloud.runtime is None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hardware.generation.runtime is None:
             raise UserError(
-                f"--on={self.name}: Google Cloud offers {job.hardware.generation.name} on GKE only"
+                f"--on={self.on}: Google Cloud offers {self.hardware.generation.name} on GKE only"
             )
-        google_cloud.check_usual_shape(job.hardware)
+        google_cloud.check_usual_shape(self.hardware)
 
-    def resources(self, job: Job) -> list[Command]:
-        return setup_commands.secret_manager(job)
+    @property
+    @abc.abstractmethod
+    def nodes(self) -> list[str]:
+        """Names of the TPU VMs, one for each slice."""
 
-    def commands(self, job: Job) -> list[Step]:
-        request = self.request(job)
+    @property
+    @abc.abstractmethod
+    def look(self) -> Command:
+        """Prints the state of the slices."""
+
+    @property
+    @abc.abstractmethod
+    def create(self) -> Command:
+        """Requests the slices."""
+
+    @property
+    @abc.abstractmethod
+    def delete(self) -> Command:
+        """Gives the slices back, or clears away what a preemption has left of them."""
+
+    def gcloud(self, verb: str, why: str, *flags: str) -> Command:
+        """A command of gcloud for the job's slices."""
+        return Command((*tpu_hosts.gcloud(self, self.kind, verb, self.job_name), *flags), why)
+
+    @property
+    def slice_flags(self) -> list[str]:
+        """gcloud's flags for the kind of capacity, and for account and network of the hosts."""
+        named = {
+            "service-account": self.service_account,
+            "network": self.network,
+            "subnetwork": self.subnetwork,
+        }
         return [
-            tpu_hosts.script(job),
-            request.describe,
-            request.delete,
-            request.create,
-            *tpu_hosts.commands(job, request.nodes),
+            *(["--spot"] if self.spot else []),
+            *(["--reserved"] if self.reserved else []),
+            *(["--internal-ips"] if self.internal_ips else []),
+            *(f"--{flag}={value}" for flag, value in named.items() if value),
         ]
 
-    def afterwards(self, job: Job) -> list[Command]:
-        request = self.request(job)
-        stops = [tpu_hosts.stop(job, node) for node in request.nodes]
-        why = f"later, run it yourself: {self.give_back}"
-        return [*stops, dataclasses.replace(request.delete, why=why)]
+    def resources(self) -> list[Command]:
+        return setup_commands.secret_manager(self)
 
-    def start_and_follow(self, job: Job) -> int:
+    def commands(self) -> list[Step]:
+        slices = self.look, self.delete, self.create
+        return [tpu_hosts.script(self), *slices, *tpu_hosts.commands(self)]
+
+    def afterwards(self) -> list[Command]:
+        stops = [tpu_hosts.stop(self, node) for node in self.nodes]
+        why = f"later, run it yourself: {self.give_back}"
+        return [*stops, dataclasses.replace(self.delete, why=why)]
+
+    def start_and_follow(self) -> int:
         """Creates the slices if needed, and runs the job until it is done or has to stop.
 
         Raises:
           UserError: the first slices cannot be created, somebody has stopped them, or gcloud is not
             installed.
         """
-        request = self.request(job)
         # Without retries: an account that may not ask for the state is an error at once.
-        first = output(request.describe, _NOT_FOUND)
-        had_slices = first in (request.ready, *request.gone)
-
-        def state() -> str:
-            return output_with_retries(request.describe, _NOT_FOUND)
+        had_slices = output(self.look, _NOT_FOUND) in (self.ready, *self.gone)
 
         def attempt() -> int:
             nonlocal had_slices
-            _wait_until_ready(job, request, state, had_slices)
+            self._wait_until_ready(had_slices)
             had_slices = True
-            code = tpu_hosts.run(job, request.nodes)
-            return PREEMPTED if code not in FINAL and state() != request.ready else code
+            code = tpu_hosts.run(self)
+            return PREEMPTED if code not in FINAL and self._state() != self.ready else code
 
-        write_file(tpu_hosts.script(job))
-        return supervise(attempt, job.max_restarts, RunFolder.at(job.model_dir))
+        write_file(tpu_hosts.script(self))
+        return supervise(attempt, self.restarts, RunFolder.at(self.model_dir))
 
+    def _state(self) -> str:
+        """That of the slices; "" if they do not exist."""
+        return output_with_retries(self.look, _NOT_FOUND)
 
-def _wait_until_ready(
-    job: Job, request: SliceRequest, state: Callable[[], str], had_slices: bool
-) -> None:
-    """Waits until the slices can be used, and creates them if they do not exist.
+    def _wait_until_ready(self, had_slices: bool) -> None:
+        """Waits until the slices can be used, and creates them if they do not exist.
 
-    Args:
-      job: what is to run.
-      request: the commands for the slices.
-      state: returns their state; "" if they do not exist.
-      had_slices: whether there were slices before. Then the request is known to be right, and a
-        refusal means that there is no capacity at the moment.
-    """
-    asked, logged = False, None
-    try:
-        while (now := state()) != request.ready:
-            if now != logged:
-                log(f"{job.topology} in {job.zone}: {now or 'not there'}")
-                logged = now
-            if now in _STUCK or (now == _FAILED and asked and not had_slices):
-                raise UserError(
-                    f"{job.name}, {job.topology} in {job.zone}, is {now}: it will not be "
-                    f"{request.ready} by itself (`{shell_line(request.delete.argv)}` gives it up)"
-                )
-            if now == _FAILED or now in request.gone:
-                output_with_retries(request.delete, _NOT_FOUND)
-            elif now:
-                time.sleep(POLL_SECONDS)
-            else:
-                if asked:
-                    time.sleep(_RETRY_SECONDS)
-                _create(request, had_slices)
-                asked = True
-    except KeyboardInterrupt:
-        given_up = f"`{shell_line(request.delete.argv)}` gives them up"
-        phase = f"goes on waiting for its slices ({logged or 'not there'}); {given_up}"
-        raise KeyboardInterrupt(phase) from None
+        Args:
+          had_slices: whether there were slices before. Then the request is known to be right, and a
+            refusal means that there is no capacity at the moment.
+        """
+        asked, logged = False, None
+        place, give_up = f"{self.topology} in {self.zone}", shell_line(self.delete.argv)
+        try:
+            while (now := self._state()) != self.ready:
+                if now != logged:
+                    log(f"{place}: {now or 'not there'}")
+                    logged = now
+                if now in _STUCK or (now == _FAILED and asked and not had_slices):
+                    raise UserError(
+                        f"{self.job_name}, {place}, is {now}: it will not be {self.ready} by "
+                        f"itself (`{give_up}` gives it up)"
+                    )
+                if now == _FAILED or now in self.gone:
+                    output_with_retries(self.delete, _NOT_FOUND)
+                elif now:
+                    time.sleep(POLL_SECONDS)
+                else:
+                    if asked:
+                        time.sleep(_RETRY_SECONDS)
+                    self._create(had_slices)
+                    asked = True
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"goes on waiting for its slices ({logged or 'not there'}); `{give_up}` gives them "
+                "up"
+            ) from None
 
-
-def _create(request: SliceRequest, had_slices: bool) -> None:
-    try:
-        run_command(request.create)
-    except UserError as error:
-        if not had_slices:
-            raise
-        log(f"{error}; asking again in {_RETRY_SECONDS:.0f} s")
-
-
-def slice_flags(job: Job) -> list[str]:
-    """gcloud's flags for the kind of capacity, and for account and network of the hosts."""
-    named = {
-        "service-account": job.service_account,
-        "network": job.network,
-        "subnetwork": job.subnetwork,
-    }
-    return [
-        *(["--spot"] if job.spot else []),
-        *(["--reserved"] if job.reserved else []),
-        *(["--internal-ips"] if job.internal_ips else []),
-        *(f"--{flag}={value}" for flag, value in named.items() if value),
-    ]
+    def _create(self, had_slices: bool) -> None:
+        try:
+            run_command(self.create)
+        except UserError as error:
+            if not had_slices:
+                raise
+            log(f"{error}; asking again in {_RETRY_SECONDS:.0f} s")

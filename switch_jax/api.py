@@ -9,27 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from etils import epath
 
 from switch_jax import gin_config, imports
-from switch_jax.checkpointing import chosen_step, load_parameters
 from switch_jax.config import Config
-from switch_jax.conversion.formats import open_source
-from switch_jax.conversion.gin_of_source import gin_of_source
-from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
-from switch_jax.conversion.source import Source
-from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.errors import UserError
 from switch_jax.evaluation.evaluate import evaluate_checkpoints
 from switch_jax.fields import short_repr
 from switch_jax.gin_config.teacher import with_teacher
+from switch_jax.inference.input_records import check_texts
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.inference.routing import route
-from switch_jax.inference.trained_model import TrainedModel, decoding_config, prepare_model
-from switch_jax.partitioning.mesh import MeshError
-from switch_jax.run_folder import RunFolder
+from switch_jax.inference.trained_model import decoding_config, open_folder, prepare_model
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import exists, is_file, no_model_there, storage_path
 from switch_jax.trainer.status_file import record_early_failure
 from switch_jax.trainer.train import train as train_run
 
@@ -57,13 +48,12 @@ def load_config(
       UserError: a file is not there or is no gin, a name is unknown, or a value is missing or out
         of range.
     """
-    files = [gin_files] if isinstance(gin_files, str | os.PathLike) else gin_files
-    if not _are_all(files, str | os.PathLike):
-        raise UserError(
-            f"gin_files = {short_repr(gin_files)}: write the path of a file, or a list of paths, "
-            'as in ["models/switch_base.gin", "runs/pretrain.gin"]'
-        )
-    return gin_config.read(list(map(str, files)), _checked(gin_bindings)).config
+    if isinstance(gin_files, str | os.PathLike):
+        gin_files = [gin_files]
+    elif not isinstance(gin_files, Sequence):
+        raise UserError(f"gin_files = {short_repr(gin_files)}: write a path, or a list of paths")
+    check_texts("gin_bindings", gin_bindings)
+    return gin_config.read(list(map(str, gin_files)), gin_bindings).config
 
 
 def train(config: Config, *, change_task: bool = False) -> None:
@@ -140,15 +130,11 @@ def evaluate(
       UserError: there is no such run, task or checkpoint, an option is out of range, or the config
         does not fit this machine.
     """
-    folder = storage_path(path, "path")
-    if not is_file(RunFolder(folder).config):
-        raise UserError(f"{path} is not the folder of a run: it has no config.gin")
-    config = _config_of_run(folder, gin_bindings).replace("data", split=split)
-    if task is not None:
-        config = config.replace("data", mixture_or_task_name=task)
-    trained = _prepare(folder, config, batch_size, decoding)
-    check_vocabularies_of_run(folder, config.data)
-    return evaluate_checkpoints(trained, str(checkpoint), max_examples)
+    check_texts("gin_bindings", gin_bindings)
+    folder = open_folder(path, gin_bindings=gin_bindings)
+    model = prepare_model(folder, task=task, split=split, batch_size=batch_size)
+    options = decoding_config(model.config.data, **decoding)
+    return evaluate_checkpoints(model, options, str(checkpoint), max_examples)
 
 
 def load(
@@ -173,75 +159,11 @@ def load(
     Raises:
       UserError: there is no such model, or its config does not fit this machine.
     """
-    folder = storage_path(path, "path")
-    if not exists(folder):
-        raise no_model_there(path)
-    source = open_source(folder)  # first: the folder of a T5X model has a config.gin of T5X
-    if source is not None:
-        if checkpoint != "latest":
-            raise UserError(f"{path} is one model, without checkpoints: leave out {checkpoint!r}")
-        config = _config_of_source(source, gin_bindings)
-        source.check_model(config.model)
-    elif is_file(RunFolder(folder).config):
-        config = _config_of_run(folder, gin_bindings)
-    else:
-        raise UserError(
-            f"{path} holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a "
-            "config.json, and a T5X checkpoint a file named checkpoint"
-        )
-    trained = _prepare(folder, config, batch_size, {})
-    with jax.set_mesh(trained.mesh):
-        if source is not None:
-            return InteractiveModel(trained, source.load(trained.parameters))
-        check_vocabularies_of_run(folder, config.data)
-        step = chosen_step(folder, str(checkpoint))
-        return InteractiveModel(trained, load_parameters(folder, trained.parameters, step))
-
-
-def _prepare(
-    folder: epath.Path, config: Config, batch_size: int | None, decoding: dict[str, Any]
-) -> TrainedModel:
-    """The model on this machine's devices; raises UserError if it does not fit them."""
-    if batch_size is not None:
-        config = config.replace("run", batch_size=batch_size)
-    try:
-        return prepare_model(folder, config, decoding_config(config.data, **decoding))
-    except MeshError as error:  # a process makes its virtual CPU devices once, for its first model
-        data = 1 if jax.default_backend() == "cpu" else None  # None: all there are
-        raise UserError(
-            f'{error}; give gin_bindings=["MESH_DATA={data}", "MESH_EXPERT=1", "MESH_MODEL=1"]'
-        ) from error
-
-
-def _checked(gin_bindings: Sequence[str]) -> list[str]:
-    """Raises UserError if they are no list of texts."""
-    if isinstance(gin_bindings, str) or not _are_all(gin_bindings, str):
-        raise UserError(
-            f"gin_bindings = {short_repr(gin_bindings)}: write a list of texts, as in "
-            '["MESH_DATA=1"]'
-        )
-    return list(gin_bindings)
-
-
-def _are_all(items: Any, kind: Any) -> bool:
-    """Whether it is a sequence of items of this kind, which can be gone through twice."""
-    return isinstance(items, Sequence) and all(isinstance(item, kind) for item in items)
-
-
-def _config_of_run(folder: epath.Path, bindings: Sequence[str]) -> Config:
-    return gin_config.read_run(folder, _checked(bindings))
-
-
-def _config_of_source(source: Source, bindings: Sequence[str]) -> Config:
-    """The config that `switch_jax convert` would write."""
-    file = sentencepiece_file(source.folder, source.architecture["num_embeddings"])
-    name = str(file) if file else source.vocabulary
-    files, own_bindings = gin_of_source(source, source.path, name)
-    config = gin_config.read(files, [*own_bindings, *_checked(bindings)]).config
-    if not file and config.data.vocabulary == name:
-        warnings.warn(
-            f"{source.folder} has no spiece.model, so VOCABULARY is {name!r}: check that the model "
-            'was trained with it, or give gin_bindings=["VOCABULARY=PATH"]',
-            stacklevel=3,
-        )
-    return config
+    check_texts("gin_bindings", gin_bindings)
+    folder = open_folder(path, gin_bindings=gin_bindings)
+    if folder.note:
+        warnings.warn(folder.note, stacklevel=2)
+    model = prepare_model(folder, batch_size=batch_size)
+    step = model.chosen_step(str(checkpoint))
+    with jax.set_mesh(model.mesh):
+        return InteractiveModel(model.config, model.mesh, model.load(step))

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 
+from switch_jax import exit_codes
+
 
 class UserError(Exception):
     """A problem that the user can fix: a name, a size, a path.
@@ -20,7 +22,7 @@ class UserError(Exception):
     unprintable characters in the message are escaped, as in 'a\\nb'.
     """
 
-    exit_code = 2  # the next start would fail in the same way: a launcher does not try again
+    exit_code = exit_codes.MISTAKE
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
@@ -42,7 +44,7 @@ class FieldError(UserError):
 class TransientError(UserError):
     """A failure that may not happen again: a launcher restarts all processes."""
 
-    exit_code = 1
+    exit_code = exit_codes.FAILED
 
 
 class LostHostError(TransientError):

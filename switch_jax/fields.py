@@ -43,6 +43,11 @@ class Range(NamedTuple):
             return f"it must be {bound} {self.most:,}"
         return None
 
+    def check(self, name: str, value: float | None) -> None:
+        """Raises FieldError where the value of this name is outside the range; None passes."""
+        if value is not None and (problem := self.problem(value)):
+            raise FieldError(name, f"= {short_repr(value)}: {problem}")
+
 
 class OneOf(tuple[str, ...]):
     """The texts that a field may have."""

@@ -29,27 +29,6 @@ _ACCELERATORS = ("accel[0-9]*", "vfio/[0-9]*", "nvidia*", "kfd", "dxg")
 
 
 @dataclasses.dataclass(frozen=True)
-class CloudNames:
-    """What Google Cloud calls a generation, and how its chips are shared out over hosts.
-
-    Attributes:
-      accelerator: what the accelerator type begins with, as in 'v5litepod-16'.
-      runtime: version of the software on a TPU VM; None: there are no TPU VMs.
-      gke_accelerator: value of the node label cloud.google.com/gke-tpu-accelerator; None: not
-        offered here on GKE.
-      gke_machine: the machine type's beginning, before the number of chips, as in
-        'ct5lp-hightpu-4t'.
-      one_host: numbers of chips that a single host has; a larger slice has hosts of 4.
-    """
-
-    accelerator: str
-    runtime: str | None
-    gke_accelerator: str | None
-    gke_machine: str | None
-    one_host: tuple[int, ...] = (4,)
-
-
-@dataclasses.dataclass(frozen=True)
 class Generation:
     """One generation of chips.
 
@@ -65,7 +44,13 @@ class Generation:
       torus_dimensions: a chip has two links in each.
       dcn_bandwidth: bytes per second that a chip sends to other slices.
       shapes: chips along each dimension of the torus, of slices in common use.
-      cloud: what it is called where it is rented.
+      accelerator: what Google Cloud's accelerator type begins with, as in 'v5litepod-16'.
+      runtime: version of the software on a TPU VM; None: there are no TPU VMs.
+      gke_accelerator: value of the node label cloud.google.com/gke-tpu-accelerator; None: not
+        offered here on GKE.
+      gke_machine: the machine type's beginning, before the number of chips, as in
+        'ct5lp-hightpu-4t'.
+      one_host: numbers of chips that a single host has; a larger slice has hosts of 4.
     """
 
     name: str
@@ -79,7 +64,11 @@ class Generation:
     torus_dimensions: int
     dcn_bandwidth: float
     shapes: tuple[str, ...]
-    cloud: CloudNames
+    accelerator: str
+    runtime: str | None = None
+    gke_accelerator: str | None = None
+    gke_machine: str | None = None
+    one_host: tuple[int, ...] = (4,)
 
     @property
     def clock(self) -> float:
@@ -105,12 +94,8 @@ _GENERATIONS = (
         torus_dimensions=2,
         dcn_bandwidth=3.125e9,
         shapes=("2x2", "4x4", "8x8", "8x16", "16x16", "16x32", "32x32"),
-        cloud=CloudNames(
-            accelerator="v3",
-            runtime="tpu-ubuntu2204-base",
-            gke_accelerator=None,
-            gke_machine=None,
-        ),
+        accelerator="v3",
+        runtime="tpu-ubuntu2204-base",
     ),
     # [v4 paper] 275 TFLOP/s, 1200 GB/s, 6 links of 50 GB/s, 32 GiB.
     Generation(
@@ -125,12 +110,10 @@ _GENERATIONS = (
         torus_dimensions=3,
         dcn_bandwidth=6.25e9,
         shapes=_CUBES,
-        cloud=CloudNames(
-            accelerator="v4",
-            runtime="tpu-ubuntu2204-base",
-            gke_accelerator="tpu-v4-podslice",
-            gke_machine="ct4p-hightpu",
-        ),
+        accelerator="v4",
+        runtime="tpu-ubuntu2204-base",
+        gke_accelerator="tpu-v4-podslice",
+        gke_machine="ct4p-hightpu",
     ),
     # [docs] 197 TFLOP/s, 819 GB/s, 400 GB/s of links in both directions, 4 links, 16 GiB;
     # 6.4 Tbit/s of network for 256 chips.
@@ -146,13 +129,11 @@ _GENERATIONS = (
         torus_dimensions=2,
         dcn_bandwidth=3.125e9,
         shapes=_SQUARES,
-        cloud=CloudNames(
-            accelerator="v5litepod",
-            runtime="v2-alpha-tpuv5-lite",
-            gke_accelerator="tpu-v5-lite-podslice",
-            gke_machine="ct5lp-hightpu",
-            one_host=(1, 4, 8),
-        ),
+        accelerator="v5litepod",
+        runtime="v2-alpha-tpuv5-lite",
+        gke_accelerator="tpu-v5-lite-podslice",
+        gke_machine="ct5lp-hightpu",
+        one_host=(1, 4, 8),
     ),
     # [docs] 459 TFLOP/s, 2765 GB/s, 1200 GB/s both ways over 6 links, 95 GiB; 50 Gbit/s.
     Generation(
@@ -167,12 +148,10 @@ _GENERATIONS = (
         torus_dimensions=3,
         dcn_bandwidth=6.25e9,
         shapes=_CUBES,
-        cloud=CloudNames(
-            accelerator="v5p",
-            runtime="v2-alpha-tpuv5",
-            gke_accelerator="tpu-v5p-slice",
-            gke_machine="ct5p-hightpu",
-        ),
+        accelerator="v5p",
+        runtime="v2-alpha-tpuv5",
+        gke_accelerator="tpu-v5p-slice",
+        gke_machine="ct5p-hightpu",
     ),
     # [docs] 918 TFLOP/s, 1640 GB/s, 800 GB/s both ways over 4 links, 32 GiB; 100 Gbit/s.
     Generation(
@@ -187,13 +166,11 @@ _GENERATIONS = (
         torus_dimensions=2,
         dcn_bandwidth=12.5e9,
         shapes=_SQUARES,
-        cloud=CloudNames(
-            accelerator="v6e",
-            runtime="v2-alpha-tpuv6e",
-            gke_accelerator="tpu-v6e-slice",
-            gke_machine="ct6e-standard",
-            one_host=(1, 4, 8),
-        ),
+        accelerator="v6e",
+        runtime="v2-alpha-tpuv6e",
+        gke_accelerator="tpu-v6e-slice",
+        gke_machine="ct6e-standard",
+        one_host=(1, 4, 8),
     ),
     # [docs] 2307 TFLOP/s, 7380 GB/s, 1200 GB/s both ways over 6 links, 192 GiB; 100 Gbit/s.
     Generation(
@@ -208,12 +185,9 @@ _GENERATIONS = (
         torus_dimensions=3,
         dcn_bandwidth=12.5e9,
         shapes=_CUBES,
-        cloud=CloudNames(
-            accelerator="tpu7x",
-            runtime=None,
-            gke_accelerator="tpu7x",
-            gke_machine="tpu7x-standard",
-        ),
+        accelerator="tpu7x",
+        gke_accelerator="tpu7x",
+        gke_machine="tpu7x-standard",
     ),
 )
 GENERATIONS = {generation.name: generation for generation in _GENERATIONS}
@@ -292,7 +266,7 @@ class Slice:
     @property
     def chips_per_host(self) -> int:
         chips = math.prod(self.shape)
-        return chips if chips in self.generation.cloud.one_host else 4
+        return chips if chips in self.generation.one_host else 4
 
     @property
     def hosts_per_slice(self) -> int:
@@ -306,7 +280,7 @@ class Slice:
     @property
     def accelerator_type(self) -> str:
         """What Cloud TPU calls one slice, as in 'v5litepod-16'."""
-        return f"{self.generation.cloud.accelerator}-{_size(self.generation, self.shape)}"
+        return f"{self.generation.accelerator}-{_size(self.generation, self.shape)}"
 
     @property
     def compiler_name(self) -> str:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from switch_jax.exit_codes import INTERRUPTED
+
 
 class InterruptHandler:
     """A handler of SIGINT: the first raises KeyboardInterrupt, the second exits with code 130.
@@ -23,7 +25,7 @@ class InterruptHandler:
         if self.received:
             with contextlib.suppress(OSError):  # nobody may read standard error any more
                 os.write(2, b"stopped\n")
-            os._exit(130)
+            os._exit(INTERRUPTED)
         self.received = True
         raise KeyboardInterrupt
 
@@ -63,7 +65,7 @@ def ended_at_once(clean_up: Callable[[], None]) -> Iterator[None]:
                     clean_up()
                     os.write(2, b"\nstopped\n")
                 finally:
-                    os._exit(130)
+                    os._exit(INTERRUPTED)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

@@ -68,11 +68,6 @@ def time_unit(seconds: float) -> tuple[str, float]:
     return "s", 1.0
 
 
-def milliseconds(seconds: float) -> str:
-    """0.00123 -> "1.23 ms", 1.234 -> "1,234 ms"."""
-    return f"{1e3 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
-
-
 def beside_baseline(
     metrics: Mapping[str, float | None], majority_baseline: Mapping[str, float | None]
 ) -> str:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import uuid
 from importlib.metadata import version
+from unittest import mock
 
 import pytest
 
@@ -87,10 +88,9 @@ def storage_proxy():
 
     # One for all: clients in this process keep the address that they were first given.
     with gcs_server.serve() as url, slow_proxy.serve(url) as proxy:
-        before = gcs_server.set_environment(proxy.url)
-        choose_clients()
-        yield proxy
-        gcs_server.restore_environment(before)
+        with mock.patch.dict(os.environ, gcs_server.environment(proxy.url)):
+            choose_clients()
+            yield proxy
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ WITHOUT_TENSORFLOW = [
     "switch_jax.data.batch",
     "switch_jax.data.epoch_order",
     "switch_jax.data.file_chunks",
-    "switch_jax.data.packing",
     "switch_jax.data.position",
     "switch_jax.data.prefetch",
     "switch_jax.data.stateless_random",
@@ -63,7 +62,7 @@ def test_only_the_set_up_imports_tensorflow_at_the_top_of_a_module():
     assert direct == {"data/caching.py": ["seqio"]}
 
 
-@pytest.mark.parametrize("module", ["switch_jax.data.span_lengths", "switch_jax.tasks.offline"])
+@pytest.mark.parametrize("module", ["switch_jax.data.span_masking", "switch_jax.tasks.offline"])
 def test_a_module_that_needs_tensorflow_is_imported_without_output(module):
     code = (
         f"import os, sys, {module}\n"

@@ -36,12 +36,5 @@ def test_duration(seconds, text):
     assert units.duration(seconds) == text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0001234, "0.123 ms"), (0.0412, "41.2 ms"), (1.2344, "1,234 ms")]
-)
-def test_milliseconds(seconds, text):
-    assert units.milliseconds(seconds) == text
-
-
 def test_aligned():
     assert units.aligned([["a", "1"], ["bcd", "23"]], right=[1]) == ["a     1", "bcd  23"]

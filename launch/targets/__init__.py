@@ -1,13 +1,12 @@
 """The targets: where a job can run, one module each.
 
 To add one, write a module in this folder with a class derived from `target.Target`, and add it to
-TARGETS. `switch_jax launch --on=NAME` finds it there. For TPUs of Google Cloud, start from
-`google_cloud.GoogleCloudTarget`, which has what those targets share. New flags go into
-cli/launch.py, under the names that the target lists.
+TARGETS. `switch_jax launch --on=NAME` finds it there, and makes its flags from the class's fields.
+For TPUs of Google Cloud, start from `google_cloud.GoogleCloudTarget`, which has what those targets
+share.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from switch_jax.launch.target import Target
 from switch_jax.launch.targets.gke import Gke
@@ -17,5 +16,5 @@ from switch_jax.launch.targets.slurm import Slurm
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.launch.targets.xpk import Xpk
 
-_ALL: tuple[Target[Any], ...] = (Local(), TpuVm(), QueuedResource(), Gke(), Xpk(), Slurm())
-TARGETS: Mapping[str, Target[Any]] = {target.name: target for target in _ALL}
+_ALL: tuple[type[Target], ...] = (Local, TpuVm, QueuedResource, Gke, Xpk, Slurm)
+TARGETS: Mapping[str, type[Target]] = {target.on: target for target in _ALL}

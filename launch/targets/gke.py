@@ -4,99 +4,102 @@ GKE sets the variables by which `jax.distributed.initialize` finds the other pod
 other Jobs of a JobSet: TPU_WORKER_HOSTNAMES, TPU_WORKER_ID, MEGASCALE_*.
 """
 
+import dataclasses
 import re
 from typing import Any
 
 import yaml
 
+from switch_jax.exit_codes import PREEMPTED
 from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, File, Step, run_command, write_file
-from switch_jax.launch.job import Job
+from switch_jax.launch.google_cloud import ServiceAccount
 from switch_jax.launch.jobset import (
     CONTAINER,
     END_WHY,
     RESERVATION,
-    JobSet,
     JobSetTarget,
     escape_variables,
 )
-from switch_jax.launch.retries import FINAL, PREEMPTED
+from switch_jax.launch.retries import FINAL
 from switch_jax.launch.tpu_hosts import SAVE_SECONDS
 
 _STOP = [code for code in FINAL if code]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Gke(JobSetTarget):
     """A JobSet that kubectl applies."""
 
-    name = "gke"
+    on = "gke"
 
-    def resources(self, job: Job) -> list[Command]:
-        connect = setup_commands.once(_get_credentials(job).argv, "make it kubectl's cluster")
+    service_account: ServiceAccount = None
+
+    @property
+    def context(self) -> str:
+        return f"gke_{self.project}_{self.zone}_{self.cluster}"
+
+    def resources(self) -> list[Command]:
+        connect = setup_commands.once(_get_credentials(self).argv, "make it kubectl's cluster")
         create = "kubectl create secret generic"
         secrets = (
             setup_commands.keep_secret(
                 name, f"{create} {_secret(name)} --from-file={name}=/dev/stdin"
             )
-            for name in job.secrets
+            for name in self.secret
         )
         return [
-            *([connect] if job.secrets else []),
+            *([connect] if self.secret else []),
             *secrets,
-            *(_create_node_pool(job, name) for name in _node_pools(job)),
+            *(_create_node_pool(self, name) for name in _node_pools(self)),
         ]
 
-    def jobset(self, job: Job) -> JobSet:
-        context = f"gke_{job.project}_{job.zone}_{job.cluster}"
-        return JobSet(job.name, job.hardware.hosts, context)
+    def commands(self) -> list[Step]:
+        return [_file(self), _get_credentials(self), self._apply(), *self.looks.values()]
 
-    def commands(self, job: Job) -> list[Step]:
-        follow = self.jobset(job).commands.values()
-        return [_file(job), _get_credentials(job), self._apply(job), *follow]
-
-    def afterwards(self, job: Job) -> list[Command]:
+    def afterwards(self) -> list[Command]:
         delete = ("gcloud", "container", "node-pools", "delete")
-        flags = (f"--cluster={job.cluster}", *_location(job), "--quiet")
+        flags = (f"--cluster={self.cluster}", *_location(self), "--quiet")
         why = "later, run it yourself: gives a slice back"
         return [
-            Command(self.jobset(job).kubectl("delete", "jobset", job.name), END_WHY),
-            *(Command((*delete, name, *flags), why) for name in _node_pools(job)),
+            Command(self.kubectl("delete", "jobset", self.job_name), END_WHY),
+            *(Command((*delete, name, *flags), why) for name in _node_pools(self)),
         ]
 
-    def start_and_follow(self, job: Job) -> int:
+    def start_and_follow(self) -> int:
         """Applies the manifest, and prints what the pods print until the JobSet has ended.
 
         Raises:
           UserError: the cluster refuses it, or gcloud or kubectl is not installed.
         """
-        write_file(_file(job))
-        run_command(_get_credentials(job))
-        run_command(self._apply(job))
-        return self.jobset(job).follow()
+        write_file(_file(self))
+        run_command(_get_credentials(self))
+        run_command(self._apply())
+        return self.follow()
 
-    def _apply(self, job: Job) -> Command:
-        argv = self.jobset(job).kubectl("apply", f"--filename=launched/{job.name}.yaml")
+    def _apply(self) -> Command:
+        argv = self.kubectl("apply", f"--filename=launched/{self.job_name}.yaml")
         return Command(argv, "starts the job, or changes nothing if it already runs")
 
 
-def _location(job: Job) -> tuple[str, str]:
+def _location(job: Gke) -> tuple[str, str]:
     """gcloud's flags for the place of the cluster."""
     return (f"--location={job.zone}", f"--project={job.project}")
 
 
-def _node_pools(job: Job) -> list[str]:
+def _node_pools(job: Gke) -> list[str]:
     """Names of the node pools, one a slice."""
-    return [f"{job.name}-{i}" for i in range(job.hardware.count)]
+    return [f"{job.job_name}-{i}" for i in range(job.hardware.count)]
 
 
-def _create_node_pool(job: Job, name: str) -> Command:
+def _create_node_pool(job: Gke, name: str) -> Command:
     hardware = job.hardware
     several_hosts = hardware.hosts_per_slice > 1
     argv = (
         *("gcloud", "container", "node-pools", "create", name),
         f"--cluster={job.cluster}",
         *_location(job),
-        f"--machine-type={hardware.generation.cloud.gke_machine}-{hardware.chips_per_host}t",
+        f"--machine-type={hardware.generation.gke_machine}-{hardware.chips_per_host}t",
         *((f"--tpu-topology={hardware.topology}",) if several_hosts else ()),
         f"--num-nodes={hardware.hosts_per_slice}",
         *(("--spot",) if job.spot else ()),
@@ -108,12 +111,12 @@ def _create_node_pool(job: Job, name: str) -> Command:
     )
 
 
-def _get_credentials(job: Job) -> Command:
-    connect = ("gcloud", "container", "clusters", "get-credentials", str(job.cluster))
+def _get_credentials(job: Gke) -> Command:
+    connect = ("gcloud", "container", "clusters", "get-credentials", job.cluster)
     return Command((*connect, *_location(job)), "gives kubectl access to the cluster")
 
 
-def manifest(job: Job) -> dict[str, Any]:
+def manifest(job: Gke) -> dict[str, Any]:
     """The JobSet (jobset.x-k8s.io/v1alpha2, JobSet 0.10 and later).
 
     The exit code of a container decides, as on other targets: 2, 3 and 130 fail the JobSet; 75
@@ -138,7 +141,7 @@ def manifest(job: Job) -> dict[str, Any]:
         "kind": "JobSet",
         "metadata": _metadata(job),
         "spec": {
-            "failurePolicy": {"maxRestarts": job.max_restarts, "rules": rules},
+            "failurePolicy": {"maxRestarts": job.restarts, "rules": rules},
             "replicatedJobs": [
                 {"name": "slice", "replicas": job.hardware.count, "template": {"spec": _slice(job)}}
             ],
@@ -146,12 +149,12 @@ def manifest(job: Job) -> dict[str, Any]:
     }
 
 
-def _metadata(job: Job) -> dict[str, Any]:
+def _metadata(job: Gke) -> dict[str, Any]:
     if job.hardware.hosts_per_slice == 1:
-        return {"name": job.name}
+        return {"name": job.job_name}
     # A slice of several hosts is a node pool: all pods of a Job have to be in the same one.
     one_pool = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
-    return {"name": job.name, "annotations": one_pool}
+    return {"name": job.job_name, "annotations": one_pool}
 
 
 def _secret(name: str) -> str:
@@ -159,7 +162,7 @@ def _secret(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def _slice(job: Job) -> dict[str, Any]:
+def _slice(job: Gke) -> dict[str, Any]:
     """The Job of one slice. Any failure of a pod ends it, since no host can go on alone."""
     hosts = job.hardware.hosts_per_slice
     by_code = {"containerName": CONTAINER, "operator": "In"}
@@ -183,10 +186,10 @@ def _slice(job: Job) -> dict[str, Any]:
     }
 
 
-def _pod(job: Job) -> dict[str, Any]:
-    cloud, hardware = job.hardware.generation.cloud, job.hardware
+def _pod(job: Gke) -> dict[str, Any]:
+    hardware = job.hardware
     select = {
-        "cloud.google.com/gke-tpu-accelerator": cloud.gke_accelerator,
+        "cloud.google.com/gke-tpu-accelerator": hardware.generation.gke_accelerator,
         "cloud.google.com/gke-tpu-topology": hardware.topology,
     }
     spec: dict[str, Any] = {
@@ -207,12 +210,12 @@ def _pod(job: Job) -> dict[str, Any]:
     return {"spec": spec}
 
 
-def _container(job: Job) -> dict[str, Any]:
+def _container(job: Gke) -> dict[str, Any]:
     chips = {"google.com/tpu": str(job.hardware.chips_per_host)}
     env: list[dict[str, Any]] = [
         {"name": name, "value": escape_variables(value)} for name, value in job.variables.items()
     ]
-    for name in job.secrets:
+    for name in job.secret:
         key = {"secretKeyRef": {"name": _secret(name), "key": name}}
         env.append({"name": name, "valueFrom": key})
     return {
@@ -238,6 +241,6 @@ for _kind, _pattern, _first in (
     )
 
 
-def _file(job: Job) -> File:
+def _file(job: Gke) -> File:
     text = yaml.dump(manifest(job), Dumper=_Dumper, sort_keys=False, width=1000)
-    return File(f"launched/{job.name}.yaml", text, "the JobSet")
+    return File(f"launched/{job.job_name}.yaml", text, "the JobSet")

@@ -3,40 +3,35 @@
 Each process runs the same command as a host of a pod, and they find each other as hosts do.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import os
 import re
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import FrameType
+from typing import Annotated
 
 from switch_jax.config import Config
 from switch_jax.launch.commands import shell_line
 from switch_jax.launch.process_group import run_together
 from switch_jax.launch.retries import supervise
-from switch_jax.launch.target import AnyJob, Target
+from switch_jax.launch.target import Flag, Target
 from switch_jax.run_folder import create_run_folder
 
-_DEFAULT_PROCESSES = 2
 _SHOWN_PORT = 8476  # in the printed commands; each start takes a free port
 
 
-@dataclasses.dataclass(frozen=True)
-class Rehearsal(AnyJob):
-    """A job on this machine.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Local(Target):
+    """A job on this machine. Its `preflight` does nothing: the processes compile the step."""
 
-    Attributes:
-      model_dir: MODEL_DIR of the config.
-      process_count: how many processes share the devices of the mesh.
-    """
+    on = "local"
 
-    model_dir: str
-    process_count: int = _DEFAULT_PROCESSES
+    process_count: Annotated[int, Flag("processes of --on=local (default 2)", "N")] = 2
 
-    def commands(self, port: int) -> list[list[str]]:
+    def processes(self, port: int) -> list[list[str]]:
         """What each process runs. The first one coordinates the others at the port."""
         return [
             [
@@ -48,46 +43,33 @@ class Rehearsal(AnyJob):
             for index in range(self.process_count)
         ]
 
-
-class Local(Target[Rehearsal]):
-    """This machine. Its `preflight` does nothing: the processes compile the step."""
-
-    name = "local"
-    optional_flags = ("process_count",)
-
-    def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> Rehearsal:
-        count = _DEFAULT_PROCESSES if args.process_count is None else args.process_count
-        return Rehearsal(
-            config.run.model_dir, count, train=tuple(train), max_restarts=self.max_restarts(args)
-        )
-
-    def check(self, job: Rehearsal, config: Config) -> list[str]:
+    def check(self, config: Config) -> list[str]:
         from switch_jax.launch import preflight  # loads JAX
 
-        return preflight.check_rehearsal(config, job.process_count)
+        return preflight.check_rehearsal(config, self.process_count)
 
-    def describe(self, job: Rehearsal) -> str:
+    def describe(self) -> str:
         return "".join(
-            f"# process {index} of {job.process_count}\nJAX_PLATFORMS=cpu {shell_line(command)}\n"
-            for index, command in enumerate(job.commands(_SHOWN_PORT))
+            f"# process {index} of {self.process_count}\nJAX_PLATFORMS=cpu {shell_line(command)}\n"
+            for index, command in enumerate(self.processes(_SHOWN_PORT))
         )
 
-    def run(self, job: Rehearsal) -> int:
+    def run(self) -> int:
         """Runs the processes, and starts them again after failures, see `retries.supervise`.
 
         Their output goes to standard error, with [0], [1], ... before each line. Ctrl-C and SIGTERM
-        are passed on to the processes, and end the job.
+        are passed on to the processes, and end the self.
 
         Raises:
           UserError: the folder cannot be written.
         """
-        folder = create_run_folder(job.model_dir)
+        folder = create_run_folder(self.model_dir)
         with _collected_signals() as signals:
 
             def attempt() -> int:
-                return run_together(job.commands(_free_port()), _environment(), signals)
+                return run_together(self.processes(_free_port()), _environment(), signals)
 
-            return supervise(attempt, job.max_restarts, folder, signals)
+            return supervise(attempt, self.restarts, folder, signals)
 
 
 @contextlib.contextmanager

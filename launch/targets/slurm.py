@@ -4,18 +4,17 @@ Run it where sbatch is, on a file system that all nodes see. `jax.distributed.in
 other processes, and each process its GPU, from the variables that srun sets.
 """
 
-import argparse
 import dataclasses
 import re
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from switch_jax.config import Config
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import ENDED_WITH, PREEMPTED, TERMINATED
 from switch_jax.launch.commands import (
     Command,
     File,
@@ -30,9 +29,8 @@ from switch_jax.launch.commands import (
     write_file,
 )
 from switch_jax.launch.console import going_on, log
-from switch_jax.launch.job import check_name
-from switch_jax.launch.retries import ENDED_WITH, FINAL, INTERRUPTED, PREEMPTED
-from switch_jax.launch.target import AnyJob, Target
+from switch_jax.launch.retries import BEFORE_CRASHES, FINAL
+from switch_jax.launch.target import Flag, JobName, Target, check_name
 from switch_jax.launch.tpu_hosts import FAILURE_GRACE, SAVE_SECONDS
 from switch_jax.launch.variables import looks_secret, without_value
 from switch_jax.storage import resolved, storage_path
@@ -60,7 +58,7 @@ for ((restart = 0; ; restart++)); do
   code=$?  # the highest of the processes, as of one that was killed after others had stopped
   # But a mistake counts, and then one that a signal has stopped: each process that ended by itself
   # has made a file with its code in the name.
-  for own in 2 3 {interrupted} {preempted}; do
+  for own in {before_crashes}; do
     if [ -e "${ended_with}$own" ]; then
       code=$own
       break
@@ -84,30 +82,33 @@ exit "$code"
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class SlurmJob(AnyJob):
-    """A job in the queue of Slurm.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slurm(Target):
+    """A job on the GPUs of a cluster that Slurm manages.
 
     Attributes:
-      name: of the job, by which its owner finds it in the queue.
       python: path of the interpreter, on all nodes.
-      nodes, gpus_per_node: how many; each GPU has a process.
-      sbatch_options: more options of sbatch, as '--partition=a100'.
     """
 
-    name: str
-    python: str
-    nodes: int
-    gpus_per_node: int
-    sbatch_options: tuple[str, ...] = ()
+    on = "slurm"
+
+    job_name: JobName
+    nodes: Annotated[int, Flag("machines of --on=slurm", "N")]
+    gpus_per_node: Annotated[int, Flag("GPUs of each, one process a GPU", "N")]
+    sbatch_option: Annotated[
+        tuple[str, ...],
+        Flag("an option of sbatch, as --sbatch_option=--partition=a100; repeat it", "OPTION"),
+    ] = ()
+    python: str = dataclasses.field(default_factory=lambda: sys.executable)
 
     def __post_init__(self) -> None:
         """Raises UserError on a name, number or option that cannot be used."""
-        check_name(self.name)
-        for flag, count in (("nodes", self.nodes), ("gpus_per_node", self.gpus_per_node)):
-            if count < 1:
-                raise UserError(f"--{flag}={count}: write 1 or more")
-        for option in self.sbatch_options:
+        super().__post_init__()
+        check_name(self.job_name)
+        for flag in ("nodes", "gpus_per_node"):
+            if getattr(self, flag) < 1:
+                raise UserError(f"--{flag}={getattr(self, flag)}: write 1 or more")
+        for option in self.sbatch_option:
             value = option.partition("=")[2]
             variables = (variable.partition("=") for variable in value.split(","))
             if looks_secret("", value) or any(looks_secret(v[0], v[2]) for v in variables):
@@ -128,7 +129,7 @@ class SlurmJob(AnyJob):
     def script(self) -> File:
         """The script that sbatch is given; it runs on the first node."""
         options = [
-            f"--job-name={self.name}",
+            f"--job-name={self.job_name}",
             f"--nodes={self.nodes}",
             f"--ntasks-per-node={self.gpus_per_node}",
             f"--gpus-per-node={self.gpus_per_node}",
@@ -147,22 +148,22 @@ class SlurmJob(AnyJob):
             srun=" \\\n    ".join([*map(shell_line, (srun, command)), *map(quote, self.train)]),
             final=" | ".join(map(str, FINAL)),
             ended_with=ENDED_WITH,
-            name=self.name,
-            interrupted=INTERRUPTED,
+            name=self.job_name,
+            before_crashes=" ".join(map(str, BEFORE_CRASHES)),
             preempted=PREEMPTED,
-            terminated=128 + signal.SIGTERM,  # before the first step
-            max_restarts=self.max_restarts,
+            terminated=TERMINATED,  # before the first step
+            max_restarts=self.restarts,
         )
-        return File(f"launched/{self.name}.sbatch", text, "the script of the job")
+        return File(f"launched/{self.job_name}.sbatch", text, "the script of the job")
 
     def log_of(self, number: str) -> str:
         """The file that the processes of the job of this number print to."""
-        return f"launched/{self.name}_{number}.log"
+        return f"launched/{self.job_name}_{number}.log"
 
     @property
     def queue(self) -> Command:
         """Prints the number and state of the job, and why it waits; nothing if it has ended."""
-        argv = ("squeue", "--me", f"--name={self.name}", "--noheader", "--format=%i %T %r")
+        argv = ("squeue", "--me", f"--name={self.job_name}", "--noheader", "--format=%i %T %r")
         return Command(
             argv, f"prints the job if it is in the queue; repeated every {_POLL_SECONDS:.0f} s"
         )
@@ -170,7 +171,7 @@ class SlurmJob(AnyJob):
     @property
     def submit(self) -> Command:
         """Puts the job into the queue, and prints its number."""
-        argv = ("sbatch", "--parsable", *self.sbatch_options, self.script.path)
+        argv = ("sbatch", "--parsable", *self.sbatch_option, self.script.path)
         return Command(argv, "only if there is no such job: puts it into the queue")
 
     def print_output(self, number: str) -> Command:
@@ -186,7 +187,7 @@ class SlurmJob(AnyJob):
     @property
     def end(self) -> tuple[Command, Command]:
         """Commands for a person, who ends the job with a checkpoint or without one."""
-        cancel = ("scancel", "--me", f"--name={self.name}")
+        cancel = ("scancel", "--me", f"--name={self.job_name}")
         later = "later, run it yourself: "
         return (
             Command((*cancel, "--signal=INT"), f"{later}ends the job with a checkpoint"),
@@ -198,29 +199,10 @@ class SlurmJob(AnyJob):
         with_checkpoint, at_once = self.end
         return shell_line((with_checkpoint if "RUNNING" in state else at_once).argv)
 
-
-class Slurm(Target[SlurmJob]):
-    """The GPUs of a cluster that Slurm manages."""
-
-    name = "slurm"
-    required_flags = ("job_name", "nodes", "gpus_per_node")
-    optional_flags = ("sbatch_option",)
-
-    def job(self, args: argparse.Namespace, train: Sequence[str], config: Config) -> SlurmJob:
-        return SlurmJob(
-            name=args.job_name,
-            train=tuple(train),
-            python=sys.executable,
-            nodes=args.nodes,
-            gpus_per_node=args.gpus_per_node,
-            sbatch_options=tuple(args.sbatch_option or ()),
-            max_restarts=self.max_restarts(args),
-        )
-
-    def check(self, job: SlurmJob, config: Config) -> list[str]:
+    def check(self, config: Config) -> list[str]:
         from switch_jax.launch import preflight  # loads JAX
 
-        warnings = preflight.check_gpus(config, job.nodes, job.gpus_per_node)
+        warnings = preflight.check_gpus(config, self.nodes, self.gpus_per_node)
         folder = resolved(storage_path(config.run.model_dir, "MODEL_DIR"))
         if any(folder.is_relative_to(local) for local in _LOCAL):
             warnings.append(
@@ -229,48 +211,47 @@ class Slurm(Target[SlurmJob]):
             )
         return warnings
 
-    def describe(self, job: SlurmJob) -> str:
-        gpus = counted(job.nodes * job.gpus_per_node, "GPU")
-        return render(f"{job.name}: {counted(job.nodes, 'node')}, {gpus}", [*job.steps, *job.end])
+    def describe(self) -> str:
+        nodes, gpus = counted(self.nodes, "node"), counted(self.nodes * self.gpus_per_node, "GPU")
+        return render(f"{self.job_name}: {nodes}, {gpus}", [*self.steps, *self.end])
 
-    def preflight(self, job: SlurmJob, config: Config, skip_plan: bool) -> None:
+    def preflight(self, config: Config, skip_plan: bool) -> None:
         """Looks for Slurm's programs; `switch_jax plan` compiles for GPUs of a known kind."""
-        check_programs(job.steps)
+        check_programs(self.steps)
 
-    def run(self, job: SlurmJob) -> int:
+    def run(self) -> int:
         """Puts the job into the queue unless it is there, and prints its output to its end.
 
         Raises:
           UserError: Slurm refuses the job, another one has its name, or it ended without a code.
         """
-        with going_on(job.name, job.end_of("")):
-            state = output(job.queue)
+        with going_on(self.job_name, self.end_of("")):
+            state = output(self.queue)
             if not state:
-                write_file(job.script)
-                return _follow(job, output(job.submit).partition(";")[0])
+                write_file(self.script)
+                return _follow(self, output(self.submit).partition(";")[0])
             number = state.split()[0]
-            script = Path(job.script.path)
+            script, named = Path(self.script.path), f"in the queue has the name {self.job_name}"
             if not script.exists():
                 raise UserError(
-                    f"job {number} in the queue has the name {job.name}, and this folder has no "
-                    f"{script}: follow it from the folder where it was launched, or launch under "
-                    "another name"
+                    f"job {number} {named}, and this folder has no {script}: follow it from the "
+                    "folder where it was launched, or launch under another name"
                 )
-            if script.read_text("utf-8") != job.script.text:
+            if script.read_text("utf-8") != self.script.text:
                 raise UserError(
-                    f"job {number} in the queue has the name {job.name} and another script: end it "
-                    f"first (`{job.end_of(state)}`), or launch under another name"
+                    f"job {number} {named} and another script: end it first "
+                    f"(`{self.end_of(state)}`), or launch under another name"
                 )
-            return _follow(job, number)
+            return _follow(self, number)
 
 
-def _follow(job: SlurmJob, number: str) -> int:
+def _follow(job: Slurm, number: str) -> int:
     """Prints the output of the job until it has left the queue; returns its exit code."""
     tail, before = start_process(job.print_output(number), stderr=subprocess.DEVNULL), number
     try:
         while state := output_with_retries(job.queue):
             if state != before:
-                log(f"{job.name}: job {state}")
+                log(f"{job.job_name}: job {state}")
             before = state
             time.sleep(_POLL_SECONDS)
         time.sleep(_SETTLE_SECONDS)
@@ -291,7 +272,7 @@ def _follow(job: SlurmJob, number: str) -> int:
     return int(codes[-1])
 
 
-def _last_lines(job: SlurmJob, number: str) -> str:
+def _last_lines(job: Slurm, number: str) -> str:
     path = Path(job.log_of(number))
     if not path.exists():
         return ""

@@ -8,17 +8,15 @@ Manager asks for (src/xpk/core/nodepool.py). xpk copies --command into a script 
 Kubernetes.
 """
 
-import argparse
+import dataclasses
 
+from switch_jax.config import Config
 from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
 from switch_jax.launch.commands import Command, Step, run_command, shell_line
-from switch_jax.launch.console import log
-from switch_jax.launch.job import Job
 from switch_jax.launch.jobset import (
     CONTAINER,
     END_WHY,
     RESERVATION,
-    JobSet,
     JobSetTarget,
     escape_variables,
 )
@@ -28,80 +26,85 @@ _RESTARTING = "1,4-126"
 _SPOT_RESTARTS = 100
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Xpk(JobSetTarget):
-    """A JobSet that `xpk workload create` makes."""
+    """A JobSet that `xpk workload create` makes.
 
-    name = "xpk"
-    # Its pods have the account of their nodes.
-    optional_flags = tuple(f for f in JobSetTarget.optional_flags if f != "service_account")
+    xpk has made its cluster the current one of kubectl, and its pods have their nodes' account.
+    """
 
-    def max_restarts(self, args: argparse.Namespace) -> int:
-        if args.spot and args.max_restarts is None:
-            log(f"note: with xpk every preemption is a restart: --max_restarts={_SPOT_RESTARTS}")
-            return _SPOT_RESTARTS
-        return super().max_restarts(args)
+    on = "xpk"
 
-    def check_job(self, job: Job) -> None:
-        super().check_job(job)
-        google_cloud.check_usual_shape(job.hardware)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        google_cloud.check_usual_shape(self.hardware)
 
-    def resources(self, job: Job) -> list[Command]:
-        capacity = "--spot" if job.spot else RESERVATION if job.reserved else "--on-demand"
-        name_it = "; RESERVATION is the name of yours" if job.reserved else ""
+    @property
+    def restarts(self) -> int:
+        return _SPOT_RESTARTS if self._counts_preemptions else super().restarts
+
+    @property
+    def _counts_preemptions(self) -> bool:
+        return self.spot and self.max_restarts is None
+
+    def check(self, config: Config) -> list[str]:
+        note = f"note: with xpk every preemption is a restart: --max_restarts={_SPOT_RESTARTS}"
+        return [*([note] if self._counts_preemptions else []), *super().check(config)]
+
+    def resources(self) -> list[Command]:
+        capacity = "--spot" if self.spot else RESERVATION if self.reserved else "--on-demand"
+        name_it = "; RESERVATION is the name of yours" if self.reserved else ""
         argv = (
-            *("xpk", "cluster", "create", *_cluster(job)),
-            f"--tpu-type={job.hardware.accelerator_type}",
-            f"--num-slices={job.hardware.count}",
+            *("xpk", "cluster", "create", *_cluster(self)),
+            f"--tpu-type={self.hardware.accelerator_type}",
+            f"--num-slices={self.hardware.count}",
             capacity,
         )
         why = f"create the cluster and its slices, which cost money from now on{name_it}"
-        return [setup_commands.once(argv, why), *setup_commands.secret_manager(job)]
+        return [setup_commands.once(argv, why), *setup_commands.secret_manager(self)]
 
-    def jobset(self, job: Job) -> JobSet:
-        return JobSet(job.name, job.hardware.hosts)  # xpk has made its cluster the current one
+    def commands(self) -> list[Step]:
+        return [_get_credentials(self), _create(self), *self.looks.values()]
 
-    def commands(self, job: Job) -> list[Step]:
-        return [_get_credentials(job), _create(job), *self.jobset(job).commands.values()]
-
-    def afterwards(self, job: Job) -> list[Command]:
-        workload = ("xpk", "workload", "delete", f"--workload={job.name}", *_cluster(job))
+    def afterwards(self) -> list[Command]:
+        workload = ("xpk", "workload", "delete", f"--workload={self.job_name}", *_cluster(self))
         why = "later, run it yourself: gives the slices and the cluster back"
         return [
             Command(workload, END_WHY),
-            Command(("xpk", "cluster", "delete", *_cluster(job)), why),
+            Command(("xpk", "cluster", "delete", *_cluster(self)), why),
         ]
 
-    def start_and_follow(self, job: Job) -> int:
+    def start_and_follow(self) -> int:
         """Has xpk make the JobSet if it does not exist, and follows it.
 
         Raises:
           UserError: xpk refuses it, or xpk or kubectl is not installed.
         """
-        run_command(_get_credentials(job))
-        if not self.jobset(job).exists():
-            run_command(_create(job))
-        return self.jobset(job).follow()
+        run_command(_get_credentials(self))
+        if not self.exists():
+            run_command(_create(self))
+        return self.follow()
 
 
-def _cluster(job: Job) -> tuple[str, ...]:
+def _cluster(job: Xpk) -> tuple[str, ...]:
     return (f"--cluster={job.cluster}", f"--zone={job.zone}", f"--project={job.project}")
 
 
-def _get_credentials(job: Job) -> Command:
-    argv = ("xpk", "workload", "list", *_cluster(job), f"--filter-by-job={job.name}")
+def _get_credentials(job: Xpk) -> Command:
+    argv = ("xpk", "workload", "list", *_cluster(job), f"--filter-by-job={job.job_name}")
     return Command(argv, "gives kubectl access to the cluster")
 
 
-def _create(job: Job) -> Command:
+def _create(job: Xpk) -> Command:
     variables = job.variables.items()
     argv = (
-        *("xpk", "workload", "create", f"--workload={job.name}", *_cluster(job)),
+        *("xpk", "workload", "create", f"--workload={job.job_name}", *_cluster(job)),
         f"--tpu-type={job.hardware.accelerator_type}",
         f"--num-slices={job.hardware.count}",
         "--no-use-parallel-containers",
         f"--docker-name={CONTAINER}",
         f"--docker-image={job.image}",
-        f"--max-restarts={job.max_restarts}",
+        f"--max-restarts={job.restarts}",
         f"--restart-on-exit-codes={_RESTARTING}",
         f"--termination-grace-period-seconds={tpu_hosts.SAVE_SECONDS}",
         *(f"--env={name}={escape_variables(value)}" for name, value in variables),

@@ -1,11 +1,10 @@
 """Saves and restores the training state with Orbax, in a folder that one job has locked.
 
 checkpoints    saves and restores for the job   read_only      reads parameters for any job
-preservation   which checkpoints stay           discarded      folders `discarded` and `damaged`
-lock           one job for each run folder      integrity      damage, arrays of another model
-description    what a checkpoint says of        in_pieces      parameters larger than memory
-               itself, and its arrays           orbax_patches  private names of Orbax
-metadata_override   data position and best evaluation after a rollback, `amended`
+preservation   which checkpoints stay           integrity      damage, arrays of another model
+lock           one job for each run folder      in_pieces      parameters larger than memory
+description    what a checkpoint says of        orbax_patches  private names of Orbax
+               itself, and its arrays
 """
 
 from switch_jax.checkpointing.checkpoints import Checkpoints, Restored

@@ -1,9 +1,10 @@
 """Checkpoints of one run: asynchronous, the newest few kept, restored onto any mesh."""
 
 import contextlib
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -11,22 +12,26 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
-from switch_jax.checkpointing.description import load_arrays, metric_of, shapes_and_notes
-from switch_jax.checkpointing.discarded import discard, discarded_path, remove_older
+from switch_jax.checkpointing.description import (
+    amend_notes,
+    load_arrays,
+    metric_of,
+    newest_notes,
+    shapes_and_notes,
+)
 from switch_jax.checkpointing.integrity import (
     add_checksum,
     check_state,
     damage_of,
     shapes_of,
+    storage_errors_explained,
     try_to_read,
 )
-from switch_jax.checkpointing.metadata_override import newest_metadata, write_metadata_override
-from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text
 from switch_jax.checkpointing.preservation import Metric, NewestAndBest
-from switch_jax.errors import UserError, storage_error
+from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import is_first, run_on_all, run_on_first
-from switch_jax.storage import check_leases, explain_write_errors, list_names
+from switch_jax.storage import check_leases, explain_write_errors, list_names, move_folder
 from switch_jax.terminal import say
 
 State = TypeVar("State")
@@ -65,7 +70,7 @@ class Checkpoints:
         self._policy = NewestAndBest(keep, keep_best)
         self._keep_set_aside = keep_set_aside
         self._discard_unreadable()
-        with _explained(folder.checkpoints):
+        with self._errors_explained():
             self._checkpointer = ocp.training.Checkpointer(
                 str(folder.checkpoints),
                 save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
@@ -123,7 +128,7 @@ class Checkpoints:
                 check_state(self._folder, step, shapes, shapes_of(abstract_state))
                 state, damage = try_to_read(load_arrays, checkpoint, abstract_state)
             if damage is None:
-                notes = newest_metadata(self._folder.metadata_override(step), step, notes)
+                notes = newest_notes(self._folder.metadata_override(step), step, notes)
                 return Restored(step, state, notes)
             place = self._discard(step, damaged, now)
             if is_first():
@@ -157,7 +162,7 @@ class Checkpoints:
             amended.unlink(missing_ok=True)
             # Only once there is something to save: where all checkpoints seem damaged, all stay.
             for folder in (self._folder.discarded, self._folder.damaged):
-                remove_older(folder, self._keep_set_aside)
+                _remove_older(folder, self._keep_set_aside)
 
         _write_on_first(amended, make_room)
         self._policy.metrics[step] = Metric(metric, of)
@@ -178,7 +183,7 @@ class Checkpoints:
         """
         file = self._folder.metadata_override(step)
         if step in self.steps():
-            _write_on_first(file, lambda: write_metadata_override(file, notes))
+            _write_on_first(file, lambda: amend_notes(file, notes))
 
     def check(self) -> None:
         """Raises UserError if the save under way has failed by now; never waits.
@@ -186,7 +191,7 @@ class Checkpoints:
         Only of a single process: several learn together, at the next save.
         """
         if self._saving is not None and jax.process_count() == 1:
-            with _explained(self._folder.checkpoints), contextlib.suppress(TimeoutError):
+            with self._errors_explained(), contextlib.suppress(TimeoutError):
                 self._saving.result(timeout=0)
 
     def wait(self) -> None:
@@ -199,7 +204,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until everything is written; raises UserError if it could not be."""
-        with _explained(self._folder.checkpoints):
+        with self._errors_explained():
             try:
                 self._finish_saving()
             finally:
@@ -216,10 +221,16 @@ class Checkpoints:
         """Raises UserError on every process where it fails on any."""
 
         def attempt() -> None:
-            with _explained(self._folder.checkpoints):
+            with self._errors_explained():
                 write()
 
         run_on_all(attempt)
+
+    def _errors_explained(self) -> contextlib.AbstractContextManager[None]:
+        return storage_errors_explained(
+            f"checkpoints cannot be written to {self._folder.checkpoints}",
+            "; what was saved before is still there",
+        )
 
     def _discard_unreadable(self) -> None:
         """Moves checkpoints for which Orbax would refuse the whole folder to `damaged`."""
@@ -232,17 +243,16 @@ class Checkpoints:
                     orbax_patches.check_metadata(path)
                 except Exception as error:  # the file may hold anything
                     damage = damage_of(error)
-                    place = discard(path, self._folder.damaged, now)
+                    place = _set_aside(path, self._folder.damaged, now)
                     _print_damaged(step, damage, place)
 
         _write_on_first(self._folder.checkpoints, move)
 
     def _discard(self, step: int, folder: epath.Path, now: int) -> epath.Path:
-        """Moves a checkpoint to `discarded` or `damaged`; returns where it is then."""
+        """Moves a checkpoint to `discarded` or `damaged`; returns where it is, on one process."""
         checkpoint = self._folder.checkpoint(step)
-        place = discarded_path(checkpoint, folder, now)
         self.wait()  # for all processes
-        _write_on_first(place, lambda: discard(checkpoint, folder, now))
+        place = _write_on_first(folder, lambda: _set_aside(checkpoint, folder, now))
         self._policy.metrics.pop(step, None)
         self._checkpointer.reload()
         return place
@@ -254,28 +264,34 @@ class Checkpoints:
         )
 
 
-@contextlib.contextmanager
-def _explained(directory: epath.Path) -> Iterator[None]:
-    """Within, an error of writing becomes a UserError with its first cause."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        orbax_patches.release_waiting_threads()
-        raise storage_error(
-            f"checkpoints cannot be written to {directory}: {root_cause_text(error)}; what was "
-            "saved before is still there",
-            root_cause(error),
-        ) from error
+def _set_aside(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Path:
+    """Moves a checkpoint to FOLDER/STEP_NOW, and returns that; raises OSError if it cannot."""
+    place = folder / f"{checkpoint.name}_{now}"
+    folder.mkdir(exist_ok=True)
+    move_folder(checkpoint, place)
+    return place
 
 
-def _write_on_first(path: epath.Path, write: Callable[[], Any]) -> None:
+def _remove_older(folder: epath.Path, keep: int) -> None:
+    """Removes all but the newest `keep` of the checkpoints that were set aside in a folder.
+
+    What others have put there under other names stays as it is.
+    """
+    ours = [name for name in list_names(folder) if re.fullmatch("[0-9]+_[0-9]+", name)]
+    ours.sort(key=lambda name: [*map(int, reversed(name.split("_")))], reverse=True)
+    for name in ours[keep:]:
+        with contextlib.suppress(OSError):  # the next save tries again
+            (folder / name).rmtree()
+
+
+def _write_on_first(path: epath.Path, write: Callable[[], Any]) -> Any:
     """Has one process change the disk; raises UserError on every process if it cannot."""
 
-    def attempt() -> None:
+    def attempt() -> Any:
         with explain_write_errors(path):
-            write()
+            return write()
 
-    run_on_first(attempt)
+    return run_on_first(attempt)
 
 
 def _print_damaged(step: int, damage: str, place: epath.Path, consequence: str = "") -> None:

@@ -1,17 +1,26 @@
 """What a checkpoint says of itself, and its arrays, as Orbax reads them.
 
-All functions raise any exception where the checkpoint is damaged; see `integrity.try_to_read`.
+What reads a checkpoint raises any exception where it is damaged; see `integrity.try_to_read`.
 """
 
 import json
+import sys
 from typing import Any
 
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from switch_jax.checkpointing.integrity import Shapes, shapes_of, verify_checksum
+from switch_jax.checkpointing.integrity import (
+    Shapes,
+    add_checksum,
+    shapes_of,
+    try_to_read,
+    verify_checksum,
+)
 from switch_jax.checkpointing.preservation import Metric
-from switch_jax.storage import read_bytes
+from switch_jax.runtime.processes import is_first
+from switch_jax.storage import atomic_write, read_bytes
+from switch_jax.terminal import say
 
 ARRAYS = "state"  # the folder in a checkpoint where Orbax writes the arrays
 
@@ -62,6 +71,54 @@ def load_arrays(checkpoint: epath.Path, abstract: Any) -> Any:
     context.pytree.loading.partial_load = True
     with context:
         return ocp.load(checkpoint, abstract, checkpointable_name=ARRAYS)
+
+
+def amend_notes(file: epath.Path, notes: dict[str, Any]) -> None:
+    """Writes notes in place of those that were saved with a checkpoint, all of them or nothing.
+
+    After a return to a checkpoint the run goes on with other data, and so the checkpoint gets
+    another place in the data, without being saved again.
+
+    Args:
+      file: MODEL_DIR/amended/STEP.json.
+      notes: JSON values.
+
+    Raises:
+      OSError: they cannot be written.
+    """
+    file.parent.mkdir(exist_ok=True)
+    atomic_write(file, json.dumps(add_checksum(notes)))
+
+
+def newest_notes(
+    file: epath.Path, step: int, saved: dict[str, Any], say_damage: bool = True
+) -> dict[str, Any]:
+    """Those that `amend_notes` has written; the saved ones where there are none, or damaged ones.
+
+    All processes call this together.
+
+    Args:
+      file: MODEL_DIR/amended/STEP.json.
+      step: of the checkpoint.
+      saved: with the checkpoint.
+      say_damage: print that the file is damaged.
+    """
+
+    def read() -> dict[str, Any]:
+        try:
+            text = read_bytes(file)
+        except FileNotFoundError:
+            return saved
+        return verify_checksum(json.loads(text))
+
+    notes, damage = try_to_read(read)
+    if damage is not None and say_damage and is_first():
+        say(
+            f"{file} is damaged ({damage}): the checkpoint of step {step} is used with the "
+            "notes saved in it, so batches that a rollback skipped are read again",
+            sys.stdout,
+        )
+    return notes if damage is None else saved
 
 
 def _is_json(content: bytes) -> bool:

@@ -4,7 +4,6 @@ Orbax reads and writes whole arrays. It stores them with TensorStore, as Zarr 3 
 database, and TensorStore reads and writes parts of them.
 """
 
-import contextlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -19,8 +18,6 @@ from orbax.checkpoint import v1 as ocp
 from switch_jax.checkpointing import orbax_patches
 from switch_jax.checkpointing.description import ARRAYS
 from switch_jax.checkpointing.integrity import add_checksum
-from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text
-from switch_jax.errors import storage_error
 
 _CONTENT = "parameters"
 _CACHE_BYTES = 100_000_000  # of the database's index
@@ -87,16 +84,3 @@ def stored_pieces(array: ts.TensorStore, stacked_axes: int) -> Iterator[tuple[sl
     starts = [range(0, size, step) for size, step in zip(array.shape, steps, strict=False)]
     for start in itertools.product(*starts):
         yield tuple(slice(s, s + step) for s, step in zip(start, steps, strict=True))
-
-
-@contextlib.contextmanager
-def storage_errors_explained(what: str) -> Iterator[None]:
-    """Within, an error of Orbax or TensorStore becomes a UserError with its first cause.
-
-    Args:
-      what: the beginning of the message, as in 'PATH cannot be read'.
-    """
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        raise storage_error(f"{what}: {root_cause_text(error)}", root_cause(error)) from error

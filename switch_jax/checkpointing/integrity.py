@@ -1,13 +1,15 @@
-"""Whether a checkpoint can be read, is as it was written, and fits the model."""
+"""Whether a checkpoint can be read and written, is as it was written, and fits the model."""
 
+import contextlib
 import json
+import textwrap
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 
-from switch_jax.checkpointing.orbax_patches import root_cause, root_cause_text, without_logs
+from switch_jax.checkpointing.orbax_patches import release_waiting_threads, without_logs
 from switch_jax.errors import UserError, is_transient, storage_error
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, run_on_all
@@ -40,14 +42,15 @@ def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
     Raises:
       UserError: arrays differ; names the first three, with both shapes.
     """
-    if differing := _differing(saved, wanted):
+    names = saved.keys() | wanted.keys()
+    if differing := sorted(name for name in names if saved.get(name) != wanted.get(name)):
         examples = "; ".join(
             f"{path}: {saved.get(path, 'absent')} in the checkpoint, "
             f"{wanted.get(path, 'absent')} in the config"
             for path in differing[:3]
         )
         raise UserError(
-            f"{name} is of another model: {len(differing)} of {len(saved | wanted)} arrays differ "
+            f"{name} is of another model: {len(differing)} of {len(names)} arrays differ "
             f"({examples}); {remedy}"
         )
 
@@ -83,11 +86,6 @@ def check_state(
     check_model(saved, wanted, name, remedy)
 
 
-def _differing(saved: Shapes, wanted: Shapes) -> list[str]:
-    """Paths of the arrays that have another shape in one of them, or are absent, sorted."""
-    return sorted(k for k in saved.keys() | wanted.keys() if saved.get(k) != wanted.get(k))
-
-
 def _parts(shapes: Shapes) -> set[str]:
     """Names of the parts of the state that these arrays belong to."""
     return {path.split("/")[0] for path in shapes}
@@ -120,10 +118,46 @@ def damage_of(error: Exception) -> str:
     Raises:
       TransientError: the storage failed, so the checkpoint may be in order.
     """
-    reason, cause = root_cause_text(error), root_cause(error)
+    cause = _root_cause(error)
     if is_transient(cause):
-        raise storage_error(f"a checkpoint cannot be read: {reason}", cause) from error
-    return reason
+        raise storage_error(f"a checkpoint cannot be read: {_in_a_line(cause)}", cause) from error
+    return _in_a_line(cause)
+
+
+@contextlib.contextmanager
+def storage_errors_explained(what: str, consequence: str = "") -> Iterator[None]:
+    """Within, an error of Orbax or TensorStore becomes a UserError with its first cause.
+
+    Args:
+      what: the beginning of the message, as in 'PATH cannot be read'.
+      consequence: its end, as in '; what was there is still there'.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        release_waiting_threads()
+        cause = _root_cause(error)
+        raise storage_error(f"{what}: {_in_a_line(cause)}{consequence}", cause) from error
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The first exception of a chain, or the first that says that it may pass.
+
+    Where a storage fails, a client's own exception may come before the one that says so.
+    """
+    chain = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    return next(filter(is_transient, reversed(chain)), chain[-1])
+
+
+def _in_a_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    # TensorStore appends all that it was opened with.
+    text = lines[0].partition(" [tensorstore_spec=")[0] if lines else ""
+    text = textwrap.shorten(text, 300, placeholder=" ...")
+    # The text of a KeyError is the key alone.
+    return text if " " in text else f"{type(error).__name__} {text}".strip()
 
 
 def add_checksum(content: Any) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Changes to Orbax for damaged files and failing disks, by names of it that are not public.
 
-No other module uses such names. A test names the release of Orbax that moves one.
+No other module uses such names.
 """
 
 import asyncio
 import contextlib
 import functools
 import logging
-import textwrap
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -19,12 +18,11 @@ from orbax.checkpoint._src.path import gcs_utils
 from orbax.checkpoint._src.path import step as step_folders
 from orbax.checkpoint._src.serialization import serialization, tensorstore_utils
 
-from switch_jax.errors import is_transient
-
 # Seconds to wait for the other reads and writes after one has failed.
 _OTHERS_TIMEOUT = 60
 
 
+@functools.cache
 def apply() -> None:
     """Makes all changes that stay in force; a second call does nothing."""
     _add_checksums()
@@ -34,7 +32,6 @@ def apply() -> None:
     logging.getLogger("absl").addFilter(_says_something_new)
 
 
-@functools.cache
 def _add_checksums() -> None:
     """Has Orbax write a checksum with every chunk of an array.
 
@@ -51,7 +48,6 @@ def _add_checksums() -> None:
     tensorstore_utils._build_zarr3_metadata = with_checksums
 
 
-@functools.cache
 def _describe_arrays_without_condition() -> None:
     """Has Orbax write what describes an array in a new checkpoint, whether it is there or not.
 
@@ -73,7 +69,6 @@ class _TensorStore:
         return ts.open(spec, **options)
 
 
-@functools.cache
 def _wait_for_other_tasks() -> None:
     """Has Orbax wait for its other reads and writes where one fails, before it goes on.
 
@@ -101,7 +96,6 @@ async def _and_wait_for_others(coroutine: Coroutine[Any, Any, Any]) -> Any:
         raise
 
 
-@functools.cache
 def _need_no_right_to_see_the_bucket() -> None:
     """Has Orbax take a bucket for one without folders where it may not ask what kind it is.
 
@@ -162,25 +156,3 @@ def release_waiting_threads() -> None:
             list(synchronization.HandlerAwaitableSignal),
             operation_id=synchronization.OperationIdGenerator.get_current_operation_id(),
         )
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The first exception of a chain, or the first that says that it may pass.
-
-    Where a storage fails, a client's own exception may come before the one that says so.
-    """
-    chain = [error]
-    while cause := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(cause)
-    return next(filter(is_transient, reversed(chain)), chain[-1])
-
-
-def root_cause_text(error: BaseException) -> str:
-    """The root cause of an exception, in one line."""
-    error = root_cause(error)
-    lines = str(error).strip().splitlines()
-    # TensorStore appends all that it was opened with.
-    text = lines[0].partition(" [tensorstore_spec=")[0] if lines else ""
-    text = textwrap.shorten(text, 300, placeholder=" ...")
-    # The text of a KeyError is the key alone.
-    return text if " " in text else f"{type(error).__name__} {text}".strip()

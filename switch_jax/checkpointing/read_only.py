@@ -1,6 +1,7 @@
 """Reads checkpoints of a run that may still be going on, and writes nothing to its folder."""
 
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from etils import epath
@@ -12,10 +13,10 @@ from switch_jax.checkpointing.description import (
     describe,
     load_arrays,
     metric_of,
+    newest_notes,
     shapes_and_notes,
 )
 from switch_jax.checkpointing.integrity import Shapes, check_model, shapes_of, try_to_read
-from switch_jax.checkpointing.metadata_override import newest_metadata
 from switch_jax.checkpointing.preservation import comparable
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
@@ -85,10 +86,7 @@ def commit_time(checkpoint: epath.Path) -> int:
     Raises:
       UserError: it cannot be read.
     """
-    saved, reason = try_to_read(lambda: ocp.metadata(checkpoint, ARRAYS).commit_timestamp_nsecs)
-    if saved is None:
-        raise UserError(_damaged(checkpoint, reason or "it does not say when it was saved"))
-    return saved
+    return _read(checkpoint, lambda: int(ocp.metadata(checkpoint, ARRAYS).commit_timestamp_nsecs))
 
 
 def find_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> epath.Path:
@@ -122,7 +120,7 @@ def newest_saved(folder: RunFolder) -> Saved | None:
         if saved is not None:
             shapes, notes = saved
             # A start that goes on with it says what is damaged when it restores the state.
-            notes = newest_metadata(folder.metadata_override(step), step, notes, say_damage=False)
+            notes = newest_notes(folder.metadata_override(step), step, notes, say_damage=False)
             return Saved(step, shapes, notes)
     return None
 
@@ -160,10 +158,7 @@ def load_parts(checkpoint: epath.Path, abstract_parts: dict[str, Any]) -> dict[s
       checkpoint: its folder.
       abstract_parts: by the name of the part, as in `TrainState`, what of it is wanted.
     """
-    parts, reason = try_to_read(load_arrays, checkpoint, abstract_parts)
-    if reason is not None:
-        raise UserError(_damaged(checkpoint, reason))
-    return parts
+    return _read(checkpoint, lambda: load_arrays(checkpoint, abstract_parts))
 
 
 def check_part(checkpoint: epath.Path, name: str, abstract: Any) -> None:
@@ -197,12 +192,8 @@ def part_shapes(checkpoint: epath.Path, name: str) -> Shapes:
       TransientError: the storage failed.
     """
     orbax_patches.apply()
-    description, reason = try_to_read(describe, checkpoint)
-    if reason is None and not shapes_of(description.metadata.get("parameters")):
-        reason = "its description cannot be read"
-    if reason is not None:
-        raise UserError(_damaged(checkpoint, reason))
-    return shapes_of(description.metadata.get(name))
+    arrays = _read(checkpoint, lambda: describe(checkpoint).metadata)
+    return shapes_of(arrays.get(name))
 
 
 def _found(path: str | os.PathLike[str], step: int | None) -> epath.Path:
@@ -224,8 +215,12 @@ def _found(path: str | os.PathLike[str], step: int | None) -> epath.Path:
     return folder.checkpoint(steps[-1] if step is None else step)
 
 
-def _damaged(checkpoint: epath.Path, reason: str) -> str:
-    return (
-        f"the checkpoint {checkpoint} cannot be read ({reason}): it is damaged, or its run has "
-        "removed it; nothing was changed there; choose another one"
-    )
+def _read(checkpoint: epath.Path, read: Callable[[], Any]) -> Any:
+    """What a function reads of a checkpoint; raises UserError where it is damaged."""
+    found, damage = try_to_read(read)
+    if damage is not None:
+        raise UserError(
+            f"the checkpoint {checkpoint} cannot be read ({damage}): it is damaged, or its run has "
+            "removed it; nothing was changed there; choose another one"
+        )
+    return found

@@ -15,6 +15,7 @@ import sys
 import traceback
 from typing import Any, NoReturn, TextIO
 
+from switch_jax import exit_codes
 from switch_jax.cli import gin_flags, multihost
 from switch_jax.errors import UserError
 from switch_jax.interrupts import InterruptHandler
@@ -36,7 +37,7 @@ COMMANDS = {
 
 # Exit codes where standard output cannot be written: nobody reads it any more, as in
 # `switch_jax tasks | head`, or the disk is full.
-_OUTPUT_IS_LOST = {errno.EPIPE: 128 + signal.SIGPIPE, errno.ENOSPC: UserError.exit_code}
+_OUTPUT_IS_LOST = {errno.EPIPE: exit_codes.OUTPUT_LOST, errno.ENOSPC: exit_codes.MISTAKE}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,15 +84,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr, flush=True)
         if is_program:  # threads that still compile or read would crash while Python exits
-            multihost.exit_now(130)
-        return 130
+            multihost.exit_now(exit_codes.INTERRUPTED)
+        return exit_codes.INTERRUPTED
     except Exception as error:
         if is_program and isinstance(error, OSError) and error.errno in _OUTPUT_IS_LOST:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes standard output again
             return exit_or_return(_OUTPUT_IS_LOST[error.errno])
         if is_training or (is_program and multihost.joined()):
             traceback.print_exc()
-        exit_or_return(1)
+        exit_or_return(exit_codes.FAILED)
         raise
 
 
@@ -102,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(UserError.exit_code, f"{self.prog}: {message}\n")
+        self.exit(exit_codes.MISTAKE, f"{self.prog}: {message}\n")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -10,25 +10,23 @@ that is missing, left over or of another shape is named, and nothing is written.
 folder, and complete once it is there. docs/converting.md says what differs between the formats.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from etils import epath
 
 from switch_jax.cli import gin_flags, inference_flags
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
-from switch_jax.storage import (
-    exists,
-    is_file,
-    is_folder,
-    no_model_there,
-    read_bytes,
-    storage_path,
-)
+from switch_jax.storage import read_bytes, storage_path
+
+if TYPE_CHECKING:  # it loads JAX and TensorFlow
+    from switch_jax.inference.trained_model import ModelFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,103 +51,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Converts, or describes."""
-    path = storage_path(args.source, "SOURCE")
-    if not exists(path):
-        raise no_model_there(args.source)
     if args.inspect == bool(args.target):
         raise UserError("write --inspect SOURCE to describe it, or SOURCE TARGET to convert it")
-    from switch_jax.conversion.formats import open_source
-
-    source = open_source(path)
     if args.inspect:
-        print("\n".join(_description(args, path, source)))
+        print("\n".join(_description(args)))
         return 0
     target = storage_path(args.target, "TARGET")
-    if source is not None:
-        _to_run(args, source, target)
+    folder = inference_flags.read_folder(args, args.source, target)
+    if folder.source is not None:
+        _to_run(folder, target)
     else:
-        _to_hugging_face(args, path, target)
+        _to_hugging_face(args, folder, target)
     print(f"wrote {args.target}")
     return 0
 
 
-def _description(args: argparse.Namespace, path: epath.Path, source: Any) -> list[str]:
+def _description(args: argparse.Namespace) -> list[str]:
     from switch_jax.conversion import inspect
+    from switch_jax.conversion.formats import open_source
 
+    source = open_source(storage_path(args.source, "SOURCE"))
     if source is not None:
         return inspect.other_checkpoint(source).lines()
-    config, checkpoint = _open_run(args, path)
-    return inspect.run_checkpoint(checkpoint, config).lines()
+    folder = inference_flags.read_folder(args, args.source)
+    return inspect.run_checkpoint(_checkpoint(args, folder), folder.config).lines()
 
 
-def _to_run(args: argparse.Namespace, source: Any, target: epath.Path) -> None:
-    """Writes a run.
-
-    Args:
-      args: the flags.
-      source: a `conversion.source.Source`.
-      target: the run's folder.
-    """
-    from switch_jax.conversion.gin_of_source import gin_of_source
+def _to_run(folder: ModelFolder, target: epath.Path) -> None:
+    """Writes a run."""
     from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file, vocabulary_identity
     from switch_jax.conversion.to_run import write_run
 
-    architecture = source.architecture
-    file = sentencepiece_file(source.folder, architecture["num_embeddings"])
-    name = str(RunFolder(target).vocabulary) if file else source.vocabulary
-    files, bindings = gin_of_source(source, target, name)
-    args.gin_file = args.gin_file or files
-    args.gin_bindings = [*bindings, *args.gin_bindings]
-    found = gin_flags.read(args)
-    config, text = found.config, found.text
+    source, config, text = folder.source, folder.config, folder.config_text
+    assert source is not None
     source.check_model(config.model)
-    identities = {}
-    if config.data.vocabulary != name:  # --gin.VOCABULARY
+    file = sentencepiece_file(source.folder, config.model.num_embeddings)
+    if config.data.vocabulary != str(RunFolder(target).vocabulary):  # --gin.VOCABULARY
         file = None
-    elif file:
-        identities = dict.fromkeys(("inputs", "targets"), vocabulary_identity(file))
-    else:
-        print(
-            f"{source.folder} has no spiece.model, so VOCABULARY is {config.data.vocabulary!r}: "
-            "check that the model was trained with it"
-        )
+    identities = dict.fromkeys(("inputs", "targets"), vocabulary_identity(file)) if file else {}
+    if folder.note:
+        print(folder.note)
     write_run(target, source.parameters, config, text, source.path, file, identities, progress_bar)
 
 
-def _to_hugging_face(args: argparse.Namespace, source: epath.Path, target: epath.Path) -> None:
+def _to_hugging_face(args: argparse.Namespace, folder: ModelFolder, target: epath.Path) -> None:
     from switch_jax.conversion.hugging_face.export import write_folder
     from switch_jax.conversion.hugging_face.model_config import config_json
     from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
     from switch_jax.data.checks import check_vocabularies_of_run
 
-    config, checkpoint = _open_run(args, source)
+    config, checkpoint = folder.config, _checkpoint(args, folder)
     described = config_json(config, args.model_type)
-    check_vocabularies_of_run(source, config.data)
+    check_vocabularies_of_run(folder.path, config.data)
     tokenizer = tokenizer_files(config.data)
     write_folder(target, checkpoint, config.model, described, tokenizer, progress_bar)
 
 
-def _open_run(args: argparse.Namespace, source: epath.Path) -> tuple[Any, epath.Path]:
-    """The config of a run, and the checkpoint that --checkpoint names."""
-    from switch_jax.checkpointing import find_checkpoint
-    from switch_jax.checkpointing.read_only import ARRAYS
+def _checkpoint(args: argparse.Namespace, folder: ModelFolder) -> epath.Path:
+    """The checkpoint of a run that --checkpoint names; says where the flags change its config."""
+    from switch_jax.checkpointing import chosen_step, find_checkpoint
     from switch_jax.trainer.config_changes import config_changes
 
-    config_gin, of_checkpoint = (RunFolder(x).config for x in (source, source.parent.parent))
-    if is_folder(source / ARRAYS) and is_file(of_checkpoint):
-        written = f"{of_checkpoint.parent} --checkpoint={source.name}"
-        raise UserError(f"{args.source} is a checkpoint of a run: write {written}")
-    if not is_file(config_gin):
-        raise UserError(
-            f"{args.source} holds no model: a Hugging Face folder has a config.json, a T5X "
-            "checkpoint a file named checkpoint, and a MODEL_DIR a config.gin"
-        )
-    args.gin_file = args.gin_file or [str(config_gin)]
-    found = gin_flags.read(args, unneeded=["MODEL_DIR"])
-    if others := config_changes(read_bytes(config_gin).decode(), found.text):
+    before = read_bytes(RunFolder(folder.path).config).decode()
+    if others := config_changes(before, folder.config_text):
         print(f"with other values than the run's: {', '.join(others)}", file=sys.stderr)
-    step = inference_flags.checkpoint_step(source, args.checkpoint)
-    return found.config, find_checkpoint(source, step)
+    with inference_flags.fields_named_as_flags():
+        step = chosen_step(folder.path, args.checkpoint)
+    return find_checkpoint(folder.path, step)
 
 
 @contextmanager

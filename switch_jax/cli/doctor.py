@@ -18,14 +18,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from switch_jax import exit_codes
 from switch_jax.cli import gin_flags, multihost
 from switch_jax.errors import UserError
 from switch_jax.storage import storage_path
 
 if TYPE_CHECKING:  # it loads JAX
     from switch_jax.config import Config
-
-_FAILED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Runs the checks, and prints a line for each; returns 0 or _FAILED."""
+    """Runs the checks, and prints a line for each; returns the exit code."""
     config = _config(args)
     model_dir = storage_path(config.run.model_dir, "MODEL_DIR")
 
@@ -58,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
     failed, done = verdicts.count(FAILED), len(verdicts) - verdicts.count(SKIPPED)
     if is_first():
         print(f"{failed} of {done} checks failed" if failed else f"{done} checks passed")
-    return _FAILED if failed else 0
+    return exit_codes.FAILED if failed else exit_codes.DONE
 
 
 def _config(args: argparse.Namespace) -> Config:

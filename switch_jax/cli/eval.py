@@ -6,9 +6,8 @@
 
 For each task it computes the log-probability and the token accuracy of the targets and, if the task
 has metrics, these metrics of the model's predictions. For a mixture it also computes the average
-over its tasks. Of a Switch model it counts which tokens each expert takes. The results go to
-MODEL_DIR/eval (metrics.jsonl, TensorBoard, predictions/, expert_tokens/). Results that are already
-there are not computed again, so the command can be repeated during a run.
+over its tasks. The results go to MODEL_DIR/eval (metrics.jsonl, TensorBoard, predictions/). Results
+that are already there are not computed again, so the command can be repeated during a run.
 """
 
 import argparse
@@ -37,17 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Evaluates, and prints a table."""
     gin_flags.say_that_it_loads()
-    model = inference_flags.open_trained_model(args)
+    model = inference_flags.open_model(args)
+    decoding = inference_flags.decoding_config(args, model.config)
 
     from switch_jax.evaluation.evaluate import evaluate_checkpoints
     from switch_jax.run_folder import RunFolder
     from switch_jax.runtime.processes import is_first
 
     with inference_flags.fields_named_as_flags():
-        records = evaluate_checkpoints(model, args.checkpoint, args.max_examples)
+        records = evaluate_checkpoints(model, decoding, args.checkpoint, args.max_examples)
     if is_first():
         print("\n".join(table(records)))
-        print(f"written to {RunFolder(model.model_dir).evaluation}")
+        print(f"written to {RunFolder(model.path).evaluation}")
     return 0
 
 
@@ -77,4 +77,6 @@ def _baseline(record: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _format(value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:,.4g}"
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

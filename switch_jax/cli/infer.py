@@ -19,18 +19,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from switch_jax.cli import gin_flags, inference_flags
 from switch_jax.errors import UserError
+from switch_jax.fields import Range
 from switch_jax.storage import file_at, resolved, storage_path
 
 if TYPE_CHECKING:  # they load JAX and TensorFlow
-    from switch_jax.inference import infer
+    from switch_jax.inference import DecodingConfig
+    from switch_jax.inference.input_records import TextExample
     from switch_jax.inference.trained_model import TrainedModel
 
 
@@ -64,23 +65,19 @@ def main(args: argparse.Namespace) -> int:
     """Predicts or scores, and writes the results."""
     _check_flags(args)
     gin_flags.say_that_it_loads()
-    model = inference_flags.open_trained_model(args)
-    step = inference_flags.checkpoint_step(model.model_dir, args.checkpoint)
-    return _infer(args, model, step)
+    model = inference_flags.open_model(args)
+    decoding = inference_flags.decoding_config(args, model.config)
+    with inference_flags.fields_named_as_flags():
+        step = model.chosen_step(args.checkpoint)
+    return _infer(args, model, decoding, step)
 
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Raises UserError if a number is out of range, or two flags contradict."""
-    for name, minimum, maximum in (
-        ("num_shards", 1, 10**6),
-        ("part_size", 1, 10**9),
-        ("shard", 0, 10**6),
-    ):
-        value = getattr(args, name)
-        if not minimum <= value <= maximum:
-            raise UserError(f"--{name} {value}: write a number from {minimum} to {maximum}")
-    if args.shard >= args.num_shards:
-        raise UserError(f"--shard {args.shard}: write a number from 0 to {args.num_shards - 1}")
+    with inference_flags.fields_named_as_flags():
+        Range(1, 10**6).check("num_shards", args.num_shards)
+        Range(0, args.num_shards - 1).check("shard", args.shard)
+        Range(1, 10**9).check("part_size", args.part_size)
     if args.output == "-":
         args.output = None
     if args.input == "-" and (args.output or args.multihost or args.process_count):
@@ -92,14 +89,16 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UserError("--num_shards needs an --output, where the jobs put their parts")
 
 
-def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
+def _infer(
+    args: argparse.Namespace, model: TrainedModel, decoding: DecodingConfig, step: int | None
+) -> int:
     import jax
     from tqdm import tqdm
 
-    from switch_jax.checkpointing import load_parameters
     from switch_jax.data.checks import check_examples, open_tasks
     from switch_jax.data.configured_tasks import vocabularies
     from switch_jax.inference import infer
+    from switch_jax.inference.input_records import encode, read_records
     from switch_jax.inference.predictor import Predictor
     from switch_jax.inference.resumable_output import ResumableOutput
     from switch_jax.runtime.processes import is_first
@@ -111,26 +110,26 @@ def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
         check_examples(opened)
         examples = infer.examples_of_task(opened)
     else:
-        examples = infer.examples_of_file(args.input, vocabulary_of, data.task_feature_lengths)
+        lengths, records = data.task_feature_lengths, read_records(args.input)
+        examples = (encode(record, vocabulary_of, lengths) for record in records)
     if args.output:
         part_size = -(-args.part_size // batch_size) * batch_size
-        output = ResumableOutput(args.output, part_size, _description(args, model, step))
+        described = _description(args, model, decoding, step)
+        output = ResumableOutput(args.output, part_size, described)
     # On a terminal, from the first result on; answers on standard output show the progress.
     no_bar = None if is_first() and args.output else True
     num_done = num_cut = 0
     with jax.set_mesh(model.mesh), tqdm(unit=" examples", delay=1e-3, disable=no_bar) as progress:
-        predictor = Predictor(model)
-        parameters = load_parameters(model.model_dir, model.parameters, step)
+        predictor = Predictor(model.config, model.mesh, decoding)
+        parameters = model.load(step)
 
-        def compute(
-            chunk: Sequence[infer.InferenceExample], first_id: int
-        ) -> Iterator[dict[str, Any]]:
+        def compute(part: Iterable[TextExample], first_id: int) -> Iterator[dict[str, Any]]:
             nonlocal num_done, num_cut
             if args.score:
-                results = infer.scores(predictor, parameters, chunk, first_id)
+                results = infer.scores(predictor, parameters, part, first_id)
             else:
                 vocabulary = vocabulary_of["targets"]
-                results = infer.predictions(predictor, parameters, chunk, vocabulary, first_id)
+                results = infer.predictions(predictor, parameters, part, vocabulary, first_id)
             for result in results:
                 progress.update()
                 num_done += 1
@@ -140,7 +139,9 @@ def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
         if args.output:
             missing = output.fill(examples, compute, args.shard, args.num_shards)
         else:
-            _print(examples, batch_size, compute, is_first())
+            for result in compute(examples, 0):
+                if is_first():
+                    print(json.dumps(result, ensure_ascii=False), flush=True)
     if is_first() and num_cut:
         print(
             f"{num_cut} of {num_done} examples are longer than TASK_FEATURE_LENGTHS = "
@@ -154,19 +155,9 @@ def _infer(args: argparse.Namespace, model: TrainedModel, step: int) -> int:
     return 0
 
 
-def _print(
-    examples: Iterable[Any], batch_size: int, compute: Callable, is_first_process: bool
-) -> None:
-    """Prints the results of each batch as soon as they are computed."""
-    remaining, first_id = iter(examples), 0
-    while chunk := list(itertools.islice(remaining, batch_size)):
-        for result in compute(chunk, first_id):
-            if is_first_process:
-                print(json.dumps(result, ensure_ascii=False), flush=True)
-        first_id += len(chunk)
-
-
-def _description(args: argparse.Namespace, model: TrainedModel, step: int) -> dict[str, Any]:
+def _description(
+    args: argparse.Namespace, model: TrainedModel, decoding: DecodingConfig, step: int | None
+) -> dict[str, Any]:
     """What the results depend on."""
     from switch_jax.data.sources import data_locations
 
@@ -179,9 +170,9 @@ def _description(args: argparse.Namespace, model: TrainedModel, step: int) -> di
             found = file_at(str(file))
             state = [found.size, found.version]
         source = {"input": str(file), "state": state}
-    method = {"score": True} if args.score else vars(model.decoding)
+    method = {"score": True} if args.score else vars(decoding)
     return {
-        "run": str(resolved(model.model_dir)),
+        "run": str(resolved(model.path)),
         **source,
         **method,
         **model.settings(step),

@@ -1,23 +1,22 @@
-"""What `eval` and `infer` share: their flags, the run's model, the checkpoints to use."""
+"""What `eval` and `infer` share: their flags, and the model in a folder."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from etils import epath
 
 from switch_jax.cli import data_flags, gin_flags, multihost
 from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
-from switch_jax.run_folder import RunFolder
-from switch_jax.storage import is_file, storage_path
 
 if TYPE_CHECKING:  # they load JAX and TensorFlow
     from switch_jax.inference import DecodingConfig
-    from switch_jax.inference.trained_model import TrainedModel
+    from switch_jax.inference.trained_model import ModelFolder, TrainedModel
 
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
@@ -64,64 +63,36 @@ def add_checkpoint_flag(
     parser.add_argument("--checkpoint", default="latest", metavar="WHICH", help=help)
 
 
-def open_trained_model(args: argparse.Namespace) -> TrainedModel:
-    """The model of the run at MODEL_DIR, configured by its config.gin, or by --gin_file if given.
+def read_folder(
+    args: argparse.Namespace, path: str, target: epath.Path | None = None
+) -> ModelFolder:
+    """What a folder holds, with the config as the gin flags change it; see `open_folder`."""
+    from switch_jax.inference.trained_model import open_folder
 
-    Its data config has the split of --split, and with --task that task.
+    paths = gin_flags.search_paths(args)
+    return open_folder(path, args.gin_file, args.gin_bindings, paths, keep=True, target=target)
+
+
+def open_model(args: argparse.Namespace) -> TrainedModel:
+    """The model in MODEL_DIR, with the task, split and batch size of the flags; joins processes.
 
     Raises:
-      UserError: there is no such run, or a flag does not fit it.
+      UserError: there is no such model, or a flag does not fit it.
     """
     for name in ("task", "split", "input", "output"):
         if getattr(args, name, None) == "":
             raise UserError(f"--{name} is empty: write a value, or leave it out")
-    run = read_run(args)
-    config = run.config.replace("data", split=args.split)
-    if args.task is not None:
-        config = config.replace("data", mixture_or_task_name=args.task)
+    folder = read_folder(args, args.model_dir)
     data_flags.apply(args)
-    multihost.connect(args, config.mesh, run.text)
+    multihost.connect(args, folder.config.mesh, folder.config_text)
     multihost.enable_compilation_cache()
 
-    from switch_jax.data.checks import check_vocabularies_of_run
     from switch_jax.inference.trained_model import prepare_model
 
-    trained = prepare_model(run.model_dir, config, decoding_config(args, config))
-    check_vocabularies_of_run(run.model_dir, config.data)
-    return trained
-
-
-class Run(NamedTuple):
-    """A run whose config.gin was read.
-
-    Attributes:
-      model_dir: its folder.
-      config: with the changes of the flags.
-      text: of the config, a gin file.
-    """
-
-    model_dir: epath.Path
-    config: Config
-    text: str
-
-
-def read_run(args: argparse.Namespace) -> Run:
-    """The run at MODEL_DIR; raises UserError if there is none, or a flag does not fit it."""
-    model_dir = storage_path(args.model_dir, "MODEL_DIR")
-    config_gin = RunFolder(model_dir).config
-    if not args.gin_file:
-        if not is_file(config_gin):
-            raise UserError(
-                f"{args.model_dir} is not the folder of a run: it has no config.gin; give a "
-                "MODEL_DIR, or the config with --gin_file"
-            )
-        args.gin_file = [str(config_gin)]
-    found = gin_flags.read(args, unneeded=["MODEL_DIR"])
-    config = found.config
-    if args.batch_size is not None:
-        with fields_named_as_flags():
-            config = config.replace("run", batch_size=args.batch_size)
-    return Run(model_dir, config, found.text)
+    if folder.note:
+        print(folder.note, file=sys.stderr)
+    with fields_named_as_flags():
+        return prepare_model(folder, task=args.task, split=args.split, batch_size=args.batch_size)
 
 
 def decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:
@@ -132,18 +103,6 @@ def decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:
     given = {name: getattr(args, name) for name in options}
     with fields_named_as_flags():
         return trained_model.decoding_config(config.data, **given)
-
-
-def checkpoint_step(model_dir: epath.Path, choice: str) -> int:
-    """The step of the checkpoint that --checkpoint selects: 'latest', 'best' or a step.
-
-    Raises:
-      UserError: there is no such checkpoint.
-    """
-    from switch_jax.checkpointing import chosen_step
-
-    with fields_named_as_flags():
-        return chosen_step(model_dir, choice)
 
 
 @contextlib.contextmanager

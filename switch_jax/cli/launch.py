@@ -23,22 +23,21 @@ Exit codes: those of `switch_jax train`; also 2 if the job cannot be started.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
-from typing import TYPE_CHECKING
+import typing
+from typing import TYPE_CHECKING, Any
 
 from switch_jax.cli import data_flags, gin_flags
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import DONE
 from switch_jax.launch.console import log
+from switch_jax.launch.target import Flag
 from switch_jax.launch.targets import TARGETS
-from switch_jax.launch.variables import without_value
 from switch_jax.storage import is_file
 
 if TYPE_CHECKING:  # it loads gin
     from switch_jax.config import Config
     from switch_jax.gin_config import GinConfig
-
-_MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,46 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data_flags.add_data_flags(parser)
     add = parser.add_argument
     add("--on", required=True, choices=tuple(TARGETS), help="where the job runs")
-    add("--process_count", type=int, metavar="N", help="processes of --on=local (default 2)")
-    add("--topology", metavar="SLICE", help="for example v5e-16, or 4xv5e-256 for 4 slices")
-    add("--job_name", metavar="NAME", help="of the job, and of what is created for it")
-    add("--project", metavar="ID", help="project of Google Cloud")
-    add("--zone", metavar="ZONE", help="for example us-central1-a")
-    add("--image", metavar="IMAGE", help="container image with its tag; see docs/launching.md")
-    add("--nodes", type=int, metavar="N", help="machines of --on=slurm")
-    add("--gpus_per_node", type=int, metavar="N", help="GPUs of each, one process a GPU")
-    add(
-        "--sbatch_option",
-        action="append",
-        metavar="OPTION",
-        help="an option of sbatch, as --sbatch_option=--partition=a100; repeat it",
-    )
-    add("--cluster", metavar="NAME", help="cluster of --on=gke and xpk")
-    add("--service_account", metavar="NAME", help="account of the job (default: the project's)")
-    add("--spot", action="store_true", help="use cheaper capacity that may be taken away")
-    add("--reserved", action="store_true", help="use capacity that the project has reserved")
-    add(
-        "--max_restarts",
-        type=int,
-        metavar="N",
-        help="how often to start again after crashes without a new checkpoint (default 3; on xpk "
-        "with --spot 100)",
-    )
-    add(
-        "--env",
-        action="append",
-        metavar="NAME=VALUE",
-        help="an environment variable of the hosts; repeat it",
-    )
-    add(
-        "--secret",
-        action="append",
-        metavar="NAME",
-        help="one whose value is kept in the cloud, as WANDB_API_KEY; repeat it",
-    )
-    add("--network", metavar="NAME", help="network of TPU VMs (default: default)")
-    add("--subnetwork", metavar="NAME", help="subnetwork of TPU VMs")
-    add("--internal_ips", action="store_true", help="TPU VMs without addresses on the internet")
+    for name, (kind, flag) in _target_flags().items():
+        if kind is bool:
+            add(f"--{name}", action="store_true", help=flag.help)
+            continue
+        options: dict[str, Any] = {"type": int} if int in (kind, *typing.get_args(kind)) else {}
+        if typing.get_origin(kind) is tuple:
+            options = {"action": "append"}
+        add(f"--{name}", metavar=flag.metavar, help=flag.help, **options)
     add(
         "--change_task",
         action="store_true",
@@ -111,40 +78,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _target_flags() -> dict[str, tuple[Any, Flag]]:
+    """The type and the note of each flag that a target takes, by its name."""
+    return {name: flag for target in TARGETS.values() for name, flag in target.flags().items()}
+
+
 def main(args: argparse.Namespace) -> int:
     """Checks the run, shows what will be done, and does it unless --dry_run is given."""
     target = TARGETS[args.on]
     in_cloud = not target.sees_local_folders
-    _check_flags(args)
+    fields = _fields_of(args)
     gin_flags.say_that_it_loads()
     found = gin_flags.read(args)
     config = found.config
-    if not in_cloud:
+    data_flags.apply(args)
+    below: list[str] = []
+    outside: list[str] = []
+    if in_cloud:
+        below, outside = _own_files(found)
+        fields |= {"reads": _reads(args, config), "own_files": tuple(below)}
+    else:
         from switch_jax.gin_config.teacher import with_teacher
 
         config = with_teacher(config, gin_flags.search_paths(args))
-    data_flags.apply(args)
-    if args.doctor:
-        args.max_restarts = 0  # what has failed once fails again
-    job = target.job(args, _train_arguments(args), config)
-    if args.doctor:
-        job = dataclasses.replace(job, subcommand="doctor")
-    below, outside = _own_files(found) if in_cloud else ([], [])
-    if in_cloud:
-        job = dataclasses.replace(job, own_files=tuple(below))
-    warnings = target.check(job, config)
+    job = target(train=_train_arguments(args), model_dir=config.run.model_dir, **fields)
+    warnings = job.check(config)
     if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
 
         validation = ["validation"] if config.run.eval_period is not None else []
-        task_files.check(job, config.data, [config.data.split, *validation])
+        task_files.check(below, config.data, [config.data.split, *validation])
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
     for warning in warnings:
         log(warning)
     for note in _notes(args, config, below, outside) if in_cloud else ():
         log(f"note: {note}")
-    print(target.describe(job), end="", flush=True)
+    print(job.describe(), end="", flush=True)
     if not args.skip_storage:
         from switch_jax.launch import preflight  # loads JAX
 
@@ -155,9 +125,47 @@ def main(args: argparse.Namespace) -> int:
                 "note: a dry run does not look whether the step fits in the chips' memory; "
                 "`switch_jax plan` with the same gin files and --topology does"
             )
-        return 0
-    target.preflight(job, config, args.skip_plan)
-    return target.run(job)
+        return DONE
+    job.preflight(config, args.skip_plan)
+    return job.run()
+
+
+def _fields_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say of the fields of the job.
+
+    Raises:
+      UserError: a flag is missing, or is for another target.
+    """
+    if args.doctor and args.change_task:
+        raise UserError("--change_task is for training: leave it out with --doctor")
+    target = TARGETS[args.on]
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name in _target_flags()
+        if (value := getattr(args, name)) is not None and value is not False
+    }
+    if missing := [f"--{name}" for name in target.required_flags() if given.get(name, "") == ""]:
+        raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
+    if foreign := [f"--{name}" for name in given if name not in target.flags()]:
+        raise UserError(f"--on={args.on} has no use for {' '.join(foreign)}: leave it out")
+    if args.doctor:
+        given |= {"subcommand": "doctor", "max_restarts": 0}  # what has failed once fails again
+    return given
+
+
+def _reads(args: argparse.Namespace, config: Config) -> tuple[tuple[str, str], ...]:
+    """`GoogleCloudTarget.reads`; a vocabulary that is a file of this machine is in the image."""
+    vocabulary = config.data.vocabulary or ""
+    named = [
+        ("INITIAL_CHECKPOINT_PATH", config.run.initial_checkpoint_path),
+        ("TEACHER_DIR", config.distillation.teacher_dir),
+        ("VOCABULARY", vocabulary if "://" in vocabulary else None),
+        ("--tfds_data_dir", args.tfds_data_dir),
+        *(("--gin_file", file) for file in args.gin_file if "://" in file),
+    ]
+    caches = args.seqio_additional_cache_dirs.split(",")
+    named += [("--seqio_additional_cache_dirs", folder) for folder in caches]
+    return tuple((name, url) for name, url in named if url)
 
 
 def _own_files(found: GinConfig) -> tuple[list[str], list[str]]:
@@ -201,45 +209,7 @@ def _notes(
     return notes
 
 
-def _train_arguments(args: argparse.Namespace) -> list[str]:
+def _train_arguments(args: argparse.Namespace) -> tuple[str, ...]:
     own = ["--change_task"] if args.change_task else []
     data = [] if args.doctor else data_flags.as_arguments(args)  # it reads none
-    return [*gin_flags.as_arguments(args), *data, *own]
-
-
-def _check_flags(args: argparse.Namespace) -> None:
-    """Raises UserError if a flag is missing, is for another target, or has a wrong value."""
-    if args.doctor and args.change_task:
-        raise UserError("--change_task is for training: leave it out with --doctor")
-    target = TARGETS[args.on]
-    missing = [f"--{name}" for name in target.required_flags if getattr(args, name) in (None, "")]
-    if missing:
-        raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
-    _check_no_flags_of_others(args)
-    if not 0 <= (args.max_restarts or 0) <= _MAX_RESTARTS:
-        raise UserError(f"--max_restarts={args.max_restarts}: write 0 to {_MAX_RESTARTS:,}")
-    for argument in _train_arguments(args):
-        _check_argument(argument, repr(argument))
-    for variable in args.env or ():
-        _check_argument(variable, f"--env={without_value(variable)}")
-
-
-def _check_no_flags_of_others(args: argparse.Namespace) -> None:
-    """Raises UserError if a flag is given that only other targets take."""
-    takes = {name: {*t.required_flags, *t.optional_flags} for name, t in TARGETS.items()}
-    of_others = set().union(*takes.values()) - takes[args.on]
-    given = [name for name, value in vars(args).items() if value is not None and value is not False]
-    foreign = [name for name in given if name in of_others]
-    if foreign:
-        flags = " ".join(f"--{name}" for name in foreign)
-        raise UserError(f"--on={args.on} has no use for {flags}: leave it out")
-
-
-def _check_argument(argument: str, shown: str) -> None:
-    """Raises UserError, which names it as `shown`, if no program or manifest takes the argument."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{shown}: this is not UTF-8; write it in UTF-8") from None
-    if "\0" in argument:
-        raise UserError(f"{shown}: no argument of a program holds a NUL character")
+    return (*gin_flags.as_arguments(args), *data, *own)

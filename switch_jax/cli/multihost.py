@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from switch_jax.config import MeshConfig
 from switch_jax.errors import UserError
-from switch_jax.launch.retries import ENDED_WITH
+from switch_jax.exit_codes import ENDED_WITH
 from switch_jax.storage import choose_clients
 
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from switch_jax import exit_codes
 from switch_jax.cli import gin_flags
 from switch_jax.config import Config
 from switch_jax.errors import FieldError, UserError
@@ -31,8 +32,6 @@ from switch_jax.units import counted
 
 if TYPE_CHECKING:  # it loads JAX
     from switch_jax.planning.plan import Plan
-
-DOES_NOT_FIT = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Plans; returns 0 or DOES_NOT_FIT."""
+    """Plans; returns the exit code."""
     hardware = parse_slice(args.topology)
     _check_flags(args)
     config = _config(args, hardware)
@@ -83,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         result = best.as_json() | ({} if best.fits else {"nearest_change": advice})
         if args.chip_hour is not None:
-            result["cost"] = best.chip_hours and args.chip_hour * best.chip_hours
+            result["cost"] = args.chip_hour * best.chip_hours if best.fits else None
         if searched:
             result["search"] = [plan.as_json() for plan in searched]
         print(json.dumps(result, indent=2))
@@ -96,7 +95,7 @@ def main(args: argparse.Namespace) -> int:
     if args.picture:
         picture.draw(searched or [best], args.picture)
         print(f"picture: {args.picture}", file=sys.stderr)
-    return 0 if best.fits else DOES_NOT_FIT
+    return exit_codes.DONE if best.fits else exit_codes.DOES_NOT_FIT
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -178,7 +177,7 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
     """Flags and memory of the first change with which the step fits; None if there is none."""
     from switch_jax.planning.search import changes
 
-    needed, limit = failed.hbm_bytes / 2**30, failed.hbm_limit_bytes / 2**30
+    needed, limit = failed.hbm_bytes_per_chip / 2**30, failed.hbm_limit_bytes / 2**30
     data, expert, model = failed.mesh
     config = config.replace("mesh", data=data, expert=expert, model=model)
     # At most what a chip has of weights, gradients (twice where microbatches add them up), and
@@ -186,7 +185,7 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
     arrays = 2 if config.run.num_microbatches == 1 else 3
     most_saved = arrays * failed.parameter_bytes + failed.optimizer_bytes
     most_saved *= hardware.generation.devices_per_chip
-    may_suffice = most_saved > failed.hbm_bytes - failed.hbm_limit_bytes
+    may_suffice = most_saved > failed.hbm_bytes_per_chip - failed.hbm_limit_bytes
     tried = list(changes(config, data * expert, sharding_may_suffice=may_suffice))
     print(
         f"the step does not fit: {needed:.1f} of {limit:.1f} GiB a chip; trying {len(tried)} "
@@ -206,7 +205,7 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
         except UserError as error:  # the batch does not divide over the microbatches
             print(f"cannot use {flags}: {error}", file=sys.stderr)
             continue
-        size = f"{plan.hbm_bytes / 2**30:.1f} GiB a chip"
+        size = f"{plan.hbm_bytes_per_chip / 2**30:.1f} GiB a chip"
         if plan.fits:
             return f"{flags} ({size})"
         print(f"does not fit with {flags}: {size}", file=sys.stderr)
@@ -222,7 +221,7 @@ def _least_bytes(config: Config, compiled: Config, plan: Plan) -> float:
     more = config.run.num_microbatches / compiled.run.num_microbatches
     is_same = config.mesh == compiled.mesh
     is_same &= config.model.remat_policy == compiled.model.remat_policy
-    return plan.hbm_bytes / more if is_same and more > 1 else 0.0
+    return plan.hbm_bytes_per_chip / more if is_same and more > 1 else 0.0
 
 
 @contextlib.contextmanager

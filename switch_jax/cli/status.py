@@ -16,12 +16,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from switch_jax import exit_codes
 from switch_jax.errors import UserError, storage_error
 
 if TYPE_CHECKING:
     from switch_jax.reports.run_status import Status
 
-NEEDS_ATTENTION = 4
 _AT_ONCE = 16  # folders that are read at the same time
 
 
@@ -57,8 +57,8 @@ def main(args: argparse.Namespace) -> int:
         notes = [f"note: {line}" for status in found for line in status.left_out]
         print("\n".join([*lines, *notes]))
     if any(status.needs_attention for status in found):
-        return NEEDS_ATTENTION
-    return max((error.exit_code for error in errors), default=0)
+        return exit_codes.NEEDS_ATTENTION
+    return max((error.exit_code for error in errors), default=exit_codes.DONE)
 
 
 def _read(folder: str) -> "Status | UserError":

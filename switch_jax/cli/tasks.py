@@ -15,8 +15,9 @@ import argparse
 import os
 
 from switch_jax.cli import data_flags
+from switch_jax.cli.inference_flags import fields_named_as_flags
 from switch_jax.errors import UserError
-from switch_jax.fields import COUNT, Range, short_repr
+from switch_jax.fields import COUNT, Range
 from switch_jax.imports import import_module
 
 _LEAST_WITH_BYTES = 2048  # pieces of a vocabulary; of fewer, bytes would be more than an eighth
@@ -85,7 +86,9 @@ def main(args: argparse.Namespace) -> int:
     # Imported here, because TensorFlow takes seconds to import and `--help` does not need it.
     from switch_jax.data.task_list import task_list
 
-    _check_number("--examples", args.examples, COUNT)
+    with fields_named_as_flags():
+        COUNT.check("examples", args.examples)
+        _SIZES.check("size", args.size)
     data_flags.apply(args)
     for module in args.modules:
         import_module(module)
@@ -106,12 +109,6 @@ def main(args: argparse.Namespace) -> int:
                 "`vocabulary` or `cache`, or nothing to list all"
             )
     return 0
-
-
-def _check_number(flag: str, value: int | None, allowed: Range) -> None:
-    problem = None if value is None else allowed.problem(value)
-    if problem:
-        raise UserError(f"{flag} {short_repr(value)}: {problem}")
 
 
 def _show(name: str, args: argparse.Namespace) -> None:
@@ -137,7 +134,6 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
             "--size 8000 --output FILE`"
         )
     output = os.path.expanduser(args.output)
-    _check_number("--size", args.size, _SIZES)
     if exists(storage_path(output)):
         raise UserError(f"{output} exists already, and runs may use it: choose another name")
     examples = 100_000 if args.examples is None else args.examples

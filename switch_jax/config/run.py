@@ -82,7 +82,7 @@ class RunConfig:
       early_stopping_evals: the run ends after this many evaluations without a better one; None: it
         does not stop early.
       profile_steps: first and last step of a profiler trace; None: no trace.
-      watchdog_seconds: if a step takes longer, the stacks of all threads are written to a file.
+      watchdog_seconds: if a step takes longer, standard error gets the stacks of all threads.
       wandb_project: Weights & Biases project that also gets the metrics; None: no project.
     """
 

@@ -1,11 +1,16 @@
-"""The arrays of a batch, as the model takes them; importing this loads no TensorFlow."""
+"""The arrays of a batch, as the model takes them, and which examples share a row of it.
 
-from collections.abc import Mapping, Sequence
+Importing this loads no TensorFlow.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 Example = Mapping[str, np.ndarray]
 Batch = dict[str, np.ndarray]
+Tag = TypeVar("Tag")
 
 
 def empty_batch(batch_size: int, lengths: Mapping[str, int]) -> Batch:
@@ -46,3 +51,30 @@ def write_row(batch: Batch, row: int, examples: Sequence[Example]) -> None:
                 batch["decoder_input_tokens"][row, start + 1 : stop] = ids[:-1]
             start = stop
     batch["decoder_loss_weights"][row] = batch["decoder_segment_ids"][row] > 0
+
+
+def pack_rows(
+    examples: Iterable[tuple[Example, Tag]], lengths: Mapping[str, int], pack: bool
+) -> Iterator[list[tuple[Example, Tag]]]:
+    """Groups examples into rows in which they fit, in their given order.
+
+    A row ends before the first example that does not fit, so at most one example is read ahead.
+
+    Args:
+      examples: pairs of an example, which must have a token in 'inputs' or 'targets', and a value
+        that stays with it.
+      lengths: tokens in a row, by feature; longer examples count as cut off to this length.
+      pack: False puts a single example into each row.
+    """
+    row: list[tuple[Example, Tag]] = []
+    used = dict.fromkeys(lengths, 0)
+    for example, tag in examples:
+        sizes = {name: min(len(example[name]), length) for name, length in lengths.items()}
+        full = any(used[name] + sizes[name] > length for name, length in lengths.items())
+        if row and (full or not pack):
+            yield row
+            row, used = [], dict.fromkeys(lengths, 0)
+        row.append((example, tag))
+        used = {name: used[name] + size for name, size in sizes.items()}
+    if row:
+        yield row

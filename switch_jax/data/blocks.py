@@ -9,7 +9,6 @@ and each block has the next examples. Starting at a later block means reading al
 """
 
 import functools
-import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
@@ -61,7 +60,7 @@ class ChunkBlocks(Blocks):
         """`shuffle`: permute the chunks of a group; otherwise they keep their order."""
         self._source, self._order, self._shuffle = source, order, shuffle
         self._chunks = functools.cache(self._cut_group)
-        self.to_blocks = _graph(_chunk_graph, source.read)
+        self.to_blocks = _chunk_graph(source.read)
 
     def _cut_group(self, group: int) -> Chunks:
         format, files = self._source.format, self._source.files[self._order.files_of(group)]
@@ -85,21 +84,7 @@ class ChunkBlocks(Blocks):
                 yield (unit, block), chunks.reads(blocks[block])
 
 
-def _graph(make: Callable[..., Any], read: Reader, *options: Any) -> Any:
-    """The graph that `make` makes; the tasks that one plain function reads share theirs.
-
-    A function that was made for its source, as for TFDS, would only stay in memory with its graph.
-    """
-    if isinstance(read, types.FunctionType) and read.__closure__ is None:
-        return _shared_graph(make, read, *options)
-    return make(read, *options)
-
-
-@functools.cache
-def _shared_graph(make: Callable[..., Any], read: Reader, *options: Any) -> Any:
-    return make(read, *options)
-
-
+@functools.cache  # tasks that one function reads share their graph
 def _chunk_graph(read: Reader) -> Any:
     """`ChunkBlocks.to_blocks` for files that `read` reads."""
 
@@ -121,7 +106,7 @@ class SequentialBlocks(Blocks):
     def __init__(self, source: SourceFiles, order: EpochOrder, shuffle: bool) -> None:
         """`shuffle`: shuffle runs of examples in a window; otherwise they keep their order."""
         self._source, self._order = source, order
-        self.to_blocks = _graph(_sequential_graph, source.read, shuffle, _BLOCK_SIZE)
+        self.to_blocks = _sequential_graph(source.read, shuffle, _BLOCK_SIZE)
 
     def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
         """The first block's location, seed, [parts of the group, part], and its `FileSlice`s."""
@@ -134,6 +119,7 @@ class SequentialBlocks(Blocks):
                 yield unit, (location, self._order.unit_seed(unit), parts, here, skips, takes)
 
 
+@functools.cache
 def _sequential_graph(read: Reader, shuffle: bool, block_size: int) -> Any:
     """`SequentialBlocks.to_blocks` for files that `read` reads.
 

@@ -1,26 +1,25 @@
 """Whether a config fits the tasks that it names, and whether their data can be read."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from switch_jax.config import Config, DataConfig
 from switch_jax.data import seqio_internals
-from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import (
     OpenedTasks,
     all_tasks,
     identities,
     in_order,
     ordered_dataset,
-    tasks_to_read,
     vocabulary_size,
 )
 from switch_jax.data.preprocessing import preprocessing_key, tokenize_index
 from switch_jax.data.reading import no_examples, read_examples
-from switch_jax.data.registry import NoSplitError
-from switch_jax.data.sources import check_files_exist
-from switch_jax.data.span_lengths import check_lengths
+from switch_jax.data.registry import NoSplitError, tasks_with_split
+from switch_jax.data.span_masking import arguments_of, masked_spans, row_length
+from switch_jax.data.vocabularies import loaded, sentinels, with_vocabulary
 from switch_jax.errors import UserError, storage_error
 from switch_jax.run_folder import RunFolder, read_run_json
 from switch_jax.tensorflow_setup import seqio
@@ -59,16 +58,15 @@ def check_splits(config: Config) -> None:
 
     It opens no data: the splits of a task that leaves them to its TFDS data set are not known.
     """
-    name, wanted = config.data.mixture_or_task_name, {config.data.split: ""}
-    if config.run.eval_period is not None:
-        wanted["validation"] = f"; {WITHOUT_EVALUATION}"
     # Of TfdsDataSource the property itself opens the data set.
     splits = [seqio.DataSource.splits.fget(task.source) for task in all_tasks(config.data)]
-    known = sorted({split for own in splits for split in own})
-    for split, advice in wanted.items():
-        if all(splits) and split not in known:
+    known = sorted(set().union(*splits)) if all(splits) else None
+    evaluation = {} if config.run.eval_period is None else {"validation": f"; {WITHOUT_EVALUATION}"}
+    for split, advice in {config.data.split: "", **evaluation}.items():
+        if known is not None and split not in known:
             raise NoSplitError(
-                f"{name} has no split {split!r}: its splits are {', '.join(known)}{advice}"
+                f"{config.data.mixture_or_task_name} has no split {split!r}: its splits are "
+                f"{', '.join(known)}{advice}"
             )
 
 
@@ -78,14 +76,12 @@ def open_tasks(config: DataConfig) -> OpenedTasks:
     Raises:
       UserError: unknown name or split, a file that is not there, or lengths that do not fit a task.
     """
-    seqio_internals.list_anew()
-    _check_vocabulary_of_cache(config)
-    tasks = tasks_to_read(config)
-    _check_tasks(tasks, config)
-    vocabulary_size(config)  # reads the vocabulary's file
-    for task in tasks:
-        check_files_exist(task, config.split, config.use_cached_tasks)
-    return OpenedTasks(config, tuple(tasks))
+    found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached_tasks)
+    tasks = [with_vocabulary(task, config.vocabulary) for task in found]
+    check_tasks(tasks, config)
+    opened = OpenedTasks(config, tuple(tasks))
+    _ = opened.files_digests  # looks for the files
+    return opened
 
 
 def check_examples(opened: OpenedTasks) -> None:
@@ -95,11 +91,40 @@ def check_examples(opened: OpenedTasks) -> None:
       UserError: a file that cannot be read, a preprocessing step that fails, no example at these
         lengths, or examples without inputs or targets.
     """
-    kinds = set()
-    for task in opened:
-        if preprocessing_key(task) not in kinds:
-            kinds.add(preprocessing_key(task))
-            _check_example(_first_example(task, opened.config), task, opened.config)
+    for task in {preprocessing_key(task): task for task in opened}.values():
+        example = _first_example(task, opened.config)
+        if example is None:
+            raise no_examples(task.name, opened.config)
+        missing = opened.config.task_feature_lengths.keys() - example.keys()
+        if missing:
+            raise UserError(
+                f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
+                f"{' and no '.join(sorted(missing))}: an encoder-decoder needs both"
+            )
+
+
+def _first_example(task: seqio.Task, config: DataConfig) -> Mapping[str, Any] | None:
+    try:
+        return next(in_order(task, config), None)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # of a step, while the graph of the steps is made
+        raise storage_error(
+            f"the examples of {task.name} cannot be preprocessed: {_failure(task, error)}", error
+        ) from error
+
+
+def _failure(task: seqio.Task, error: Exception) -> str:
+    """Which step fails, with what message, and whether the step that makes ids is missing."""
+    step = seqio_internals.failed_step(error)
+    reason = str(error).strip().split("\n")[0].split(" for '{{node")[0]
+    failure = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    if step is not None:
+        name = getattr(step, "__name__", type(step).__name__)
+        failure = f"the step {name} fails: {failure}"
+    if tokenize_index(task) is None:
+        failure += "; it has no step seqio.preprocessors.tokenize, which text needs"
+    return failure
 
 
 def cut_examples(opened: OpenedTasks) -> list[str]:
@@ -127,36 +152,60 @@ def cut_examples(opened: OpenedTasks) -> list[str]:
 def _is_cut(task: seqio.Task) -> bool:
     """Whether the lengths do nothing but to cut the task's examples off."""
     trim = seqio.preprocessors.append_eos_after_trim
-    others = [s for s in task.preprocessors if seqio_internals.without_partial(s) is not trim]
-    return not any(map(seqio_internals.takes_lengths, others))
+    return not any(
+        seqio.utils.add_kwargs_to_transform(step, sequence_length={}) is not step
+        for step in task.preprocessors
+        if seqio_internals.without_partial(step) is not trim
+    )
 
 
-def check_config(config: DataConfig) -> None:
-    """Checks the configuration against the tasks that it names, without a look at their data.
+def check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
+    """Checks tasks with the config's vocabulary against the config, without a look at their data.
 
     Raises:
       UserError: what is wrong, with the numbers.
     """
-    _check_vocabulary_of_cache(config)
-    _check_tasks(all_tasks(config), config)
-
-
-def _check_vocabulary_of_cache(config: DataConfig) -> None:
-    if config.use_cached_tasks and config.vocabulary is not None:
-        raise UserError(
-            f"VOCABULARY = {config.vocabulary!r} with USE_CACHED_TASKS = True: the ids in a cache "
-            "are those of the vocabulary that it was made with; set one of them to None or False"
-        )
-
-
-def _check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
     for task in tasks:
-        check_lengths(task, config.task_feature_lengths)
+        for feature in task.output_features.values():
+            loaded(feature.vocabulary)
+        _check_lengths(task, config.task_feature_lengths)
         if task.requires_caching and not config.use_cached_tasks:
             raise UserError(
                 f"{task.name} can only be read from a cache: make one with `switch_jax tasks "
                 "cache`, and set USE_CACHED_TASKS to True"
             )
+
+
+def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
+    """Checks the lengths of a task that uses t5's `span_corruption`; other tasks pass.
+
+    The length of the inputs determines how many tokens are masked, in how many spans, and so the
+    length of the targets: each span is one sentinel in the inputs, and the sentinel followed by the
+    span's tokens in the targets (section 3.1.4 of Raffel et al., https://arxiv.org/abs/1910.10683).
+
+    t5 itself raises a ValueError inside the pipeline for most targets that are too short. It cuts
+    the targets off where its estimate is 2 tokens too low (inputs of 172, 316, 352, ...), and uses
+    ordinary pieces of the vocabulary as sentinels if there are more spans than sentinels.
+    """
+    arguments = next(filter(None, map(arguments_of, task.preprocessors)), None)
+    if arguments is None:
+        return
+    density, mean_span = arguments["noise_density"], arguments["mean_noise_span_length"]
+    inputs, tokens = lengths["inputs"], row_length(arguments, lengths["inputs"])
+    masked, spans = masked_spans(tokens, density, mean_span)
+    num_sentinels = sentinels(task.output_features["inputs"].vocabulary)
+    if not 1 <= spans <= num_sentinels:
+        raise UserError(
+            f"inputs of length {inputs} do not fit {task.name}: it masks {spans} spans in them, "
+            f"and its vocabulary has {num_sentinels} sentinels"
+        )
+    targets = masked + spans + 1
+    if lengths["targets"] < targets:
+        raise UserError(
+            f"targets of length {lengths['targets']} are too short for {task.name}: in inputs of "
+            f"length {inputs} it masks {masked} of {tokens} tokens in {spans} spans, which takes "
+            f"{masked} + {spans} + 1 = {targets}"
+        )
 
 
 def check_streams(config: DataConfig, batch_size: int) -> None:
@@ -179,41 +228,6 @@ def few_streams(config: Config, readers: int) -> list[str]:
         f"{config.tokens_per_step // readers:,} of them; a run keeps its DATA_STREAMS, and one "
         f"that is begun with {readers} reads them once"
     ]
-
-
-def _first_example(task: seqio.Task, config: DataConfig) -> Example | None:
-    try:
-        return next(in_order(task, config), None)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # of a step, while the graph of the steps is made
-        raise storage_error(
-            f"the examples of {task.name} cannot be preprocessed: {_failure(task, error)}", error
-        ) from error
-
-
-def _failure(task: seqio.Task, error: Exception) -> str:
-    """Which step fails, with what message, and whether the step that makes ids is missing."""
-    step = seqio_internals.failed_step(error)
-    reason = str(error).strip().split("\n")[0].split(" for '{{node")[0]
-    failure = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    if step is not None:
-        name = getattr(step, "__name__", type(step).__name__)
-        failure = f"the step {name} fails: {failure}"
-    if tokenize_index(task) is None:
-        failure += "; it has no step seqio.preprocessors.tokenize, which text needs"
-    return failure
-
-
-def _check_example(example: Example | None, task: seqio.Task, config: DataConfig) -> None:
-    if example is None:
-        raise no_examples(task.name, config)
-    missing = config.task_feature_lengths.keys() - example.keys()
-    if missing:
-        raise UserError(
-            f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
-            f"{' and no '.join(sorted(missing))}: an encoder-decoder needs both"
-        )
 
 
 def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:

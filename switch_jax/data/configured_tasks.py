@@ -1,14 +1,14 @@
 """The tasks that a config names, with its vocabulary; and one pass over a task."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from switch_jax.config import DataConfig
-from switch_jax.data.packing import has_inputs
 from switch_jax.data.preprocessing import ordered_graph
-from switch_jax.data.reading import read_examples
-from switch_jax.data.registry import tasks_of, tasks_with_split
+from switch_jax.data.reading import has_inputs, read_examples
+from switch_jax.data.registry import tasks_of
 from switch_jax.data.sources import files_digest, open_source, source_of
 from switch_jax.data.vocabularies import identity, loaded, with_vocabulary
 from switch_jax.storage import on_this_machine
@@ -38,6 +38,7 @@ class OpenedTasks:
         """Names of the tasks."""
         return [task.name for task in self.tasks]
 
+    @functools.cached_property
     def files_digests(self) -> dict[str, str]:
         """`sources.files_digest` of each task, by its name."""
         split, use_cached = self.config.split, self.config.use_cached_tasks
@@ -47,16 +48,6 @@ class OpenedTasks:
         """One of the tasks alone."""
         config = dataclasses.replace(self.config, mixture_or_task_name=name)
         return OpenedTasks(config, tuple(task for task in self.tasks if task.name == name))
-
-
-def tasks_to_read(config: DataConfig) -> list[seqio.Task]:
-    """The task, or those of the mixture that have the split, with the config's vocabulary.
-
-    Raises:
-      UserError: see `tasks_with_split` and `with_vocabulary`.
-    """
-    found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached_tasks)
-    return [with_vocabulary(task, config.vocabulary) for task in found]
 
 
 def all_tasks(config: DataConfig) -> list[seqio.Task]:

@@ -3,9 +3,8 @@
 import itertools
 from collections.abc import Iterator
 
-from switch_jax.data.batch import Batch, Example, empty_batch, write_row
+from switch_jax.data.batch import Batch, empty_batch, pack_rows, write_row
 from switch_jax.data.configured_tasks import OpenedTasks, in_order
-from switch_jax.data.packing import pack_rows
 from switch_jax.data.reading import no_examples
 
 
@@ -27,24 +26,17 @@ def eval_batches(
     Raises:
       UserError: a file cannot be read, or there is no example at these lengths.
     """
-    all_rows = _eval_rows(opened)
     config = opened.config
-    for batch_number in itertools.count() if num_batches is None else range(num_batches):
-        rows = list(itertools.islice(all_rows, batch_size))
-        batch = empty_batch(batch_size, config.task_feature_lengths)
+    lengths, is_empty = config.task_feature_lengths, True
+    all_rows = itertools.chain.from_iterable(
+        pack_rows(((example, None) for example in in_order(task, config)), lengths, config.pack)
+        for task in opened
+    )
+    batches = iter(lambda: list(itertools.islice(all_rows, batch_size)), [])
+    for rows in itertools.islice(batches, num_batches):
+        batch, is_empty = empty_batch(batch_size, lengths), False
         for index, row in enumerate(rows):
             write_row(batch, index, [example for example, _ in row])
-        if rows:
-            yield batch
-        elif batch_number == 0:
-            raise no_examples(config.mixture_or_task_name, config)
-        if len(rows) < batch_size:
-            return
-
-
-def _eval_rows(opened: OpenedTasks) -> Iterator[list[tuple[Example, None]]]:
-    """The rows of one pass over each task, one after the other."""
-    config = opened.config
-    for task in opened:
-        examples = ((example, None) for example in in_order(task, config))
-        yield from pack_rows(examples, config.task_feature_lengths, config.pack)
+        yield batch
+    if is_empty:
+        raise no_examples(config.mixture_or_task_name, config)

@@ -7,13 +7,13 @@ index. Importing this loads no TensorFlow.
 
 import errno
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import google_crc32c
 import numpy as np
 
-from switch_jax.data.read_ahead import at_once
+from switch_jax.data.read_ahead import at_once, read_ahead
 from switch_jax.storage import file_sizes, read_range
 
 MAX_CHUNK_BYTES = 128 * 1024
@@ -78,6 +78,13 @@ class FileFormat(Protocol):
         Raises:
           OSError: a file cannot be read, or is damaged.
         """
+
+    def contents(self, path: str) -> Iterator[bytes]:
+        """A whole file, in blocks of whole examples; raises OSError as the reads of chunks do."""
+        chunks = self.cut([FileSlice(path)], 1)
+        blocks = chunks.blocks(np.arange(len(chunks)))
+        for _, content in read_ahead((None, chunks.reads(block)) for block in blocks):
+            yield content
 
 
 class ByteFormat(FileFormat, Protocol):

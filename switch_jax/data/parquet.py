@@ -8,13 +8,13 @@ file.
 import contextlib
 import errno
 import functools
-import io
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from fsspec.spec import AbstractBufferedFile
 
 from switch_jax.data import file_chunks
 from switch_jax.data.file_chunks import (
@@ -30,16 +30,9 @@ from switch_jax.storage import explain_read_errors, file_sizes, read_range
 from switch_jax.tensorflow_setup import seqio, tf
 
 _MAX_CUTS = 32  # of a row group, unless many parts share it
-_MAX_ROW_GROUP = 256 * 2**20  # bytes of the columns that are read, in a file and in memory
+_MAX_ROW_GROUP = 256 * 2**20  # bytes of the columns that are read
 _BATCH = 1024  # rows that are decoded at a time
 _READING = threading.BoundedSemaphore(8)  # row groups that are in memory at a time
-# By the types of Arrow to which columns are converted.
-_TENSORFLOW_TYPES = {
-    "large_binary": tf.string,
-    "int64": tf.int64,
-    "double": tf.float64,
-    "bool": tf.bool,
-}
 
 
 class ParquetDataSource(seqio.FileDataSource):
@@ -76,15 +69,10 @@ class ParquetDataSource(seqio.FileDataSource):
     def _read_file(self, path: tf.Tensor) -> tf.data.Dataset:
         """The rows of a file in their order, for seqio."""
         format = self.format(next(iter(self.splits)))
-
-        def chunks_of(path: bytes) -> Iterator[bytes]:
-            files = [FileSlice(path.decode())]
-            chunks = format.cut(files, 1)
-            for block in chunks.blocks(np.arange(len(chunks))):
-                yield from (read() for read in chunks.reads(block))
-
         contents = tf.data.Dataset.from_generator(
-            chunks_of, args=(path,), output_signature=tf.TensorSpec([], tf.string)
+            lambda path: format.contents(path.decode()),
+            args=(path,),
+            output_signature=tf.TensorSpec([], tf.string),
         )
         return contents.flat_map(format.examples)
 
@@ -132,7 +120,7 @@ class Parquet(FileFormat):
                 tables.append(pa.ipc.open_stream(buffer).read_all())
             return [column.to_numpy() for column in pa.concat_tables(tables).columns]
 
-        types = [_TENSORFLOW_TYPES[str(type)] for type in schema.types]
+        types = [tf.as_dtype(type.to_pandas_dtype()) for type in schema.types]
         found = tf.numpy_function(columns, [content], types)
         found = [tf.ensure_shape(column, [None]) for column in found]
         return tf.data.Dataset.from_tensor_slices(dict(zip(schema.names, found, strict=True)))
@@ -171,7 +159,11 @@ class Parquet(FileFormat):
                 )
             fields.append(pa.field(name, _converted(found.field(name).type, name, path)))
         for index in range(file.num_row_groups):
-            _check_size(path, index, _num_bytes(file.metadata.row_group(index), names))
+            if _num_bytes(file.metadata.row_group(index), names) > _MAX_ROW_GROUP:
+                raise UserError(
+                    f"{path}: its row group {index} has more than {_MAX_ROW_GROUP:,} bytes, too "
+                    "many to be read at once: write it with row_group_size=1000 or so"
+                )
         return ParquetFile(path, size, file.metadata, pa.schema(fields))
 
 
@@ -179,15 +171,6 @@ def _num_bytes(group: Any, names: Sequence[str]) -> int:
     """Of some columns of a row group, before compression: fewer than in memory if text repeats."""
     columns = map(group.column, range(group.num_columns))
     return sum(c.total_uncompressed_size for c in columns if c.path_in_schema in names)
-
-
-def _check_size(path: str, group: int, num_bytes: int) -> None:
-    if num_bytes > _MAX_ROW_GROUP:
-        raise UserError(
-            f"{path}: its row group {group} has more than {_MAX_ROW_GROUP:,} bytes, too many to be "
-            "read at once: write it with row_group_size=1000 or so, as of pandas' to_parquet or "
-            "pyarrow.parquet.write_table"
-        )
 
 
 def _converted(type: Any, name: str, path: str) -> Any:
@@ -265,14 +248,13 @@ class ParquetChunks(Chunks):
         import pyarrow as pa
 
         file, group = self._files[rows[0].file], rows[0].group
-        names, batches, size = file.schema.names, [], 0
+        names = file.schema.names
         with _READING, _errors_of(file.path):
             opened = _pyarrow_file(file.path, file.size, file.metadata)
-            for batch in opened.iter_batches(_BATCH, [group], names, use_threads=False):
-                batches.append(_as_read(batch.select(names), file.schema, group))
-                size += batches[-1].nbytes
-                _check_size(file.path, group, size)
-            table = pa.Table.from_batches(batches)
+            batches = opened.iter_batches(_BATCH, [group], names, use_threads=False)
+            table = pa.Table.from_batches(
+                [_as_read(batch.select(names), file.schema, group) for batch in batches]
+            )
             table = pa.concat_tables([table.slice(r.begin, r.end - r.begin) for r in rows])
             for name, column in zip(names, table.columns, strict=True):
                 if column.null_count:
@@ -302,7 +284,7 @@ def _pyarrow_file(path: str, size: int, metadata: Any = None) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
-    file = pa.PythonFile(_Ranges(path, size), mode="r")
+    file = pa.PythonFile(_Ranges(None, path, size=size, cache_type="none"), mode="r")
     return parquet.ParquetFile(file, metadata=metadata, pre_buffer=True)
 
 
@@ -320,28 +302,8 @@ def _errors_of(path: str) -> Iterator[None]:
         raise OSError(errno.EBADMSG, reason, path) from error
 
 
-class _Ranges(io.RawIOBase):
-    """A file that is read by byte ranges."""
+class _Ranges(AbstractBufferedFile):
+    """A file that is read by byte ranges, as they are asked for."""
 
-    def __init__(self, path: str, size: int) -> None:
-        self._path, self._size, self._position = path, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = start + offset
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._size if size < 0 else min(self._position + size, self._size)
-        data = read_range(self._path, self._position, end) if end > self._position else b""
-        self._position += len(data)
-        return data
+    def _fetch_range(self, begin: int, end: int) -> bytes:
+        return read_range(self.path, begin, end)

@@ -1,37 +1,24 @@
 """Reads items of an iterator ahead, in a thread."""
 
-import contextlib
-import queue
-import threading
-import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
 
 class Prefetch(Generic[Item]):
-    """An iterator over the items of another one, which a thread reads a few items ahead.
+    """The items of an iterator, some of which a thread makes before they are asked for."""
 
-    An exception of the other iterator is raised by the `next` that would have returned the item,
-    and by all later ones.
-    """
-
-    def __init__(self, iterator: Iterator[Item], ahead: int = 2) -> None:
+    def __init__(self, iterator: Iterator[Item], ahead: int = 3) -> None:
+        """`ahead`: how many items there may be that were not asked for yet."""
         self._iterator = iterator
-        self._items: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(ahead)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="data", daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> "Prefetch[Item]":
-        return self
-
-    def __next__(self) -> Item:
-        return self.get()
+        self._thread = ThreadPoolExecutor(1, "data")
+        self._items = deque(self._thread.submit(next, iterator) for _ in range(ahead))
 
     def get(self, seconds: float | None = None) -> Item:
-        """The next item.
+        """The next item, or what the iterator has raised in its place, here and in later calls.
 
         Args:
           seconds: how long to wait for it; None waits without a limit.
@@ -39,29 +26,12 @@ class Prefetch(Generic[Item]):
         Raises:
           TimeoutError: the item did not come in time; a later call may still return it.
         """
-        try:
-            item, error = self._items.get(timeout=seconds)
-        except queue.Empty:
-            raise TimeoutError from None
-        if error is not None:
-            self._items.put((None, error))  # for all later calls
-            raise error
-        return item  # type: ignore[return-value]  # None is only put together with an error
+        item = self._items[0].result(seconds)
+        self._items.popleft()
+        self._items.append(self._thread.submit(next, self._iterator))
+        return item
 
     def close(self) -> None:
-        """Ends the thread once its current item is read, or abandons the thread after 2 seconds."""
-        self._closed.set()
-        deadline = time.monotonic() + 2
-        while self._thread.is_alive() and time.monotonic() < deadline:
-            with contextlib.suppress(queue.Empty):
-                self._items.get_nowait()  # the thread may be waiting for room in the queue
-            self._thread.join(0.01)
-
-    def _run(self) -> None:
-        while not self._closed.is_set():
-            try:
-                item = (next(self._iterator), None)
-            except BaseException as error:  # StopIteration too: `next` raises it
-                self._items.put((None, error))
-                return
-            self._items.put(item)
+        """Ends the thread once its current item is made, or leaves it behind after 2 seconds."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        wait([item for item in self._items if not item.cancelled()], timeout=2)

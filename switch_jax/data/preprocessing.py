@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from switch_jax.data import seqio_internals
-from switch_jax.data.batch import Example
-from switch_jax.data.span_masking import SpanMasking, span_masking, without_masking
+from switch_jax.data.span_masking import Example, SpanMasking, span_masking
 from switch_jax.tensorflow_setup import seqio, tf
 
 _GRAPHS: dict[Hashable, Any] = {}
-# One thread traces at a time: `tf.data.Dataset.random`, which is replaced meanwhile, and the next
-# seed, which seqio counts, are globals of the process.
-_GRAPHS_LOCK, _TRACING_LOCK = threading.Lock(), threading.RLock()
+# One thread makes and traces graphs at a time: `tf.data.Dataset.random`, which is replaced
+# meanwhile, and the next seed, which seqio counts, are globals of the process.
+_LOCK = threading.RLock()
 _SHUFFLE_BUFFER = 2**14  # examples; a block usually has fewer
 _ROWS_AT_ONCE = 128  # that are masked together
 _BATCHES_AHEAD = 4  # batches of rows; TensorFlow itself may read far more ahead, which takes memory
@@ -53,7 +52,7 @@ def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(make)
     def shared(task: seqio.Task, lengths: Mapping[str, int], *options: Hashable) -> Any:
         key = (make, preprocessing_key(task), *sorted(lengths.items()), *options)
-        with _GRAPHS_LOCK:
+        with _LOCK:
             # The graph keeps its task alive: no other object can get an id that is in the key.
             if key not in _GRAPHS:
                 _GRAPHS[key] = make(task, dict(lengths), *options)
@@ -124,9 +123,10 @@ def block_graph(
       shuffle: shuffle the examples within each block, if the task allows shuffling.
     """
     features = {name: task.output_features[name] for name in lengths}
-    with _TRACING_LOCK:
-        masking = span_masking(task, lengths)
-    steps = task if masking is None else without_masking(task, masking)
+    masking = span_masking(task, lengths)
+    steps = task
+    if masking is not None:  # in the place of the last two steps
+        steps = task.replace(preprocessors=[*task.preprocessors[:-2], masking.rows])
 
     def preprocess_block(
         location: tf.Tensor, seed: tf.Tensor, block: tf.data.Dataset
@@ -160,7 +160,7 @@ def _empty_example(spec: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
 def _apply_steps(
     task: seqio.Task, dataset: tf.data.Dataset, lengths: dict[str, int], cached: bool, seed: int
 ) -> tf.data.Dataset:
-    with _TRACING_LOCK:
+    with _LOCK:
         if not cached:
             dataset = task.preprocess_precache(dataset, seed=seed)
         return task.preprocess_postcache(dataset, lengths, seed=seed)
@@ -181,20 +181,17 @@ def _random_by_block(block_seed: tf.Tensor) -> Iterator[None]:
 
     They take their seeds from `tf.data.Dataset.random`, whose own seed is a Python number and so
     the same in each run of a graph: all blocks would be masked alike. Inside this context that
-    function combines its numbers with `block_seed`; other threads get the unchanged numbers.
+    function combines its numbers with `block_seed`.
     """
-    _TRACING_LOCK.acquire()  # two contexts at a time would restore each other's function
-    original, thread = tf.data.Dataset.__dict__["random"], threading.get_ident()
 
     def random(*args: Any, **kwargs: Any) -> tf.data.Dataset:
         numbers = original.__func__(*args, **kwargs)
-        if threading.get_ident() != thread:
-            return numbers
         return numbers.map(lambda number: tf.bitwise.bitwise_xor(number, block_seed))
 
-    tf.data.Dataset.random = staticmethod(random)
-    try:
-        yield
-    finally:
-        tf.data.Dataset.random = original
-        _TRACING_LOCK.release()
+    with _LOCK:
+        original = tf.data.Dataset.__dict__["random"]
+        tf.data.Dataset.random = staticmethod(random)
+        try:
+            yield
+        finally:
+            tf.data.Dataset.random = original

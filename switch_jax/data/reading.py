@@ -1,7 +1,7 @@
 """Reads the examples of a task; an error names the files."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from switch_jax.config import DataConfig
@@ -50,15 +50,15 @@ def read_examples(
             if found := _OS_ERROR.match(reason):
                 reason = f"{found['file']}: {found['reason']}"
             elif current_files:
-                reason += _listed(current_files())
+                reason += _while_reading(current_files())
             else:
                 files = source_files(source_of(task, split, use_cached), split).files
-                reason += _listed([file.path for file in files if file.path])
+                reason += _while_reading([file.path for file in files if file.path])
             raise storage_error(f"{task.name}, split {split!r}: {reason}", error) from error
         yield element  # outside the `try`, which would also catch errors of the caller
 
 
-def _listed(files: Sequence[str]) -> str:
+def _while_reading(files: Sequence[str]) -> str:
     """The end of a message, with the files that were being read."""
     more = [f"{len(files) - _MAX_NAMED} more"] * (len(files) > _MAX_NAMED)
     return f"; while reading {', '.join([*files[:_MAX_NAMED], *more])}" if files else ""
@@ -73,6 +73,15 @@ def tensorflow_message(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     message = _TENSORFLOW_OPERATIONS.sub("", message).strip().split("\n")[0]
     message = message.split("[Op:")[0].strip().removeprefix("ValueError: ")
     return "a record is no tf.Example" if message.startswith(_NO_EXAMPLE) else message
+
+
+def has_inputs(example: Mapping[str, Any]) -> bool:
+    """Whether the inputs have a token; of an example that has no 'inputs' `checks` tells.
+
+    Others must be left out before packing: their targets would have nothing to attend to in the
+    encoder, and where these are empty, too, a row of them would never be full.
+    """
+    return "inputs" not in example or len(example["inputs"]) > 0
 
 
 def no_examples(name: str, config: DataConfig) -> UserError:

@@ -1,6 +1,5 @@
 """Registered seqio tasks and mixtures by name, their splits and their rates."""
 
-import functools
 import importlib
 import math
 import os
@@ -76,14 +75,8 @@ def _registered() -> set[str]:
 def _import_family(family: str) -> None:
     try:
         importlib.import_module(family)
-    except ValueError as error:
-        duplicate = str(error).partition("duplicate provider: ")[2]
-        if not duplicate:
-            raise
-        raise UserError(
-            f"{duplicate!r} is registered twice, by a module of yours and by {family}: choose "
-            "another name for yours"
-        ) from error
+    except ValueError as error:  # a module of the user's has registered a name of the family
+        raise UserError(f"{family} cannot be imported: {error}: choose another name") from error
 
 
 def tasks_of(name: str) -> list[seqio.Task]:
@@ -125,7 +118,7 @@ def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
         if loader is not None and loader.name:
             return _splits_in_tfds(task, loader)
     except (OSError, tf.errors.OpError) as error:  # from a bucket
-        reason = " ".join((getattr(error, "message", None) or str(error)).split())
+        reason = " ".join(str(error).split())
         raise storage_error(
             f"the data of {task.name} cannot be reached: {reason}", error
         ) from error
@@ -141,14 +134,17 @@ def tfds_folders(loader: seqio.LazyTfdsLoader) -> list[Any]:
 
 def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]:
     where = " or ".join(map(str, tfds_folders(loader)))
-    if not _is_prepared(loader):
+    try:
+        prepared = loader.info.splits
+    except (AssertionError, ValueError):  # the data set or version does not exist
+        prepared = {}
+    if not prepared:
         raise UserError(
             f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: copy it "
             f"there, prepare it with tfds.builder({loader.name!r}, data_dir=...)."
             "download_and_prepare(), or say with --tfds_data_dir or in TFDS_DATA_DIR where it is "
             "(docs/tasks.md)"
         )
-    prepared = loader.info.splits
     tfds_names = {split: seqio_internals.tfds_split(loader, split) for split in task.splits}
     found = [split for split, name in tfds_names.items() if name.split("[")[0] in prepared]
     if not found:
@@ -169,20 +165,8 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
             "--seqio_additional_cache_dirs, make one with `switch_jax tasks cache`, or set "
             "USE_CACHED_TASKS to False"
         )
-    return list(_splits_in_folder(task.cache_dir))
-
-
-@functools.cache  # a finished cache does not change, and may be in a bucket
-def _splits_in_folder(cache_dir: str) -> tuple[str, ...]:
-    info_files = tf.io.gfile.glob(seqio.get_cached_info_path(cache_dir, "*"))
-    return tuple(os.path.basename(path).split(".")[1] for path in info_files)
-
-
-def _is_prepared(loader: seqio.LazyTfdsLoader) -> bool:
-    try:
-        return bool(loader.info.splits)
-    except (AssertionError, ValueError):  # the data set or version does not exist
-        return False
+    info_files = tf.io.gfile.glob(seqio.get_cached_info_path(task.cache_dir, "*"))
+    return [os.path.basename(path).split(".")[1] for path in info_files]
 
 
 def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:

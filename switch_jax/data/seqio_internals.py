@@ -6,7 +6,7 @@ A new release of seqio may move any of them.
 import contextlib
 import functools
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from switch_jax.storage import file_sizes, forget, in_bucket, local_copy, matching, read_range
@@ -91,27 +91,22 @@ def cached_source(task: seqio.Task, split: str) -> seqio.DataSource:
     return source
 
 
+def file_reader(source: seqio.FileDataSource) -> tuple[Callable[[Any], tf.data.Dataset], int]:
+    """From the path of a file to its examples; the lines at its beginning that are skipped."""
+    return source._reader, getattr(source, "_skip_header_lines", 0)
+
+
 def is_cache(source: seqio.DataSource) -> bool:
     """Whether a source reads a cache that seqio has written."""
     return type(source) is seqio.dataset_providers._CachedDataSource
-
-
-def file_reader(source: seqio.FileDataSource) -> Callable[[Any], tf.data.Dataset]:
-    """The function from the path of one of the source's files to its examples."""
-    return source._reader
-
-
-def num_header_lines(source: seqio.TextLineDataSource) -> int:
-    """Number of lines at the beginning of each file that are skipped."""
-    return source._skip_header_lines
 
 
 def files_at_once(source: seqio.DataSource, split: str) -> tuple[int, int]:
     """From how many files in turn a source reads in its order, and how many examples of each."""
     if isinstance(source, seqio.FileDataSource):
         return source._cycle_length, source._block_length
-    ordered = tfds_builder(source.tfds_dataset, split).info.disable_shuffling
-    return 1 if ordered else 16, 16  # TFDS's own
+    builder, _ = tfds_builder(source.tfds_dataset, split)
+    return 1 if builder.info.disable_shuffling else 16, 16  # TFDS's own
 
 
 def file_patterns(source: seqio.FileDataSource, split: str) -> list[str]:
@@ -125,26 +120,14 @@ def tfds_split(loader: seqio.LazyTfdsLoader, split: str) -> str:
     return loader._map_split(split)
 
 
-def tfds_builder(loader: seqio.LazyTfdsLoader, split: str) -> Any:
-    """The TFDS builder of the data set that has a split."""
-    return loader._get_builder(split)
-
-
-def tfds_decoders(loader: seqio.LazyTfdsLoader) -> Any:
-    """The decoders of features that the task sets; None leaves decoding to TFDS."""
-    return loader._decoders
+def tfds_builder(loader: seqio.LazyTfdsLoader, split: str) -> tuple[Any, Any]:
+    """The TFDS builder of the data set that has a split, and the decoders that the task sets."""
+    return loader._get_builder(split), loader._decoders
 
 
 def tfds_data_dir() -> str | None:
     """The folder that the flag --tfds_data_dir sets."""
     return seqio.utils._TFDS_DATA_DIR_OVERRIDE
-
-
-def preprocess(
-    task: seqio.Task, dataset: tf.data.Dataset, steps: Sequence[Callable[..., Any]]
-) -> tf.data.Dataset:
-    """Applies some of the task's preprocessing steps to a data set."""
-    return task._preprocess_dataset(dataset, steps)
 
 
 def validate_and_trim(
@@ -160,11 +143,6 @@ def failed_step(error: BaseException) -> Callable[..., Any] | None:
         if frame.f_code is seqio.Task._preprocess_dataset.__code__:
             return without_partial(frame.f_locals.get("prep_fn"))
     return None
-
-
-def takes_lengths(step: Callable[..., Any]) -> bool:
-    """Whether seqio tells a preprocessing step the lengths of the features."""
-    return seqio.utils.add_kwargs_to_transform(step, sequence_length={}) is not step
 
 
 def without_partial(step: Any) -> Any:

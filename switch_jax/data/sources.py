@@ -13,7 +13,6 @@ import numpy as np
 from switch_jax.data import seqio_internals
 from switch_jax.data.file_chunks import FileFormat, FileSlice, TextLines, TFRecords
 from switch_jax.data.parquet import ParquetDataSource
-from switch_jax.data.read_ahead import read_ahead
 from switch_jax.errors import UserError, storage_error
 from switch_jax.storage import copies_here, file_sizes, forget, in_bucket, resolved, storage_path
 from switch_jax.tensorflow_setup import seqio, tf, tfds
@@ -89,9 +88,7 @@ class SourceFiles(NamedTuple):
             with copies_here([path]) as here:
                 yield from here
             return
-        chunks = self.format.cut([FileSlice(path)], 1)
-        blocks = chunks.blocks(np.arange(len(chunks)))
-        contents = read_ahead((None, chunks.reads(block)) for block in blocks)
+        contents = ((None, content) for content in self.format.contents(path))
         yield from (ram_file for _, ram_file in in_memory(contents))
 
 
@@ -131,27 +128,23 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
     that TFDS has prepared.
     """
     kind = type(source)
-    if kind is seqio.TextLineDataSource:
-        header = seqio_internals.num_header_lines(source)
-        files = [FileSlice(path, header) for path in source.list_shards(split)]
-        return SourceFiles(files, tf.data.TextLineDataset, TextLines())
-    if kind is ParquetDataSource and (paths := source.list_shards(split)):
-        files = [FileSlice(path) for path in paths]
-        format = source.format(split)
-        return SourceFiles(files, format.read, format)
     if kind.get_dataset is seqio.FileDataSource.get_dataset:
         files = [FileSlice(path) for path in source.list_shards(split)]
-        plain = getattr(source, "reader_cls", None) is tf.data.TFRecordDataset and kind in (
-            seqio.TFExampleDataSource,
-            seqio.ProtoDataSource,
-        )
-        records = plain or seqio_internals.is_cache(source)
-        read = seqio_internals.file_reader(source)
+        read, header = seqio_internals.file_reader(source)
+        if kind is seqio.TextLineDataSource:
+            files = [file._replace(skip=header) for file in files]
+            return SourceFiles(files, tf.data.TextLineDataset, TextLines())
+        if kind is ParquetDataSource and files:
+            format = source.format(split)
+            return SourceFiles(files, format.read, format)
+        examples = kind in (seqio.TFExampleDataSource, seqio.ProtoDataSource)
+        records = examples and source.reader_cls is tf.data.TFRecordDataset
+        records = records or seqio_internals.is_cache(source)
         return SourceFiles(files, read, TFRecords() if records else None)
     if kind is seqio.TfdsDataSource:
         loader = source.tfds_dataset
-        info = seqio_internals.tfds_builder(loader, split).info
-        decoders = seqio_internals.tfds_decoders(loader)
+        builder, decoders = seqio_internals.tfds_builder(loader, split)
+        info = builder.info
         whole = not isinstance(decoders, tfds.decode.PartialDecoding)
         if whole and info.file_format == tfds.core.FileFormat.TFRECORD:
             try:
@@ -198,43 +191,23 @@ def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
     """A digest of the files of a task in their order: a position in the data is one in these.
 
     They may move to another folder: their names without it count, their sizes, and what is read.
-
-    Raises:
-      UserError: a file is not there.
-      TransientError: the storage failed.
-    """
-    files = [f for f in source_files(source_of(task, split, use_cached), split).files if f.path]
-    try:
-        sizes = file_sizes([file.path for file in files])
-    except OSError as error:
-        raise storage_error(
-            f"{task.name}: {error.filename} cannot be read: {error.strerror}", error
-        ) from error
-    found = [
-        (os.path.basename(path), skip, take, size)
-        for (path, skip, take), size in zip(files, sizes, strict=True)
-    ]
-    return hashlib.blake2b(json.dumps(found).encode(), digest_size=8).hexdigest()
-
-
-def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
-    """Checks that a task has files, and that they can be read more than once; reads none of them.
+    They are looked for anew.
 
     Raises:
       UserError: a file is missing, or one is no ordinary file, or a bucket may not be listed.
       TransientError: the storage failed.
     """
-    source = source_of(task, split, use_cached)
-    if not isinstance(source, seqio.FileDataSource):
-        return
     where = f"{task.name}, split {split!r}"
     try:
-        patterns = seqio_internals.file_patterns(source, split)
-        forget(patterns)
-        files = source.list_shards(split)
-        if not files:
-            raise UserError(f"{where}: there is no file {', '.join(map(str, patterns))}")
-        file_sizes(files)
+        source = source_of(task, split, use_cached)
+        if isinstance(source, seqio.FileDataSource):
+            patterns = seqio_internals.file_patterns(source, split)
+            forget(patterns)
+            seqio_internals.list_anew()
+            if not source.list_shards(split):
+                raise UserError(f"{where}: there is no file {', '.join(map(str, patterns))}")
+        files = [file for file in source_files(source, split).files if file.path]
+        sizes = file_sizes([file.path for file in files])
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise UserError(f"{where}: there is no file {error.filename}") from error
@@ -246,3 +219,8 @@ def check_files_exist(task: seqio.Task, split: str, use_cached: bool) -> None:
         raise storage_error(
             f"{where}: {error.filename} cannot be read: {error.strerror}", error
         ) from error
+    found = [
+        (os.path.basename(path), skip, take, size)
+        for (path, skip, take), size in zip(files, sizes, strict=True)
+    ]
+    return hashlib.blake2b(json.dumps(found).encode(), digest_size=8).hexdigest()

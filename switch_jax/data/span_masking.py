@@ -3,18 +3,21 @@
 t5 masks each row in a graph of some sixty small operations, which takes most of the time of the
 input pipeline. Here the rows of a batch are masked together, with the same random numbers, so that
 the examples are t5's to the last token. t5 and TensorFlow still read, tokenize, merge and cut. The
-noise density is the task's: `SPAN_CORRUPTION` in `tasks/building_blocks.py`.
+noise density and the mean length of spans are the task's: `SPAN_CORRUPTION` in
+`tasks/building_blocks.py`.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from switch_jax.data import stateless_random
-from switch_jax.data.batch import Example
-from switch_jax.data.span_lengths import arguments_of
 from switch_jax.tensorflow_setup import seqio, t5, tf
+
+Example = Mapping[str, np.ndarray]
 
 _MAX_DENSITY, _MIN_MEAN_SPAN = 0.5, 2.0  # within them tokens are left between any two spans
 
@@ -83,10 +86,8 @@ class SpanMasking(NamedTuple):
         """
         seeds = stateless_random.split(seeds, 6)  # [N, 6, 2]
         total = max(length, 2)
-        # In float32, as in TensorFlow: there 0.15 * 190 rounds to 29, not to 28.
-        masked = int(np.rint(np.float32(total) * np.float32(self.noise_density)))
-        masked = min(max(masked, 1), total - 1)
-        spans = max(int(np.rint(np.float32(masked) / np.float32(self.mean_span))), 1)
+        masked, spans = masked_spans(total, self.noise_density, self.mean_span)
+        masked, spans = max(masked, 1), max(spans, 1)
         sizes = [_cut(total - masked, spans, seeds[:, 1]), _cut(masked, spans, seeds[:, 0])]
         ends = np.cumsum(np.stack(sizes, 2).reshape(len(seeds), 2 * spans), 1)  # [N, 2 * spans]
         changes = np.zeros((len(seeds), total), np.int32)
@@ -120,6 +121,36 @@ def _cut(items: int, pieces: int, seeds: np.ndarray) -> np.ndarray:
     return np.diff(cuts, prepend=0, append=items)
 
 
+def arguments_of(step: Callable[..., Any]) -> dict[str, Any] | None:
+    """The arguments of a step by name; None where it is not t5's `span_corruption`."""
+    span_corruption = t5.data.preprocessors.span_corruption
+    partial = step if isinstance(step, functools.partial) else functools.partial(step)
+    if partial.func is not span_corruption:
+        return None
+    given = inspect.signature(span_corruption).bind_partial(**partial.keywords)
+    given.apply_defaults()
+    return given.arguments
+
+
+def row_length(arguments: Mapping[str, Any], inputs: int) -> int:
+    """Tokens of text of which t5 makes a row with inputs of this length."""
+    tokens, _ = t5.data.preprocessors.random_spans_helper(
+        inputs_length=inputs - (arguments["reserved_for_packing"] or 0),
+        noise_density=arguments["noise_density"],
+        mean_noise_span_length=arguments["mean_noise_span_length"],
+        extra_tokens_per_span_inputs=1,
+        extra_tokens_per_span_targets=1,
+    )
+    return tokens
+
+
+def masked_spans(tokens: int, noise_density: float, mean_span: float) -> tuple[int, int]:
+    """How many of so many tokens t5 masks, and in how many spans; it takes 1 for 0."""
+    # In float32, as in TensorFlow: there 0.15 * 190 rounds to 29, not to 28.
+    masked = int(np.rint(np.float32(tokens) * np.float32(noise_density)))
+    return masked, int(np.rint(np.float32(masked) / np.float32(mean_span)))
+
+
 def span_masking(task: seqio.Task, lengths: Mapping[str, int]) -> SpanMasking | None:
     """How the rows of a task are masked; None where t5 has to do it.
 
@@ -145,20 +176,13 @@ def span_masking(task: seqio.Task, lengths: Mapping[str, int]) -> SpanMasking | 
         or arguments["mean_noise_span_length"] < _MIN_MEAN_SPAN
     ):
         return None
-    row_length, _ = t5.data.preprocessors.random_spans_helper(
-        inputs_length=lengths["inputs"] - (arguments["reserved_for_packing"] or 0),
-        noise_density=arguments["noise_density"],
-        mean_noise_span_length=arguments["mean_noise_span_length"],
-        extra_tokens_per_span_inputs=1,
-        extra_tokens_per_span_targets=1,
-    )
     found = SpanMasking(
         arguments["noise_density"],
         arguments["mean_noise_span_length"],
         targets.vocabulary.vocab_size,
         {"inputs": _eos(inputs), "targets": _eos(targets)},
         dict(lengths),
-        row_length,
+        row_length(arguments, lengths["inputs"]),
         arguments["merge_examples_to_reduce_padding"],
     )
     return found if _as_t5_does(found, task) else None
@@ -166,11 +190,6 @@ def span_masking(task: seqio.Task, lengths: Mapping[str, int]) -> SpanMasking | 
 
 def _eos(feature: seqio.Feature) -> int | None:
     return feature.vocabulary.eos_id if feature.add_eos else None
-
-
-def without_masking(task: seqio.Task, masking: SpanMasking) -> seqio.Task:
-    """The task whose examples are rows for `masking`, its `span_masking`."""
-    return task.replace(preprocessors=[*task.preprocessors[:-2], masking.rows])
 
 
 @seqio.map_over_dataset(num_seeds=1)
@@ -183,15 +202,10 @@ def _as_t5_does(masking: SpanMasking, task: seqio.Task) -> bool:
     """Whether the examples of some tokens are the same with t5's steps and with `masking`."""
     tokens = tf.range(2, masking.row_length + 20)  # a row, and some of a second one
     source = tf.data.Dataset.from_tensors({"targets": tokens})
-    features = task.output_features
 
     def examples(*steps: Callable[..., Any]) -> list[Example]:
-        dataset = source
-        with seqio.map_seed_manager(1):
-            for step in steps:
-                dataset = seqio.utils.add_kwargs_to_transform(
-                    step, sequence_length=masking.lengths, output_features=features
-                )(dataset)
+        of_steps = task.replace(preprocessors=steps)
+        dataset = of_steps.preprocess_postcache(source, masking.lengths, seed=1)
         return list(dataset.as_numpy_iterator())
 
     expected = examples(*task.preprocessors[-2:])

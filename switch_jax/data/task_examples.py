@@ -17,10 +17,9 @@ from switch_jax.config import DataConfig
 from switch_jax.data.batch import Example
 from switch_jax.data.blocks import Blocks, ChunkBlocks, SequentialBlocks
 from switch_jax.data.epoch_order import EpochOrder
-from switch_jax.data.packing import has_inputs
 from switch_jax.data.position import Cursor
 from switch_jax.data.preprocessing import block_graph
-from switch_jax.data.reading import no_examples, read_examples
+from switch_jax.data.reading import has_inputs, no_examples, read_examples
 from switch_jax.data.sources import SourceFiles, source_files, source_of
 from switch_jax.errors import storage_error
 from switch_jax.tensorflow_setup import seqio, tf

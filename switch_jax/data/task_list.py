@@ -3,12 +3,11 @@
 import functools
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from switch_jax.data import seqio_internals
 from switch_jax.data.registry import names, provider, splits_of, tasks_of, tfds_folders
-from switch_jax.data.sources import check_files_exist
+from switch_jax.data.sources import files_digest
 from switch_jax.errors import UserError
 from switch_jax.storage import list_names, storage_path
 from switch_jax.tensorflow_setup import seqio
@@ -29,47 +28,39 @@ def task_list(pattern: str = "*") -> str:
     found = [name for name in names() if fnmatchcase(name, pattern)]
     if not found:
         raise UserError(f"no task or mixture matches {pattern!r}: `switch_jax tasks` lists all")
-    seqio_internals.list_anew()
     splits = {name: _splits_here(name) for name in found}
-    here = [name for name in found if splits[name]]
-    rest = [name for name in found if not splits[name]]
-    folded = _folded if pattern == "*" else _one_by_one
+    smallest = _FAMILY if pattern == "*" else len(found) + 1
+    here = _in_families([name for name in found if splits[name]], smallest)
+    rest = _in_families([name for name in found if not splits[name]], smallest)
     lines = []
     if here:
         rows = [("can be read here", "kind", "splits")]
-        rows += [
-            (label, _kind(members), ", ".join(sorted(set().union(*(splits[m] for m in members)))))
-            for label, members in folded(here)
-        ]
+        for label, members in here.items():
+            of_all = set().union(*(splits[name] for name in members))
+            rows.append((label, _kind(members), ", ".join(sorted(of_all))))
         lines += aligned(rows)
     if rest:
         lines += ["", "not here; --tfds_data_dir names the folder of TFDS data (docs/tasks.md):"]
-        shown = ", ".join(
+        shown = [
             label if len(members) == 1 else f"{label} ({len(members)})"
-            for label, members in folded(rest)
-        )
-        lines += textwrap.wrap(shown, 100, break_on_hyphens=False)
+            for label, members in rest.items()
+        ]
+        lines += textwrap.wrap(", ".join(shown), 100, break_on_hyphens=False)
     if pattern == "*":
         lines += ["", "`switch_jax tasks 'glue*'` lists a family, `switch_jax tasks NAME` examples"]
     return "\n".join(lines).strip("\n")
 
 
-def _one_by_one(names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    return [(name, [name]) for name in names]
-
-
-def _folded(names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """The names, those of a large family together: ("mc4*", [...])."""
+def _in_families(names: Sequence[str], smallest: int) -> Mapping[str, Sequence[str]]:
+    """The names by label: each by itself, or the members of a family by "mc4*"."""
     families: dict[str, list[str]] = {}
     for name in names:
         families.setdefault(re.split(r"[_.]", name)[0], []).append(name)
-    return [
-        entry
-        for family, members in families.items()
-        for entry in (
-            [(f"{family}*", members)] if len(members) >= _FAMILY else _one_by_one(members)
-        )
-    ]
+    labelled: dict[str, list[str]] = {}
+    for family, members in families.items():
+        together = len(members) >= smallest
+        labelled |= {f"{family}*": members} if together else {name: [name] for name in members}
+    return labelled
 
 
 def _kind(names: Sequence[str]) -> str:
@@ -87,23 +78,22 @@ def _splits_here(name: str) -> set[str]:
 def _splits_of_task(task: seqio.Task) -> list[str]:
     """The splits that can be read here, without a look into the data or at a network."""
     loader = getattr(task.source, "tfds_dataset", None)
-    if loader is not None:
-        data_set = re.split("[/:]", loader.name or "")[0]
-        if not any(data_set in _data_sets(str(folder)) for folder in tfds_folders(loader)):
-            return []
-        try:
-            return splits_of(task)
-        except UserError:  # another version or config is there
-            return []
-    return [split for split in task.splits if _has_files(task, split)]
+    if loader is None:
+        return [split for split in task.splits if _has_files(task, split)]
+    data_set = re.split("[/:]", loader.name or "")[0]
+    if not any(data_set in _data_sets(str(folder)) for folder in tfds_folders(loader)):
+        return []
+    try:
+        return splits_of(task)
+    except UserError:  # another version or config is there
+        return []
 
 
 def _has_files(task: seqio.Task, split: str) -> bool:
     try:
-        check_files_exist(task, split, use_cached=False)
+        return bool(files_digest(task, split, use_cached=False))
     except UserError:
         return False
-    return True
 
 
 @functools.cache

@@ -1,16 +1,19 @@
 """Training batches: the packed examples of a task or mixture, without end."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from switch_jax.data.batch import Batch, empty_batch, write_row
-from switch_jax.data.checks import check_streams
+import numpy as np
+
+from switch_jax.config import DataConfig
+from switch_jax.data.batch import Batch, Example, empty_batch, pack_rows, write_row
 from switch_jax.data.configured_tasks import OpenedTasks
-from switch_jax.data.mixed_stream import MixedStream
-from switch_jax.data.position import Position, StreamPosition
+from switch_jax.data.position import Cursor, Position, StreamPosition
 from switch_jax.data.registry import mixing_rates
 from switch_jax.data.task_examples import TaskExamples
+
+_DRAWS_AT_ONCE = 1024
 
 
 class TrainBatches:
@@ -34,32 +37,22 @@ class TrainBatches:
 
         Args:
           opened: what to read.
-          batch_size: rows B of a batch.
+          batch_size: rows B of a batch, which the number of streams divides.
           position: where an earlier iteration was; None = the beginning.
           needed_rows: numbers of the rows that are needed here; None = all.
-
-        Raises:
-          UserError: the batch does not divide over the streams. Reading raises it for a file that
-            cannot be read, and for a task of a mixture that gives no example.
         """
         config = opened.config
-        check_streams(config, batch_size)
         self._config, self._batch_size = config, batch_size
         self._rows = batch_size // config.data_streams
         needed = range(batch_size) if needed_rows is None else needed_rows
         here = sorted({row // self._rows for row in needed})
         tasks = [TaskExamples(task, config) for task in opened]
         rates = mixing_rates(config.mixture_or_task_name, opened.tasks)
-        start = position or Position(0, {})
         self._names = opened.names
-        self._batches = start.batches
+        self._position = position or Position(0, {})
         self._streams = {
-            i: MixedStream(tasks, rates, i, config.random_seed, *start.stream(i, self._names))
+            i: _rows_of_stream(tasks, rates, config, i, *self._position.stream(i, self._names))
             for i in here
-        }
-        self._iterators = {
-            i: stream.rows(config.task_feature_lengths, config.pack)
-            for i, stream in self._streams.items()
         }
         self._threads = ThreadPoolExecutor(min(len(here), os.cpu_count() or 1), "stream")
 
@@ -67,17 +60,66 @@ class TrainBatches:
         return self
 
     def __next__(self) -> tuple[Batch, Position]:
-        """The next batch, and the position after it."""
+        """The next batch, and the position after it.
+
+        Raises:
+          UserError: a file cannot be read, or a task of a mixture gives no example.
+        """
         batch = empty_batch(self._batch_size, self._config.task_feature_lengths)
 
-        def fill(stream: int) -> None:
+        def fill(stream: int) -> StreamPosition:
             for row in range(stream * self._rows, (stream + 1) * self._rows):
-                write_row(batch, row, next(self._iterators[stream]))
+                examples, draws, cursors = next(self._streams[stream])
+                write_row(batch, row, examples)
+            return StreamPosition(draws, dict(zip(self._names, cursors, strict=True)))
 
-        list(self._threads.map(fill, self._iterators))
-        self._batches += 1
-        positions = {
-            i: StreamPosition(stream.draws, dict(zip(self._names, stream.cursors, strict=True)))
-            for i, stream in self._streams.items()
-        }
-        return batch, Position(self._batches, positions)
+        streams = dict(zip(self._streams, self._threads.map(fill, self._streams), strict=True))
+        self._position = Position(self._position.batches + 1, streams)
+        return batch, self._position
+
+
+def _rows_of_stream(
+    tasks: Sequence[TaskExamples],
+    rates: Sequence[float],
+    config: DataConfig,
+    index: int,
+    draws: int,
+    cursors: Sequence[Cursor],
+) -> Iterator[tuple[list[Example], int, Sequence[Cursor]]]:
+    """The examples of each row of a stream without end, with the position after the row.
+
+    Args:
+      tasks: what is mixed.
+      rates: how often an example of each task is read, relative to the others.
+      config: how it is read, mixed and packed.
+      index: of the stream.
+      draws, cursors: the position at which to start: number of examples read, of all tasks, and
+        where the stream is in each task.
+    """
+    cursors = list(cursors)
+    mixed = _mixed(tasks, rates, config.random_seed, index, draws, cursors)
+    for row in pack_rows(mixed, config.task_feature_lengths, config.pack):
+        draws += len(row)
+        for _, (task, cursor) in row:
+            cursors[task] = cursor
+        yield [example for example, _ in row], draws, cursors
+
+
+def _mixed(
+    tasks: Sequence[TaskExamples],
+    rates: Sequence[float],
+    seed: int,
+    stream: int,
+    draws: int,
+    cursors: Sequence[Cursor],
+) -> Iterator[tuple[Example, tuple[int, Cursor]]]:
+    """Each example with the index of its task and the position after it in that task."""
+    readers = [task.read(stream, cursor) for task, cursor in zip(tasks, cursors, strict=True)]
+    probabilities = np.asarray(rates) / np.sum(rates)
+    chunk, skip = divmod(draws, _DRAWS_AT_ONCE)
+    while True:
+        rng = np.random.default_rng((seed, stream, chunk))
+        for task in rng.choice(len(readers), _DRAWS_AT_ONCE, p=probabilities)[skip:]:
+            example, cursor = next(readers[task])
+            yield example, (int(task), cursor)
+        chunk, skip = chunk + 1, 0

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import sentencepiece
 
-from switch_jax.data import seqio_internals
 from switch_jax.data.preprocessing import tokenize_index
 from switch_jax.data.reading import read_examples
 from switch_jax.data.registry import mixing_rates, tasks_with_split
-from switch_jax.data.sources import check_files_exist, open_source
+from switch_jax.data.sources import files_digest, open_source
 from switch_jax.errors import UserError
 from switch_jax.tensorflow_setup import seqio
 
@@ -29,29 +28,28 @@ def lines(name: str, split: str, examples: int) -> Iterator[str]:
       UserError: unknown name or split, missing or damaged data, or a task that does not tokenise
         text.
     """
-    seqio_internals.list_anew()
     tasks = tasks_with_split(name, split)
+    before = [_before_tokens(task) for task in tasks]
     for task in tasks:
-        check_files_exist(task, split, use_cached=False)
+        files_digest(task, split, use_cached=False)  # raises UserError for a file that is missing
     rates = mixing_rates(name, tasks)
-    steps = [_steps_before_tokens(task) for task in tasks]
-    for task, before, rate in zip(tasks, steps, rates, strict=True):
-        with seqio.map_seed_manager(0):
-            dataset = seqio_internals.preprocess(task, open_source(task.source, split), before)
+    for task, steps, rate in zip(tasks, before, rates, strict=True):
+        dataset = steps.preprocess_postcache(open_source(task.source, split), None, seed=0)
         dataset = dataset.take(round(examples * rate / sum(rates)))
         for example in read_examples(dataset, task, split, use_cached=False):
             for feature in task.output_features:
                 yield from _lines_of(example.get(feature))
 
 
-def _steps_before_tokens(task: seqio.Task) -> list:
+def _before_tokens(task: seqio.Task) -> seqio.Task:
+    """The task without the step that tokenises, and those after it."""
     index = tokenize_index(task)
     if index is None:
         raise UserError(
             f"{task.name} has no step seqio.preprocessors.tokenize, before which its text could be "
             "read: give a task or a mixture that has one"
         )
-    return list(task.preprocessors[:index])
+    return task.replace(preprocessors=task.preprocessors[:index])
 
 
 def _lines_of(text: object) -> list[str]:

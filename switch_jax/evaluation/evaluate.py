@@ -1,30 +1,43 @@
-"""Evaluation of checkpoints of a run: what `switch_jax eval` and `switch_jax.evaluate` do."""
+"""Evaluation of a run's checkpoints: what `switch_jax eval` and `switch_jax.evaluate` do."""
 
+import functools
+import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-from etils import epath
 
-from switch_jax.checkpointing import chosen_step, find_checkpoint
+from switch_jax.checkpointing import chosen_step
 from switch_jax.data.checks import check_examples, open_tasks
+from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.sources import data_locations
-from switch_jax.errors import FieldError
-from switch_jax.evaluation.checkpoint_evaluator import CheckpointEvaluator
-from switch_jax.evaluation.task_evaluator import check_metrics
+from switch_jax.errors import UserError
+from switch_jax.evaluation.task_metrics import (
+    DecodingEvaluation,
+    TaskResult,
+    average_of_tasks,
+    check_metrics,
+)
+from switch_jax.evaluation.teacher_forced import TeacherForcedEvaluation
 from switch_jax.fields import Range
+from switch_jax.inference.decoding import DecodingConfig
+from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel
-from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.processes import from_first, is_first
+from switch_jax.metrics import MetricWriter
+from switch_jax.run_folder import Record, RecordKind, RunFolder
+from switch_jax.runtime.processes import from_first, is_first, run_on_all, run_on_first
+from switch_jax.storage import explain_write_errors, write_file
 
 
 def evaluate_checkpoints(
-    model: TrainedModel, checkpoint: str, max_examples: int | None
-) -> list[dict[str, Any]]:
+    model: TrainedModel, decoding: DecodingConfig, checkpoint: str, max_examples: int | None
+) -> list[Record]:
     """Evaluates a run on the tasks of its data config; prints progress to standard error.
 
     Args:
       model: the run.
+      decoding: how the model's text is decoded.
       checkpoint: 'latest', 'best', 'all', or the number of a step.
       max_examples: see `CheckpointEvaluator`.
 
@@ -36,31 +49,161 @@ def evaluate_checkpoints(
       UserError: there is no such checkpoint, a task cannot be read, or a metric returns no dict of
         numbers.
     """
-    problem = None if max_examples is None else Range(1, 10**9).problem(max_examples)
-    if problem:
-        raise FieldError("max_examples", f"= {max_examples}: {problem}")
-    steps = _steps(model.model_dir, checkpoint)
+    if model.source is not None:
+        raise UserError(f"{model.path} is not the folder of a run: `convert` makes one of it")
+    Range(1, 10**9).check("max_examples", max_examples)
+    saved = RunFolder(model.path).checkpoint_steps
+    steps = [chosen_step(model.path, "latest" if checkpoint == "all" else checkpoint)]
+    if checkpoint == "all":
+        steps = from_first(saved)
     opened = open_tasks(model.config.data)
     check_examples(opened)
     check_metrics(opened)
     records = []
     with jax.set_mesh(model.mesh):
-        evaluator = CheckpointEvaluator(model, opened, max_examples)
+        evaluator = CheckpointEvaluator(model, decoding, opened, max_examples)
         for step in steps:
-            if step in from_first(RunFolder(model.model_dir).checkpoint_steps):
+            if step in from_first(saved):
                 settings = {**model.settings(step), "places": data_locations()}
-                records += evaluator.evaluate(step, settings, _log)
+                records += evaluator.evaluate(step, settings)
             else:
                 _log(f"the run has removed the checkpoint of step {step} meanwhile")
         evaluator.close()
     return records
 
 
-def _steps(model_dir: epath.Path, checkpoint: str) -> list[int]:
-    if checkpoint != "all":
-        return [chosen_step(model_dir, checkpoint)]
-    find_checkpoint(model_dir)  # raises UserError if there is none
-    return from_first(RunFolder(model_dir).checkpoint_steps)
+class CheckpointEvaluator:
+    """Evaluates checkpoints one by one, and reuses the records of earlier evaluations.
+
+    It writes to `MODEL_DIR/eval`: `metrics.jsonl` and TensorBoard; the inputs, targets and
+    prediction of each example in `predictions/TASK-SPLIT-STEP.jsonl`. It does not take the lock of
+    the run, which may still be training.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        decoding: DecodingConfig,
+        opened: OpenedTasks,
+        num_examples: int | None = None,
+    ) -> None:
+        """Opens the folder; does not read examples yet.
+
+        Args:
+          model: the run.
+          decoding: how the model's text is decoded.
+          opened: the tasks to evaluate.
+          num_examples: decode only this many examples of each task, the first ones. Teacher-forced
+            evaluation takes this many rows, which hold several examples with PACK, rounded up to
+            whole batches. None = all.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        self._model, self._opened, self._num_examples = model, opened, num_examples
+        self._folder = RunFolder(model.path).evaluation
+        predictor = Predictor(model.config, model.mesh, decoding)
+        self._by_decoding = DecodingEvaluation(predictor, opened, num_examples)
+        self._decoding = decoding.describe()
+        self._options: dict[str, dict[str, Any]] = {}  # of the current checkpoint's records
+        self._writer = run_on_all(self._open)
+
+    def _open(self) -> MetricWriter:
+        with explain_write_errors(self._folder.path):
+            self._folder.predictions.mkdir(parents=True, exist_ok=True)
+        return MetricWriter(self._folder, active=is_first())
+
+    def close(self) -> None:
+        """Writes buffered records."""
+        run_on_all(self._writer.close)
+
+    def evaluate(self, step: int, settings: dict[str, Any]) -> list[Record]:
+        """Returns the records of one checkpoint, and computes those that do not exist yet.
+
+        Args:
+          step: of the checkpoint.
+          settings: what else its scores depend on, as JSON; an earlier record with other settings
+            is not reused.
+
+        Returns:
+          For each task a record of kind 'teacher_forced' with 'neg_log_perplexity' and 'accuracy';
+          for each task with metrics one of kind 'generated' with their values and the
+          'majority_baseline' of `TaskResult`; if there are several such tasks, one for the mixture,
+          whose 'average' is that of `average_of_tasks`.
+
+        Raises:
+          UserError: the checkpoint cannot be read; see also `DecodingEvaluation`.
+        """
+        data, given, decoded = self._opened.config, RecordKind.TEACHER_FORCED, RecordKind.GENERATED
+        self._options = {
+            given: self._described({**settings, "pack": data.pack}),
+            decoded: {**self._described(settings), "decoding": self._decoding},
+        }
+        tasks, with_metrics = self._opened.names, [t.name for t in self._opened if t.metric_objs]
+        to_score = [task for task in tasks if not self._find(given, step, task)]
+        to_decode = [task for task in with_metrics if not self._find(decoded, step, task)]
+        if to_score or to_decode:
+            _log(f"reading the checkpoint of step {step}")
+            parameters = self._model.load(step)
+            if to_score:
+                _log(f"step {step}: scoring the targets")
+                for task, metrics in self._by_targets(parameters).items():
+                    self._write(given, step, task, metrics)
+            for task in to_decode:
+                _log(f"step {step}: {task}")
+                for result in self._by_decoding(parameters, [task]):
+                    self._write_decoded(step, result)
+        records = [self._find(given, step, task) for task in tasks]
+        generated = [self._find(decoded, step, task) for task in with_metrics]
+        if len(generated) > 1:
+            if not self._find(decoded, step, data.mixture_or_task_name):
+                by_task = {r["task"]: r["metrics"] for r in generated}  # null in JSON is NaN
+                average = {"average": average_of_tasks(by_task)}
+                self._write(decoded, step, data.mixture_or_task_name, average)
+            generated.append(self._find(decoded, step, data.mixture_or_task_name))
+        return records + generated
+
+    def _described(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """What is written beside a record's metrics, of what they depend on."""
+        return {
+            "split": self._opened.config.split,
+            "max_examples": self._num_examples,
+            # As text: TensorBoard would show the numbers of a dict as metrics.
+            "settings": json.dumps(settings, sort_keys=True),
+        }
+
+    @functools.cached_property
+    def _by_targets(self) -> TeacherForcedEvaluation:
+        """Of all tasks together, whose batches are read and whose program is compiled once."""
+        model, num_batches = self._model, None
+        if self._num_examples is not None:
+            num_batches = -(-self._num_examples // model.config.run.batch_size)
+        return TeacherForcedEvaluation(
+            model.config, model.mesh, model.parameters, self._opened, num_batches
+        )
+
+    def _write_decoded(self, step: int, result: TaskResult) -> None:
+        lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in result.rows]
+        file = self._folder.predictions_of(result.task, self._opened.config.split, step)
+        run_on_first(lambda: write_file(file, "".join(lines)))
+        more = {"examples": len(lines), "majority_baseline": result.majority_baseline}
+        self._write(RecordKind.GENERATED, step, result.task, result.metrics, more)
+
+    def _write(
+        self,
+        kind: RecordKind,
+        step: int,
+        task: str,
+        metrics: Mapping[str, float],
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        values = {"task": task, **self._options[kind], **(more or {}), "metrics": metrics}
+        run_on_all(lambda: self._writer.write(kind, step, 0.0, values))
+
+    def _find(self, kind: RecordKind, step: int, task: str) -> Record:
+        """The record with the current options, as the first process sees it; empty if none."""
+        values = {"kind": kind, "step": step, "task": task, **self._options[kind]}
+        return from_first(lambda: self._writer.find(values)) or {}
 
 
 def _log(text: str) -> None:

@@ -1,7 +1,7 @@
-"""Teacher-forced evaluation on every validation set."""
+"""Evaluation by given targets: each token given the correct ones before it (teacher forcing)."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,41 +24,8 @@ ALL = "all"
 CONTENT = "content_"  # prefix of what is measured without EOS and sentinels
 
 
-def read_validation_sets(
-    opened: OpenedTasks, batch_size: int, num_batches: int | None
-) -> dict[str, list[Batch]]:
-    """The batches of each task.
-
-    Every host reads all of them: they are small, and their batches are the same on every host.
-
-    Args:
-      opened: the tasks that are evaluated.
-      batch_size, num_batches: as for `eval_batches`, of each task.
-    """
-
-    def read(task: str) -> list[Batch]:
-        return list(eval_batches(opened.only(task), batch_size, num_batches))
-
-    # Opening a set takes about as long as reading it, and a mixture may have 100 of them.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:
-        return dict(zip(opened.names, threads.map(read, opened.names), strict=True))
-
-
-def lower_eval_step(
-    config: Config, mesh: Mesh, parameters: Any, is_content: np.ndarray
-) -> jax.stages.Lowered:
-    """The step of an `Evaluation`, ready to be compiled; arguments as there."""
-    step = make_eval_step(config.model, is_content, config.run.num_microbatches)
-    jitted = jax.jit(
-        step,
-        out_shardings=replicated(mesh),  # every host reads the sums
-        compiler_options=compiler_options(),
-    )
-    return jitted.lower(parameters, abstract_batch(config, mesh))
-
-
-class Evaluation:
-    """Scores a model on the validation sets of a task, or of each task of a mixture."""
+class TeacherForcedEvaluation:
+    """Scores a model on the given targets of a task, or of each task of a mixture."""
 
     def __init__(
         self,
@@ -66,19 +33,22 @@ class Evaluation:
         mesh: Mesh,
         parameters: Any,
         opened: OpenedTasks,
-        batches: Mapping[str, Sequence[Batch]],
+        num_batches: int | None = None,
     ) -> None:
-        """Compiles.
+        """Reads the batches, and compiles.
 
         Args:
           config: the run; its data are not read. A batch is computed in its microbatches.
           mesh: the devices.
           parameters: `ShapeDtypeStruct`s on the mesh.
-          opened: the tasks that are evaluated.
-          batches: of each task, from `read_validation_sets`.
+          opened: the tasks.
+          num_batches: of each task, the first ones; None: all.
+
+        Raises:
+          UserError: see `eval_batches`.
         """
-        self._batches = batches
         self._mesh = mesh
+        self._batches = _read(opened, config.run.batch_size, num_batches)
         is_content = content_tokens(opened.tasks[0].output_features["targets"].vocabulary)
         self._step = lower_eval_step(config, mesh, parameters, is_content).compile()
 
@@ -91,6 +61,30 @@ class Evaluation:
         if len(by_task) > 1:
             by_task[ALL] = summed(list(by_task.values()))
         return {task: _metrics(sums) for task, sums in by_task.items()}
+
+
+def _read(opened: OpenedTasks, batch_size: int, num_batches: int | None) -> dict[str, list[Batch]]:
+    """The batches of each task. Every host reads all of them: they are small."""
+
+    def read(task: str) -> list[Batch]:
+        return list(eval_batches(opened.only(task), batch_size, num_batches))
+
+    # Opening a set takes about as long as reading it, and a mixture may have 100 of them.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:
+        return dict(zip(opened.names, threads.map(read, opened.names), strict=True))
+
+
+def lower_eval_step(
+    config: Config, mesh: Mesh, parameters: Any, is_content: np.ndarray
+) -> jax.stages.Lowered:
+    """The step of an evaluation, ready to be compiled; arguments as there."""
+    step = make_eval_step(config.model, is_content, config.run.num_microbatches)
+    jitted = jax.jit(
+        step,
+        out_shardings=replicated(mesh),  # every host reads the sums
+        compiler_options=compiler_options(),
+    )
+    return jitted.lower(parameters, abstract_batch(config, mesh))
 
 
 def summed(parts: Sequence[EvalSums]) -> EvalSums:

@@ -5,7 +5,7 @@
 - `predictor`: decodes or scores any number of examples, batch by batch.
 - `decoding`: what is compiled: `make_decode`, `make_score`, and how to decode.
 - `sampling`, `beam_search`: greedy decoding and sampling, and beams.
-- `trained_model`: the config, mesh and parameter shapes of a run.
+- `trained_model`: the model in a folder: its config, its mesh, and how its parameters are read.
 - `routing`: which experts the tokens of a text go to.
 - `input_records`: examples from lines of text and JSON.
 - `resumable_output`: an output file that an interrupted command goes on with.

@@ -2,28 +2,30 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from switch_jax.data.batch import Example
 from switch_jax.errors import UserError
+from switch_jax.fields import short_repr
 from switch_jax.storage import explain_read_errors, is_folder, storage_path
 from switch_jax.tensorflow_setup import seqio
 
 Record = dict[str, str]
 
 
-class EncodedRecord(NamedTuple):
-    """The ids of a record's texts.
+class TextExample(NamedTuple):
+    """An example as text, which is repeated in the output, and as ids, which the model takes.
 
     Attributes:
+      text: 'inputs' and, if there are any, 'targets'.
       ids: int32 [tokens] by feature, EOS included.
-      cut: how many tokens at the end of a text are left out, by feature; no more than the features
-        that are too long.
+      cut: how many tokens at the end of a text are left out of the ids, by feature, where any are.
     """
 
+    text: Record
     ids: Example
     cut: dict[str, int]
 
@@ -81,6 +83,16 @@ def _checked(record: object, source: str) -> Record:
     return texts
 
 
+def check_texts(name: str, texts: Any) -> None:
+    """Raises UserError, which names the argument, if it is not a list of texts."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+        raise UserError(f'{name} = {short_repr(texts)}: write a list of texts, as ["..."]')
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"{name}[{number}] = {short_repr(text)}: write a text")
+        check_characters(text, f"{name}[{number}] has")
+
+
 def check_characters(text: str, source: str) -> None:
     """Raises UserError, which begins with `source`, if the text has half of a character in it."""
     try:
@@ -94,7 +106,7 @@ def check_characters(text: str, source: str) -> None:
 
 def encode(
     record: Record, vocabularies: Mapping[str, seqio.Vocabulary], lengths: Mapping[str, int]
-) -> EncodedRecord:
+) -> TextExample:
     """The ids of a record's texts, each cut off to leave room for the EOS at its end.
 
     Args:
@@ -109,4 +121,4 @@ def encode(
         if len(ids) > most:
             cut[name] = len(ids) - most
         example[name] = np.array([*ids[:most], vocabulary.eos_id], np.int32)
-    return EncodedRecord(example, cut)
+    return TextExample(record, example, cut)

@@ -1,20 +1,20 @@
 """A model in memory that answers lists of texts."""
 
-import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.data.batch import Example
 from switch_jax.data.configured_tasks import vocabularies
 from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
-from switch_jax.inference.input_records import Record, check_characters, encode
+from switch_jax.inference.input_records import Record, check_texts, encode
 from switch_jax.inference.predictor import Predictor
-from switch_jax.inference.trained_model import TrainedModel, decoding_config
+from switch_jax.inference.trained_model import decoding_config
 from switch_jax.tensorflow_setup import seqio
 
 
@@ -34,12 +34,9 @@ class InteractiveModel:
       mesh: the devices.
     """
 
-    def __init__(self, trained: TrainedModel, parameters: Any) -> None:
-        self.config: Config = trained.config
-        self.parameters = parameters
-        self.vocabularies: dict[str, seqio.Vocabulary] = vocabularies(trained.config.data)
-        self.mesh = trained.mesh
-        self._trained = trained
+    def __init__(self, config: Config, mesh: Mesh, parameters: Any) -> None:
+        self.config, self.mesh, self.parameters = config, mesh, parameters
+        self.vocabularies: dict[str, seqio.Vocabulary] = vocabularies(config.data)
         self._predictors: dict[DecodingConfig, Predictor] = {}
 
     def generate(self, inputs: Sequence[str], **options: Any) -> list[str]:
@@ -61,13 +58,11 @@ class InteractiveModel:
           UserError: `inputs` is no list of texts, there is no such option, one is out of range, or
             two contradict.
         """
-        _check_texts("inputs", inputs)
-        decoding = decoding_config(self.config.data, **options)
-        trained = dataclasses.replace(self._trained, decoding=decoding)
+        check_texts("inputs", inputs)
+        predictor = self._predictor(**options)
         examples = self._encode([{"inputs": text} for text in inputs])
         decode = self.vocabularies["targets"].decode
         with jax.set_mesh(self.mesh):
-            predictor = self._predictor(trained)
             predicted = predictor.predict(self.parameters, examples)
             return [decode(prediction.tokens.tolist()) for prediction in predicted]
 
@@ -84,8 +79,8 @@ class InteractiveModel:
         Raises:
           UserError: they are not two lists of the same length.
         """
-        _check_texts("inputs", inputs)
-        _check_texts("targets", targets)
+        check_texts("inputs", inputs)
+        check_texts("targets", targets)
         if len(inputs) != len(targets):
             raise UserError(
                 f"{len(inputs)} inputs and {len(targets)} targets: give a target for each input"
@@ -93,14 +88,14 @@ class InteractiveModel:
         pairs = zip(inputs, targets, strict=True)
         examples = self._encode([{"inputs": i, "targets": t} for i, t in pairs])
         with jax.set_mesh(self.mesh):
-            predictor = self._predictor(self._trained)
-            return list(predictor.score(self.parameters, examples))
+            return list(self._predictor().score(self.parameters, examples))
 
-    def _predictor(self, trained: TrainedModel) -> Predictor:
+    def _predictor(self, **options: Any) -> Predictor:
         """The one that decodes like this, whose programs stay compiled."""
-        if trained.decoding not in self._predictors:
-            self._predictors[trained.decoding] = Predictor(trained)
-        return self._predictors[trained.decoding]
+        decoding = decoding_config(self.config.data, **options)
+        if decoding not in self._predictors:
+            self._predictors[decoding] = Predictor(self.config, self.mesh, decoding)
+        return self._predictors[decoding]
 
     def _encode(self, records: Sequence[Record]) -> list[Example]:
         """Their ids; warns of the first text that is cut off, and says how many are."""
@@ -115,20 +110,4 @@ class InteractiveModel:
                 f"{dict(lengths)} allows, and is cut off{others}",
                 stacklevel=3,
             )
-        return [ids for ids, _ in encoded]
-
-
-def _check_texts(name: str, texts: Sequence[str]) -> None:
-    """Raises UserError if it is not a list of texts."""
-    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
-        raise UserError(
-            f'{name} is {_kind(texts)}: write a list of texts, for example {name}=["..."]'
-        )
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise UserError(f"{name}[{number}] is {_kind(text)}: write a text")
-        check_characters(text, f"{name}[{number}] has")
-
-
-def _kind(value: object) -> str:
-    return "one text" if isinstance(value, str) else f"of type {type(value).__name__}"
+        return [example.ids for example in encoded]

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from switch_jax.config import Config
 from switch_jax.data.batch import Batch, Example, empty_batch, write_row
-from switch_jax.inference.decoding import make_decode, make_score
-from switch_jax.inference.trained_model import TrainedModel
+from switch_jax.inference.decoding import DecodingConfig, make_decode, make_score
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.train_step.lowering import compiler_options
@@ -34,23 +35,24 @@ class Predictor:
     With several processes, each of them passes all examples and gets all results.
     """
 
-    def __init__(self, trained: TrainedModel) -> None:
+    def __init__(self, config: Config, mesh: Mesh, decoding: DecodingConfig) -> None:
         """Prepares the two programs; each is compiled at its first use.
 
         Args:
-          trained: the model. Inputs and targets that are longer than the config's lengths are cut
-            off, and the last batch is filled up with padding.
+          config: of the model. Inputs and targets that are longer than its lengths are cut off, and
+            the last batch is filled up with padding.
+          mesh: the devices.
+          decoding: how sequences are decoded.
         """
-        config, model = trained.config, trained.config.model
         self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
-        self._mesh, self._eos_id = trained.mesh, trained.decoding.eos_id
+        self._mesh, self._eos_id = mesh, decoding.eos_id
         jit = functools.partial(
             jax.jit,
-            out_shardings=replicated(trained.mesh),  # since every host reads the results
+            out_shardings=replicated(mesh),  # since every host reads the results
             compiler_options=compiler_options(),
         )
-        self._decode = jit(make_decode(model, trained.decoding))
-        self._score = jit(make_score(model))
+        self._decode = jit(make_decode(config.model, decoding))
+        self._score = jit(make_score(config.model))
 
     def predict(
         self, parameters: Any, examples: Iterable[Example], first_id: int = 0

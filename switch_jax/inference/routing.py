@@ -110,7 +110,7 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
             raise UserError(f"{name} is of type {type(given).__name__}: write one text")
         check_characters(given, f"{name} has")
     batch = empty_batch(config.run.batch_size, config.data.task_feature_lengths)
-    example, cut = encode(record, model.vocabularies, config.data.task_feature_lengths)
+    _, example, cut = encode(record, model.vocabularies, config.data.task_feature_lengths)
     write_row(batch, 0, [example])
 
     with jax.set_mesh(model.mesh):

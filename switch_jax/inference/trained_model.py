@@ -1,50 +1,153 @@
-"""The config, mesh and parameter shapes of a run, prepared for inference."""
+"""A model in a folder, of a run or of another format: its config, its devices, its parameters."""
 
 import dataclasses
-from typing import Any
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from etils import epath
 from jax.sharding import Mesh
 
-from switch_jax.checkpointing import commit_time, find_checkpoint
+from switch_jax import gin_config
+from switch_jax.checkpointing import chosen_step, commit_time, find_checkpoint, load_parameters
 from switch_jax.config import Config, DataConfig
-from switch_jax.data.checks import check_vocabulary
+from switch_jax.conversion.formats import open_source
+from switch_jax.conversion.gin_of_source import gin_of_source
+from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
+from switch_jax.conversion.source import Source
+from switch_jax.data.checks import check_vocabularies_of_run, check_vocabulary
 from switch_jax.data.configured_tasks import identities, vocabularies
 from switch_jax.errors import UserError
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.run_folder import RunFolder
+from switch_jax.storage import exists, is_file, no_model_there, storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainedModel:
-    """The model of a run, with its config as the command line changes it.
+class ModelFolder(NamedTuple):
+    """A folder with a model, whose config was read.
 
     Attributes:
-      model_dir: the run's folder.
-      config: the run's config; `config.run.batch_size` examples are computed together.
-      mesh: the devices, the same as in `jax.set_mesh`.
-      parameters: `ShapeDtypeStruct`s on the mesh, as `checkpointing.load_parameters` takes them.
-      decoding: how sequences are decoded.
+      path: the folder.
+      source: of a model of another format; None: the folder is that of a run.
+      config: of the run, or what `convert` would write.
+      config_text: the same as gin text.
+      note: what a user should know of the config; '': nothing.
     """
 
-    model_dir: epath.Path
+    path: epath.Path
+    source: Source | None
+    config: Config
+    config_text: str
+    note: str = ""
+
+
+def open_folder(
+    path: str | os.PathLike[str],
+    gin_files: Sequence[str] = (),
+    gin_bindings: Sequence[str] = (),
+    search_paths: Sequence[str] = (),
+    *,
+    keep: bool = False,
+    target: epath.Path | None = None,
+) -> ModelFolder:
+    """Finds out what a folder holds and reads its config; a tensor of another format by its header.
+
+    Args:
+      path: the MODEL_DIR of a run, the folder of a Hugging Face model, or a T5X checkpoint.
+      gin_files: the config, in place of the folder's own.
+      gin_bindings, search_paths, keep: see `gin_config.read`.
+      target: the MODEL_DIR that a model of another format is to have; None: where it is.
+
+    Raises:
+      UserError: there is no such model, or its config cannot be read.
+    """
+    folder = storage_path(path, "path")
+    if not exists(folder):
+        raise no_model_there(path)
+    files, own_bindings, note = [str(RunFolder(folder).config)], list[str](), ""
+    source = open_source(folder)  # first: the folder of a T5X model has a config.gin of T5X
+    vocabulary_file = None
+    if source is not None:
+        vocabulary = source.vocabulary
+        vocabulary_file = sentencepiece_file(source.folder, source.architecture["num_embeddings"])
+        if vocabulary_file is not None:
+            vocabulary = str(RunFolder(target).vocabulary if target else vocabulary_file)
+        files, own_bindings = gin_of_source(source, target or source.path, vocabulary)
+    elif not gin_files and not is_file(RunFolder(folder).config):
+        raise UserError(
+            f"{path} holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a "
+            "config.json, and a T5X checkpoint a file named checkpoint"
+        )
+    bindings = [*own_bindings, *gin_bindings]
+    found = gin_config.read(gin_files or files, bindings, search_paths, ["MODEL_DIR"], keep=keep)
+    if source and not vocabulary_file and found.config.data.vocabulary == source.vocabulary:
+        note = (
+            f"{source.folder} has no spiece.model, so VOCABULARY is {source.vocabulary!r}: check "
+            "that the model was trained with it"
+        )
+    return ModelFolder(folder, source, found.config, found.text, note)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A model laid out on this machine's devices, whose parameters are not read yet.
+
+    Attributes:
+      path: its folder.
+      source: of a model of another format; None: the folder is that of a run.
+      config: of the model; `config.run.batch_size` examples are computed together.
+      mesh: the devices, the same as in `jax.set_mesh`.
+      parameters: `ShapeDtypeStruct`s on the mesh, as `checkpointing.load_parameters` takes them.
+    """
+
+    path: epath.Path
+    source: Source | None
     config: Config
     mesh: Mesh
     parameters: Any
-    decoding: DecodingConfig
 
-    def settings(self, step: int) -> dict[str, Any]:
+    def chosen_step(self, checkpoint: str) -> int | None:
+        """The step of 'latest', 'best' or a number; None for a model of another format.
+
+        Raises:
+          FieldError: it is none of these.
+          UserError: there is no such checkpoint.
+        """
+        if self.source is None:
+            return chosen_step(self.path, checkpoint)
+        if checkpoint != "latest":
+            raise UserError(
+                f"{self.path} is one model, without checkpoints: leave out {checkpoint!r}"
+            )
+        return None
+
+    def load(self, step: int | None) -> Any:
+        """Reads the parameters onto the mesh: float32, nested as `parameters`.
+
+        Args:
+          step: from `chosen_step`.
+
+        Raises:
+          UserError: they cannot be read, or are of another model.
+          TransientError: the storage failed.
+        """
+        if self.source is not None:
+            return self.source.load(self.parameters)
+        return load_parameters(self.path, self.parameters, step)
+
+    def settings(self, step: int | None) -> dict[str, Any]:
         """What results depend on, apart from the examples and the decoding, as JSON.
 
         The time of saving is part of it: a run that went back to an earlier checkpoint saves
         another checkpoint of the same step.
         """
-        data = self.config.data
+        data, is_run = self.config.data, self.source is None
         return {
             "step": step,
-            "saved": commit_time(find_checkpoint(self.model_dir, step)),
+            "saved": commit_time(find_checkpoint(self.path, step)) if is_run else None,
             "model": dataclasses.asdict(self.config.model),
             "lengths": dict(data.task_feature_lengths),
             "vocabulary": identities(data),
@@ -53,23 +156,39 @@ class TrainedModel:
         }
 
 
-def prepare_model(model_dir: epath.Path, config: Config, decoding: DecodingConfig) -> TrainedModel:
+def prepare_model(
+    folder: ModelFolder,
+    *,
+    task: str | None = None,
+    split: str | None = None,
+    batch_size: int | None = None,
+) -> TrainedModel:
     """Lays the model out on this machine's devices; reads no parameters.
 
     Args:
-      model_dir: the run's folder, or that of another format.
-      config: of the model; a batch is computed at once, without microbatches.
-      decoding: how sequences are decoded.
+      folder: of the model; a batch is computed at once, without microbatches.
+      task, split, batch_size: other ones than those of its config.
 
     Raises:
+      FieldError: a value is out of range.
       UserError: the vocabulary does not fit the model, or the config does not fit the devices.
     """
-    config = config.replace("run", num_microbatches=1)
+    given: dict[str, dict[str, Any]] = {
+        "run": {"num_microbatches": 1, "batch_size": batch_size},
+        "data": {"mixture_or_task_name": task, "split": split},
+    }
+    config = folder.config
+    for part, fields in given.items():
+        config = config.replace(part, **{k: x for k, x in fields.items() if x is not None})
     check_vocabulary(config)
+    if folder.source is None:
+        check_vocabularies_of_run(folder.path, config.data)
+    else:
+        folder.source.check_model(config.model)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh.shape)
     parameters = abstract_state(config, mesh).parameters
-    return TrainedModel(model_dir, config, mesh, parameters, decoding)
+    return TrainedModel(folder.path, folder.source, config, mesh, parameters)
 
 
 def decoding_config(

@@ -1,7 +1,6 @@
 """How much memory a process and its devices use."""
 
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -12,10 +11,6 @@ from jax.sharding import Mesh
 
 from switch_jax.hardware import GIB
 from switch_jax.runtime.host_memory import host_bytes
-from switch_jax.runtime.processes import gather
-
-# On Linux: a new id after each start of the machine.
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def memory_in_use() -> dict[str, float]:
@@ -27,37 +22,23 @@ def memory_in_use() -> dict[str, float]:
       held, and device_limit, the memory of the smallest of them.
     """
     usage = {"host": _resident_bytes() / GIB, "host_peak": _peak_resident_bytes() / GIB}
-    devices = [device.memory_stats() or {} for device in jax.local_devices()]
-    for name, key, choose in (
-        ("device_peak", "peak_bytes_in_use", max),
-        ("device_limit", "bytes_limit", min),
-    ):
-        values = [stats[key] for stats in devices if key in stats]
-        if values:
-            usage[name] = choose(values) / GIB
+    if peaks := _of_devices("peak_bytes_in_use"):
+        usage["device_peak"] = max(peaks) / GIB
+    if limits := _of_devices("bytes_limit"):
+        usage["device_limit"] = min(limits) / GIB
     return usage
 
 
 def memory_of(mesh: Mesh) -> int:
-    """Bytes that all devices of a mesh can hold together; CPU devices share their machine's memory.
+    """Bytes that all devices of a mesh hold together; CPU devices share the memory of a machine."""
+    limits = _of_devices("bytes_limit")
+    return min(limits) * mesh.size if limits else host_bytes()
 
-    The same on every process; all processes must call it together.
-    """
+
+def _of_devices(statistic: str) -> list[int]:
+    """A statistic of each device of this process that has it."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
-    limits = [known["bytes_limit"] for known in stats if "bytes_limit" in known]
-    found = gather([min(limits, default=None), _machine(), host_bytes()])  # of each process
-    limits = [limit for limit, _, _ in found if limit is not None]
-    if limits:
-        return min(limits) * mesh.size
-    used = {device.process_index for device in mesh.devices.flat}
-    machines = {machine: size for _, machine, size in (found[index] for index in used)}
-    return sum(machines.values())
-
-
-def _machine() -> str:
-    """Identifies this machine, or container; the same for all processes in it."""
-    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
-    return f"{platform.node()} {boot}"
+    return [known[statistic] for known in stats if statistic in known]
 
 
 def _resident_bytes() -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,7 +13,13 @@ from etils import epath
 from switch_jax.errors import storage_error
 from switch_jax.metrics.wandb_run import start_wandb
 from switch_jax.run_folder import MetricsFolder, Record, RecordKind, parse_records
-from switch_jax.storage import Spool, appended_file, explain_write_errors, read_appended
+from switch_jax.storage import (
+    Spool,
+    appended_file,
+    explain_read_errors,
+    explain_write_errors,
+    read_appended,
+)
 from switch_jax.tensorflow_setup import tf
 
 
@@ -44,14 +49,12 @@ class MetricWriter:
         self._reported_invalid = not active
         if not active:
             return
-        with _errors_explained(self._path):
+        with explain_write_errors(self._path):
             self._file = appended_file(self._path)
             self._file.end_line()
-        # TensorFlow's error for a file in the folder's place does not name it.
-        with explain_write_errors(folder.tensorboard):
+        with _tensorboard_errors(folder.tensorboard):
             folder.tensorboard.mkdir(exist_ok=True)
-        self._spool = Spool(folder.tensorboard)
-        with _errors_explained(self._folder.tensorboard):
+            self._spool = Spool(folder.tensorboard)
             self._tensorboard = metric_writers.SummaryWriter(str(self._spool.local))
         self._wandb = start_wandb(folder, wandb_project, config_text) if wandb_project else None
 
@@ -83,14 +86,14 @@ class MetricWriter:
         if not self._active:
             return
         record = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
-        line = json.dumps(_finite(record), allow_nan=False) + "\n"
-        with _errors_explained(self._path):
-            self._file.append(line.encode())
+        finite = json.loads(json.dumps(record), parse_constant=lambda _: None)
+        with explain_write_errors(self._path):
+            self._file.append(f"{json.dumps(finite)}\n".encode())
         prefix = "/".join(str(part) for part in (kind, values.get("task")) if part)
         numbers = dict(_numbers(prefix, values))
         scalars = {name: x for name, x in numbers.items() if not isinstance(x, list)}
         histograms = {name: np.array(x) for name, x in numbers.items() if isinstance(x, list)}
-        with _errors_explained(self._folder.tensorboard):
+        with _tensorboard_errors(self._folder.tensorboard):
             self._tensorboard.write_scalars(step, scalars)
             self._tensorboard.write_histograms(step, histograms)
             self._tensorboard.flush()
@@ -102,25 +105,18 @@ class MetricWriter:
         """Writes what is buffered; raises UserError if it cannot be written."""
         if not self._active:
             return
-        with _errors_explained(self._folder.tensorboard):
+        with _tensorboard_errors(self._folder.tensorboard):
             self._tensorboard.close()
             self._spool.close()
         if self._wandb is not None:
             self._wandb.finish()
 
-    def _read(self) -> bytes:
-        """The file's content; empty where it is not there."""
-        try:
-            return read_appended(self._path)
-        except FileNotFoundError:
-            return b""
-        except OSError as error:
-            reason = error.strerror or error
-            raise storage_error(f"{self._path} cannot be read: {reason}", error) from error
-
     def _records(self) -> list[Record]:
         """The valid records so far, in their order; the first call reports invalid lines."""
-        records, invalid = parse_records(self._read())
+        content = b""
+        with explain_read_errors(self._path), contextlib.suppress(FileNotFoundError):
+            content = read_appended(self._path)
+        records, invalid = parse_records(content)
         if invalid and not self._reported_invalid:
             self._reported_invalid = True
             print(
@@ -132,24 +128,14 @@ class MetricWriter:
 
 
 @contextlib.contextmanager
-def _errors_explained(place: epath.Path) -> Iterator[None]:
-    """Within, an error of the storage or of TensorFlow becomes a UserError of what is written."""
-    try:
-        yield
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        if isinstance(error, tf.errors.OpError):  # TensorFlow raises it for a full disk too
+def _tensorboard_errors(folder: epath.Path) -> Iterator[None]:
+    """Within, an error of the storage or of TensorFlow becomes a UserError of the folder."""
+    with explain_write_errors(folder):
+        try:
+            yield
+        except tf.errors.OpError as error:  # also for a full disk
             reason = error.message.splitlines()[0].rpartition("; ")[2]
-        raise storage_error(f"metrics cannot be written to {place}: {reason}", error) from error
-
-
-def _finite(value: Any) -> Any:
-    """The value with None for numbers that are not finite, in nested dicts and lists too."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+            raise storage_error(f"{folder} cannot be written: {reason}", error) from error
 
 
 def _numbers(path: str, value: Any, in_list: bool = False) -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from switch_jax.optim import matrix_by_matrix
-from switch_jax.optim.apply import Optimizer, Updated, by_field, sum_of_squares
+from switch_jax.optim.apply import NOTHING, Optimizer, Updated, by_field, sum_of_squares
 from switch_jax.optim.stacked import Names, map_parameters, num_stacked, square_sum
 from switch_jax.partitioning.mesh import platform
 
@@ -132,7 +132,7 @@ def adafactor(
         update_square_sum = jnp.where(skip, 0.0, jnp.sum(mean_square * size * jnp.square(rate)))
         multiplier = rate * normalizer  # [...]
         update = update * multiplier.reshape(*multiplier.shape, *[1] * len(own_axes))
-        update = jnp.where(skip, -0.0, update)  # x - 0.0 is x, bit for bit; -0.0 + 0.0 is not
+        update = jnp.where(skip, NOTHING, update)
         new = Moment(row, column, full, moment.square_sum)
         kept = jax.tree.map(lambda o, n: jnp.where(skip, o, n), moment, new)
         kept = kept._replace(square_sum=square_sum(names, parameter + update))

@@ -9,6 +9,8 @@ import optax
 
 from switch_jax.partitioning.mesh import platform
 
+NOTHING = -0.0  # x + NOTHING is x, bit for bit; -0.0 + 0.0 is not -0.0
+
 
 class Updated(NamedTuple):
     """A parameter after its update; or, for all of them, a tree of each.
@@ -38,17 +40,16 @@ class Optimizer(NamedTuple):
     step: Callable[[Any, Any, Any, jax.Array | bool], tuple[Updated, Any]]
 
 
-def with_step(transformation: optax.GradientTransformationExtraArgs) -> Optimizer:
-    """An optimiser whose step adds the updates to the parameters once all are known.
-
-    Where the argument `skip` of the transformation's update is true, its updates must be -0.0.
-    """
+def with_step(transformation: optax.GradientTransformation) -> Optimizer:
+    """An optimiser whose step adds the updates to the parameters once all are known."""
 
     def step(
         gradients: Any, state: Any, parameters: Any, skip: jax.Array | bool
     ) -> tuple[Updated, Any]:
-        updates, state = transformation.update(gradients, state, parameters, skip=skip)
-        return Updated(*by_field(jax.tree.map(add, parameters, updates))), state
+        updates, new = transformation.update(gradients, state, parameters)
+        updates = jax.tree.map(lambda u: jnp.where(skip, NOTHING, u), updates)
+        new = jax.tree.map(lambda o, n: jnp.where(skip, o, n), state, new)
+        return Updated(*by_field(jax.tree.map(add, parameters, updates))), new
 
     return Optimizer(transformation.init, step)
 

@@ -1,6 +1,7 @@
 """The optimiser of a run, and which parameters it trains."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +20,30 @@ from switch_jax.model.parameter_names import (
     parameter_axes,
 )
 from switch_jax.optim.adafactor import AdafactorState, adafactor, moment_axes
-from switch_jax.optim.apply import Optimizer, Updated, add, by_field, with_step
+from switch_jax.optim.apply import NOTHING, Optimizer, Updated, add, by_field, with_step
 from switch_jax.optim.muon import scale_by_muon
 from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.optim.stacked import Names, is_matrix, is_router_bias, map_parameters
 from switch_jax.partitioning.rules import shardings
+
+
+class Direction(NamedTuple):
+    """What an optimiser takes gradients to, before weight decay and the learning rate.
+
+    Attributes:
+      of: from the config of a run to the transformation.
+      matrices_only: it is for matrices without routers; AdamW updates the other parameters.
+    """
+
+    of: Callable[[Config], optax.GradientTransformation]
+    matrices_only: bool = False
+
+
+# By `OptimizerConfig.optimizer`; 'adafactor', the third, is one function with all of its step.
+DIRECTIONS = {
+    "adamw": Direction(lambda c: optax.scale_by_adam(c.optimizer.adam_b1, c.optimizer.adam_b2)),
+    "muon": Direction(lambda c: scale_by_muon(c.model.activation_dtype), matrices_only=True),
+}
 
 
 def make_optimizer(config: Config) -> Optimizer:
@@ -49,8 +69,7 @@ def make_optimizer(config: Config) -> Optimizer:
             min_dim_size_to_factor=optimizer.min_dim_size_to_factor,
         )
     else:
-        adam = _with_adam(config, rate, axes, has_gradient, factors)
-        made = with_step(_skippable(adam, optimizer.optimizer))
+        made = with_step(_by_direction(config, rate, axes, has_gradient, factors))
     if optimizer.gradient_clip_norm is not None:
         made = _clipped(made, has_gradient, optimizer.gradient_clip_norm)
     if any(jax.tree.leaves(has_bias)):
@@ -121,70 +140,44 @@ def state_shardings(state: Any, parameters: Any) -> Any:
     return jax.tree_util.tree_map_with_path(place, state)
 
 
-def _with_adam(
+def _by_direction(
     config: Config, rate: optax.Schedule, axes: Any, is_trained: Any, factors: Any
-) -> optax.GradientTransformationExtraArgs:
-    """AdamW, or Muon with AdamW for what is no matrix.
+) -> optax.GradientTransformation:
+    """One of `DIRECTIONS`. The state is {its name: state}, so a checkpoint names its optimiser.
 
     Weight decay applies only to matrices between features. In the embedding it would shrink the
     rows of rare tokens at every step.
     """
-    optimizer = config.optimizer
+    name = config.optimizer.optimizer
 
     def label(names: Names, is_trained: bool) -> str:
         if not is_trained:
             return "frozen"
-        for_muon = is_matrix(names) and "router" not in names
-        return optimizer.optimizer if optimizer.optimizer != "muon" or for_muon else "adamw"
-
-    labels = map_parameters(label, axes, is_trained)
-    adam = optax.scale_by_adam(optimizer.adam_b1, optimizer.adam_b2)
-    decay = optax.add_decayed_weights(optimizer.weight_decay, map_parameters(is_matrix, axes))
-    finish = optax.chain(decay, _scaled(optax.scale_by_learning_rate(rate), factors))
-    made = {
-        "adamw": optax.chain(adam, finish),
-        "muon": optax.chain(scale_by_muon(config.model.activation_dtype), finish),
-        "frozen": optax.stateless_with_tree_map(lambda g, _: jnp.full_like(g, -0.0)),
-    }
-    used = sorted(set(jax.tree.leaves(labels)))  # in an order that is the same on all hosts
-    return optax.partition({name: made[name] for name in used}, labels)
-
-
-def _scaled(inner: optax.GradientTransformation, factors: Any) -> optax.GradientTransformation:
-    """Multiplies updates by the number of each parameter. The state is the inner one's."""
+        is_taken = is_matrix(names) and "router" not in names
+        return name if is_taken or not DIRECTIONS[name].matrices_only else "adamw"
 
     def scale(factor: float, updates: Any) -> Any:
         """`updates`: of a parameter; or a list, of its layers; or a `MaskedNode`."""
         return updates if factor == 1 else jax.tree.map(lambda u: factor * u, updates)
 
+    labels = map_parameters(label, axes, is_trained)
+    finish = optax.chain(
+        optax.add_decayed_weights(config.optimizer.weight_decay, map_parameters(is_matrix, axes)),
+        optax.scale_by_learning_rate(rate),
+        optax.stateless(lambda updates, _: jax.tree.map(scale, factors, updates)),
+    )
+    made = {
+        used: optax.chain(DIRECTIONS[used].of(config), finish)
+        for used in sorted(set(jax.tree.leaves(labels)) - {"frozen"})
+    }
+    made["frozen"] = optax.stateless_with_tree_map(lambda g, _: jnp.full_like(g, NOTHING))
+    inner = optax.partition(made, labels)
+
     def update(gradients: Any, state: Any, parameters: Any = None) -> tuple[Any, Any]:
-        updates, state = inner.update(gradients, state, parameters)
-        return jax.tree.map(scale, factors, updates), state
+        updates, new = inner.update(gradients, state[name], parameters)
+        return updates, {name: new}
 
-    return optax.GradientTransformation(inner.init, update)
-
-
-def _skippable(
-    inner: optax.GradientTransformationExtraArgs, name: str
-) -> optax.GradientTransformationExtraArgs:
-    """Adds `skip`. The state is {name: state}, so a checkpoint names its optimiser."""
-
-    def init(parameters: Any) -> Any:
-        return {name: inner.init(parameters)}
-
-    def update(
-        gradients: Any,
-        state: Any,
-        parameters: Any = None,
-        *,
-        skip: jax.Array | bool = False,
-        **unused: Any,
-    ) -> tuple[Any, Any]:
-        updates, new = inner.update(gradients, state[name], parameters, skip=skip)
-        updates = jax.tree.map(lambda u: jnp.where(skip, -0.0, u), updates)
-        return updates, {name: jax.tree.map(lambda o, n: jnp.where(skip, o, n), state[name], new)}
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformation(lambda parameters: {name: inner.init(parameters)}, update)
 
 
 def _with_router_biases(inner: Optimizer, axes: Any, is_bias: Any, rate: float) -> Optimizer:
@@ -203,7 +196,7 @@ def _with_router_biases(inner: Optimizer, axes: Any, is_bias: Any, rate: float) 
         ) -> tuple:
             if not is_bias:
                 return updated
-            return add(parameter, jnp.where(skip, -0.0, -rate * gradient.shape[-1] * gradient))
+            return add(parameter, jnp.where(skip, NOTHING, -rate * gradient.shape[-1] * gradient))
 
         updated, state = inner.step(gradients, state, parameters, skip)
         trees = gradients, parameters, is_bias, *updated

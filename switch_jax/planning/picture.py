@@ -71,7 +71,7 @@ def _times(plan: Plan) -> dict[str, float]:
 
 def _memories(plan: Plan) -> dict[str, float]:
     if plan.costs is None:
-        return {"needed, too much": plan.hbm_bytes / 2**30}
+        return {"needed, too much": plan.hbm_bytes_per_chip / 2**30}
     costs = plan.costs
     sizes = {
         "arguments": costs.arguments_bytes,

@@ -85,7 +85,7 @@ def search(
 
 def ranked(plans: Iterable[Plan]) -> list[Plan]:
     """Those that fit first, by the model of step time."""
-    return sorted(plans, key=lambda p: (not p.fits, p.step_seconds or p.hbm_bytes))
+    return sorted(plans, key=lambda p: (0, p.step_seconds) if p.fits else (1, p.hbm_bytes_per_chip))
 
 
 def changes(

@@ -51,7 +51,7 @@ class Status:
     loss_rise: tuple[float, float] | None  # see `_loss_rise`
     held_out: float | None  # last negative log perplexity of a validation set, nats
     own_metrics: dict[str, float | None]  # of generated text, at the same evaluation
-    majority_baseline: dict[str, float | None]  # see `TaskEvaluator.majority_baseline`
+    majority_baseline: dict[str, float | None]  # see `evaluation.task_metrics.TaskResult`
     held_out_task: str | None
     held_out_step: int | None
     tokens_per_second: float | None  # of the last record
@@ -69,7 +69,6 @@ class Status:
     skipped_steps: int  # bad steps, which changed nothing; see `Records`
     rollbacks: int  # returns to a checkpoint after many bad steps
     damaged_checkpoints: list[str]  # names in the folder `damaged`
-    hanging: list[str]  # files with the stacks of processes that took too long over a step
     left_out: list[str]  # a line for each file that is missing, or not read in full
 
     @property
@@ -145,7 +144,6 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
         skipped_steps=counted.skipped_steps,
         rollbacks=counted.rollbacks,
         damaged_checkpoints=[printable(name) for name in list_names(run_folder.damaged)],
-        hanging=[printable(path.name) for path in run_folder.hanging_processes()],
         left_out=left_out,
     )
 
@@ -293,7 +291,6 @@ def health(status: Status) -> list[str]:
         "bad steps skipped": f"{status.skipped_steps:,}" if status.skipped_steps else "",
         "returns to a checkpoint": f"{status.rollbacks:,}" if status.rollbacks else "",
         "damaged checkpoints": ", ".join(status.damaged_checkpoints),
-        "steps that took too long": ", ".join(status.hanging),
     }
     return found + [f"{what}: {text}" for what, text in others.items() if text]
 

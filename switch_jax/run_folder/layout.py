@@ -3,11 +3,10 @@
 import dataclasses
 import os
 from collections.abc import Iterable
-from fnmatch import fnmatch
 
 from etils import epath
 
-from switch_jax.storage import explain_read_errors, list_complete, list_names, storage_path
+from switch_jax.storage import explain_read_errors, list_complete, storage_path
 
 
 class _Place:
@@ -42,15 +41,10 @@ class EvalFolder(MetricsFolder):
     """What `switch_jax eval` writes."""
 
     predictions = _Place("predictions")  # files of predictions
-    expert_tokens = _Place("expert_tokens")  # files of the tokens that each expert takes
 
     def predictions_of(self, task: str, split: str, step: int) -> epath.Path:
         """Inputs, targets and predictions of a task's examples, as JSON lines."""
         return self.predictions / f"{task}-{split}-{step}.jsonl"
-
-    def expert_tokens_of(self, task: str, split: str, step: int) -> epath.Path:
-        """A record for each expert of each Switch layer, as JSON lines."""
-        return self.expert_tokens / f"{task}-{split}-{step}.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,15 +100,6 @@ class RunFolder(MetricsFolder):
         Batches are counted from 1, and processes from 0.
         """
         return self.path / "bad_batches" / f"batch_{batch}_process_{process}.npz"
-
-    def hanging_process(self, process: int) -> epath.Path:
-        """Stacks of all threads of a process whose step took too long."""
-        return self.path / f"hanging_process_{process}.txt"
-
-    def hanging_processes(self) -> list[epath.Path]:
-        """The files of that kind that are there."""
-        names = list_names(self.path)
-        return [self.path / name for name in names if fnmatch(name, "hanging_process_*.txt")]
 
 
 def checkpoint_steps(names: Iterable[str]) -> list[int]:

@@ -1,6 +1,6 @@
 """The kinds of records and states in the JSON files of a run's folder; docs/run_folder.md has all.
 
-A record is a line of metrics.jsonl, of eval/metrics.jsonl, or of a file in eval/expert_tokens.
+A record is a line of metrics.jsonl or of eval/metrics.jsonl.
 """
 
 import enum
@@ -20,7 +20,6 @@ class RecordKind(enum.StrEnum):
     ROLLBACK = "rollback"  # a return to a checkpoint after many bad steps
     TEACHER_FORCED = "teacher_forced"
     GENERATED = "generated"
-    EXPERT_TOKENS = "expert_tokens"
 
 
 class RunPhase(enum.StrEnum):

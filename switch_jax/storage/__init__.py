@@ -1,37 +1,31 @@
 """Local disks and buckets (gs://, s3://) behind the same functions; no other room tells them apart.
 
-paths        paths as users write them        entries        what is at a path or in a folder
-files        files that are whole or not      folders        reading and renaming whole ones
-             there                            appended       files that grow
-listing      many files and their sizes       ranges         byte ranges of files
-spool        files for programs that know     clients        which clients talk to buckets
-             disks alone                      cloud_storage  the client of gs://
-lease        one job for each folder; on a    conditional    writing what nobody has changed since
-             disk by file_lock                weather        requests that failed and were repeated
+paths      paths as users write them             clients        which clients talk to buckets
+listing    what is there, and how large          cloud_storage  the client of gs://
+reading    files, byte ranges, local copies      weather        requests that were repeated
+writing    files and folders, whole or not at    conditional    writing what nobody has changed
+           all                                   lease          one job for each folder, on a disk
+appended   files that grow                                      by file_lock
+errors     errors that name the file
 """
 
-from switch_jax.storage.appended import (
-    appended_file,
-    last_written,
-    read_appended,
-)
+from switch_jax.storage.appended import Spool, appended_file, last_written, read_appended
 from switch_jax.storage.clients import choose_clients, file_system
-from switch_jax.storage.entries import entries, exists, file_at, is_file, is_folder, list_names
+from switch_jax.storage.errors import explain_read_errors, explain_write_errors
 from switch_jax.storage.file_lock import FileLock, HeldError
-from switch_jax.storage.files import (
-    atomic_write,
-    check_writable,
-    explain_read_errors,
-    explain_write_errors,
-    new_folder,
-    open_atomic,
-    write_file,
-)
-from switch_jax.storage.folders import list_complete, move_folder, read_bytes
 from switch_jax.storage.lease import Lease, LostLeaseError, check_leases, hold, holder_gone
-from switch_jax.storage.listing import file_sizes, forget, matching
+from switch_jax.storage.listing import (
+    exists,
+    file_at,
+    file_sizes,
+    forget,
+    is_file,
+    is_folder,
+    list_complete,
+    list_names,
+    matching,
+)
 from switch_jax.storage.paths import (
-    MAX_NAME_BYTES,
     bucket_path,
     in_bucket,
     no_model_there,
@@ -39,6 +33,13 @@ from switch_jax.storage.paths import (
     resolved,
     storage_path,
 )
-from switch_jax.storage.ranges import read_range
-from switch_jax.storage.spool import Spool, copies_here, header_here, local_copy
+from switch_jax.storage.reading import copies_here, header_here, local_copy, read_bytes, read_range
 from switch_jax.storage.weather import WEATHER, repeated_requests
+from switch_jax.storage.writing import (
+    atomic_write,
+    check_writable,
+    move_folder,
+    new_folder,
+    open_atomic,
+    write_file,
+)

@@ -1,4 +1,4 @@
-"""A file that grows: on a disk by appending; in a bucket in parts, since objects are written whole.
+"""Files that grow: on a disk by appending; in a bucket in parts, since objects are written whole.
 
 The parts of FILE are FILE, FILE.000001, FILE.000002 and so on. An addition rewrites the last one,
 or begins the next where that has grown to `PART_BYTES`, so it costs the same however long the file
@@ -7,15 +7,19 @@ is. A reader joins the parts, and sees whole additions only.
 
 import contextlib
 import os
+import re
+import tempfile
+from pathlib import Path
 
 from etils import epath
 
-from switch_jax.storage.clients import errors_named, file_system
+from switch_jax.storage.clients import file_system
 from switch_jax.storage.conditional import SharedObject, Version
-from switch_jax.storage.entries import entries, list_names
-from switch_jax.storage.folders import read_bytes
+from switch_jax.storage.errors import errors_named
 from switch_jax.storage.lease import LostLeaseError, check_leases
+from switch_jax.storage.listing import entry, list_names
 from switch_jax.storage.paths import in_bucket
+from switch_jax.storage.reading import read_bytes
 
 PART_BYTES = 256 * 1024
 
@@ -51,20 +55,14 @@ def last_written(path: epath.Path) -> float | None:
     Raises:
       OSError: it cannot be looked up.
     """
-    found = entries(path.parent).items()
-    times = [of.modified for name, of in found if name == path.name or _is_part(name, path)]
-    return max(times, default=None)
+    found = entry([path, *_parts(path)][-1])
+    return found and found.modified
 
 
 def _parts(path: epath.Path) -> list[epath.Path]:
     """The parts after the first."""
-    return [path.parent / name for name in list_names(path.parent) if _is_part(name, path)]
-
-
-def _is_part(name: str, path: epath.Path) -> bool:
-    """Whether it is the name of a part after the first."""
-    first, _, number = name.rpartition(".")
-    return first == path.name and number.isdecimal()
+    is_part = re.compile(re.escape(path.name) + r"\.\d+").fullmatch
+    return [path.parent / name for name in filter(is_part, list_names(path.parent))]
 
 
 class _OfDisk:
@@ -92,7 +90,7 @@ class _OfBucket:
     def __init__(self, path: epath.Path) -> None:
         self._path = path
         self._number: int | None = None  # of the part that is written; None: it is not known yet
-        self._last = Version(None, 0)
+        self._last = Version()
 
     def end_line(self) -> None:
         self._open_last()
@@ -129,3 +127,41 @@ class _OfBucket:
 
 
 AppendedFile = _OfDisk | _OfBucket
+
+
+class Spool:
+    """A folder of this machine whose files, which only grow, become those of any folder.
+
+    Attributes:
+      local: where to write.
+    """
+
+    def __init__(self, folder: epath.Path) -> None:
+        """`folder`: where the files are to be; one of a disk is written to directly."""
+        self._folder, self.local = folder, Path(folder)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._sent: dict[Path, tuple[AppendedFile, int]] = {}
+        if in_bucket(folder):
+            self._temporary = tempfile.TemporaryDirectory(prefix="switch_jax_")
+            self.local = Path(self._temporary.name)
+
+    def send(self) -> None:
+        """Brings what is new to the folder; raises OSError if it cannot be written."""
+        if self._temporary is None:
+            return
+        for file in sorted(path for path in self.local.rglob("*") if path.is_file()):
+            target = self._folder / file.relative_to(self.local).as_posix()
+            sent, size = self._sent.setdefault(file, (appended_file(target), 0))
+            with file.open("rb") as opened:
+                opened.seek(size)
+                if new := opened.read():
+                    sent.append(new)
+            self._sent[file] = sent, size + len(new)
+
+    def close(self) -> None:
+        """Sends the rest, and removes the local files where they were only passing through."""
+        try:
+            self.send()
+        finally:
+            if self._temporary is not None:
+                self._temporary.cleanup()

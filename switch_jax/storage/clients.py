@@ -3,13 +3,10 @@
 etils.epath, which Orbax and TFDS use too, takes them for folders and small objects.
 """
 
-import contextlib
-import errno
 import functools
 import logging
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 from switch_jax.errors import UserError
@@ -54,37 +51,3 @@ def file_system(path: pathlib.PurePath | str) -> Any:
         return fsspec.core.url_to_fs(str(path))[0]
     except ImportError as error:
         raise UserError(f"{path}: {error}: pip install 'switch_jax[s3]'") from error
-
-
-def object_sizes(files: Any, beginning: str) -> Iterator[tuple[str, int]]:
-    """BUCKET/NAME and size in bytes of all objects that begin so.
-
-    Args:
-      files: a file system of buckets.
-      beginning: BUCKET/PREFIX.
-    """
-    folder, slash, prefix = beginning.rpartition("/")
-    if not slash:  # no bucket is listed for a part of its name
-        return
-    for name, found in files.find(folder, prefix=prefix, detail=True).items():
-        if found["type"] == "file" and not name.endswith("/"):  # else it stands for a folder
-            yield name, found["size"]
-
-
-@contextlib.contextmanager
-def errors_named(url: str) -> Iterator[None]:
-    """Within, what a client raises becomes an OSError with an errno, and the URL as its file."""
-    try:
-        yield
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from error
-    except Exception as error:
-        code = getattr(error, "errno", None) or errno.EIO
-        if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
-            code = errno.EACCES  # also of Amazon's client where it finds none
-        elif isinstance(error, TypeError | ValueError):
-            code = errno.EPROTO
-        reason = str(getattr(error, "strerror", None) or error).strip().split("\n")[0]
-        raise OSError(code, f"{os.strerror(code)} ({reason})", url) from error

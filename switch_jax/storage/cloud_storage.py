@@ -12,7 +12,7 @@ import google.auth.exceptions
 import requests
 from fsspec import asyn
 from gcsfs.core import GCSFileSystem  # without a request for the kind of each bucket
-from gcsfs.retry import ChecksumError, HttpError, is_retriable
+from gcsfs.retry import ChecksumError, is_retriable
 
 from switch_jax.storage import clients, weather
 from switch_jax.storage.lease import check_leases, needs_check
@@ -65,12 +65,12 @@ class CloudStorage(GCSFileSystem):
                     WEATHER.answered()
                     return answer
                 except Exception as error:
-                    reason = _text(error)
-                    if method.upper() == "DELETE" and _is_absent(error):
+                    reason, known = _text(error), _as_of_a_disk(error)
+                    if method.upper() == "DELETE" and isinstance(known, FileNotFoundError):
                         WEATHER.answered()
                         return 204, {}, None, b""  # perhaps by an earlier try
                     if not _may_pass(error):
-                        raise _as_of_a_disk(error) from error
+                        raise known from error
                     wait = next(waits, None)
                     if wait is None:
                         raise OSError(errno.EIO, f"Cloud Storage: {reason}") from error
@@ -112,19 +112,13 @@ def _may_pass(error: Exception) -> bool:
     return is_retriable(error) or isinstance(error, ChecksumError | of_the_network)
 
 
-def _is_absent(error: Exception) -> bool:
-    return isinstance(error, FileNotFoundError) or getattr(error, "code", None) == 404
-
-
 def _as_of_a_disk(error: Exception) -> Exception:
-    if isinstance(error, OSError) and str(error).startswith("Forbidden"):
-        return PermissionError(errno.EACCES, _text(error))
-    if isinstance(error, HttpError | google.auth.exceptions.GoogleAuthError):
-        denied = isinstance(error, google.auth.exceptions.GoogleAuthError) or error.code == 401
-        kind, number = (PermissionError, errno.EACCES) if denied else (OSError, errno.EPROTO)
-        return kind(number, _text(error))
-    if isinstance(error, FileNotFoundError):
+    code = getattr(error, "code", None)
+    if isinstance(error, FileNotFoundError) or code == 404:
         return FileNotFoundError(errno.ENOENT, "there is no such bucket, folder or object")
+    of_credentials = isinstance(error, google.auth.exceptions.GoogleAuthError)
+    if of_credentials or code == 401 or str(error).startswith("Forbidden"):
+        return PermissionError(errno.EACCES, _text(error))
     return error if isinstance(error, OSError) else OSError(errno.EPROTO, _text(error))
 
 

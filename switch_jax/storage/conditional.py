@@ -10,13 +10,10 @@ from switch_jax.storage.paths import bucket_path
 
 
 class Version(NamedTuple):
-    """An object's content, None where it is not there, and its generation.
+    """An object's content, and its generation, which grows with each write; it may not be there."""
 
-    The generation grows with each write; 0: it is not there.
-    """
-
-    content: bytes | None
-    generation: int
+    content: bytes | None = None
+    generation: int = 0
 
 
 class SharedObject:
@@ -38,21 +35,16 @@ class SharedObject:
                 "GET", "b/{}/o/{}", self._bucket, self._name, alt="media"
             )
         except FileNotFoundError:
-            return Version(None, 0)
+            return Version()
         return Version(content, int(headers["X-Goog-Generation"]))
 
     def write(self, content: bytes, last: Version) -> Version | None:
-        """Writes it.
+        """Writes it, if it still is as it was at last; raises OSError if it cannot be written.
 
-        Args:
-          content: the new content, unlike that of any other process.
-          last: what it must still be.
+        `content` must be unlike that of any other process.
 
         Returns:
           The new version; None: somebody else has changed it.
-
-        Raises:
-          OSError: it cannot be written.
         """
         try:
             answer = self._client.call(

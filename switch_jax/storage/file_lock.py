@@ -64,12 +64,7 @@ class FileLock:
 
 
 def locker_that_is_gone(file: epath.Path, content: bytes) -> str | None:
-    """The process of this host that has locked a file and is gone; None where none is.
-
-    Args:
-      file: on a disk.
-      content: of the file.
-    """
+    """As `lease.holder_gone`, of a file on a disk."""
     holder = content.decode(errors="replace").strip()
     if not re.fullmatch(rf"process \d+ on {re.escape(socket.gethostname())}", holder):
         return None

@@ -39,20 +39,20 @@ os.register_at_fork(after_in_child=_held.clear)
 
 
 class _Holder(NamedTuple):
-    """What the object says of who has the lease: "" for nobody, the boot of a machine, seconds."""
+    """What the object says of who has the lease: "" for nobody, and the boot of its machine."""
 
     name: str = ""
     boot: str = ""
-    seconds: float = LEASE_SECONDS
 
     @staticmethod
     def read(content: bytes | None) -> "_Holder":
+        if not content:
+            return _Holder()
         try:
-            found = json.loads(content or b"{}")
-            return _Holder(*(kind(found[f]) for f, kind in _Holder.__annotations__.items()))
-        except (ValueError, KeyError, TypeError):
-            # Nothing is there, or something else has written it.
-            return _Holder("an unknown process" if content else "")
+            found = json.loads(content)
+            return _Holder(str(found["name"]), found["boot"])
+        except (ValueError, KeyError, TypeError):  # something else has written it
+            return _Holder("an unknown process")
 
     def is_gone(self) -> bool:
         """Whether it was a process of this host, and is not there any more."""
@@ -90,18 +90,9 @@ class Lease:
         clock: Callable[[], float] = now,
         wait: bool = True,
     ) -> None:
-        """Takes the lease; waits where its last holder may be gone.
+        """Takes the lease by an object of this name in the folder; raises as `hold`.
 
-        Args:
-          folder: in a bucket.
-          name: of the object in it.
-          seconds: after how long without a renewal another job takes it over.
-          clock: of this process, in seconds.
-          wait: False: what may be held is taken to be held.
-
-        Raises:
-          HeldError: another job has it.
-          OSError: the object cannot be read or written.
+        `seconds` are those after which another job takes it over, by a `clock` of its process.
         """
         if any(lease.covers(folder) for lease in _held):
             raise HeldError(process_name())
@@ -125,11 +116,7 @@ class Lease:
         return self._lost or self._clock() > self._renewed + _MARGIN * self._seconds
 
     def check(self) -> None:
-        """Renews the lease where it is nearly over.
-
-        Raises:
-          LostLeaseError: another job has it, or may have it.
-        """
+        """Renews it where it is nearly over; LostLeaseError if another job has it, or may have."""
         if not self._lost and self.needs_check:
             self._renew()
         if self._lost or self.needs_check:
@@ -155,7 +142,7 @@ class Lease:
         found, since, said = self._object.read(), self._clock(), False
         while True:
             holder = _Holder.read(found.content)
-            if not holder.name or holder.is_gone() or self._clock() - since >= holder.seconds:
+            if not holder.name or holder.is_gone() or self._clock() - since >= self._seconds:
                 self._renewed = self._clock()
                 if (written := self._write(found, process_name())) is not None:
                     return written
@@ -164,10 +151,10 @@ class Lease:
             elif not said:
                 said = True
                 say(
-                    f"{self._folder}: waiting {holder.seconds:.0f} s at most to see whether "
+                    f"{self._folder}: waiting {self._seconds:.0f} s at most to see whether "
                     f"{holder.name} is still there"
                 )
-            time.sleep(min(1.0, holder.seconds / 20))
+            time.sleep(min(1.0, self._seconds / 20))
             last, found = found, self._object.read()
             if found.generation != last.generation:  # it was renewed, or another job was first
                 if name := _Holder.read(found.content).name:
@@ -194,7 +181,7 @@ class Lease:
 
     def _write(self, last: Version, holder: str) -> Version | None:
         """Writes on the condition that the object is as it was; None: it is not."""
-        content = _Holder(holder, _boot(), self._seconds)._asdict()
+        content = _Holder(holder, _boot())._asdict()
         text = json.dumps({**content, "write": uuid.uuid4().hex}).encode()
         return self._object.write(text, last)
 
@@ -215,7 +202,8 @@ def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
 
     Args:
       file: in the folder.
-      wait: for a minute, where the last holder of a folder in a bucket may be gone.
+      wait: for a minute, where the last holder of a folder in a bucket may be gone; False: what may
+        be held is taken to be held.
 
     Raises:
       HeldError: another process has it.
@@ -226,11 +214,10 @@ def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
 
 
 def holder_gone(file: epath.Path, content: bytes) -> str | None:
-    """The process of this host that had the folder and is gone, as "process 7 on HOST".
+    """The process of this host that held the file, has written this content into it, and is gone.
 
-    Args:
-      file: see `hold`.
-      content: of the file.
+    Returns:
+      It as "process 7 on HOST"; None: there is no such process, or it holds the file still.
     """
     if not in_bucket(file):
         return locker_that_is_gone(file, content)

@@ -1,22 +1,139 @@
-"""Which files are there, and how large they are: in buckets by listing many at once.
+"""What is there: at a path, in a folder, and files that match a pattern, with their sizes.
 
-What a listing has said is remembered until `forget`: a request for each of 100,000 files takes an
-hour.
+In buckets many files are listed at once, and what that has said of sizes and patterns is remembered
+until `forget`: a request for each of 100,000 files takes an hour.
 """
 
 import errno
-import fnmatch
+import glob
 import itertools
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePath, PurePosixPath
+from typing import Literal, NamedTuple
 
-from switch_jax.storage.clients import errors_named, file_system, object_sizes
-from switch_jax.storage.entries import file_at
+from switch_jax.storage.clients import file_system
+from switch_jax.storage.errors import errors_named, explain_read_errors
 from switch_jax.storage.paths import in_bucket
+
+COMMITTED = "commit_success.txt"  # Orbax writes it last, where a folder cannot be renamed
+_AT_ONCE = 16  # requests
 
 _MATCHING: dict[str, list[str]] = {}  # by pattern
 _SIZES: dict[str, int] = {}  # of objects in buckets, in bytes
+
+
+class Entry(NamedTuple):
+    """What is at a path.
+
+    Attributes:
+      kind: "other" is a pipe or a device.
+      size: of a file, in bytes; 0 of anything else.
+      version: another one once the file was written again, even with the same size.
+      modified: when a file on a disk or at gs:// was written, in seconds since the epoch.
+    """
+
+    kind: Literal["file", "folder", "other"]
+    size: int = 0
+    version: Hashable = None
+    modified: float = 0.0
+
+
+def entry(path: str | os.PathLike[str]) -> Entry | None:
+    """What is at a path; None where nothing is.
+
+    Raises:
+      OSError: it cannot be looked up.
+    """
+    text = os.fspath(path)
+    try:
+        if in_bucket(text):
+            return _of_bucket(text)
+        found = os.stat(text)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISREG(found.st_mode):
+        return Entry("file", found.st_size, found.st_mtime_ns, found.st_mtime)
+    return Entry("folder" if stat.S_ISDIR(found.st_mode) else "other")
+
+
+def _of_bucket(url: str) -> Entry:
+    with errors_named(url):
+        found = file_system(url).info(url)
+    if found["type"] == "directory":
+        return Entry("folder")
+    version, written = found.get("generation") or found.get("ETag"), found.get("mtime")
+    return Entry("file", int(found["size"]), version, written.timestamp() if written else 0.0)
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether the path is that of a file, not of a folder.
+
+    Raises:
+      UserError: the storage fails; see `storage_error`.
+    """
+    return _kind(path) == "file"
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether the path is that of a folder, in a bucket one that holds something; as `is_file`."""
+    return _kind(path) == "folder"
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether anything is there; as `is_file`."""
+    return _kind(path) is not None
+
+
+def _kind(path: str | os.PathLike[str]) -> str | None:
+    with explain_read_errors(os.fspath(path)):
+        found = entry(path)
+    return found and found.kind
+
+
+def file_at(path: str) -> Entry:
+    """The file at a path.
+
+    Raises:
+      OSError: with the path as its file name. errno ENOENT: there is no such file; EISDIR: it is a
+        folder, a pipe or a device.
+    """
+    found = entry(path)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    if found.kind != "file":
+        raise OSError(errno.EISDIR, "it is a folder, a pipe or a device", path)
+    return found
+
+
+def list_names(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of what is in a folder, sorted; nothing where the folder is not there.
+
+    Raises:
+      OSError: it cannot be listed.
+    """
+    text = os.fspath(folder)
+    try:
+        if not in_bucket(text):
+            return sorted(os.listdir(text))
+        with errors_named(text):
+            found = map(PurePosixPath, file_system(text).ls(text, detail=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    itself = PurePosixPath(text.partition("://")[2])  # some clients make an object of a folder
+    return sorted({path.name for path in found if path != itself})
+
+
+def list_complete(folder: PurePath) -> list[str]:
+    """Names of the folders in a folder that Orbax has completed, sorted."""
+    names = list_names(folder)
+    if not in_bucket(folder):
+        return names
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        complete = threads.map(lambda name: entry(folder / name / COMMITTED) is not None, names)
+        return list(itertools.compress(names, complete))
 
 
 def forget(patterns: Iterable[str]) -> None:
@@ -33,16 +150,7 @@ def matching(pattern: str) -> list[str]:
       OSError: the bucket cannot be listed.
     """
     if pattern not in _MATCHING:
-        matches = re.compile(fnmatch.translate(pattern)).match
-        # The expression lets * match a slash, too: such a URL has more slashes than the pattern.
-        slashes = pattern.count("/")
-        found = {
-            url: size
-            for url, size in _list(re.split(r"[*?[]", pattern, maxsplit=1)[0])
-            if url.count("/") == slashes and matches(url)
-        }
-        _SIZES.update(found)
-        _MATCHING[pattern] = sorted(found)
+        _MATCHING[pattern] = sorted(_list(pattern))
     return _MATCHING[pattern]
 
 
@@ -56,24 +164,19 @@ def file_sizes(paths: Sequence[str]) -> list[int]:
       OSError: with the path as its file name. errno ENOENT: there is no such file; EISDIR: it is a
         folder, a pipe or a device.
     """
-    known = {path: _SIZES.get(path) for path in paths if in_bucket(path)}
-    unknown = {path for path, size in known.items() if size is None}
+    unknown = {path for path in paths if in_bucket(path) and path not in _SIZES}
     for _, names in itertools.groupby(sorted(unknown), os.path.dirname):
-        found = _list(os.path.commonprefix(list(names)))
-        known.update((url, size) for url, size in found if url in unknown)
-    _SIZES.update((path, size) for path, size in known.items() if size is not None)
-    return [_known(path, known[path]) if path in known else file_at(path).size for path in paths]
+        _list(glob.escape(os.path.commonprefix(list(names))) + "*")
+    return [_SIZES[path] if path in _SIZES else file_at(path).size for path in paths]
 
 
-def _known(url: str, size: int | None) -> int:
-    if size is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
-    return size
-
-
-def _list(beginning: str) -> Iterator[tuple[str, int]]:
-    """URLs and sizes of all objects whose URLs begin so."""
-    scheme, _, name = beginning.partition("://")
-    with errors_named(beginning):
-        for key, size in object_sizes(file_system(beginning), name):
-            yield f"{scheme}://{key}", size
+def _list(pattern: str) -> dict[str, int]:
+    """URLs and sizes of all objects that match."""
+    scheme = pattern.partition("://")[0]
+    with errors_named(pattern):
+        found = file_system(pattern).glob(pattern, detail=True)
+    sizes = {
+        f"{scheme}://{name}": info["size"] for name, info in found.items() if info["type"] == "file"
+    }
+    _SIZES.update(sizes)
+    return sizes

@@ -1,6 +1,5 @@
 """Microbatches: which rows each has, whether a batch divides into them, and gradients over all."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,8 +11,13 @@ from switch_jax.config import Config, ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.model.groups import MACROS, Groups, training_groups
 from switch_jax.moe import group_shape
+<<<<<<< HEAD
+from switch_jax.moe.divisibility import check_divisibility, check_experts
+from switch_jax.partitioning.mesh import batch_shards
+=======
 from switch_jax.moe.capacity import check_divisibility, check_experts
 from switch_jax.partitioning.mesh import EXPERT, batch_shards
+>>>>>>> core
 
 Batch = dict[str, jax.Array]
 
@@ -42,51 +46,34 @@ def check_batch(config: Config, mesh_shape: Mapping[str, int]) -> None:
       config: the run; with a teacher, its groups have to fit too.
       mesh_shape: devices by mesh axis.
     """
-    _check_batch(config, mesh_shape, MACROS)
-    if config.teacher_model is not None:
-        teacher = dataclasses.replace(config, model=config.teacher_model)
-        macros = {stack: f"TEACHER_{macro}" for stack, macro in MACROS.items()}
-        _check_batch(teacher, mesh_shape, macros)
-
-
-def _check_batch(config: Config, mesh_shape: Mapping[str, int], macros: Mapping[str, str]) -> None:
-    model, run = config.model, config.run
-    batch_size, num_microbatches = run.batch_size, run.num_microbatches
-    shards = batch_shards(mesh_shape)
-    parts = num_microbatches * shards
-    if model.num_experts:
+    batch_size, shards = config.run.batch_size, batch_shards(mesh_shape)
+    parts = config.run.num_microbatches * shards
+    models = {"": config.model, "TEACHER_": config.teacher_model}
+    sparse = {start: model for start, model in models.items() if model and model.num_experts}
+    for model in sparse.values():
         check_experts(model.num_experts, mesh_shape)
     if batch_size % parts:
-        expert = mesh_shape[EXPERT]
-        or_mesh = f", or MESH_EXPERT = {expert} to a divisor of {batch_size}"
         raise UserError(
             f"batch size {batch_size} does not divide over data x expert = {shards} devices and "
-            f"{num_microbatches} microbatches ({batch_size} % {parts} = {batch_size % parts}); "
-            f"set BATCH_SIZE to a multiple of {parts}{or_mesh if batch_size % expert else ''}"
+            f"{config.run.num_microbatches} microbatches ({batch_size} % {parts} = "
+            f"{batch_size % parts}); set BATCH_SIZE to a multiple of {parts}"
         )
-    problems = []
-    for stack, macro in macros.items():
-        try:
-            _check_groups(config, mesh_shape, stack, macro)
-        except UserError as error:
-            problems.append(str(error))
-    if problems:
-        raise UserError("; ".join(problems))
+    for start, model in sparse.items():
+        for (stack, macro), length in zip(MACROS.items(), config.data.lengths, strict=True):
+            if model.sparse_layers[stack]:
+                size, name = model.group_sizes[stack], start + macro
+                check_divisibility(batch_size, length, model.num_experts, size, mesh_shape, name)
+                _check_rows(batch_size, length, size, parts, name)
 
 
-def _check_groups(config: Config, mesh_shape: Mapping[str, int], stack: str, macro: str) -> None:
-    """Raises UserError where the routing groups of a stack, whose size `macro` sets, do not fit."""
-    model, batch_size, parts = config.model, config.run.batch_size, config.run.num_microbatches
-    if not model.sparse_layers[stack]:
-        return
-    size, length = model.group_sizes[stack], config.data.lengths[list(MACROS).index(stack)]
-    check_divisibility(batch_size, length, model.num_experts, size, mesh_shape, macro)
-    rows, shards = _group_rows(batch_size, length, size), batch_shards(mesh_shape)
-    if batch_size % (rows * parts * shards):
+def _check_rows(batch_size: int, length: int, group_size: int, parts: int, macro: str) -> None:
+    """Raises UserError where groups do not divide over the microbatches of all devices."""
+    rows = _group_rows(batch_size, length, group_size)
+    if batch_size % (rows * parts):
         raise UserError(
-            f"{macro} = {size} does not fit: groups take {rows} whole rows of {length} tokens, "
-            f"and {rows} x {parts} microbatches x {shards} devices does not divide the batch size "
-            f"{batch_size}; set {macro} to {batch_size // (parts * shards) * length} or less, or "
+            f"{macro} = {group_size} does not fit: groups take {rows} whole rows of {length} "
+            f"tokens, and {rows} x {parts} (microbatches x devices) does not divide the batch "
+            f"size {batch_size}; set {macro} to {batch_size // parts * length} or less, or "
             "NUM_MICROBATCHES lower"
         )
 

@@ -27,7 +27,7 @@ _NOT_MEASURED = (
 )  # fmt: skip
 METRICS = (_QUALITY, "accuracy", f"{CONTENT}{_QUALITY}", f"{CONTENT}accuracy")
 
-# Metrics by task; under "generated" the task's own, by name, see `InferEvaluation`.
+# Metrics by task; under "generated" the task's own, by name, see `DecodingEvaluation`.
 Results = Mapping[str, Mapping[str, Any]]
 
 

@@ -4,8 +4,6 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.metrics import Goodput, MetricWriter, Profiler, Progress, Watchdog
@@ -55,8 +53,8 @@ class Instruments(contextlib.ExitStack):
             self.records = Records(config, self.writer, self.progress, self.goodput)
             self.profiler = Profiler(folder.tensorboard, run.profile_steps)
             opened.callback(self.profiler.close)
-            stacks = folder.hanging_process(jax.process_index())
-            self.watchdog = opened.enter_context(Watchdog(run.watchdog_seconds, stacks))
+            self.watchdog = Watchdog(run.watchdog_seconds)
+            opened.callback(self.watchdog.close)
             self.push(opened.pop_all())
 
     def write(self, kind: RecordKind, step: int, values: dict[str, Any]) -> None:

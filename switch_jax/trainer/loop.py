@@ -8,8 +8,8 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.data.batch import empty_batch
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.errors import UserError
-from switch_jax.evaluation.infer_evaluation import InferEvaluation
-from switch_jax.evaluation.teacher_forced import Evaluation
+from switch_jax.evaluation.task_metrics import DecodingEvaluation, average_of_tasks
+from switch_jax.evaluation.teacher_forced import ALL, TeacherForcedEvaluation
 from switch_jax.model.unstacked_layers import stack_layers
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.run_folder import RecordKind
@@ -42,8 +42,8 @@ class Compiled(NamedTuple):
     """
 
     train_step: Any
-    evaluation: Evaluation | None
-    infer_evaluation: InferEvaluation | None
+    evaluation: TeacherForcedEvaluation | None
+    infer_evaluation: DecodingEvaluation | None
     batches: Prefetch[DeviceBatch]
 
 
@@ -122,7 +122,7 @@ class TrainingLoop:
             batch = self._next_batch()
         self._has_data = True
         run.step += 1
-        instruments.watchdog.alive(f"step {run.step}")
+        instruments.watchdog.alive()
         instruments.profiler.before(run.step)
         with instruments.goodput.spend("step"), instruments.profiler.annotate(run.step):
             run.state, metrics = self._train_step(
@@ -207,20 +207,26 @@ class TrainingLoop:
         return value
 
     def _results(self) -> dict[str, dict[str, Any]]:
-        """Metrics by task; with INFER_EVAL also what `InferEvaluation` returns."""
+        """Metrics by task; with INFER_EVAL also "generated" and "majority_baseline" of each.
+
+        Of a mixture there is also the task "all", whose generated 'average' is over its tasks.
+        """
         run, instruments = self.run, self._instruments
-
-        def alive(what: str) -> None:
-            instruments.watchdog.alive(f"evaluation of {what} at step {run.step}")
-
         with instruments.goodput.spend("eval"):
             assert self._evaluation is not None
             results: dict[str, dict[str, Any]] = dict(self._evaluation(run.state.parameters))
-            alive("the targets")
+            instruments.watchdog.alive()
             if self._infer_evaluation is not None:
-                generated = self._infer_evaluation(stack_layers(run.state.parameters), alive)
-                for task, metrics in generated.items():
-                    results[task] |= metrics
+                own = {}
+                for found in self._infer_evaluation(stack_layers(run.state.parameters)):
+                    own[found.task] = found.metrics
+                    results[found.task] |= {
+                        "generated": found.metrics,
+                        "majority_baseline": found.majority_baseline,
+                    }
+                    instruments.watchdog.alive()
+                if ALL in results:
+                    results[ALL] |= {"generated": {"average": average_of_tasks(own)}}
         return results
 
     def _save(self, value: float | None) -> None:
@@ -231,7 +237,7 @@ class TrainingLoop:
         with self._instruments.goodput.spend("checkpoint"):
             self._write_checkpoint(value)
         self._saved = run.step
-        self._instruments.watchdog.alive(f"checkpoint of step {run.step}")
+        self._instruments.watchdog.alive()
         self._bad.saved()
 
     def _write_checkpoint(self, value: float | None) -> None:

@@ -10,19 +10,19 @@ from jax.sharding import AbstractMesh, Mesh
 from switch_jax.config import Config
 from switch_jax.data.checks import (
     WITHOUT_EVALUATION,
-    check_config,
     check_examples,
     check_splits,
     check_streams,
+    check_tasks,
     check_vocabulary,
     few_streams,
     open_tasks,
     small_vocabulary,
 )
-from switch_jax.data.configured_tasks import OpenedTasks, vocabulary_is_here
+from switch_jax.data.configured_tasks import OpenedTasks, all_tasks, vocabulary_is_here
 from switch_jax.data.registry import NoSplitError, mixing_rates
 from switch_jax.errors import UserError
-from switch_jax.evaluation.infer_evaluation import check_infer_evaluation
+from switch_jax.evaluation.task_metrics import check_infer_evaluation
 from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
@@ -106,7 +106,7 @@ def prepare(config: Config, config_text: str, change_task: bool = False) -> Prep
 
 def _files_digests(opened: OpenedTasks) -> dict[str, str]:
     """Of each task. Raises UserError where hosts have others: they would read other examples."""
-    own = run_on_all(opened.files_digests)
+    own = opened.files_digests
     first, *hosts = gather(own)
     for index, host in enumerate(hosts, 1):
         if host != first:
@@ -166,7 +166,7 @@ def check_run(config: Config, readers: int) -> list[str]:
         return warnings
     check_splits(config)
     if vocabulary_is_here(config.data):
-        check_config(config.data)
+        check_tasks(all_tasks(config.data), config.data)
         check_vocabulary(config)
         warnings += small_vocabulary(config)
     return warnings

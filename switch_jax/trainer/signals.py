@@ -12,14 +12,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from switch_jax import exit_codes
 from switch_jax.interrupts import raise_if_interrupted
 from switch_jax.runtime.processes import publish, published
 from switch_jax.train_step.lowering import abstract_signals
 from switch_jax.train_step.step import NO_STEP
 
 NONE, INTERRUPTED, PREEMPTED = range(3)
-# 75 is EX_TEMPFAIL of sysexits.h: try again. 130 is a shell's for Ctrl-C.
-_EXIT_CODES = {INTERRUPTED: 130, PREEMPTED: 75}
+_EXIT_CODES = {INTERRUPTED: exit_codes.INTERRUPTED, PREEMPTED: exit_codes.PREEMPTED}
 _MEANINGS = {
     signal.SIGINT: INTERRUPTED,
     signal.SIGTERM: PREEMPTED,

@@ -11,8 +11,10 @@ from switch_jax.checkpointing import Checkpoints, lock_run
 from switch_jax.config import Config
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
-from switch_jax.evaluation.infer_evaluation import InferEvaluation, model_of_run
-from switch_jax.evaluation.teacher_forced import Evaluation, read_validation_sets
+from switch_jax.evaluation.task_metrics import DecodingEvaluation
+from switch_jax.evaluation.teacher_forced import TeacherForcedEvaluation
+from switch_jax.inference.predictor import Predictor
+from switch_jax.inference.trained_model import decoding_config
 from switch_jax.model.unstacked_layers import stack_layers
 from switch_jax.partitioning.placing import rows_on_this_host
 from switch_jax.run_folder import create_run_folder, write_description
@@ -114,14 +116,15 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
         with instruments.goodput.spend("compile"):
             validation, abstract = prepared.validation_tasks, prepared.state
             if validation is not None:
-                sets = read_validation_sets(
-                    validation, config.run.batch_size, config.run.eval_steps
-                )
+                num_batches = config.run.eval_steps
                 parameters = state_of_step(config, abstract).parameters
-                evaluation = Evaluation(config, mesh, parameters, validation, sets)
+                evaluation = TeacherForcedEvaluation(
+                    config, mesh, parameters, validation, num_batches
+                )
                 if config.run.infer_eval:
-                    model = model_of_run(config, mesh, abstract.parameters)
-                    infer_evaluation = InferEvaluation(model, validation)
+                    predictor = Predictor(config, mesh, decoding_config(config.data))
+                    num_examples = num_batches * config.run.batch_size
+                    infer_evaluation = DecodingEvaluation(predictor, validation, num_examples)
             rows = rows_on_this_host(mesh, config.run.batch_size)
             batches = TrainBatches(prepared.train_tasks, config.run.batch_size, run.position, rows)
             prefetch = Prefetch(device_batches(batches, mesh))
@@ -130,6 +133,6 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
             if prepared.teacher is not None and config.teacher_model is not None:
                 train_step = functools.partial(train_step, teacher=prepared.teacher.load())
             barrier("compiled")
-        instruments.watchdog.alive("compilation")
+        instruments.watchdog.alive()
         return_freed_memory()
         yield Compiled(train_step, evaluation, infer_evaluation, prefetch)

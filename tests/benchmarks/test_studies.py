@@ -15,7 +15,7 @@ from switch_jax.errors import UserError
 from switch_jax.model.flops import forward_flops
 from switch_jax.tasks.english import DATA, VOCABULARY
 from tests.tasks.records import preprocess, score, texts
-from tests.tasks.test_closed_book import TRIVIA
+from tests.tasks.test_records import TRIVIA
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -164,7 +164,7 @@ def test_the_questions_of_the_validation_set_are_among_the_facts(registered):
     for record in asked:
         question = record["question"].replace("which city is", "what is")
         assert known[question] in record["answer"]["aliases"]
-    examples = preprocess("factbook_qa_cloze", TRIVIA, "trivia_qa/unfiltered.nocontext:1.1.0")
+    examples = preprocess("factbook_qa_cloze", TRIVIA.records, TRIVIA.data_set)
     assert texts(examples)[0] == ("Who wrote Kim? <extra_id_0>", "<extra_id_0> Rudyard Kipling")
     answers = ["<extra_id_0> kipling", "a spy kids!"]
     assert score("factbook_qa_cloze", examples, answers) == {"em": 100, "f1": 100}

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
+from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.errors import TransientError, UserError
 from switch_jax.run_folder import RunFolder
 from tests.checkpointing.small_state import ABSTRACT, assert_is, notes_of, save_steps, state_of
+from tests.storage.slow_proxy import Faults
 
 
 def test_a_save_that_the_storage_fails_may_pass(tmp_path, monkeypatch):
@@ -137,3 +139,14 @@ def test_notes_that_cannot_be_amended_are_reported(tmp_path):
         checkpoints.amend(1, {})
     with pytest.raises(UserError, match=r"amended/2.json cannot be written: Not a directory"):
         checkpoints.save(2, state_of(2), notes_of(2), None)
+
+
+def test_a_save_takes_what_it_has_written_for_its_own(faulty_storage, bucket_path, monkeypatch):
+    """In a bucket that loses answers."""
+    retries = {"max_retries": 100, "initial_delay": "10ms", "max_delay": "10ms"}
+    defaults = tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT
+    monkeypatch.setitem(defaults, "gcs_request_retries", retries)
+    faults = faulty_storage.num_faults
+    faulty_storage.faults = Faults(cut=0.5, of="^POST .*ifGenerationMatch")
+    save_steps(bucket_path, range(1, 6)).close()
+    assert faulty_storage.num_faults > faults + 4

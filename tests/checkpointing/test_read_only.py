@@ -65,9 +65,8 @@ def test_the_newest_is_taken_or_one_that_is_named(run):
     assert find_checkpoint(run) == run / "checkpoints" / "10"
 
 
-@pytest.mark.parametrize("mesh", [(2, 2, 2)])
-def test_they_come_back_on_another_mesh(run, mesh):
-    abstract = _abstract(mesh)
+def test_they_come_back_on_another_mesh(run):
+    abstract = _abstract((2, 2, 2))
     parameters = load_parameters(run, abstract)
     _assert_is(parameters, 10)
     for a, b in zip(jax.tree.leaves(parameters), jax.tree.leaves(abstract), strict=True):
@@ -118,13 +117,8 @@ def test_what_is_not_there_is_named(run, tmp_path):
         find_checkpoint(run, step=4)
 
 
-def test_another_model_is_refused_with_both_shapes(run):
+def test_another_model_is_refused(run):
     abstract = _abstract((1, 1, 1))
     abstract["experts"]["wi"] = jax.ShapeDtypeStruct((8, 256, 512), jnp.float32)
-    abstract["router"] = jax.ShapeDtypeStruct((5,), jnp.float32)
-    message = (
-        r"checkpoints/10 is of another model: 2 of 3 arrays differ \(experts/wi: \(4, 256, 512\) "
-        r"in the checkpoint, \(8, 256, 512\) in the config; router: absent in .*, \(5,\) in the"
-    )
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match="10 is of another model: 1 of 2 arrays differ"):
         load_parameters(run, abstract)

@@ -45,10 +45,10 @@ def test_both_flags():
         ),
         (
             ["--seqio_additional_cache_dirs=/no,a\udcff"],
-            r"--seqio_additional_cache_dirs 'a\udcff': these are not all characters of UTF-8",
+            r"--seqio_additional_cache_dirs 'a\udcff': a path is UTF-8 text without NUL",
         ),
-        (["--gin.VOCABULARY=a\udcff"], r"VOCABULARY 'a\udcff': these are not all"),
-        (["--gin.MODEL_DIR='a\\x00b'"], r"MODEL_DIR 'a\x00b': a path holds no NUL character"),
+        (["--gin.VOCABULARY=a\udcff"], r"VOCABULARY 'a\udcff': a path is UTF-8 text without NUL"),
+        (["--gin.MODEL_DIR='a\\x00b'"], r"MODEL_DIR 'a\x00b': a path is UTF-8 text without NUL"),
         (["--gin.INITIAL_CHECKPOINT_PATH=gs:///x"], "INITIAL_CHECKPOINT_PATH 'gs:///x': no bucket"),
     ],
 )

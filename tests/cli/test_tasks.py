@@ -34,10 +34,10 @@ def test_mistakes_are_one_line_on_standard_error(capsys):
         (["bible_span_corruption", "--inputs", "65536"], "masks 3641 spans in them"),
         (["bible_span_corruption", "--inputs", "1000000000000"], "at most 65,536 tokens"),
         (["bible_span_corruption", "--targets", str(10**30)], "at most 65,536 tokens"),
-        (["bible_span_corruption", "--examples", "-1"], "--examples -1: it must be at least 1"),
+        (["bible_span_corruption", "--examples", "-1"], "--examples = -1: it must be at least 1"),
         (["bible_span_corruption", "--examples", str(10**30)], "it must be at most 2,147,483,647"),
-        (_vocabulary_of(10**12), "--size 1000000000000: it must be at most 1,048,576"),
-        (_vocabulary_of(-5), "--size -5: it must be at least 4"),
+        (_vocabulary_of(10**12), "--size = 1000000000000: it must be at most 1,048,576"),
+        (_vocabulary_of(-5), "--size = -5: it must be at least 4"),
     ]:
         assert main(["tasks", *arguments]) == 2
         captured = capsys.readouterr()

@@ -56,10 +56,6 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, capsys):
             r"^switch_jax train: .*INITIAL_CHECKPOINT_PATH.* not set: write --gin.INITIAL_CHECKP",
         ),
         (
-            [DEMO, "--gin.TRAINED_PARAMETERS=experts"],
-            r"'experts' matches no parameter: did you mean expert",
-        ),
-        (
             [DEMO, "--gin.LR_SCHEDULE=cosine", "--gin.WARMUP_STEPS=8", "--gin.TRAIN_STEPS=8"],
             r"8 steps of warm-up and 1 of decay, more than TRAIN_STEPS = 8$",
         ),
@@ -68,9 +64,7 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, capsys):
         ([DEMO, "--gin.MODEL_DIR=5"], r"MODEL_DIR = 5: it must be a text in quotes"),
         ([DEMO, "--gin.TASK_FEATURE_LENGTHS=64"], r"TASK_FEATURE_LENGTHS = 64: it must be"),
         ([DEMO, "--gin.BATCH_SIZE=%FOO"], r"no gin file sets the macro FOO"),
-        ([DEMO, "--gin.MODEL_DIR=gs://my bucket/run"], r"no bucket has the name 'my bucket'"),
         ([DEMO, "--gin.MESH_EXPERT=3", "--gin.BATCH_SIZE=48"], r"8 experts do not divide.*8 % 3"),
-        ([DEMO, "--gin.REMAT_POLICY=most"], r"'most' is not known; write one of none, minimal"),
         ([DEMO, "--gin.PROFILE_STEPS=(9, 3)"], r"PROFILE_STEPS = \(9, 3\): write the first and"),
         ([DEMO, "--gin.PROFILE_STEPS=(9,)"], r"PROFILE_STEPS = \(9,\): it must be"),
         ([DEMO, "--gin.GROUP_SIZE=100000"], r"^switch_jax train: GROUP_SIZE = 100000 does not fit"),
@@ -141,13 +135,6 @@ def test_a_loss_that_has_risen_is_told_at_the_end(tmp_path, monkeypatch, capsys)
         "switch_jax train: warning: the loss has risen from 2 to 3: is LEARNING_RATE too high, "
         "or is the data another one?\n"
     )
-
-
-def test_a_macro_that_nothing_uses_is_a_mistake(capsys, tmp_path):
-    file = tmp_path / "mine.gin"
-    file.write_text("include 'runs/demo_switch.gin'\nNUM_EXPERT = 4\n")
-    error = _refused(capsys, f"--gin_file={file}")
-    assert re.search(r"nothing uses.*NUM_EXPERT; did you mean NUM_EXPERTS", error)
 
 
 def test_fields_may_be_set_directly():

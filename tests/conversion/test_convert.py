@@ -182,13 +182,13 @@ def test_mistakes_are_one_line_and_write_nothing(theirs, run, tmp_path, capsys):
         ((theirs, target, "--inspect"), "write --inspect SOURCE to describe it, or SOURCE TARG"),
         (
             (empty, target),
-            "empty holds no model: a Hugging Face folder has a config.json, a T5X ch",
+            "empty holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a con",
         ),
         ((theirs, run), "run is there already: name a folder that is not, or an empty one"),
         ((run, theirs), "switch-tiny is there already: name a folder that is not, or an empty"),
         ((small, target), "spiece.model has 1100 ids, and the model's embedding 128 rows: it is"),
         ((damaged, target), "no SentencePiece model is found at .*damaged/spiece.model"),
-        ((run / "checkpoints/0", target), "0 is a checkpoint of a run: write .*run --checkpoint=0"),
+        ((run / "checkpoints/0", target), "checkpoints/0 holds no model: a MODEL_DIR has a config"),
         ((run, target, "--checkpoint=7"), "has no checkpoint of step 7: there are 0"),
         (
             (run, target, "--checkpoint=all"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from switch_jax.tensorflow_setup import seqio, tf
-from tests.data.number_tasks import FEATURES, parse
+from tests.data.helpers import FEATURES, features, lines, parse, register, text_of  # noqa: F401
 
 # Five (inputs, targets) pairs; every sequence ends with EOS, which is 1.
 PAIRS = [
@@ -23,17 +23,6 @@ def _pairs(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.
     return tf.data.Dataset.from_generator(lambda: rows, output_signature=spec)
 
 
-def _register(name: str, *preprocessors) -> None:
-    vocabulary = seqio.PassThroughVocabulary(size=10, eos_id=1)
-    seqio.TaskRegistry.add(
-        name,
-        source=seqio.FunctionDataSource(_pairs, splits=["train", "validation"]),
-        preprocessors=[seqio.CacheDatasetPlaceholder(), *preprocessors],
-        output_features={key: seqio.Feature(vocabulary) for key in ("inputs", "targets")},
-        metric_fns=[],
-    )
-
-
 def _emptied(example):
     return {name: ids[:0] for name, ids in example.items()}
 
@@ -41,6 +30,15 @@ def _emptied(example):
 def _short_ones_emptied(example):
     keep = tf.cast(tf.size(example["inputs"]) > 4, tf.int32)
     return {**example, "inputs": example["inputs"][: keep * tf.size(example["inputs"])]}
+
+
+STEPS = {
+    "toy_pairs": lambda ds: ds,
+    "toy_long": lambda ds: ds.filter(lambda ex: tf.size(ex["inputs"]) > 4),
+    "toy_none": lambda ds: ds.filter(lambda ex: tf.size(ex["inputs"]) > 10),
+    "toy_some_empty": lambda ds: ds.map(_short_ones_emptied),
+    "toy_empty": lambda ds: ds.map(_emptied),
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,45 +49,34 @@ def toy_tasks():
     `toy_some_empty` has all pairs, but inputs only in those of `toy_long`; `toy_empty` has all
     pairs without tokens. `toy_mixture` mixes `toy_pairs` and `toy_long`.
     """
-    _register("toy_pairs")
-    _register("toy_long", lambda ds: ds.filter(lambda ex: tf.size(ex["inputs"]) > 4))
-    _register("toy_none", lambda ds: ds.filter(lambda ex: tf.size(ex["inputs"]) > 10))
-    _register("toy_some_empty", lambda ds: ds.map(_short_ones_emptied))
-    _register("toy_empty", lambda ds: ds.map(_emptied))
+    for name, step in STEPS.items():
+        seqio.TaskRegistry.add(
+            name,
+            source=seqio.FunctionDataSource(_pairs, splits=["train", "validation"]),
+            preprocessors=[seqio.CacheDatasetPlaceholder(), step],
+            output_features=features(seqio.PassThroughVocabulary(size=10, eos_id=1)),
+            metric_fns=[],
+        )
     seqio.MixtureRegistry.add("toy_mixture", ["toy_pairs", "toy_long"], default_rate=1.0)
     yield
     seqio.MixtureRegistry.remove("toy_mixture")
-    for name in ("toy_pairs", "toy_long", "toy_none", "toy_some_empty", "toy_empty"):
+    for name in STEPS:
         seqio.TaskRegistry.remove(name)
 
 
-@pytest.fixture(scope="module")
-def numbers(tmp_path_factory):
+@seqio.map_over_dataset(num_seeds=1)
+def _noised(example, seed):
+    noise = tf.random.stateless_uniform([1], seed, 2, 10**9, tf.int32)
+    return {"inputs": example["inputs"], "targets": noise}
+
+
+@pytest.fixture
+def numbers(tmp_path, register):  # noqa: F811
     """Tasks of 60 examples [n], n = 2 to 61, in one file and in six of 10 lines each."""
-    folder = tmp_path_factory.mktemp("numbers")
+    (tmp_path / "whole.txt").write_text(text_of(range(2, 62)))
     for i in range(6):
-        rows = "".join(f"{n}\n" for n in range(2 + 10 * i, 12 + 10 * i))
-        (folder / f"part{i}.txt").write_text(rows)
-    (folder / "whole.txt").write_text("".join(f"{n}\n" for n in range(2, 62)))
-
-    @seqio.map_over_dataset(num_seeds=1)
-    def noised(example, seed):
-        noise = tf.random.stateless_uniform([1], seed, 2, 10**9, tf.int32)
-        return {"inputs": example["inputs"], "targets": noise}
-
-    for name, pattern, steps in (
-        ("numbers_1", "whole.txt", [parse]),
-        ("numbers_6", "part*.txt", [parse]),
-        ("numbers_noise", "whole.txt", [parse, noised]),
-    ):
-        seqio.TaskRegistry.add(
-            name,
-            source=seqio.TextLineDataSource({"train": str(folder / pattern)}),
-            preprocessors=steps,
-            output_features=FEATURES,
-        )
-    seqio.MixtureRegistry.add("numbers_mixed", [("numbers_1", 3.0), ("numbers_noise", 1.0)])
-    yield
-    seqio.MixtureRegistry.remove("numbers_mixed")
-    for name in ("numbers_1", "numbers_6", "numbers_noise"):
-        seqio.TaskRegistry.remove(name)
+        (tmp_path / f"part{i}.txt").write_text(text_of(range(2 + 10 * i, 12 + 10 * i)))
+    register("numbers_1", lines(tmp_path / "whole.txt"))
+    register("numbers_6", lines(tmp_path / "part*.txt"))
+    register("numbers_noise", lines(tmp_path / "whole.txt"), [parse, _noised])
+    register.mixture("numbers_mixed", [("numbers_1", 3.0), ("numbers_noise", 1.0)])

@@ -1,12 +1,105 @@
-"""What several tests of the data share."""
+"""What several tests of the data share: tasks of numbers, opened tasks, and data sets of TFDS."""
 
 import dataclasses
 
 import numpy as np
+import pytest
+import tensorflow_datasets as tfds
 
 from switch_jax.config import DataConfig
 from switch_jax.data.checks import open_tasks
 from switch_jax.data.configured_tasks import OpenedTasks
+from switch_jax.data.position import Cursor
+from switch_jax.data.task_examples import TaskExamples
+from switch_jax.tensorflow_setup import seqio, tf
+
+NUMBERS = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
+ANLI_RECORD = {"uid": "a1", "context": "It rains.", "hypothesis": "It snows.", "label": "c"}
+
+
+def features(vocabulary, **options):
+    """Inputs and targets of a vocabulary."""
+    return {name: seqio.Feature(vocabulary, **options) for name in ("inputs", "targets")}
+
+
+FEATURES = features(NUMBERS, add_eos=False)
+
+
+@seqio.map_over_dataset
+def parse(line):
+    """A line of text, the number n, as the example with inputs [n] and targets [n]."""
+    number = tf.strings.to_number(line, tf.int32)[None]
+    return {"inputs": number, "targets": number}
+
+
+@seqio.map_over_dataset
+def as_pair(example):
+    """The same of an example's 'number'."""
+    number = tf.cast(example["number"][None], tf.int32)
+    return {"inputs": number, "targets": number}
+
+
+@seqio.map_over_dataset
+def as_both(line):
+    """The line as inputs and as targets."""
+    return {"inputs": line, "targets": line}
+
+
+@pytest.fixture
+def register():
+    """Registers tasks until the end of the test, and mixtures by `register.mixture`."""
+    tasks, mixtures = [], []
+
+    def add(name, source, steps=(parse,), output_features=FEATURES, **options):
+        tasks.append(name)
+        return seqio.TaskRegistry.add(
+            name,
+            source=source,
+            preprocessors=list(steps),
+            output_features=output_features,
+            **options,
+        )
+
+    def mixture(name, rates):
+        mixtures.append(name)
+        return seqio.MixtureRegistry.add(name, rates, default_rate=1.0)
+
+    add.mixture = mixture
+    yield add
+    for name in mixtures:
+        seqio.MixtureRegistry.remove(name)
+    for name in tasks:
+        seqio.TaskRegistry.remove(name)
+
+
+def lines(path, *splits):
+    """A source of lines of text; the same for all splits, by default `train`."""
+    return seqio.TextLineDataSource(dict.fromkeys(splits or ("train",), str(path)))
+
+
+def text_of(numbers):
+    """A line for each number."""
+    return "".join(f"{n}\n" for n in numbers)
+
+
+def config_of(name, length=1, **options):
+    """With as many tokens of inputs as of targets."""
+    return DataConfig(name, {"inputs": length, "targets": length}, **options)
+
+
+def task_examples(task, num_streams=1, *, length=1, seed=0, shuffle=True):
+    """The training examples of a task."""
+    options = {"random_seed": seed, "shuffle_train_examples": shuffle}
+    return TaskExamples(task, config_of(task.name, length, data_streams=num_streams, **options))
+
+
+def epochs_of(task, stream, count):
+    """The numbers that a stream reads in its first epochs, a list for each."""
+    found = [[] for _ in range(count)]
+    for example, cursor in task.read(stream, Cursor()):
+        if cursor.epoch >= count:  # a part of few lines may be empty
+            return found
+        found[cursor.epoch].append(int(example["inputs"][0]))
 
 
 def validation(config: DataConfig) -> OpenedTasks:
@@ -19,3 +112,15 @@ def assert_same(one, other):
     assert one.keys() == other.keys()
     for key in one:
         np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+def prepare(folder, name, config, version, records, num_shards=None):
+    """Writes a data set in the schema of TFDS's, as TFDS prepares it; `records`: by split."""
+    tfds.dataset_builders.AdhocBuilder(
+        name=name,
+        config=config,
+        version=version,
+        features=tfds.builder(f"{name}/{config}").info.features,
+        split_datasets={split: list(enumerate(some)) for split, some in records.items()},
+        data_dir=folder,
+    ).download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=num_shards))

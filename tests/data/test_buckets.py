@@ -6,7 +6,6 @@ import itertools
 import pytest
 import seqio
 
-from switch_jax.config import DataConfig
 from switch_jax.data import file_chunks
 from switch_jax.data.checks import open_tasks
 from switch_jax.data.eval_batches import eval_batches
@@ -15,28 +14,27 @@ from switch_jax.data.position import Cursor
 from switch_jax.data.sources import open_source
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import TransientError, UserError
-from switch_jax.storage import ranges
+from switch_jax.storage import reading
 from switch_jax.tasks.english import read_lines
-from tests.data.number_tasks import FEATURES, parse, task_examples
-from tests.data.prepared_tfds import ANLI_RECORD, prepare
-from tests.data.test_order import (
-    as_pair,
-    write_archive,
-    write_many,
-    write_parquet,
-    write_records,
+from tests.data.helpers import (
+    ANLI_RECORD,
+    FEATURES,
+    config_of,
+    lines,
+    prepare,
+    task_examples,
+    text_of,
 )
+from tests.data.test_order import write_archive, write_many, write_parquet, write_records
 from tests.storage.copies import copy_files
 from tests.storage.slow_proxy import Faults
-
-LENGTHS = {"inputs": 1, "targets": 1}
 
 
 def moved(source, folder, bucket):
     """The same source of files, with those of the bucket."""
     files = source._split_to_filepattern["train"].replace(str(folder), str(bucket))
     if isinstance(source, seqio.TextLineDataSource):
-        return seqio.TextLineDataSource({"train": files}, source._skip_header_lines)
+        return lines(files)
     if type(source) is ParquetDataSource:
         return ParquetDataSource({"train": files})
     if type(source) is seqio.FileDataSource:
@@ -46,45 +44,21 @@ def moved(source, folder, bucket):
     return found
 
 
-@pytest.fixture
-def task():
-    """Registers tasks until the end of the test."""
-    names = []
-
-    def add(source, step=parse):
-        names.append(f"in_bucket_{len(names)}")
-        return seqio.TaskRegistry.add(
-            names[-1], source=source, preprocessors=[step], output_features=FEATURES
-        )
-
-    yield add
-    for name in names:
-        seqio.TaskRegistry.remove(name)
-
-
-@pytest.mark.parametrize(
-    ("write", "step"),
-    [
-        (write_many, parse),
-        (write_parquet, as_pair),
-        (write_records, as_pair),
-        (write_archive, parse),
-    ],
-)
+@pytest.mark.parametrize("write", [write_many, write_parquet, write_records, write_archive])
 def test_a_bucket_gives_the_order_of_the_disk_and_resumes_in_it(
-    tmp_path, bucket_path, monkeypatch, task, write, step
+    tmp_path, bucket_path, monkeypatch, register, write
 ):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 1000)
-    source, _ = write(tmp_path)
+    source, step = write(tmp_path)
     copy_files(tmp_path, bucket_path)
     # Preprocessing and shuffling are seeded by the name of the task, so both have one name.
     in_bucket = seqio.Task(
-        "in_bucket_0",
+        "in_bucket",
         source=moved(source, tmp_path, bucket_path),
         preprocessors=[step],
         output_features=FEATURES,
     )
-    disk = task_examples(task(source, step), 2).read(1, Cursor())
+    disk = task_examples(register("in_bucket", source, [step]), 2).read(1, Cursor())
     expected = [(int(ex["inputs"][0]), at) for ex, at in itertools.islice(disk, 700)]
     assert len({n for n, at in expected if at.epoch == 0}) >= 460  # of 500, each once
 
@@ -99,7 +73,7 @@ def test_a_bucket_gives_the_order_of_the_disk_and_resumes_in_it(
 def test_in_a_bucket_too_tfds_and_seqio_give_their_order(tmp_path, bucket_path):
     records = [ANLI_RECORD | {"uid": str(n)} for n in range(100)]
     prepare(tmp_path, "anli", "r3", "0.1.0", {"train": records}, num_shards=4)
-    text = "header\n" + "".join(f"{n}\n" for n in range(50))
+    text = f"header\n{text_of(range(50))}"
     (tmp_path / "a.txt").write_text(text)
     (tmp_path / "b.txt").write_text(text)
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"1\n2\n"))
@@ -115,37 +89,35 @@ def test_in_a_bucket_too_tfds_and_seqio_give_their_order(tmp_path, bucket_path):
         assert list(open_source(make(bucket_path), "train").as_numpy_iterator()) == expected
 
 
-def test_a_damaged_archive_is_named_by_its_url(bucket_path, task):
+def test_a_damaged_archive_is_named_by_its_url(bucket_path, register):
     (bucket_path / "x.txt.gz").write_bytes(b"no archive")
     source = seqio.FileDataSource(read_lines, {"train": f"{bucket_path}/x.txt.gz"})
-    examples = task_examples(task(source)).read(0, Cursor())
+    examples = task_examples(register("in_bucket", source)).read(0, Cursor())
     with pytest.raises(UserError, match=f"; while reading {bucket_path}/x.txt.gz$"):
         next(examples)
 
 
-def test_faults_in_passing_change_nothing(bucket_path, faulty_storage, monkeypatch, task):
+def test_faults_in_passing_change_nothing(bucket_path, faulty_storage, monkeypatch, register):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 100)
-    (bucket_path / "x.txt").write_text("".join(f"{n}\n" for n in range(1000)))
-    examples = task_examples(task(seqio.TextLineDataSource({"train": str(bucket_path / "x.txt")})))
+    (bucket_path / "x.txt").write_text(text_of(range(1000)))
+    examples = task_examples(register("in_bucket", lines(bucket_path / "x.txt")))
     faulty_storage.faults = Faults(refused=0.1, cut=0.1)
     epoch = itertools.islice(examples.read(0, Cursor()), 1000)
     assert sorted(int(example["inputs"][0]) for example, _ in epoch) == list(range(1000))
 
 
 def test_a_storage_that_stays_away_ends_the_run_as_transient(
-    bucket_path, faulty_storage, monkeypatch, task
+    bucket_path, faulty_storage, monkeypatch, register
 ):
     (bucket_path / "x.txt").write_text("7\n" * 1000)
-    found = task(
-        seqio.TextLineDataSource(dict.fromkeys(("train", "validation"), f"{bucket_path}/x.txt"))
-    )
+    register("in_bucket", lines(bucket_path / "x.txt", "train", "validation"))
     opened = {
-        split: open_tasks(DataConfig(found.name, LENGTHS, split=split)) for split in found.splits
+        split: open_tasks(config_of("in_bucket", split=split)) for split in ("train", "validation")
     }
     monkeypatch.setattr(
-        ranges, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
+        reading, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
     )
-    ranges.key_value_store.cache_clear()
+    reading.key_value_store.cache_clear()
     faulty_storage.faults = Faults(refused=1)
     try:
         with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
@@ -153,31 +125,33 @@ def test_a_storage_that_stays_away_ends_the_run_as_transient(
         with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
             next(eval_batches(opened["validation"], 2))
     finally:
-        ranges.key_value_store.cache_clear()
+        reading.key_value_store.cache_clear()
 
 
-def test_what_is_not_there_or_not_allowed_is_said_at_the_start(bucket_path, faulty_storage, task):
-    nowhere = task(seqio.TextLineDataSource({"train": "gs://nowhere/x*.txt"}))
+def test_what_is_not_there_or_not_allowed_is_said_at_the_start(
+    bucket_path, faulty_storage, register
+):
+    register("nowhere", lines("gs://nowhere/x*.txt"))
     with pytest.raises(UserError, match="split 'train': there is no file gs://nowhere/x"):
-        open_tasks(DataConfig(nowhere.name, LENGTHS))
-    missing = task(seqio.TextLineDataSource({"train": [f"{bucket_path}/x.txt"]}))
+        open_tasks(config_of("nowhere"))
+    register("missing", lines(f"{bucket_path}/x.txt"))
     with pytest.raises(UserError, match=f"split 'train': there is no file {bucket_path}/x.txt"):
-        open_tasks(DataConfig(missing.name, LENGTHS))
+        open_tasks(config_of("missing"))
     faulty_storage.faults = Faults(refused=1, statuses=(403,))
     with pytest.raises(UserError, match="cannot be read: Permission denied .*Forbidden") as error:
-        open_tasks(DataConfig(missing.name, LENGTHS))
+        open_tasks(config_of("missing"))
     assert not isinstance(error.value, TransientError)
 
 
 def test_a_run_makes_a_request_for_a_chunk_and_a_few_at_its_start(
-    bucket_path, storage_proxy, monkeypatch, task
+    bucket_path, storage_proxy, monkeypatch, register
 ):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 1000)
     for number in range(10):
         (bucket_path / f"{number}.txt").write_text(f"{number:059}\n" * 100)
     before = len(storage_proxy.requests)
-    found = task(seqio.TextLineDataSource({"train": f"{bucket_path}/*.txt"}))
-    open_tasks(DataConfig(found.name, LENGTHS))
+    found = register("in_bucket", lines(f"{bucket_path}/*.txt"))
+    open_tasks(config_of("in_bucket"))
     epoch = (at.epoch for _, at in task_examples(found).read(0, Cursor()))
     assert len(list(itertools.takewhile(lambda number: number == 0, epoch))) == 1000
     made = storage_proxy.requests[before:]

@@ -14,6 +14,7 @@ from switch_jax.data.checks import open_tasks
 from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
+from tests.data.helpers import lines
 
 NAME = "bible_span_corruption"
 
@@ -41,16 +42,10 @@ def test_a_cache_needs_a_folder(capsys):
     assert f"`switch_jax tasks cache {NAME} --output DIR`" in capsys.readouterr().err
 
 
-def test_a_task_without_placeholder_and_a_cache_that_is_there_are_refused(tmp_path):
-    vocabulary = seqio.PassThroughVocabulary(size=10)
-    seqio.TaskRegistry.add(
-        "no_placeholder",
-        source=seqio.FunctionDataSource(lambda split, shuffle_files: None, splits=["train"]),
-        output_features={"targets": seqio.Feature(vocabulary)},
-    )
+def test_a_task_without_placeholder_and_a_cache_that_is_there_are_refused(tmp_path, register):
+    register("no_placeholder", lines(tmp_path))
     with pytest.raises(UserError, match="no_placeholder cannot be cached: put seqio.CacheDataset"):
         cache("no_placeholder", str(tmp_path))
-    seqio.TaskRegistry.remove("no_placeholder")
     (tmp_path / NAME).mkdir()
     (tmp_path / NAME / "COMPLETED").touch()
     with pytest.raises(UserError, match=f"{NAME} has a cache in {tmp_path}/{NAME} already"):

@@ -1,12 +1,22 @@
+import functools
+
 import pytest
 import seqio
-from t5.data import preprocessors
+from t5.data.preprocessors import span_corruption
 
 from switch_jax.config import DataConfig
-from switch_jax.data.checks import check_examples, cut_examples, open_tasks
+from switch_jax.data.checks import check_examples, check_tasks, cut_examples, open_tasks
+from switch_jax.data.registry import provider
 from switch_jax.errors import UserError
 from switch_jax.tasks import english
-from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features, parse_json_lines
+from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, parse_json_lines
+from tests.data.helpers import config_of, features, lines
+
+BIBLE = provider("bible_span_corruption")
+README = lines(english.DATA / "README.md")
+TOKENIZE = seqio.preprocessors.tokenize
+ENGLISH = features(english.VOCABULARY, required=False)
+TARGETS = {"targets": seqio.Feature(english.VOCABULARY)}
 
 
 @seqio.map_over_dataset
@@ -14,28 +24,10 @@ def _with_wrong_key(example):
     return {"targets": example["text"]}
 
 
-def test_a_missing_file_is_reported_in_one_line(tmp_path):
-    seqio.TaskRegistry.add(
-        "missing_file",
-        source=seqio.TextLineDataSource({"train": str(tmp_path / "no_such.txt")}),
-        preprocessors=[english.as_targets, seqio.preprocessors.tokenize],
-        output_features={"targets": seqio.Feature(english.VOCABULARY)},
-    )
-    config = DataConfig("missing_file", {"inputs": 8, "targets": 8})
-    with pytest.raises(UserError, match=r"^missing_file, split 'train': .*no_such.txt"):
-        check_examples(open_tasks(config))
-
-
-def test_a_task_without_inputs_is_refused():
-    seqio.TaskRegistry.add(
-        "targets_alone",
-        source=seqio.TextLineDataSource({"train": str(english.DATA / "README.md")}),
-        preprocessors=[english.as_targets, seqio.preprocessors.tokenize],
-        output_features={"targets": seqio.Feature(english.VOCABULARY)},
-    )
-    config = DataConfig("targets_alone", {"inputs": 8, "targets": 8})
+def test_a_task_without_inputs_is_refused(register):
+    register("targets_alone", README, [english.as_targets, TOKENIZE], TARGETS)
     with pytest.raises(UserError, match="targets_alone have targets.*no inputs: an encoder-dec"):
-        check_examples(open_tasks(config))
+        check_examples(open_tasks(config_of("targets_alone", 8)))
 
 
 @pytest.mark.parametrize(
@@ -43,12 +35,12 @@ def test_a_task_without_inputs_is_refused():
     [
         (
             "no_first_step",
-            [seqio.preprocessors.tokenize, preprocessors.span_corruption],
+            [TOKENIZE, span_corruption],
             r"the step tokenize fails: AttributeError: ",
         ),
         (
             "no_tokenize",
-            [english.as_targets, preprocessors.span_corruption],
+            [english.as_targets, span_corruption],
             r"the step span_corruption fails: ValueError: slice index 0 of dimension 0 out of "
             r"bounds\.; it has no step seqio\.preprocessors\.tokenize, which text needs$",
         ),
@@ -59,21 +51,13 @@ def test_a_task_without_inputs_is_refused():
         ),
         (
             "wrong_key",
-            [english.as_targets, seqio.preprocessors.tokenize, _with_wrong_key],
+            [english.as_targets, TOKENIZE, _with_wrong_key],
             r"the step _with_wrong_key fails: KeyError: 'text'$",
         ),
     ],
 )
-def test_a_step_that_fails_is_named_with_what_is_missing(name, steps, message):
-    seqio.TaskRegistry.add(
-        name,
-        source=seqio.TextLineDataSource({"train": str(english.DATA / "README.md")}),
-        preprocessors=steps,
-        output_features={
-            feature: seqio.Feature(english.VOCABULARY, required=feature == "targets")
-            for feature in ("inputs", "targets")
-        },
-    )
+def test_a_step_that_fails_is_named_with_what_is_missing(register, name, steps, message):
+    register(name, README, steps, ENGLISH)
     opened = open_tasks(DataConfig(name, {"inputs": 16, "targets": 8}))
     with pytest.raises(
         UserError, match=f"^the examples of {name} cannot be preprocessed: {message}"
@@ -83,7 +67,7 @@ def test_a_step_that_fails_is_named_with_what_is_missing(name, steps, message):
 
 @pytest.mark.parametrize("name", ["toy_none", "toy_empty"])
 def test_a_task_without_examples_is_refused(name):
-    opened = open_tasks(DataConfig(name, {"inputs": 10, "targets": 7}))
+    opened = open_tasks(config_of(name, 10))
     message = f"{name} gives no example of its split 'train'.*without a token"
     with pytest.raises(UserError, match=message):
         check_examples(opened)
@@ -92,28 +76,75 @@ def test_a_task_without_examples_is_refused(name):
 def test_examples_that_lose_their_end_are_counted():
     """The lengths are those of `conftest.PAIRS`; span corruption fits its text to any length."""
     beginning = "toy_pairs: {} of the first 5 examples have more than {} tokens of {}, and lose"
-    for line, expected in zip(
-        cut_examples(open_tasks(DataConfig("toy_pairs", {"inputs": 4, "targets": 3}))),
-        (beginning.format(2, 4, "inputs"), beginning.format(1, 3, "targets")),
-        strict=True,
-    ):
-        assert line == f"{expected} their end"
+    assert cut_examples(open_tasks(DataConfig("toy_pairs", {"inputs": 4, "targets": 3}))) == [
+        f"{beginning.format(2, 4, 'inputs')} their end",
+        f"{beginning.format(1, 3, 'targets')} their end",
+    ]
     for name, lengths in (("toy_mixture", (7, 4)), ("english_span_corruption", (64, 16))):
         config = DataConfig(name, dict(zip(("inputs", "targets"), lengths, strict=True)))
         assert cut_examples(open_tasks(config)) == []
 
 
-def test_only_the_first_examples_are_measured_with_their_eos(tmp_path):
+def test_only_the_first_examples_are_measured_with_their_eos(tmp_path, register):
     """Lines of 3 bytes and EOS, and a longer one behind the 200 that are measured."""
-    lines = ['{"inputs": "abc", "targets": "a"}'] * 200 + ['{"inputs": "abcde", "targets": "a"}']
-    (tmp_path / "lines").write_text("\n".join(lines))
-    seqio.TaskRegistry.add(
-        "of_bytes",
-        source=seqio.TextLineDataSource({"train": str(tmp_path / "lines")}),
-        preprocessors=[parse_json_lines, *TEXT_TO_TEXT],
-        output_features=features(seqio.ByteVocabulary()),
-    )
+    rows = ['{"inputs": "abc", "targets": "a"}'] * 200 + ['{"inputs": "abcde", "targets": "a"}']
+    (tmp_path / "lines").write_text("\n".join(rows))
+    in_bytes = features(seqio.ByteVocabulary())
+    register("of_bytes", lines(tmp_path / "lines"), [parse_json_lines, *TEXT_TO_TEXT], in_bytes)
     assert cut_examples(open_tasks(DataConfig("of_bytes", {"inputs": 4, "targets": 2}))) == []
     (line,) = cut_examples(open_tasks(DataConfig("of_bytes", {"inputs": 3, "targets": 2})))
     assert line.startswith("of_bytes: 200 of the first 200 examples have more than 3 tokens")
-    seqio.TaskRegistry.remove("of_bytes")
+
+
+def check_lengths(inputs, targets, task=BIBLE):
+    check_tasks([task], DataConfig(task.name, {"inputs": inputs, "targets": targets}))
+
+
+def examples(inputs, targets):
+    lengths = {"inputs": inputs, "targets": targets}
+    dataset = BIBLE.get_dataset(lengths, split="validation", shuffle=False, seed=0)
+    return list(dataset.take(5).as_numpy_iterator())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets"),
+    # 128: round(0.15 * 141) = 21 tokens in 7 spans and EOS. 172: 29 tokens in 10 spans, where
+    # t5 counts 28 in 9 and would cut off two tokens.
+    [(128, 21 + 7 + 1), (172, 29 + 10 + 1)],
+)
+def test_targets_are_exactly_long_enough_or_refused(inputs, targets):
+    check_lengths(inputs, targets)
+    for example in examples(inputs, targets + 10):
+        assert (len(example["inputs"]), len(example["targets"])) == (inputs, targets)
+    with pytest.raises(UserError, match=rf"{targets - 1} are too short .* \+ 1 = {targets}$"):
+        check_lengths(inputs, targets - 1)
+
+
+def test_inputs_with_more_spans_than_sentinels_are_refused():
+    with pytest.raises(UserError, match="114 spans .* 100 sentinels$"):
+        check_lengths(2048, 1000)
+    check_lengths(1809, 1000)
+    with pytest.raises(UserError, match="101 spans"):
+        check_lengths(1810, 1000)
+    # The vocabulary's ordinary pieces end at 999. At 1809 sentinel 100, the last, is used ...
+    (example, *_) = examples(1809, 1000)
+    assert sorted(token for token in example["inputs"] if token >= 1000) == list(range(1000, 1100))
+    # ... and at 1810 t5 would go on with piece 999 (it also may stand in the text by itself).
+    (example, *_) = examples(1810, 1000)
+    assert 999 in example["inputs"] and 999 in example["targets"]
+
+
+def test_inputs_that_hold_no_span_are_refused():
+    with pytest.raises(UserError, match="length 4 do not fit .* masks 0 spans"):
+        check_lengths(4, 32)
+
+
+def test_the_density_of_the_task_counts():
+    half = BIBLE.replace(preprocessors=[functools.partial(span_corruption, noise_density=0.5)])
+    with pytest.raises(UserError, match="targets of length 32 are too short"):
+        check_lengths(128, 32, half)
+    check_lengths(128, 128, half)
+
+
+def test_other_tasks_are_free():
+    check_lengths(4000, 1, BIBLE.replace(preprocessors=[]))

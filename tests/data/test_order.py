@@ -1,4 +1,4 @@
-"""How far examples are moved from their place in the source, and how epochs differ."""
+"""The streams of a task: each example once an epoch, far from its place, resumed anywhere."""
 
 import gzip
 import itertools
@@ -13,21 +13,16 @@ from pyarrow import parquet
 from switch_jax.data import blocks, file_chunks
 from switch_jax.data.parquet import ParquetDataSource
 from switch_jax.data.position import Cursor
+from switch_jax.errors import UserError
 from switch_jax.tasks.english import read_lines
-from tests.data.number_tasks import FEATURES, parse, task_examples
+from tests.data.helpers import as_pair, epochs_of, lines, parse, task_examples, text_of
 
 COUNT = 1000
 
 
-@seqio.map_over_dataset
-def as_pair(example):
-    number = tf.cast(example["number"][None], tf.int32)
-    return {"inputs": number, "targets": number}
-
-
 def write_lines(folder):
-    (folder / "sorted.txt").write_text("".join(f"{n}\n" for n in range(COUNT)))
-    return seqio.TextLineDataSource({"train": str(folder / "sorted.txt")}), parse
+    (folder / "sorted.txt").write_text(text_of(range(COUNT)))
+    return lines(folder / "sorted.txt"), parse
 
 
 def write_parquet(folder):
@@ -37,53 +32,47 @@ def write_parquet(folder):
 
 
 def write_archive(folder):
-    text = "".join(f"{n}\n" for n in range(COUNT))
-    (folder / "sorted.txt.gz").write_bytes(gzip.compress(text.encode()))
+    (folder / "sorted.txt.gz").write_bytes(gzip.compress(text_of(range(COUNT)).encode()))
     return seqio.FileDataSource(read_lines, {"train": str(folder / "sorted.txt.gz")}), parse
 
 
-def write_records(folder):
-    with tf.io.TFRecordWriter(str(folder / "sorted.tfrecord")) as file:
-        for n in range(COUNT):
+def write_record_file(path, numbers):
+    """tf.Examples with a 'number' each."""
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for n in numbers:
             value = tf.train.Feature(int64_list=tf.train.Int64List(value=[n]))
             features = tf.train.Features(feature={"number": value})
             file.write(tf.train.Example(features=features).SerializeToString())
+
+
+def records(pattern):
     described = {"number": tf.io.FixedLenFeature([], tf.int64)}
-    files = {"train": str(folder / "sorted.tfrecord")}
-    return seqio.TFExampleDataSource(files, described), as_pair
+    return seqio.TFExampleDataSource({"train": str(pattern)}, described)
+
+
+def write_records(folder):
+    write_record_file(folder / "sorted.tfrecord", range(COUNT))
+    return records(folder / "sorted.tfrecord"), as_pair
 
 
 def write_many(folder):
     for i in range(10):
         some = range(COUNT * i // 10, COUNT * (i + 1) // 10)
-        (folder / f"part{i}.txt").write_text("".join(f"{n}\n" for n in some))
-    return seqio.TextLineDataSource({"train": str(folder / "part*.txt")}), parse
+        (folder / f"part{i}.txt").write_text(text_of(some))
+    return lines(folder / "part*.txt"), parse
 
 
 KINDS = [write_lines, write_parquet, write_archive, write_records, write_many]
 
 
 @pytest.fixture
-def task():
-    """Registers the task `sorted` with a source and a step until the end of the test."""
+def task(register):
+    """Registers the task `sorted` with a source and a step; gives its examples."""
 
     def add(source, step, num_streams=1, shuffle=True):
-        found = seqio.TaskRegistry.add(
-            "sorted", source=source, preprocessors=[step], output_features=FEATURES
-        )
-        return task_examples(found, num_streams, shuffle=shuffle)
+        return task_examples(register("sorted", source, [step]), num_streams, shuffle=shuffle)
 
-    yield add
-    seqio.TaskRegistry.remove("sorted")
-
-
-def orders(task, stream, count):
-    """The numbers that a stream reads in its first epochs, an array for each."""
-    found = [[] for _ in range(count)]
-    for example, cursor in task.read(stream, Cursor()):
-        if cursor.epoch >= count:
-            return [np.array(epoch) for epoch in found]
-        found[cursor.epoch].append(int(example["inputs"][0]))
+    return add
 
 
 @pytest.mark.parametrize(
@@ -96,12 +85,11 @@ def test_examples_go_everywhere_and_epochs_do_not_resemble(
     if write is write_archive and chunk_bytes == 64:
         pytest.skip("archives are not cut")
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", chunk_bytes)
-    first, second = orders(task(*write(tmp_path)), 0, 2)
+    first, second = map(np.array, epochs_of(task(*write(tmp_path)), 0, 2))
     places = np.arange(COUNT)
-    np.testing.assert_array_equal(np.sort(first), places)
-    np.testing.assert_array_equal(np.sort(second), places)
     # A random permutation moves an example by a third of all on average, and some by nearly all.
     for order in (first, second):
+        np.testing.assert_array_equal(np.sort(order), places)
         moved = np.abs(order - places)
         assert 0.25 < moved.mean() / COUNT < 0.42
         assert moved.max() > 0.8 * COUNT
@@ -113,32 +101,51 @@ def test_examples_go_everywhere_and_epochs_do_not_resemble(
 def test_streams_of_one_file_read_all_regions_of_it_at_any_time(tmp_path, monkeypatch, task):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 64)
     examples = task(*write_lines(tmp_path), num_streams=4)
-    epochs = [orders(examples, stream, 2) for stream in range(4)]
-    for epoch in range(2):
-        together = np.concatenate([stream[epoch] for stream in epochs])
-        np.testing.assert_array_equal(np.sort(together), np.arange(COUNT))
+    epochs = [epochs_of(examples, stream, 2) for stream in range(4)]
+    for together in zip(*epochs, strict=True):
+        assert sorted(itertools.chain(*together)) == list(range(COUNT))
     for stream in epochs:
         start = stream[0][:100]  # of 250
-        assert start.min() < 0.2 * COUNT and start.max() > 0.8 * COUNT
+        assert min(start) < 0.2 * COUNT and max(start) > 0.8 * COUNT
         assert len(set(stream[0]) & set(stream[1])) < 0.5 * COUNT / 4
 
 
 def test_an_epoch_of_archives_that_do_not_divide_over_the_streams(tmp_path, task):
     for i in range(7):
-        text = "".join(f"{n}\n" for n in range(30 * i, 30 * i + 30)).encode()
+        text = text_of(range(30 * i, 30 * i + 30)).encode()
         (tmp_path / f"part{i}").write_bytes(gzip.compress(text))
     source = seqio.FileDataSource(read_lines, {"train": str(tmp_path / "part*")})
     examples = task(source, parse, num_streams=3)
-    for streams in zip(*(orders(examples, stream, 2) for stream in range(3)), strict=True):
-        np.testing.assert_array_equal(np.sort(np.concatenate(streams)), np.arange(210))
+    for streams in zip(*(epochs_of(examples, stream, 2) for stream in range(3)), strict=True):
+        assert sorted(itertools.chain(*streams)) == list(range(210))
         assert [len(stream) for stream in streams] == [70] * 3
+
+
+@pytest.mark.parametrize("name", ["numbers_1", "numbers_6"])
+@pytest.mark.parametrize("num_streams", [1, 4, 9])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_in_each_epoch_the_streams_share_out_every_example_once(
+    numbers, name, num_streams, shuffle
+):
+    task = task_examples(seqio.TaskRegistry.get(name), num_streams, shuffle=shuffle)
+    streams = [epochs_of(task, stream, 3) for stream in range(num_streams)]
+    orders = [list(itertools.chain(*epoch)) for epoch in zip(*streams, strict=True)]
+    for order in orders:
+        assert sorted(order) == list(range(2, 62))
+    assert (orders[0] != orders[1]) == (shuffle or task._order.num_parts > 1)
 
 
 @pytest.mark.parametrize("write", KINDS)
 def test_without_shuffling_the_order_is_that_of_the_source(tmp_path, monkeypatch, task, write):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 1000)
-    for order in orders(task(*write(tmp_path), shuffle=False), 0, 2):
-        np.testing.assert_array_equal(order, np.arange(COUNT))
+    for order in epochs_of(task(*write(tmp_path), shuffle=False), 0, 2):
+        assert order == list(range(COUNT))
+
+
+def test_a_task_that_forbids_shuffling_keeps_its_order(tmp_path, register):
+    source, step = write_lines(tmp_path)
+    task = register("in_order", source, [step], shuffle_buffer_size=None)
+    assert epochs_of(task_examples(task), 0, 1) == [list(range(COUNT))]
 
 
 @pytest.mark.parametrize("write", KINDS)
@@ -151,3 +158,26 @@ def test_reading_resumes_at_any_position(tmp_path, monkeypatch, task, write):
         again = itertools.islice(examples.read(1, whole[start - 1][1]), 30)
         for (a, place), (b, expected) in zip(again, whole[start : start + 30], strict=False):
             assert (a["inputs"], place) == (b["inputs"], expected)
+
+
+def test_noise_differs_between_blocks_epochs_and_seeds_and_comes_again(numbers, monkeypatch):
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 8)
+
+    def noise(seed):
+        examples = task_examples(seqio.TaskRegistry.get("numbers_noise"), seed=seed)
+        read = examples.read(0, Cursor())
+        return [int(example["targets"][0]) for example, _ in itertools.islice(read, 120)]
+
+    first = noise(0)
+    assert len(set(first)) == 120  # of 2 epochs, some blocks each
+    assert first == noise(0)
+    assert not set(first) & set(noise(1))
+
+
+def test_a_stream_without_any_example_is_an_error_and_not_an_endless_wait(tmp_path, task):
+    (tmp_path / "part0.txt").touch()
+    (tmp_path / "part1.txt").write_text("7\n8\n")
+    examples = task(lines(tmp_path / "part*.txt"), parse, num_streams=2, shuffle=False)
+    assert next(examples.read(1, Cursor()))[0]["inputs"] == [7]
+    with pytest.raises(UserError, match="sorted, in the share of stream 0 of 2, gives no"):
+        next(examples.read(0, Cursor()))

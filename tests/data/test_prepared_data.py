@@ -13,7 +13,7 @@ from switch_jax.data.registry import provider, splits_of
 from switch_jax.data.task_preview import first_examples
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
-from tests.data.prepared_tfds import ANLI_RECORD, prepare
+from tests.data.helpers import ANLI_RECORD, prepare
 
 LENGTHS = {"inputs": 64, "targets": 32}
 PAGE = {"text": "judge my vow " * 20, "url": "", "timestamp": ""}

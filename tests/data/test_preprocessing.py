@@ -1,7 +1,6 @@
 """Tasks with the same preprocessing share a graph, and nothing else."""
 
 import itertools
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,40 +9,13 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from switch_jax.config import DataConfig
-from switch_jax.data import preprocessing
 from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
-from tests.data.helpers import assert_same, validation
+from tests.data.helpers import assert_same, config_of, lines, validation
 
-LENGTHS = {"inputs": 3, "targets": 3}
-VOCABULARY = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
-
-
-@pytest.fixture
-def register():
-    """Registers tasks with numbers in files, and mixtures of them, until the end of the test."""
-    names = []
-
-    def add(name, file, steps):
-        features = {key: seqio.Feature(VOCABULARY, add_eos=False) for key in LENGTHS}
-        source = seqio.TextLineDataSource({"train": str(file), "validation": str(file)})
-        seqio.TaskRegistry.add(name, source, preprocessors=steps, output_features=features)
-        names.append(name)
-
-    def mix(name):
-        seqio.MixtureRegistry.add(name, list(names), default_rate=1.0)
-        mixtures.append(name)
-
-    mixtures: list[str] = []
-    add.mixture = mix
-    yield add
-    for name in mixtures:
-        seqio.MixtureRegistry.remove(name)
-    for name in names:
-        seqio.TaskRegistry.remove(name)
+SPLITS = ("train", "validation")
 
 
 def counted(factor=1):
@@ -62,9 +34,9 @@ def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_pa
     step = counted()
     for i in range(6):
         (tmp_path / f"{i}.txt").write_text(f"{10 + i}\n" * 3)
-        register(f"alike_{i}", tmp_path / f"{i}.txt", [step])
-    register.mixture("alike")
-    config = DataConfig("alike", LENGTHS, pack=False, data_streams=2)
+        register(f"alike_{i}", lines(tmp_path / f"{i}.txt", *SPLITS), [step])
+    register.mixture("alike", [f"alike_{i}" for i in range(6)])
+    config = config_of("alike", 3, pack=False, data_streams=2)
     check_examples(open_tasks(config))
     assert step.calls == 1  # in the order of the source
     found = {
@@ -84,9 +56,10 @@ def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_pa
 def test_tasks_with_other_steps_share_nothing(tmp_path, register):
     (tmp_path / "numbers.txt").write_text("7\n")
     for factor in (2, 3):
-        register(f"times_{factor}", tmp_path / "numbers.txt", [counted(factor)])
+        source = lines(tmp_path / "numbers.txt", *SPLITS)
+        register(f"times_{factor}", source, [counted(factor)])
     for factor in (2, 3):
-        config = DataConfig(f"times_{factor}", LENGTHS, pack=False)
+        config = config_of(f"times_{factor}", 3, pack=False)
         assert (
             next(TrainBatches(open_tasks(config), 1))[0]["encoder_input_tokens"][0, 0] == 7 * factor
         )
@@ -94,12 +67,11 @@ def test_tasks_with_other_steps_share_nothing(tmp_path, register):
 
 
 def test_a_task_of_a_mixture_without_examples_is_reported_when_it_is_drawn(tmp_path, register):
-    step = counted()
     for name, text in (("full", "7\n"), ("hollow", "")):
         (tmp_path / f"{name}.txt").write_text(text)
-        register(name, tmp_path / f"{name}.txt", [step])
-    register.mixture("half_full")
-    batches = TrainBatches(open_tasks(DataConfig("half_full", LENGTHS)), 8)
+        register(name, lines(tmp_path / f"{name}.txt"))
+    register.mixture("half_full", ["full", "hollow"])
+    batches = TrainBatches(open_tasks(config_of("half_full", 3)), 8)
     with pytest.raises(UserError, match="^hollow gives no example of its split 'train' at task_f"):
         next(batches)
 
@@ -127,27 +99,9 @@ def test_random_numbers_of_tasks_that_are_read_in_threads_are_those_of_reading_o
     for way in ("alone", "together"):
         names = [f"{way}_{i}" for i in range(4)]
         for name in names:
-            register(name, tmp_path / "lines.txt", [drawn()])
-        opened = [validation(DataConfig(name, LENGTHS)) for name in names]
+            register(name, lines(tmp_path / "lines.txt", "validation"), [drawn()])
+        opened = [validation(config_of(name, 3)) for name in names]
         with ThreadPoolExecutor(1 if way == "alone" else 2) as threads:
             batches[way] = list(threads.map(lambda tasks: next(eval_batches(tasks, 3)), opened))
     for one, other in zip(batches["alone"], batches["together"], strict=True):
         assert_same(one, other)
-
-
-def test_other_threads_draw_as_ever_while_a_graph_is_traced():
-    def draw(*args, **options):
-        return [int(number) for number in tf.data.Dataset.random(*args, **options).take(3)]
-
-    own = tf.data.Dataset.__dict__["random"]
-    plain = draw(5)
-    found = []
-    with preprocessing._random_by_block(tf.constant(9, tf.int64)):
-        options = {"rerandomize_each_iteration": False, "name": "numbers"}
-        other = threading.Thread(target=lambda: found.append(draw(seed=5, **options)))
-        other.start()
-        other.join()
-        of_data_set = [int(number) for number in tf.data.Dataset.range(1).random(5).take(3)]
-        assert draw(5, name="numbers") == of_data_set == [number ^ 9 for number in plain]
-    assert found == [plain]
-    assert tf.data.Dataset.__dict__["random"] is own and isinstance(own, staticmethod)

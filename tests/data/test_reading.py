@@ -12,7 +12,6 @@ import seqio
 import tensorflow as tf
 
 from switch_jax.cli import main
-from switch_jax.config import DataConfig
 from switch_jax.data import file_chunks
 from switch_jax.data.checks import check_examples, open_tasks
 from switch_jax.data.eval_batches import eval_batches
@@ -21,42 +20,37 @@ from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import TransientError, UserError
 from switch_jax.tasks import english
-from tests.data.helpers import validation
-from tests.data.number_tasks import FEATURES, parse, task_examples
-from tests.data.prepared_tfds import ANLI_RECORD, prepare
+from tests.data.helpers import (
+    ANLI_RECORD,
+    as_both,
+    config_of,
+    features,
+    lines,
+    prepare,
+    task_examples,
+    text_of,
+    validation,
+)
 
-LENGTHS = {"inputs": 64, "targets": 32}
-
-
-def text_task(name, source):
-    seqio.TaskRegistry.add(
-        name,
-        source=source,
-        preprocessors=[
-            seqio.map_over_dataset(lambda line: {"inputs": line, "targets": line}),
-            seqio.preprocessors.tokenize,
-            seqio.preprocessors.append_eos,
-        ],
-        output_features={key: seqio.Feature(english.VOCABULARY) for key in LENGTHS},
-    )
+SPLITS = ("train", "validation")
+STEPS = [as_both, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos]
+ENGLISH = features(english.VOCABULARY)
 
 
 @pytest.fixture
-def lines(tmp_path):
+def latin(tmp_path, register):
     """A task with two files of three lines, one of which is Latin-1."""
     (tmp_path / "part0.txt").write_bytes(b"hello\nworld\nagain\n")
     (tmp_path / "part1.txt").write_bytes(b"hello\ncaf\xe9 au lait\nagain\n")
-    files = str(tmp_path / "part*.txt")
-    text_task("latin", seqio.TextLineDataSource({"train": files, "validation": files}))
-    yield r"latin, split '{}': \S+/part1.txt: not UTF-8 at byte 9$"
-    seqio.TaskRegistry.remove("latin")
+    register("latin", lines(tmp_path / "part*.txt", *SPLITS), STEPS, ENGLISH)
+    return r"latin, split '{}': \S+/part1.txt: not UTF-8 at byte 9$"
 
 
-def test_a_line_that_is_not_utf_8(lines):
-    config = DataConfig("latin", LENGTHS)
-    with pytest.raises(UserError, match=lines.format("validation")):
+def test_a_line_that_is_not_utf_8(latin):
+    config = config_of("latin", 64)
+    with pytest.raises(UserError, match=latin.format("validation")):
         list(eval_batches(validation(config), 2))
-    with pytest.raises(UserError, match=lines.format("train")):
+    with pytest.raises(UserError, match=latin.format("train")):
         next(TrainBatches(open_tasks(config), 2))
 
 
@@ -80,7 +74,7 @@ def records(tmp_path):
 def test_a_damaged_record(records, monkeypatch):
     # Small chunks: the examples before the damaged block are trained on.
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 500)
-    config = DataConfig("anli_r3", LENGTHS, vocabulary="byte", pack=False)
+    config = config_of("anli_r3", 64, vocabulary="byte", pack=False)
     batches = TrainBatches(open_tasks(config), 10)
     with pytest.raises(UserError, match=records):
         for _ in range(4):
@@ -88,54 +82,44 @@ def test_a_damaged_record(records, monkeypatch):
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda file: os.truncate(file, 5000)])
-def test_a_file_that_is_removed_or_cut_off_ends_the_run_with_its_name(tmp_path, change):
+def test_a_file_that_is_removed_or_cut_off_ends_the_run_with_its_name(tmp_path, register, change):
     file = tmp_path / "numbers.txt"
-    file.write_text("".join(f"{n}\n" for n in range(2, 2002)))
-    source = seqio.TextLineDataSource({"train": str(file)})
-    task = seqio.TaskRegistry.add(
-        "changing", source=source, preprocessors=[parse], output_features=FEATURES
-    )
-    examples = task_examples(task).read(0, Cursor())
+    file.write_text(text_of(range(2, 2002)))
+    examples = task_examples(register("changing", lines(file))).read(0, Cursor())
     next(examples)
     change(file)
     with pytest.raises(UserError, match=f"changing, split 'train': {file}: ") as error:
         next(cursor for _, cursor in examples if cursor.epoch == 10)
     assert not isinstance(error.value, TransientError)
-    seqio.TaskRegistry.remove("changing")
 
 
 # The length, and its CRC-32C as TFRecords mask it.
 TOO_LONG = struct.pack("<QI", 2**60, 0x8E4E23C4)
 
 
+@seqio.map_over_dataset
+def as_int32(example):
+    return {name: tf.cast(number, tf.int32) for name, number in example.items()}
+
+
 @pytest.fixture
-def examples(tmp_path):
+def examples(tmp_path, register):
     """A task of 40 tf.Examples of 40 bytes, and its file."""
     path = tmp_path / "x.tfrecord"
     feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))
-    example = tf.train.Example(
-        features=tf.train.Features(feature={name: feature for name in LENGTHS})
-    )
+    both = tf.train.Features(feature=dict.fromkeys(ENGLISH, feature))
     with tf.io.TFRecordWriter(str(path)) as file:
         for _ in range(40):
-            file.write(example.SerializeToString())
-    files = {"train": str(path), "validation": str(path)}
-    described = {name: tf.io.FixedLenFeature([1], tf.int64) for name in LENGTHS}
-    seqio.TaskRegistry.add(
-        "examples",
-        source=seqio.TFExampleDataSource(files, described),
-        preprocessors=[
-            seqio.map_over_dataset(lambda ex: {key: tf.cast(ex[key], tf.int32) for key in ex})
-        ],
-        output_features={key: seqio.Feature(english.VOCABULARY, add_eos=False) for key in LENGTHS},
-    )
-    yield path
-    seqio.TaskRegistry.remove("examples")
+            file.write(tf.train.Example(features=both).SerializeToString())
+    described = dict.fromkeys(ENGLISH, tf.io.FixedLenFeature([1], tf.int64))
+    source = seqio.TFExampleDataSource(dict.fromkeys(SPLITS, str(path)), described)
+    register("examples", source, [as_int32], features(english.VOCABULARY, add_eos=False))
+    return path
 
 
 def assert_one_line(message, capfd):
     """Checks that training and evaluation on `examples` end with a message, and `tasks` too."""
-    config = DataConfig("examples", LENGTHS)
+    config = config_of("examples", 64)
     with pytest.raises(UserError, match=f"^examples, split 'train': {message}"):
         next(TrainBatches(open_tasks(config), 1000))
     with pytest.raises(UserError, match=f"^examples, split 'validation': {message}"):
@@ -168,50 +152,40 @@ def test_a_data_file_is_an_ordinary_file(examples, make):
     examples.unlink()
     make(examples)
     with pytest.raises(UserError, match=f"{examples} is a folder, a pipe or a device: write what"):
-        open_tasks(DataConfig("examples", LENGTHS))
+        open_tasks(config_of("examples", 64))
 
 
-def test_a_damaged_archive(tmp_path):
+def test_a_damaged_archive(tmp_path, register):
     written = bytearray(gzip.compress(b"hello world\n" * 1000))
     written[-8] ^= 1  # of the checksum
     (tmp_path / "lines.txt.gz").write_bytes(written)
     source = seqio.FileDataSource(english.read_lines, {"train": str(tmp_path / "lines.txt.gz")})
-    text_task("archive", source)
+    register("archive", source, STEPS, ENGLISH)
     with pytest.raises(
         UserError, match=r"archive, split 'train': .*; while reading \S+lines.txt.gz"
     ):
-        next(TrainBatches(open_tasks(DataConfig("archive", LENGTHS)), 500))
-    seqio.TaskRegistry.remove("archive")
+        next(TrainBatches(open_tasks(config_of("archive", 64)), 500))
 
 
-def test_a_failing_step_is_reported_as_such():
-    seqio.TaskRegistry.add(
-        "failing",
-        source=seqio.TextLineDataSource({"train": str(english.DATA / "README.md")}),
-        preprocessors=[
-            seqio.map_over_dataset(lambda line: {"targets": tf.strings.to_number([line], tf.int32)})
-        ],
-        output_features={"targets": seqio.Feature(english.VOCABULARY)},
-    )
+def test_a_failing_step_is_reported_as_such(register):
+    register("failing", lines(english.DATA / "README.md"))
     message = "failing, split 'train': String.*; while reading .*README.md"
     with pytest.raises(UserError, match=message):
-        check_examples(open_tasks(DataConfig("failing", LENGTHS)))
-    seqio.TaskRegistry.remove("failing")
+        check_examples(open_tasks(config_of("failing", 64)))
 
 
-def test_a_storage_failure_is_transient(tmp_path, monkeypatch):
-    file = str(tmp_path / "x.txt")
-    (tmp_path / "x.txt").write_text("hello\n")
+def test_a_storage_failure_is_transient(tmp_path, monkeypatch, register):
+    file = tmp_path / "x.txt"
+    file.write_text("hello\n")
 
     def fail(path, begin, end):
         raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     monkeypatch.setattr(file_chunks, "read_range", fail)
-    text_task("faulty", seqio.TextLineDataSource({"train": file, "validation": file}))
-    config = DataConfig("faulty", LENGTHS)
+    register("faulty", lines(file, *SPLITS), STEPS, ENGLISH)
+    config = config_of("faulty", 64)
     failure = f"{file}: Input/output error; this may pass"
     with pytest.raises(TransientError, match=f"^faulty, split 'validation': {failure}"):
         list(eval_batches(validation(config), 2))
     with pytest.raises(TransientError, match=f"^faulty, split 'train': {failure}"):
         next(TrainBatches(open_tasks(config), 2))
-    seqio.TaskRegistry.remove("faulty")

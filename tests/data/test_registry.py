@@ -28,28 +28,20 @@ def test_an_unknown_name_is_reported_with_similar_ones():
         (0.0, "the rates of toy_long, toy_pairs in uneven are all 0: give one a rate above 0"),
     ],
 )
-def test_a_rate_that_is_none_is_reported_with_its_task(rate, message):
-    seqio.MixtureRegistry.add("uneven", [("toy_pairs", 0), ("toy_long", rate)])
-    try:
-        with pytest.raises(UserError, match=f"{re.escape(message)}"):
-            registry.mixing_rates("uneven", registry.tasks_of("uneven"))
-    finally:
-        seqio.MixtureRegistry.remove("uneven")
+def test_a_rate_that_is_none_is_reported_with_its_task(register, rate, message):
+    register.mixture("uneven", [("toy_pairs", 0), ("toy_long", rate)])
+    with pytest.raises(UserError, match=f"{re.escape(message)}"):
+        registry.mixing_rates("uneven", registry.tasks_of("uneven"))
 
 
-def test_rates_by_examples_are_seqio_s():
+def test_rates_by_examples_are_seqio_s(register):
     """min(examples, maximum) ** (1 / T)."""
     rate = functools.partial(seqio.mixing_rate_num_examples, temperature=2.0, maximum=400)
     for name, number in (("few", 100), ("many", 900)):
         source = seqio.TextLineDataSource({"train": "x.txt"}, num_input_examples={"train": number})
-        seqio.TaskRegistry.add(name, source=source, preprocessors=[], output_features={})
-    seqio.MixtureRegistry.add("counted", ["few", "many"], default_rate=rate)
-    try:
-        assert registry.mixing_rates("counted", registry.tasks_of("counted")) == [10, 20]
-    finally:
-        seqio.MixtureRegistry.remove("counted")
-        for name in ("few", "many"):
-            seqio.TaskRegistry.remove(name)
+        register(name, source)
+    register.mixture("counted", [("few", rate), ("many", rate)])
+    assert registry.mixing_rates("counted", registry.tasks_of("counted")) == [10, 20]
 
 
 def test_a_mixture_is_written_as_rates():

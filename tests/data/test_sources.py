@@ -11,8 +11,8 @@ from switch_jax.data import file_chunks, sources
 from switch_jax.data.file_chunks import TextLines, TFRecords
 from switch_jax.data.position import Cursor
 from switch_jax.data.sources import open_source, source_files
-from tests.data.number_tasks import FEATURES, task_examples
-from tests.data.prepared_tfds import ANLI_RECORD, prepare
+from tests.data.helpers import ANLI_RECORD, features, prepare, task_examples
+from tests.data.test_order import records, write_record_file
 
 SENTENCES = [f"sentence {n} of forty" for n in range(40)]
 
@@ -55,7 +55,7 @@ def protos(folder):
 
 
 @pytest.mark.parametrize("make", [tfds_slice, tfds_partly_decoded, lines_with_header, protos])
-def test_an_epoch_has_the_examples_of_the_source(tmp_path, monkeypatch, make):
+def test_an_epoch_has_the_examples_of_the_source(tmp_path, monkeypatch, register, make):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 100)
     source, feature, format = make(tmp_path)
     assert isinstance(source_files(source, "train").format, format)
@@ -66,40 +66,27 @@ def test_an_epoch_has_the_examples_of_the_source(tmp_path, monkeypatch, make):
         ids = vocabulary.encode_tf(example[feature] if feature else example)
         return {"inputs": ids, "targets": ids}
 
-    features = {k: seqio.Feature(vocabulary, add_eos=False) for k in ("inputs", "targets")}
-    task = seqio.TaskRegistry.add(
-        "of_kind", source=source, preprocessors=[of_text], output_features=features
-    )
-    try:
-        expected = [
-            (example[feature] if feature else example).decode()
-            for example in source.get_dataset("train", shuffle=False).as_numpy_iterator()
-        ]
-        examples = task_examples(task, 2, length=100)
-        found = []
-        for stream in range(2):
-            epoch = itertools.takewhile(
-                lambda read: read[1].epoch == 0, examples.read(stream, Cursor())
-            )
-            found += [vocabulary.decode(example["inputs"].tolist()) for example, _ in epoch]
-        assert sorted(found) == sorted(expected)
-        assert found != expected
-    finally:
-        seqio.TaskRegistry.remove("of_kind")
+    task = register("of_kind", source, [of_text], features(vocabulary, add_eos=False))
+    expected = [
+        (example[feature] if feature else example).decode()
+        for example in source.get_dataset("train", shuffle=False).as_numpy_iterator()
+    ]
+    examples = task_examples(task, 2, length=100)
+    found = []
+    for stream in range(2):
+        read = examples.read(stream, Cursor())
+        epoch = itertools.takewhile(lambda read: read[1].epoch == 0, read)
+        found += [vocabulary.decode(example["inputs"].tolist()) for example, _ in epoch]
+    assert sorted(found) == sorted(expected)
+    assert found != expected
 
 
 def many_examples(folder):
     """20 files of 17 to 36 examples; 16 files are read at a time, 16 examples of each in turn."""
     for number in range(20):
-        with tf.io.TFRecordWriter(str(folder / f"x{number:02}.tfrecord")) as file:
-            for index in range(17 + number):
-                value = tf.train.Feature(
-                    int64_list=tf.train.Int64List(value=[100 * number + index])
-                )
-                features = tf.train.Features(feature={"number": value})
-                file.write(tf.train.Example(features=features).SerializeToString())
-    described = {"number": tf.io.FixedLenFeature([], tf.int64)}
-    return seqio.TFExampleDataSource({"train": str(folder / "x*.tfrecord")}, described)
+        some = range(100 * number, 100 * number + 17 + number)
+        write_record_file(folder / f"x{number:02}.tfrecord", some)
+    return records(folder / "x*.tfrecord")
 
 
 def tfds_shards(folder):
@@ -124,7 +111,7 @@ def test_examples_come_in_the_order_of_seqio_and_tfds(tmp_path, monkeypatch, mak
 
 
 @pytest.fixture
-def counted():
+def counted(register):
     """A task of 40 numbers that Python code makes, and the list of all that it has made."""
     made = []
 
@@ -139,30 +126,21 @@ def counted():
         ).map(lambda number: {"inputs": number, "targets": number})
 
     source = seqio.FunctionDataSource(read, splits=["train"])
-    yield (
-        seqio.TaskRegistry.add(
-            "counted", source=source, preprocessors=[], output_features=FEATURES
-        ),
-        made,
-    )
-    seqio.TaskRegistry.remove("counted")
-
-
-def _first(task, stream, number):
-    """Numbers and positions of the first examples of one of four streams."""
-    read = task_examples(task, 4).read(stream, Cursor())
-    return [(int(example["inputs"][0]), at) for example, at in itertools.islice(read, number)]
+    return register("counted", source, []), made
 
 
 def test_what_python_code_makes_is_made_once_for_all_streams_and_epochs(counted, monkeypatch):
     task, made = counted
+
+    def read(examples, stream):
+        """Numbers and positions of six epochs of one of four streams."""
+        some = itertools.islice(examples.read(stream, Cursor()), 60)
+        return [(int(example["inputs"][0]), at) for example, at in some]
+
     examples = task_examples(task, 4)
-    kept = []
-    for stream in range(4):
-        read = itertools.islice(examples.read(stream, Cursor()), 60)  # six epochs
-        kept.append([(int(example["inputs"][0]), at) for example, at in read])
+    kept = [read(examples, stream) for stream in range(4)]
     assert len(made) == 40
     monkeypatch.setattr(sources, "_MAX_KEPT_BYTES", 100)  # 40 numbers of 4 bytes, twice
     made.clear()
-    assert [_first(task, stream, 60) for stream in range(4)] == kept
+    assert [read(task_examples(task, 4), stream) for stream in range(4)] == kept
     assert len(made) > 4 * 6 * 40

@@ -7,7 +7,7 @@ import pytest
 from switch_jax.data import registry, task_list
 from switch_jax.errors import UserError
 from switch_jax.tensorflow_setup import seqio
-from tests.data.prepared_tfds import ANLI_RECORD, prepare
+from tests.data.helpers import ANLI_RECORD, prepare
 
 
 def parts(text):

@@ -11,12 +11,10 @@ import tensorflow as tf
 
 from switch_jax.config import DataConfig
 from switch_jax.data.checks import open_tasks
-from switch_jax.data.position import Cursor, Position
+from switch_jax.data.position import Position
 from switch_jax.data.train_batches import TrainBatches
-from switch_jax.errors import UserError
 from switch_jax.tasks.english import VOCABULARY
-from tests.data.helpers import assert_same
-from tests.data.number_tasks import task_examples
+from tests.data.helpers import as_both, assert_same, features, lines
 
 BIBLE = DataConfig("bible_span_corruption", {"inputs": 64, "targets": 20}, data_streams=2)
 MIXED = DataConfig("numbers_mixed", {"inputs": 3, "targets": 3}, data_streams=4)
@@ -77,53 +75,26 @@ def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batch
         )
 
 
-def test_packed_rows_lose_nothing():
-    """The rows of a stream hold its examples in their order, whole."""
-    config = dataclasses.replace(TOY, pack=True, data_streams=1)
-    batches = [b for b, _ in itertools.islice(TrainBatches(open_tasks(config), 4), 3)]
-    packed = [
-        batch["encoder_input_tokens"][row][batch["encoder_segment_ids"][row] == segment].tolist()
-        for batch in batches
-        for row in range(4)
-        for segment in range(1, batch["encoder_segment_ids"][row].max() + 1)
-    ]
-    task = task_examples(seqio.TaskRegistry.get("toy_pairs"), length=10)
-    read = itertools.islice(task.read(0, Cursor()), len(packed))
-    assert packed == [example["inputs"].tolist() for example, _ in read]
-    assert len(packed) > 15  # more than two epochs
-
-
-def test_a_batch_that_does_not_divide_over_the_streams_is_refused(numbers):
-    with pytest.raises(UserError, match="batch size 6 .* 4 streams.*DATA_STREAMS to a divisor"):
-        TrainBatches(open_tasks(MIXED), 6)
-
-
-def test_a_cached_task_is_read_from_its_cache(tmp_path, storage, monkeypatch):
+def test_a_cached_task_is_read_from_its_cache(tmp_path, storage, monkeypatch, register):
     """The cache holds what the source does not: that is what is read."""
     source = tmp_path / "source.txt"
     source.write_text("from the source\n")
-    name = f"cached_words_in_{storage.name}"  # the tasks stay registered
-    seqio.TaskRegistry.add(
-        name,
-        source=seqio.TextLineDataSource({"train": str(source)}),
-        preprocessors=[
-            seqio.map_over_dataset(lambda line: {"inputs": line, "targets": line}),
-            seqio.preprocessors.tokenize,
-            seqio.CacheDatasetPlaceholder(),
-            seqio.preprocessors.append_eos,
-        ],
-        output_features={k: seqio.Feature(VOCABULARY) for k in ("inputs", "targets")},
-    )
+    name = "cached_words"
+    steps = [
+        as_both,
+        seqio.preprocessors.tokenize,
+        seqio.CacheDatasetPlaceholder(),
+        seqio.preprocessors.append_eos,
+    ]
+    register(name, lines(source), steps, features(VOCABULARY))
     cache = tmp_path / "written" / name
     cache.mkdir(parents=True)
-    features = {
-        key: tf.train.Feature(int64_list=tf.train.Int64List(value=[7, 8, 9]))
-        for key in ("inputs", "targets")
-    }
-    record = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    ids = tf.train.Feature(int64_list=tf.train.Int64List(value=[7, 8, 9]))
+    both = tf.train.Features(feature={"inputs": ids, "targets": ids})
+    record = tf.train.Example(features=both).SerializeToString()
     with tf.io.TFRecordWriter(str(cache / "train.tfrecord-00000-of-00001")) as file:
         file.write(record)
-    described = {key: {"shape": [None], "dtype": "int32"} for key in ("inputs", "targets")}
+    described = dict.fromkeys(("inputs", "targets"), {"shape": [None], "dtype": "int32"})
     info = {"num_shards": 1, "features": described, "seqio_version": "0"}
     (cache / "info.train.json").write_text(json.dumps(info))
     (cache / "stats.train.json").write_text(json.dumps({"examples": 1}))

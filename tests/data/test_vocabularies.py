@@ -12,12 +12,13 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from switch_jax.config import DataConfig
 from switch_jax.data import vocabularies
-from switch_jax.data.checks import check_examples, open_tasks
+from switch_jax.data.checks import open_tasks
 from switch_jax.data.configured_tasks import vocabulary_size
 from switch_jax.data.registry import mixing_rates, provider, tasks_of
 from switch_jax.data.task_preview import first_examples
 from switch_jax.errors import UserError
 from switch_jax.tasks.english import DATA
+from tests.data.helpers import features, lines
 
 LENGTHS = {"inputs": 64, "targets": 32}
 ENGLISH = str(DATA / "english_1000.model")
@@ -95,8 +96,8 @@ def test_it_replaces_what_a_task_is_written_in():
 
 
 def test_caches_are_refused():
-    with pytest.raises(UserError, match="VOCABULARY = 'byte' with USE_CACHED_TASKS = True"):
-        open_tasks(dataclasses.replace(BIBLE, vocabulary="byte", use_cached_tasks=True))
+    with pytest.raises(UserError, match="vocabulary = 'byte' does not go with USE_CACHED_TASKS ="):
+        dataclasses.replace(BIBLE, vocabulary="byte", use_cached_tasks=True)
 
 
 def test_features_that_are_not_text_are_refused():
@@ -115,24 +116,19 @@ def test_unusable_files_are_reported(tmp_path):
         open_tasks(dataclasses.replace(BIBLE, vocabulary=model))
 
 
-def test_an_unreadable_vocabulary_of_a_task_is_reported():
-    seqio.TaskRegistry.add(
-        "no_vocabulary",
-        source=seqio.TextLineDataSource({"validation": str(DATA / "README.md")}),
-        preprocessors=[seqio.preprocessors.tokenize],
-        output_features={"targets": seqio.Feature(seqio.SentencePieceVocabulary("/no/such.model"))},
-    )
+def test_an_unreadable_vocabulary_of_a_task_is_reported(register):
+    unreadable = features(seqio.SentencePieceVocabulary("/no/such.model"))
+    register("no_vocabulary", lines(DATA / "README.md"), [], unreadable)
     with pytest.raises(UserError, match="found at /no/such.model .*set VOCABULARY to the path"):
-        check_examples(open_tasks(DataConfig("no_vocabulary", LENGTHS, split="validation")))
+        open_tasks(DataConfig("no_vocabulary", LENGTHS))
 
 
-def test_rates_are_those_of_the_registered_tasks():
-    seqio.MixtureRegistry.add("nested", [("english_span_corruption", 3.0), ("toy_pairs", 1.0)])
+def test_rates_are_those_of_the_registered_tasks(register):
+    register.mixture("nested", [("english_span_corruption", 3.0), ("toy_pairs", 1.0)])
     tasks = [task for task in tasks_of("nested") if task.name != "toy_pairs"]
     replaced = [vocabularies.with_vocabulary(task, "byte") for task in tasks]
     # Three tasks share the rate of the mixture that they are in.
     assert mixing_rates("nested", replaced) == [1.0, 1.0, 1.0]
-    seqio.MixtureRegistry.remove("nested")
 
 
 def test_content_is_all_but_eos_and_sentinels():

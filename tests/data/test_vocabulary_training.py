@@ -11,35 +11,28 @@ import seqio
 from switch_jax.data import vocabulary_training as training
 from switch_jax.errors import UserError
 from switch_jax.tasks import english
+from tests.data.helpers import features, lines
 
+STEPS = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos]
 TEXT = ["judge my vow of black quartz, sphinx", "the five boxing wizards jump"] * 20
 
 
 @pytest.fixture
-def two_texts(tmp_path):
+def two_texts(tmp_path, register):
     """A mixture `mixed_text` of a task with inputs and targets and one with targets, 3 to 1."""
-    (tmp_path / "pairs.txt").write_text("".join(f"pair {i}\n" for i in range(20)))
-    (tmp_path / "lines.txt").write_text("".join(f"line {i}\n" for i in range(20)))
     steps = {
-        "pairs": seqio.map_over_dataset(
-            lambda line: {"inputs": line, "targets": line + "\n\nagain"}
-        ),
-        "lines": seqio.map_over_dataset(lambda line: {"inputs": "", "targets": line}),
+        "pair": lambda line: {"inputs": line, "targets": line + "\n\nagain"},
+        "line": lambda line: {"inputs": "", "targets": line},
     }
     for name, step in steps.items():
-        seqio.TaskRegistry.add(
-            f"text_{name}",
-            source=seqio.TextLineDataSource({"train": str(tmp_path / f"{name}.txt")}),
-            preprocessors=[step, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
-            output_features={
-                key: seqio.Feature(english.VOCABULARY) for key in ("inputs", "targets")
-            },
+        (tmp_path / name).write_text("".join(f"{name} {i}\n" for i in range(20)))
+        register(
+            f"text_{name}s",
+            lines(tmp_path / name),
+            [seqio.map_over_dataset(step), *STEPS],
+            features(english.VOCABULARY),
         )
-    seqio.MixtureRegistry.add("mixed_text", [("text_pairs", 3.0), ("text_lines", 1.0)])
-    yield
-    seqio.MixtureRegistry.remove("mixed_text")
-    for name in steps:
-        seqio.TaskRegistry.remove(f"text_{name}")
+    register.mixture("mixed_text", [("text_pairs", 3.0), ("text_lines", 1.0)])
 
 
 def test_a_mixture_s_text_is_shared_out_by_its_rates(two_texts):

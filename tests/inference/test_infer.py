@@ -11,6 +11,7 @@ from switch_jax.config import DataConfig
 from switch_jax.data.checks import open_tasks
 from switch_jax.errors import UserError
 from switch_jax.inference import infer
+from switch_jax.inference.input_records import TextExample, encode, read_records
 from switch_jax.inference.predictor import Prediction
 from tests.cli import answers  # registers tasks
 from tests.inference.fakes import FakePredictor
@@ -24,7 +25,7 @@ LENGTHS = {"inputs": 32, "targets": 8}
 def example(inputs, cut=(), **more):
     text = {"inputs": inputs, **more}
     ids = {name: np.array(BYTES.encode(value), np.int32) for name, value in text.items()}
-    return infer.InferenceExample(text, ids, dict(cut))
+    return TextExample(text, ids, dict(cut))
 
 
 def with_index(inputs, index):
@@ -84,17 +85,6 @@ def test_an_example_without_targets_is_named_by_its_number_in_the_file():
         list(infer.scores(FakePredictor(), None, examples, first_id=10))
 
 
-def test_examples_of_a_file(tmp_path):
-    path = tmp_path / "in.jsonl"
-    path.write_text('{"inputs": "ab", "targets": "c"}\n{"inputs": "d"}\n')
-    first, second = infer.examples_of_file(str(path), VOCABULARIES, {"inputs": 2, "targets": 4})
-    assert first.text == {"inputs": "ab", "targets": "c"}, "the text is not cut off"
-    assert first.ids["inputs"].tolist() == [ord("a") + 3, 1]
-    assert (first.cut, second.cut) == ({"inputs": 1}, {})
-    assert first.ids["targets"].tolist() == [ord("c") + 3, 1]
-    assert second.ids["targets"].tolist() == []
-
-
 def test_examples_of_a_mixture_are_those_of_each_task_in_order():
     opened = open_tasks(DataConfig("answers", LENGTHS, split="validation"))
     examples = list(infer.examples_of_task(opened))
@@ -110,7 +100,8 @@ def test_no_file_that_is_answered_stays_open(tmp_path):
     predictor = FakePredictor(with_index)
 
     def answer():
-        examples = infer.examples_of_file(str(tmp_path / "texts.txt"), VOCABULARIES, LENGTHS)
+        records = read_records(str(tmp_path / "texts.txt"))
+        examples = [encode(record, VOCABULARIES, LENGTHS) for record in records]
         assert len(list(infer.predictions(predictor, None, examples, BYTES))) == 40
 
     files, threads = left_open(answer, times=30)

@@ -76,10 +76,12 @@ def test_a_missing_file(tmp_path):
 
 def test_ids_end_with_eos_and_are_cut_off_before_it():
     vocabularies, lengths = {"inputs": BYTES, "targets": BYTES}, {"inputs": 3, "targets": 9}
-    ids, cut = encode({"inputs": "abcde", "targets": "d"}, vocabularies, lengths)
+    record = {"inputs": "abcde", "targets": "d"}
+    text, ids, cut = encode(record, vocabularies, lengths)
+    assert text == record, "the text is not cut off"
     assert ids["inputs"].tolist() == [ord("a") + 3, ord("b") + 3, 1]
     assert ids["targets"].tolist() == [ord("d") + 3, 1]
     assert cut == {"inputs": 3}
-    ids, cut = encode({"inputs": "ab"}, vocabularies, lengths)
+    _, ids, cut = encode({"inputs": "ab"}, vocabularies, lengths)
     assert ids["targets"].tolist() == []
     assert not cut, "the text fits to the last token"

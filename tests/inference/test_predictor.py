@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
 from switch_jax.inference import DecodingConfig
 from switch_jax.inference.predictor import Predictor
-from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.model import bind, init_parameters
 from switch_jax.partitioning.mesh import make_mesh
 from tests.inference.models import DENSE
@@ -79,8 +77,7 @@ def make_predictor(model, batch_size, mesh_shape=(1, 1, 1), **decoding):
         DataConfig("none", {"inputs": M, "targets": L}),
         MeshConfig(*mesh_shape),
     )
-    trained = TrainedModel(Path("none"), config, mesh, None, DecodingConfig(L, **decoding))
-    return Predictor(trained), mesh
+    return Predictor(config, mesh, DecodingConfig(L, **decoding)), mesh
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from switch_jax.launch.job import Job
+from switch_jax.launch.targets.queued_resource import QueuedResource
 
 IMAGE = "us-docker.pkg.dev/my-project/images/switch_jax:1"
 ON_VM = [
@@ -14,11 +14,14 @@ DEMO = [
     "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=8", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4",
 ]  # fmt: skip
 
+# 2^24 rows of 256 float32 numbers are 16 GiB; the other parameters are a few MiB.
+LARGE_TABLE = ["--gin.NUM_EMBEDDINGS=16777216", "--gin.EMBED_DIM=256"]
 
-def make_job(topology: str, **fields: Any) -> Job:
+
+def make_job(topology: str, target: Any = QueuedResource, **fields: Any) -> Any:
     """A job named base, whose folder is gs://my-bucket/runs/base."""
     given: dict[str, Any] = {
-        "name": "base",
+        "job_name": "base",
         "train": ("--gin_file=x.gin",),
         "model_dir": "gs://my-bucket/runs/base",
         "topology": topology,
@@ -26,4 +29,6 @@ def make_job(topology: str, **fields: Any) -> Job:
         "zone": "us-west4-a",
         "image": "ghcr.io/me/switch_jax:1",
     }
-    return Job(**(given | fields))
+    if "cluster" in target.flags():
+        given["cluster"] = "pods"
+    return target(**(given | fields))

@@ -113,8 +113,8 @@ def schema() -> dict:
 
 def test_the_manifest_fits_the_schemas_of_jobset_and_kubernetes(schema):
     jsonschema.validate(_manifest(), schema)
-    options = {"env": ("A=b",), "secrets": ("A_KEY",)}
-    jsonschema.validate(gke.manifest(make_job("v5e-16", cluster="pods", **options)), schema)
+    options = {"env": ("A=b",), "secret": ("A_KEY",)}
+    jsonschema.validate(gke.manifest(make_job("v5e-16", gke.Gke, **options)), schema)
 
 
 def _in_words(shell: str) -> list[str]:

@@ -13,7 +13,7 @@ from switch_jax.cli import main
 from switch_jax.errors import UserError
 from switch_jax.launch import commands, tpu_hosts
 from switch_jax.launch.targets.gke import Gke
-from switch_jax.launch.targets.local import Local, Rehearsal
+from switch_jax.launch.targets.local import Local
 from switch_jax.launch.targets.queued_resource import QueuedResource
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.launch.targets.xpk import Xpk
@@ -96,10 +96,10 @@ def test_kubernetes_expands_as_its_documentation_says():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("target", [TpuVm(), QueuedResource()])
+@pytest.mark.parametrize("target", [TpuVm, QueuedResource])
 def test_hosts_of_tpu_vms_run_the_command_and_nothing_else(target, stand_ins):
-    job = make_job("v5e-16", train=TRAIN)
-    _bash(commands.render("base", [*target.commands(job), *target.afterwards(job)]))
+    job = make_job("v5e-16", target, train=TRAIN)
+    _bash(commands.render("base", [*job.commands(), *job.afterwards()]))
     script = (stand_ins / "launched/base.sh").read_text()
     assert script == tpu_hosts.script(job).text
     _bash(script, "base")
@@ -108,8 +108,8 @@ def test_hosts_of_tpu_vms_run_the_command_and_nothing_else(target, stand_ins):
 
 
 def test_a_pod_of_gke_runs_the_command_and_nothing_else(stand_ins):
-    job = make_job("2xv5e-16", cluster="pods", train=TRAIN)
-    _bash(commands.render("base", [*Gke().commands(job), *Gke().afterwards(job)]))
+    job = make_job("2xv5e-16", Gke, train=TRAIN)
+    _bash(commands.render("base", [*job.commands(), *job.afterwards()]))
     text = (stand_ins / "launched/base.yaml").read_text()
     (slices,) = yaml.safe_load(text)["spec"]["replicatedJobs"]
     (container,) = slices["template"]["spec"]["template"]["spec"]["containers"]
@@ -134,8 +134,8 @@ XPK_CONTAINER = """
 
 
 def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
-    job = make_job("2xv5e-16", cluster="pods", train=TRAIN, secrets=("A_KEY",))
-    _bash(commands.render("base", [*Xpk().commands(job), *Xpk().afterwards(job)]))
+    job = make_job("2xv5e-16", Xpk, train=TRAIN, secret=("A_KEY",))
+    _bash(commands.render("base", [*job.commands(), *job.afterwards()]))
     given = _argv(stand_ins, "xpk")
     (command,) = [word.removeprefix("--command=") for word in given if "--command=" in word]
     variables = [word.removeprefix("--env=").split("=", 1) for word in given if "--env=" in word]
@@ -148,7 +148,7 @@ def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
 
 
 def test_a_rehearsal_runs_the_command_and_nothing_else(stand_ins):
-    printed = Local().describe(Rehearsal("runs/x", process_count=2, train=TRAIN))
+    printed = Local(model_dir="runs/x", train=TRAIN).describe()
     assert len(printed.splitlines()) == 4
     _bash(printed)
     assert tuple(_argv(stand_ins, "python")[3:-3]) == TRAIN
@@ -186,6 +186,6 @@ def test_what_the_system_does_not_start_is_one_line(stand_ins):
 
 def test_a_value_that_looks_like_a_number_stays_a_text():
     """As kubectl's YAML, which has YAML 1.2's numbers and 1.1's truth values, would read it."""
-    job = make_job("2xv5e-16", cluster="y", name="n", env=("TEAM=1e3",))
-    text = Gke().commands(job)[0].text
+    job = make_job("2xv5e-16", Gke, cluster="y", job_name="n", env=("TEAM=1e3",))
+    text = job.commands()[0].text
     assert "value: '1e3'" in text and "name: 'n'" in text

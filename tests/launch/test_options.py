@@ -8,12 +8,12 @@ import pytest
 from switch_jax.cli import main
 from switch_jax.launch.commands import Command
 from switch_jax.launch.targets import TARGETS
-from switch_jax.launch.targets.gke import manifest
+from switch_jax.launch.targets.gke import Gke, manifest
 from switch_jax.tasks.english import DATA
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import IMAGE, ON_VM, make_job
 
-OPTIONS = {"env": ("HF_HUB_OFFLINE=1", "NOTE=a=b, $c"), "secrets": ("WANDB_API_KEY",)}
+OPTIONS = {"env": ("HF_HUB_OFFLINE=1", "NOTE=a=b, $c"), "secret": ("WANDB_API_KEY",)}
 NETWORK = {
     "network": "projects/host-project/global/networks/net",
     "subnetwork": "pods",
@@ -23,8 +23,8 @@ NETWORK = {
 
 def words(on, **fields):
     """Of each command that the target's job runs."""
-    target, job = TARGETS[on], make_job("v5e-16", cluster="pods", **fields)
-    steps = [*target.commands(job), *target.afterwards(job)]
+    job = make_job("v5e-16", TARGETS[on], **fields)
+    steps = [*job.commands(), *job.afterwards()]
     return [step.argv for step in steps if isinstance(step, Command)]
 
 
@@ -42,7 +42,7 @@ def test_slices_of_tpu_vms_are_made_in_the_network_and_reached_there(on):
 
 
 def test_a_pod_has_variables_and_secrets():
-    found = manifest(make_job("v5e-16", cluster="pods", **OPTIONS))
+    found = manifest(make_job("v5e-16", Gke, **OPTIONS))
     pod = found["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
     assert pod["spec"]["containers"][0]["env"] == [
         {"name": "JAX_PLATFORMS", "value": "tpu,cpu"},
@@ -56,7 +56,7 @@ def test_a_pod_has_variables_and_secrets():
 
 
 def test_xpk_is_given_the_names_of_secrets_alone():
-    (create,) = [argv for argv in words("xpk", secrets=("A_KEY", "B_KEY")) if "create" in argv]
+    (create,) = [argv for argv in words("xpk", secret=("A_KEY", "B_KEY")) if "create" in argv]
     (command,) = [word for word in create if word.startswith("--command=")]
     reads = "with_secrets my-project A_KEY B_KEY -- switch_jax train "
     assert command.startswith(f"--command={reads}")
@@ -83,26 +83,26 @@ def test_a_secret_is_kept_from_a_variable_of_the_shell_and_printed_nowhere(
     on, kept, monkeypatch, tmp_path
 ):
     calls = put_on_path(monkeypatch, tmp_path, gcloud="cat > value", kubectl="cat > value")
-    job = make_job("v5e-16", cluster="pods", secrets=("WANDB_API_KEY",))
-    (keep,) = [c.argv for c in TARGETS[on].setup(job) if c.argv[0] == "bash"]
+    job = make_job("v5e-16", TARGETS[on], secret=("WANDB_API_KEY",))
+    (keep,) = [c.argv for c in job.setup() if c.argv[0] == "bash"]
     assert subprocess.run(keep, capture_output=True).returncode != 0, "the shell has no such value"
     assert calls.read_text() == ""
     monkeypatch.setenv("WANDB_API_KEY", "s3cret $x")
     subprocess.run(keep, check=True)
     assert (tmp_path / "value").read_text() == "s3cret $x"
     assert calls.read_text().splitlines()[-1] == kept
-    assert "s3cret" not in TARGETS[on].describe(job)
+    assert "s3cret" not in job.describe()
 
 
 def test_kubectl_has_the_cluster_before_it_changes_something_there():
-    job = make_job("v5e-16", cluster="pods", secrets=("A_KEY",))
-    first, second, *_ = [" ".join(command.argv) for command in TARGETS["gke"].setup(job)]
+    job = make_job("v5e-16", Gke, secret=("A_KEY",))
+    first, second, *_ = [" ".join(command.argv) for command in job.setup()]
     assert "get-credentials pods" in first and "kubectl create secret" in second
 
 
 def test_an_image_that_is_named_by_its_digest_is_not_built():
     image = "ghcr.io/me/switch_jax@sha256:" + 64 * "0"
-    commands = TARGETS["tpu-vm"].setup(make_job("v5e-16", image=image, own_files=("mine.gin",)))
+    commands = make_job("v5e-16", image=image, own_files=("mine.gin",)).setup()
     assert not any("docker" in word for command in commands for word in command.argv)
 
 

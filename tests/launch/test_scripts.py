@@ -62,7 +62,7 @@ def test_a_broken_connection_finds_the_container_again(calls):
 
 
 def test_the_container_reads_its_secrets_before_it_trains(calls):
-    assert _run(make_job("2xv5e-16", secrets=("WANDB_API_KEY",))).returncode == 75
+    assert _run(make_job("2xv5e-16", secret=("WANDB_API_KEY",))).returncode == 75
     command = " ghcr.io/me/switch_jax:1 with_secrets my-project WANDB_API_KEY -- switch_jax train "
     assert command in calls.read_text()
 

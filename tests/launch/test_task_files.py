@@ -12,7 +12,7 @@ from switch_jax.errors import UserError
 from switch_jax.launch import task_files
 from switch_jax.tasks.building_blocks import features
 from switch_jax.tasks.english import DATA, VOCABULARY, as_targets
-from tests.launch.jobs import ON_VM, make_job
+from tests.launch.jobs import ON_VM
 
 DATA_CONFIG = DataConfig("launched_files", {"inputs": 64, "targets": 16})
 PACKAGED = {"train": str(DATA / "bible.train.txt.gz"), "validation": "gs://my-data/valid.txt"}
@@ -37,10 +37,10 @@ def add_task(source, vocabulary=VOCABULARY, steps=(as_targets,)):
     )
 
 
-def missing(splits=("train", "validation"), data=DATA_CONFIG, **job):
+def missing(splits=("train", "validation"), data=DATA_CONFIG, own_files=()):
     """What the message names."""
     try:
-        task_files.check(make_job("v5e-16", **job), data, splits)
+        task_files.check(own_files, data, splits)
     except UserError as error:
         return str(error).partition("tasks of this run read ")[2].partition(": copy them")[0]
     return ""
@@ -55,13 +55,13 @@ def test_files_of_the_splits_that_are_read_are_named():
 
 def test_what_hosts_have_is_not_named(here):
     lies_in = {
-        "a package of the image": (here / "r/1.rec", {"own_files": ("r/",)}),
-        "the image": ("a.txt", {"own_files": ("./a.txt",)}),
-        "an installed package": ("/usr/lib/python3/site-packages/x/y.txt", {}),
+        "a package of the image": (here / "r/1.rec", ("r/",)),
+        "the image": ("a.txt", ("./a.txt",)),
+        "an installed package": ("/usr/lib/python3/site-packages/x/y.txt", ()),
     }
-    for place, (file, job) in lies_in.items():
+    for place, (file, own_files) in lies_in.items():
         add_task(seqio.TextLineDataSource(PACKAGED | {"train": str(file)}))
-        assert missing(**job) == "", place
+        assert missing(own_files=own_files) == "", place
         seqio.TaskRegistry.remove("launched_files")
 
 

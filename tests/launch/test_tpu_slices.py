@@ -6,8 +6,8 @@ import types
 import pytest
 
 from switch_jax.errors import UserError
+from switch_jax.exit_codes import UNREACHABLE
 from switch_jax.launch import commands, retries, tpu_hosts, tpu_slices
-from switch_jax.launch.retries import UNREACHABLE
 from switch_jax.launch.targets.queued_resource import QueuedResource
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from tests.launch.fakes import GONE, put_on_path
@@ -55,7 +55,7 @@ def _ends(*codes: int, shell: int | None = None) -> str:
 def test_a_job_that_is_done(calls, monkeypatch, tmp_path, capfd):
     monkeypatch.setenv("READY", "READY")
     _script(tmp_path, "echo '[base 0] step 1'; echo '[base 1] step 1'\n" + _ends(0, 0, 0, 0))
-    assert TpuVm().run(make_job("v5e-16")) == 0
+    assert make_job("v5e-16", TpuVm).run() == 0
     verbs = re.findall(r"tpu-vm (\w+)", calls.read_text())
     assert verbs == ["describe", "describe", "create", "describe", "scp", "ssh", "ssh"]
     assert "bash" in (tmp_path / "launched/base.sh").read_text()
@@ -76,7 +76,7 @@ def test_a_job_that_is_done(calls, monkeypatch, tmp_path, capfd):
 def test_exit_codes_decide(first, code, starts, calls, monkeypatch, tmp_path):
     monkeypatch.setenv("READY", "READY")
     _script(tmp_path, first, _ends(0, 0, 0, 0))
-    assert TpuVm().run(make_job("v5e-16", max_restarts=1)) == code
+    assert make_job("v5e-16", TpuVm, max_restarts=1).run() == code
     assert calls.read_text().count("--command=bash base.sh base") == starts
 
 
@@ -84,12 +84,12 @@ def test_crashes_are_counted_until_there_is_a_new_checkpoint(calls, monkeypatch,
     monkeypatch.setenv("READY", "READY")
     writes = ["run.json", "checkpoints/10/commit_success.txt", "checkpoints/20/half_of_it"]
 
-    def crash(job, nodes):
+    def crash(job):
         (bucket_path / writes.pop(0)).write_text("")
         return 1
 
     monkeypatch.setattr(tpu_hosts, "run", crash)
-    assert TpuVm().run(make_job("v5e-16", max_restarts=1, model_dir=str(bucket_path))) == 1
+    assert make_job("v5e-16", TpuVm, max_restarts=1, model_dir=str(bucket_path)).run() == 1
     assert writes == []
 
 
@@ -97,8 +97,7 @@ def test_preempted_slices_are_asked_for_again_and_do_not_count(calls, monkeypatc
     monkeypatch.setenv("READY", "ACTIVE")
     gone = "echo SUSPENDED > state; exit 255"
     _script(tmp_path, gone, gone, _ends(0, 0, 0, 0))
-    job = make_job("v5e-16", max_restarts=0, spot=True)
-    assert QueuedResource().run(job) == 0
+    assert make_job("v5e-16", max_restarts=0, spot=True).run() == 0
     text = calls.read_text()
     assert text.count("queued-resources create base") == 3
     assert text.count("queued-resources delete base") == 2
@@ -108,7 +107,7 @@ def test_preempted_slices_are_asked_for_again_and_do_not_count(calls, monkeypatc
 def test_several_slices_are_one_job(calls, monkeypatch, tmp_path, capfd):
     monkeypatch.setenv("READY", "ACTIVE")
     _script(tmp_path, _ends(75, 75, 75, 75), _ends(0, 0, 0, 0))
-    assert QueuedResource().run(make_job("2xv5e-16")) == 0
+    assert make_job("2xv5e-16", QueuedResource).run() == 0
     text, printed = calls.read_text(), capfd.readouterr().out
     assert "--node-count=2 --node-prefix=base --accelerator-type=v5litepod-16" in text
     for node in ("base-0", "base-1"):
@@ -120,13 +119,13 @@ def test_several_slices_are_one_job(calls, monkeypatch, tmp_path, capfd):
 def test_a_request_that_fails_is_told(calls, tmp_path):
     (tmp_path / "refused").touch()
     with pytest.raises(UserError, match="base, v5e-16 in us-west4-a, is FAILED: it will not be"):
-        QueuedResource().run(make_job("v5e-16"))
+        make_job("v5e-16", QueuedResource).run()
 
 
 def test_slices_that_there_are_none_of_are_an_error_at_first(calls, tmp_path, capfd):
     (tmp_path / "no_capacity").touch()
     with pytest.raises(UserError, match="exit code 1 of: gcloud compute tpus tpu-vm create base"):
-        TpuVm().run(make_job("v5e-16"))
+        make_job("v5e-16", TpuVm).run()
     assert "no more capacity" in capfd.readouterr().err
 
 
@@ -136,7 +135,7 @@ def test_slices_that_there_are_none_of_after_a_preemption_are_asked_for_again(
     monkeypatch.setenv("READY", "READY")
     gone = "echo PREEMPTED > state; touch no_capacity; exit 255"
     _script(tmp_path, gone, _ends(0, 0, 0, 0))
-    assert TpuVm().run(make_job("v5e-16", max_restarts=0, spot=True)) == 0
+    assert make_job("v5e-16", TpuVm, max_restarts=0, spot=True).run() == 0
     assert calls.read_text().count("tpu-vm create base") == 3
     assert "tpu-vm create base" in capfd.readouterr().err
 
@@ -147,7 +146,7 @@ def test_a_request_that_fails_after_a_preemption_is_made_again(calls, monkeypatc
     mended = gcloud.read_text().replace("echo FAILED > state", "echo FAILED > state; rm refused")
     gcloud.write_text(mended)
     _script(tmp_path, "echo SUSPENDED > state; touch refused; exit 255", _ends(0, 0, 0, 0))
-    assert QueuedResource().run(make_job("v5e-16", max_restarts=0)) == 0
+    assert make_job("v5e-16", QueuedResource, max_restarts=0).run() == 0
     assert calls.read_text().count("queued-resources create base") == 3
 
 
@@ -156,7 +155,7 @@ def test_slices_that_no_time_makes_ready_are_told(state, calls, tmp_path):
     (tmp_path / "state").write_text(state)
     told = rf"base, v5e-16 in us-west4-a, is {state}: it will not be READY by itself \(`gcloud.*"
     with pytest.raises(UserError, match=told + "tpu-vm delete base"):
-        TpuVm().run(make_job("v5e-16"))
+        make_job("v5e-16", TpuVm).run()
 
 
 def test_ctrl_c_in_the_queue_says_so_and_how_to_leave_it(calls, monkeypatch, tmp_path):
@@ -168,13 +167,7 @@ def test_ctrl_c_in_the_queue_says_so_and_how_to_leave_it(calls, monkeypatch, tmp
     monkeypatch.setattr(tpu_slices, "time", types.SimpleNamespace(sleep=press))  # not of all
     told = r"goes on waiting for its slices \(WAITING_FOR_RESOURCES\); `gcloud .* delete base .*`"
     with pytest.raises(KeyboardInterrupt, match=told):
-        QueuedResource().run(make_job("v5e-16"))
-
-
-def test_a_host_that_cannot_be_reached_for_a_while_does_not_count(calls, monkeypatch, tmp_path):
-    monkeypatch.setenv("READY", "READY")
-    _script(tmp_path, "exit 255", _ends(0, 0, 0, 0))
-    assert TpuVm().run(make_job("v5e-16", max_restarts=0)) == 0
+        make_job("v5e-16", QueuedResource).run()
 
 
 def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp_path):
@@ -182,7 +175,7 @@ def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp
     monkeypatch.setattr(tpu_hosts, "FAILURE_GRACE", 0.1)
     wait = 'echo "[base 0] exit code 2"; until [ -e killed ]; do sleep 0.05; done\n'
     _script(tmp_path, wait + _ends(2, 137, 137, 137))
-    assert TpuVm().run(make_job("v5e-16")) == 2  # and not 137, which came of the kill
+    assert make_job("v5e-16", TpuVm).run() == 2  # and not 137, which came of the kill
     assert "--command=sudo docker kill base" in calls.read_text()
 
 
@@ -192,7 +185,7 @@ def test_a_host_that_hangs_for_good_holds_up_nothing(calls, monkeypatch, tmp_pat
     monkeypatch.setattr(tpu_hosts, "_KILL_GRACE", 0.3)
     hangs = 'echo "[base 0] exit code 134"; sleep 5'
     _script(tmp_path, hangs, hangs)
-    assert TpuVm().run(make_job("v5e-16", max_restarts=0)) == UNREACHABLE
+    assert make_job("v5e-16", TpuVm, max_restarts=0).run() == UNREACHABLE
 
 
 def test_a_network_that_is_away_for_a_while_ends_nothing(calls, monkeypatch, tmp_path):
@@ -202,11 +195,11 @@ def test_a_network_that_is_away_for_a_while_ends_nothing(calls, monkeypatch, tmp
     gcloud = tmp_path / "bin/gcloud"
     fails = 'if [[ "$*" == *describe* && -e away ]]; then rm away; echo "no route" >&2; exit 1; fi'
     gcloud.write_text(gcloud.read_text().replace("\ncase", f"\n{fails}\ncase", 1))
-    assert TpuVm().run(make_job("v5e-16")) == 0
+    assert make_job("v5e-16", TpuVm).run() == 0
     assert not (tmp_path / "away").exists()
 
 
 def test_gcloud_s_own_complaint_is_shown(monkeypatch, tmp_path):
     put_on_path(monkeypatch, tmp_path, gcloud='echo "ERROR: You are not logged in" >&2; exit 1')
     with pytest.raises(UserError, match=r"exit code 1 of: gcloud .*: ERROR: You are not logged in"):
-        TpuVm().run(make_job("v5e-16"))
+        make_job("v5e-16", TpuVm).run()

@@ -57,11 +57,11 @@ def test_a_value_with_a_password_is_a_secret_under_any_name():
     [
         {"env": ("DB_PASS=s3cret",)}, {"env": ("ANY=redis://:s3cret@cache",)},
         {"env": ("MY-NAME=s3cret",)}, {"env": ("s3cret",)}, {"env": ("_1_TOKEN=s3cret",)},
-        {"secrets": ("WANDB_API_KEY=s3cret",)}, {"secrets": ("s3cret",)},
+        {"secret": ("WANDB_API_KEY=s3cret",)}, {"secret": ("s3cret",)},
     ],
 )  # fmt: skip
 def test_no_message_repeats_a_value(mistake):
     with pytest.raises(UserError) as error:
         make_job("v5e-16", **mistake)
     assert "s3cret" not in str(error.value)
-    assert str(error.value).startswith("--secret=" if "secrets" in mistake else "--env=")
+    assert str(error.value).startswith("--secret=" if "secret" in mistake else "--env=")

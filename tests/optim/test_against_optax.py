@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from switch_jax.config import OptimizerConfig
+from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.model import init_parameters, logical_axes
 from switch_jax.optim.optimizer import make_optimizer
 from tests.trainer.helpers import tiny_config, tiny_model
@@ -17,12 +18,13 @@ from tests.trainer.helpers import tiny_config, tiny_model
 # Two layers in the encoder, one in the decoder, all of experts.
 MODEL = tiny_model(num_experts=2, sparse_step=1, num_decoder_layers=1)
 STEPS, RATE, DECAY, B1, B2, CLIP = 3, 0.01, 0.3, 0.8, 0.95, 5.0
-OPTIMIZERS = ["adafactor", "adamw", "muon"]
+FACTORED = 16  # the sides of all matrices but routers
 MATRICES = ("query", "key", "value", "out", "wi_0", "wo")  # and routers, which decay too
 
 
 def _config(optimizer, model=MODEL, **changes):
     adam = {"weight_decay": DECAY, "adam_b1": B1, "adam_b2": B2}
+    own = {"min_dim_size_to_factor": FACTORED} if optimizer == "adafactor" else adam
     return tiny_config(
         model,
         optimizer=OptimizerConfig(
@@ -30,7 +32,7 @@ def _config(optimizer, model=MODEL, **changes):
             learning_rate=RATE,
             warmup_steps=1,
             lr_schedule="linear",
-            **({} if optimizer == "adafactor" else adam),
+            **own,
             **changes,
         ),
     )
@@ -101,7 +103,7 @@ def _optax(optimizer, clip, names, peak):
         },
         {name: "muon" if kind in MATRICES else "adamw" for name, kind in kinds.items()},
     )
-    adafactor = optax.adafactor(rate, min_dim_size_to_factor=128)
+    adafactor = optax.adafactor(rate, min_dim_size_to_factor=FACTORED)
     chosen = {"adafactor": adafactor, "adamw": adamw, "muon": muon}[optimizer]
     return optax.chain(optax.clip_by_global_norm(clip), chosen) if clip else chosen
 

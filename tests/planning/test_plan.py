@@ -13,6 +13,7 @@ from switch_jax.planning import plan
 from switch_jax.planning.compiler import OutOfMemory, Program
 from switch_jax.planning.costs import costs_of
 from switch_jax.planning.hlo import Operation
+from switch_jax.train_step.state import TrainState
 from tests.planning.helpers import CONFIG, Device, FakeMesh
 
 
@@ -179,16 +180,16 @@ def test_a_plan_of_a_step_that_fits(compile_to):
     assert made.mesh == (2, 4, 1)
     assert made.parameters == parameter_count(CONFIG.model)
     assert made.parameter_bytes == 4 * made.parameters  # float32
-    assert made.hbm_bytes == 1000 + 900 - 800 + 500 + 60
+    assert made.hbm_bytes_per_chip == 1000 + 900 - 800 + 500 + 60
     assert made.hbm_limit_bytes == 16 * 2**30
-    assert (made.tokens, made.input_tokens) == (16 * (32 + 16), 16 * 32)
+    assert (made.tokens_per_step, made.input_tokens_per_step) == (16 * (32 + 16), 16 * 32)
     # A row of 32 inputs, two of 16 targets, 4 experts: 32 / 4 x 1.25 = 10 slots.
-    assert [groups[:3] for groups in made.groups.values()] == [(32, 10, 1.25)] * 2
+    assert [groups[:3] for groups in made.routing_groups.values()] == [(32, 10, 1.25)] * 2
     seconds = 16850 / (197e12 / 131072)
     assert made.tokens_per_second == pytest.approx(768 / seconds)
     assert made.days == pytest.approx(CONFIG.run.train_steps * seconds / 86400)
     assert made.chip_hours == pytest.approx(8 * CONFIG.run.train_steps * seconds / 3600)
-    assert made.waiting == 0.0 and made.waiting_elsewhere == {}
+    assert made.waiting == 0.0 and made.waiting_seconds_elsewhere == {}
     assert made.paper_days == pytest.approx(576e9 / 512 * seconds / 86400)
     assert made.utilisation == pytest.approx(made.model_flops / 8 / (16850 * 131072))
 
@@ -199,9 +200,10 @@ def test_a_plan_of_a_step_that_does_not_fit(compile_to, needed):
     made = plan.make_plan(CONFIG, parse_slice("v3-8"))
     assert not made.fits
     # Two devices a chip.
-    assert (made.hbm_bytes, made.hbm_limit_bytes) == (2 * needed * 2**30, 30 * 2**30)
-    assert made.tokens_per_second is made.days is made.chip_hours is made.utilisation is None
-    assert made.as_json()["estimated_cycles"] is None
+    assert (made.hbm_bytes_per_chip, made.hbm_limit_bytes) == (2 * needed * 2**30, 30 * 2**30)
+    told = made.as_json()
+    for name in ("tokens_per_second", "days", "chip_hours", "utilisation", "estimated_cycles"):
+        assert told[name] is None, name
 
 
 def _known_slice(hardware):
@@ -226,8 +228,7 @@ def test_slices_of_the_same_chips_that_wait_less(name, others, compile_to, monke
     compile_to(dataclasses.replace(PROGRAM, operations=[send, gather]))
     monkeypatch.setattr(plan, "devices", _known_slice)
     monkeypatch.setattr(plan, "make_mesh", _chips)
-    sizes = plan.StepSizes((32, 1, 1), 1, 4, 4, 0, {}, 1.0, 1.0, 768, 512, 100)
-    monkeypatch.setattr(plan, "lowered_step", lambda *_: (sizes, None))
-    made = plan.make_plan(CONFIG, parse_slice(name))
+    monkeypatch.setattr(plan, "lowered_step", lambda *_: (TrainState(1, {}, {}, None), None))
+    made = plan.make_plan(CONFIG.replace("run", batch_size=64), parse_slice(name))
     assert made.waiting == 1.0  # the program computes nothing
-    assert made.waiting_elsewhere == pytest.approx(others, abs=1e-8)
+    assert made.waiting_seconds_elsewhere == pytest.approx(others, abs=1e-8)

@@ -84,7 +84,7 @@ def test_plans_are_ranked_by_time_and_then_by_missing_memory():
     def plan(seconds, needed=1):
         costs = seconds and Costs(0, 0, 0, 0, 1.0, 1, 0, {}, {}, {}, [], seconds, 0.0, 0.0)
         values = dict.fromkeys((f.name for f in dataclasses.fields(Plan)), 1)
-        return Plan(**values | {"hbm_bytes": needed, "costs": costs})
+        return Plan(**values | {"hbm_bytes_per_chip": needed, "costs": costs})
 
     plans = [plan(None, 7), plan(0.3), plan(None, 5), plan(0.2)]
     assert search.ranked(plans) == [plans[3], plans[1], plans[2], plans[0]]

@@ -35,9 +35,7 @@ def test_every_name_in_the_folder_is_documented(tmp_path):
         (folder.checkpoint(7), "checkpoints/STEP"),
         (folder.metadata_override(7), "amended/STEP.json"),
         (folder.bad_batch(3, 1), "bad_batches/batch_N_process_I.npz"),
-        (folder.hanging_process(1), "hanging_process_I.txt"),
         (evaluation.predictions_of("qa", "test", 7), "eval/predictions/TASK-SPLIT-STEP.jsonl"),
-        (evaluation.expert_tokens_of("qa", "test", 7), "eval/expert_tokens/TASK-SPLIT-STEP.jsonl"),
     ):
         filled = pattern.replace("TASK", "qa").replace("SPLIT", "test").replace("STEP", "7")
         filled = filled.replace("_N_", "_3_").replace("_I.", "_1.")

@@ -40,11 +40,3 @@ def test_in_a_bucket_a_checkpoint_is_complete_when_its_last_file_is_there(bucket
     for step in (90, 100):
         (folder.checkpoint(step) / "commit_success.txt").write_text("")
     assert folder.checkpoint_steps() == [90, 100]
-
-
-def test_files_of_hanging_processes_are_found_among_others(storage):
-    folder = RunFolder(storage)
-    for path in (folder.hanging_process(3), folder.hanging_process(0), folder.lock):
-        path.write_text("x")
-    (storage / "hanging_process_1.txt.swp").write_text("x")
-    assert folder.hanging_processes() == [folder.hanging_process(0), folder.hanging_process(3)]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import time
@@ -59,19 +58,3 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-def set_environment(url: str) -> dict[str, str | None]:
-    """Points this process's clients at a server; returns what the variables were."""
-    before = {name: os.environ.get(name) for name in environment(url)}
-    os.environ.update(environment(url))
-    return before
-
-
-def restore_environment(before: dict[str, str | None]) -> None:
-    """Undoes `set_environment`."""
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value

@@ -1,7 +1,7 @@
 """A proxy before a storage server that is as slow and as faulty as a test wants it.
 
 with gcs_server.serve() as url, slow_proxy.serve(url) as proxy:
-    gcs_server.set_environment(proxy.url)
+    os.environ.update(gcs_server.environment(proxy.url))
     proxy.faults = Faults(delay=0.03, refused=0.01)
 """
 

@@ -1,7 +1,16 @@
+import time
+
 import pytest
 from etils import epath
 
-from switch_jax.storage import LostLeaseError, appended, appended_file, list_names, read_appended
+from switch_jax.storage import (
+    LostLeaseError,
+    appended,
+    appended_file,
+    last_written,
+    list_names,
+    read_appended,
+)
 from switch_jax.storage.conditional import SharedObject
 
 
@@ -14,6 +23,7 @@ def test_what_is_appended_comes_back_in_order_also_by_the_next_process(storage, 
             file = appended_file(storage / "log")
         file.append(line)
         assert read_appended(storage / "log") == b"".join(lines[: i + 1])
+    assert 0 <= time.time() - last_written(storage / "log") < 60
 
 
 def test_an_addition_costs_the_same_however_long_the_file_is(bucket_path, monkeypatch):
@@ -83,5 +93,6 @@ def test_an_addition_that_was_written_but_failed_is_seen(bucket_path, monkeypatc
 
 
 def test_a_file_that_is_not_there(storage):
+    assert last_written(storage / "log") is None
     with pytest.raises(FileNotFoundError):
         read_appended(storage / "log")

@@ -25,9 +25,11 @@ from switch_jax.storage import (
     move_folder,
     open_atomic,
     read_bytes,
+    read_range,
     repeated_requests,
     weather,
 )
+from switch_jax.storage.weather import PATIENCE, Weather
 from tests.storage.slow_proxy import Faults
 
 
@@ -104,6 +106,47 @@ def test_credentials_that_the_network_does_not_bring_may_come_later(bucket_path,
     with monkeypatch.context() as failing:
         failing.setattr(GoogleCredentials, "apply", fail_once)
         assert list_names(bucket_path) == []
+
+
+def test_repeated_requests_of_both_clients_are_counted(bucket_path, faulty_storage):
+    file = bucket_path / "x.txt"
+    file.write_bytes(b"0123456789")
+    for ask in (lambda: read_range(str(file), 0, 5), lambda: read_bytes(file)):
+        before, faults = repeated_requests(), faulty_storage.num_faults
+        faulty_storage.faults = Faults(refused=0.5)
+        while faulty_storage.num_faults < faults + 3:
+            ask()
+        assert repeated_requests() - before == faulty_storage.num_faults - faults
+
+
+def test_waits_grow_until_the_patience_ends(monkeypatch):
+    monkeypatch.undo()  # the real waits
+    now = 0.0
+    weather, waits = Weather(lambda: now), []
+    weather.answered()
+    for wait in weather.waiting_times():
+        waits.append(wait)
+        now += wait
+    assert PATIENCE <= sum(waits) <= PATIENCE + 32
+    limits = [1, 2, 4, 8, 16, *[32] * (len(waits) - 5)]
+    assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, limits, strict=True))
+    assert weather.patience == 0, "what comes next fails soon"
+    weather.answered()
+    assert weather.patience == PATIENCE
+
+
+def test_a_silence_is_said_once_and_so_is_its_end(capsys):
+    now = 10.0
+    weather = Weather(lambda: now)
+    weather.late("Cloud Storage: 503")
+    now = 20.0
+    weather.late("Cloud Storage: 503")
+    said = "Cloud Storage: 503; what fails is tried again, for 20 s at most\n"
+    assert capsys.readouterr().err == said
+    now = 25.0
+    weather.answered()
+    weather.answered()
+    assert capsys.readouterr().err == "the storage has answered, after 25 s\n"
 
 
 def test_a_bucket_that_never_answers_is_a_line_and_then_an_error_that_may_pass(

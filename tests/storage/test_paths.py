@@ -18,47 +18,27 @@ def test_the_path_of_a_bucket_is_its_url():
     assert str(storage_path("gs://mounted")) == str(storage_path("gs://mounted/")) == "gs://mounted"
 
 
-def test_other_places_are_refused():
-    with pytest.raises(UserError, match="^MODEL_DIR 'az://bucket/x': write a path of this mach"):
-        storage_path("az://bucket/x", "MODEL_DIR")
-    with pytest.raises(UserError, match="^'gs://': no bucket has the name ''"):
-        storage_path("gs://")
-
-
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("names", "message"),
     [
-        ("a\0b", r"'a\\x00b': a path holds no NUL character"),
-        ("a/\udcff", r"'a/\\udcff': these are not all characters of UTF-8"),
-        ("gs://mounted/\ud800", r"not all characters of UTF-8"),
-        ("~no-such-user/x", r"this machine has no user of that name"),
-        ("", r"'': the path is empty"),
-        ("a/" + "\u00fc" * 128, r"a name in it has 256 bytes; a disk takes 255"),
-        ("gs:///x", r"no bucket has the name '': write small letters"),
-        ("gs://../x", r"no bucket has the name '\.\.'"),
-        ("gs://mounted/../x", r"write the folder's path without '//', '\.' and '\.\.'"),
-        ("gs://mounted/a/./x", r"write the folder's path without"),
-        ("gs://mounted//etc", r"write the folder's path without"),
-        ("gs://mounted//", r"write the folder's path without"),
-        ("gs://mounted/a//", r"write the folder's path without"),
-        ("gs://mounted/a\nb", r"no line breaks or hidden characters"),
-        ("gs://mounted/a*b", r"clients take \* \? \[ \] # in a bucket for patterns"),
-        ("s3://mounted/a#b", r"clients take .* in a bucket for patterns"),
-        ("s3:/bucket/x", r"write a path of this machine's file system, gs://BUCKET/.* or s3://BUC"),
-        ("GS://bucket/run", r"write a path of this machine's file system, gs://BUCKET/"),
-        ("my-s3+x.y://bucket/run", r"write a path of this machine's file system, gs://BUCKET/"),
-        ("gs://ab/x", r"no bucket has the name 'ab'"),
-        ("gs://Mounted/x", r"no bucket has the name 'Mounted'"),
-        ("gs://-mounted/x", r"no bucket has the name '-mounted'"),
-        ("gs://mounted-/x", r"no bucket has the name 'mounted-'"),
-        ("gs://mounted /x", r"no bucket has the name 'mounted '"),
-        ("gs://mounted\n/x", r"no bucket has the name 'mounted\\n'"),
+        (["a\0b", "a/\udcff", "gs://mounted/\ud800"], "a path is UTF-8 text without NUL"),
+        (["~no-such-user/x"], "this machine has no user of that name"),
+        ([""], ": the path is empty; write one$"),
+        (["gs:///x", "gs://"], "no bucket has the name '': write small letters"),
+        (["gs://ab/x", "gs://Mounted/x", "gs://-mounted/x", "gs://mounted-/x"], "no bucket has"),
+        (["gs://../x", "gs://mounted /x", "gs://mounted\n/x"], "no bucket has the name '"),
+        (["gs://mounted/../x", "gs://mounted/a/./x", "gs://mounted//etc"], "write the folder's pa"),
+        (["gs://mounted//", "gs://mounted/a//"], r"path without '//', '\.' and '\.\.'"),
+        (["gs://mounted/a\nb", "gs://mounted/a*b", "s3://mounted/a#b"], "hidden characters$"),
+        (["az://bucket/x", "s3:/bucket/x", "GS://bucket/run"], "write a path of this machine's fi"),
+        (["my-s3+x.y://bucket/run"], "file system, gs://BUCKET/... or s3://BUCKET/...$"),
     ],
 )
-def test_paths_that_cannot_be_are_refused(name, message):
-    with pytest.raises(UserError, match=f"^MODEL_DIR .*{message}") as error:
-        storage_path(name, "MODEL_DIR")
-    assert len(str(error.value).splitlines()) == 1
+def test_paths_that_cannot_be_are_refused(names, message):
+    for name in names:
+        with pytest.raises(UserError, match=f"^MODEL_DIR '.*{message}") as error:
+            storage_path(name, "MODEL_DIR")
+        assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from unittest import mock
 
 import pytest
 
@@ -36,15 +37,12 @@ def bucket():
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
     import s3fs
 
-    s3fs.S3FileSystem().mkdir("bucket")
-    yield "s3://bucket"
+    with mock.patch.dict(os.environ, variables):
+        s3fs.S3FileSystem().mkdir("bucket")
+        yield "s3://bucket"
     server.stop()
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Steps that parse lines, on lines that are written out."""
 
-import functools
 import json
 import re
 
@@ -9,7 +8,6 @@ import seqio
 import tensorflow as tf
 from t5.data import preprocessors
 
-from switch_jax.config import DataConfig
 from switch_jax.data.checks import open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.train_batches import TrainBatches
@@ -17,6 +15,7 @@ from switch_jax.errors import UserError
 from switch_jax.tasks import building_blocks
 from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features, parse_json_lines
 from switch_jax.tasks.english import VOCABULARY
+from tests.data.helpers import config_of, lines
 
 
 def parsed(lines, *field_names):
@@ -94,26 +93,19 @@ def test_a_line_that_nests_too_deeply():
         ),
     ],
 )
-def test_a_broken_line_is_an_error_that_names_its_file(tmp_path, step, line, broken, message):
+def test_a_broken_line_is_an_error_that_names_its_file(
+    tmp_path, register, step, line, broken, message
+):
     (tmp_path / "a.txt").write_text(300 * f"{line}\n")
     (tmp_path / "b.txt").write_text(270 * f"{line}\n" + f"{broken}\n")
-    files = str(tmp_path / "*.txt")
-    seqio.TaskRegistry.add(
-        "broken_lines",
-        source=seqio.TextLineDataSource({"train": files, "validation": files}),
-        preprocessors=[step, *TEXT_TO_TEXT],
-        output_features=features(VOCABULARY),
-    )
-    config = functools.partial(DataConfig, "broken_lines", {"inputs": 8, "targets": 8})
-    try:
-        for split, read in (
-            ("train", lambda opened: next(TrainBatches(opened, 1000))),
-            ("validation", lambda opened: list(eval_batches(opened, 1000))),
-        ):
-            with pytest.raises(UserError) as caught:
-                read(open_tasks(config(split=split)))
-            files = f"{tmp_path}/a.txt, {tmp_path}/b.txt"
-            said = f"broken_lines, split {split!r}: {message}; while reading {files}"
-            assert str(caught.value) == said
-    finally:
-        seqio.TaskRegistry.remove("broken_lines")
+    source = lines(tmp_path / "*.txt", "train", "validation")
+    register("broken_lines", source, [step, *TEXT_TO_TEXT], features(VOCABULARY))
+    for split, read in (
+        ("train", lambda opened: next(TrainBatches(opened, 1000))),
+        ("validation", lambda opened: list(eval_batches(opened, 1000))),
+    ):
+        with pytest.raises(UserError) as caught:
+            read(open_tasks(config_of("broken_lines", 8, split=split)))
+        files = f"{tmp_path}/a.txt, {tmp_path}/b.txt"
+        said = f"broken_lines, split {split!r}: {message}; while reading {files}"
+        assert str(caught.value) == said

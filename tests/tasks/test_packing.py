@@ -13,39 +13,40 @@ from switch_jax.data.registry import provider
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.tasks.vocabularies import BYTE
 from tests.data.helpers import assert_same, validation
-from tests.tasks import (
-    test_anli,
-    test_arc,
-    test_c4,
-    test_closed_book,
-    test_t5,
-    test_winogrande,
-    test_xsum,
-)
 from tests.tasks.records import in_schema, preprocess, restore
+from tests.tasks.test_records import (
+    ANLI,
+    ARC,
+    BOOLQ,
+    COLA,
+    NATURAL,
+    NEWS,
+    SQUAD,
+    TRIVIA,
+    WEB,
+    WINOGRANDE,
+    XSUM,
+)
 
-TEXT = {
-    "anli_r3": test_anli.RECORDS,
-    "arc_challenge": test_arc.RECORDS,
-    "cnn_dailymail_v002": test_t5.NEWS,
-    "glue_cola_v002": test_t5.COLA,
-    "natural_questions_open": test_closed_book.NATURAL,
-    "squad_v010_allanswers": test_t5.SQUAD,
-    "super_glue_boolq_v102": test_t5.BOOLQ,
-    "trivia_qa_open": test_closed_book.TRIVIA,
-    "web_questions_open": test_closed_book.WEB,
-    "winogrande_xl": test_winogrande.RECORDS,
-    "xsum": test_xsum.RECORDS,
-}
-PAGES = [test_c4.PAGE | {"text": test_c4.PAGE["text"] * n} for n in (1, 2, 9)]
+FAMILIES = (ANLI, ARC, NEWS, COLA, NATURAL, SQUAD, BOOLQ, TRIVIA, WEB, WINOGRANDE, XSUM)
+TEXT = {family.names[0]: family.records for family in FAMILIES}
+PAGES = [
+    {
+        "text": "Sphinx of black quartz, judge my vow." * n,
+        "url": "https://example.org",
+        "content-type": "text/plain",
+        "content-length": "37",
+        "timestamp": "2019-04-25T12:57:54Z",
+    }
+    for n in (1, 2, 9)
+]
 SPANS = {"c4_span_corruption": PAGES, "c4_v220_span_corruption": PAGES, "mc4.iw": PAGES}
 SHORT = {"inputs": 128, "targets": 64}
 
 
 @pytest.fixture
-def given():
+def given(register):
     """Registers a task whose source is these records, in the schema of its data set."""
-    names = []
 
     def add(name, records):
         def read(split, shuffle_files, seed=None):
@@ -54,15 +55,10 @@ def given():
             return in_schema(data_set, records)
 
         source = seqio.FunctionDataSource(read, splits=["train", "validation"])
-        names.append(f"{name}_of_records")
-        seqio.TaskRegistry.add_provider(
-            names[-1], provider(name).replace(name=names[-1], source=source)
-        )
-        return names[-1]
+        task = provider(name)
+        return register(f"{name}_of_records", source, task.preprocessors, task.output_features).name
 
-    yield add
-    for name in names:
-        seqio.TaskRegistry.remove(name)
+    return add
 
 
 def unpacked(batches):
@@ -130,3 +126,5 @@ def test_the_text_that_comes_with_the_library(name):
     first_sentinel = vocabulary.vocab_size - 100
     restored = (restore(*example, first_sentinel) for example in found)
     assert collections.Counter(itertools.chain(*restored)) == expected
+    masked = sum(token < first_sentinel for _, targets in found for token in targets[:-1])
+    assert masked / expected.total() == pytest.approx(0.15, abs=0.01)

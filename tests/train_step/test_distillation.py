@@ -176,7 +176,7 @@ def test_the_flops_of_a_teacher_with_two_experts_a_token_are_those_of_its_slots_
 
 def test_groups_of_the_teacher_that_do_not_fit_are_named_by_its_macro():
     large = dataclasses.replace(TEACHER, group_size=256, decoder_group_size=None)
-    message = "TEACHER_GROUP_SIZE = 256 does not fit: groups take 16 whole rows .* 2 microbatches"
+    message = "TEACHER_GROUP_SIZE = 256 does not fit: groups take 16 whole rows of .*, and 16 x 2 "
     with pytest.raises(UserError, match=message):
         check_batch(
             _config(teacher=large, num_microbatches=2), {"data": 1, "expert": 1, "model": 1}

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.checkpointing import chosen_step, load_parameters
+from switch_jax.checkpointing import chosen_step
 from switch_jax.config import Config, DataConfig, MeshConfig, OptimizerConfig, RunConfig
 from switch_jax.data.checks import open_tasks
-from switch_jax.evaluation.task_evaluator import TaskEvaluator
+from switch_jax.evaluation.task_metrics import DecodingEvaluation
 from switch_jax.inference.predictor import Predictor
-from switch_jax.inference.trained_model import decoding_config, prepare_model
+from switch_jax.inference.trained_model import ModelFolder, decoding_config, prepare_model
 from switch_jax.trainer.train import train
 from tests.cli import answers  # noqa: F401  registers its tasks
 from tests.run_folder.documented import problems, table_of
@@ -46,18 +46,16 @@ def test_they_are_those_of_the_checkpoint(finished):
     found = {(r["step"], r["task"]): r["generated"] for r in records}
     assert sorted({step for step, _ in found}) == [0, 2, 3]
     opened = open_tasks(config.replace("data", split="validation").data)
-    model = prepare_model(config.run.model_dir, config, decoding_config(config.data))
+    model = prepare_model(ModelFolder(Path(config.run.model_dir), None, config, ""))
     with jax.set_mesh(model.mesh):
-        predictor = Predictor(model)
+        predictor = Predictor(model.config, model.mesh, decoding_config(config.data))
+        # Of ten examples the first eight, one batch.
+        evaluation = DecodingEvaluation(predictor, opened, num_examples=8)
         for step in (2, 3):
-            parameters = load_parameters(config.run.model_dir, model.parameters, step)
             means = []
-            for task in opened:
-                # Of ten examples the first eight, one batch.
-                evaluator = TaskEvaluator(task, opened.config, num_examples=8)
-                expected, _ = evaluator.evaluate(predictor, parameters)
-                assert found[step, task.name] == pytest.approx(expected, rel=1e-5)
-                means.append(np.mean(list(expected.values())))
+            for expected in evaluation(model.load(step)):
+                assert found[step, expected.task] == pytest.approx(expected.metrics, rel=1e-5)
+                means.append(np.mean(list(expected.metrics.values())))
             assert found[step, "all"] == {"average": pytest.approx(np.mean(means), rel=1e-5)}
 
 

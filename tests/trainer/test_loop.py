@@ -14,7 +14,7 @@ from switch_jax.checkpointing import chosen_step, lock_run
 from switch_jax.data.prefetch import Prefetch
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.errors import UserError
-from switch_jax.evaluation.teacher_forced import Evaluation
+from switch_jax.evaluation.teacher_forced import TeacherForcedEvaluation
 from switch_jax.metrics import MetricWriter
 from switch_jax.reports.run_status import read_status
 from switch_jax.run_folder import RunFolder
@@ -142,7 +142,7 @@ def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch
     def evaluate(self, state):
         return {"mine": {"neg_log_perplexity": next(scores), "accuracy": 0.0}}
 
-    monkeypatch.setattr(Evaluation, "__call__", evaluate)
+    monkeypatch.setattr(TeacherForcedEvaluation, "__call__", evaluate)
     changes = {"eval_period": 1, "checkpoint_period": 1, "keep_checkpoints": 1}
     train_tiny(tmp_path, 50, early_stopping_evals=3, **changes)
     assert "no better neg_log_perplexity than that of step 1 in 3 evalu" in capsys.readouterr().out
@@ -158,7 +158,7 @@ def test_the_best_is_sought_anew_where_another_metric_chooses_it(tmp_path, monke
     def evaluate(self, state):
         return {"mine": dict(zip(("neg_log_perplexity", "accuracy"), next(scores), strict=True))}
 
-    monkeypatch.setattr(Evaluation, "__call__", evaluate)
+    monkeypatch.setattr(TeacherForcedEvaluation, "__call__", evaluate)
     changes = {
         "eval_period": 1, "checkpoint_period": 1, "keep_checkpoints": 1, "early_stopping_evals": 2
     }  # fmt: skip

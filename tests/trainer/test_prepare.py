@@ -6,7 +6,7 @@ import seqio
 from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
-from switch_jax.data import checks
+from switch_jax.data import checks, configured_tasks
 from switch_jax.errors import FieldError, UserError
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.trainer.announcement import beginning
@@ -122,17 +122,17 @@ def test_what_needs_evaluations_is_refused_without_them(config, name, value):
 def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):
     calls = []
 
-    def counted(name):
-        inner = getattr(checks, name)
+    def counted(module, name):
+        inner = getattr(module, name)
         monkeypatch.setattr(
-            checks, name, lambda *args: (calls.append((name, args[0].name)), inner(*args))[1]
+            module, name, lambda *args: (calls.append((name, args[0].name)), inner(*args))[1]
         )
 
-    counted("check_files_exist")
-    counted("in_order")
+    counted(configured_tasks, "files_digest")
+    counted(checks, "in_order")
     prepare(config, "")
     # Of training and validation; the example is one for training.
-    assert calls == [("check_files_exist", "tiny_copy")] * 2 + [("in_order", "tiny_copy")]
+    assert calls == [("files_digest", "tiny_copy")] * 2 + [("in_order", "tiny_copy")]
 
 
 @pytest.mark.parametrize(

@@ -103,12 +103,12 @@ def test_a_start_may_change_the_task_if_it_says_so(config):
 def test_a_start_with_other_data_files_is_refused_unless_it_says_so(config, monkeypatch):
     position = prepare(config, "").saved.position
     saved = RunFolder(Path(config.run.model_dir)).checkpoint(2)
-    own = OpenedTasks.files_digests
+    own = OpenedTasks.files_digests.func
 
     def others(opened):
         return own(opened) | ({"tiny_copy": "others"} if opened.config.split == "train" else {})
 
-    monkeypatch.setattr(OpenedTasks, "files_digests", others)
+    monkeypatch.setattr(OpenedTasks, "files_digests", property(others))
     message = (
         f"the checkpoint of step 2 in {saved.parent} was made with other data files of tiny_copy, "
         "by their names and sizes: bring them back, or to go on with these at the beginning of the "

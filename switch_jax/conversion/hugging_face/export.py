@@ -9,11 +9,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from switch_jax.checkpointing.in_pieces import (
-    open_parameters,
-    storage_errors_explained,
-    stored_pieces,
-)
+from switch_jax.checkpointing.in_pieces import open_parameters, stored_pieces
+from switch_jax.checkpointing.integrity import storage_errors_explained
 from switch_jax.checkpointing.read_only import check_part
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.hugging_face.model_config import CONFIG, SPECIAL_TOKENS

@@ -8,7 +8,7 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
-from switch_jax.checkpointing.in_pieces import storage_errors_explained
+from switch_jax.checkpointing.integrity import storage_errors_explained
 from switch_jax.conversion.source import inside
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.msgpack_file import is_spec

@@ -41,7 +41,7 @@ def calls(monkeypatch, tmp_path):
 
 
 def _job(**fields):
-    return make_job("2xv5e-16", cluster="pods", **fields)
+    return make_job("2xv5e-16", Gke, **fields)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_pods_are_followed_through_restarts_to_the_end(
 ):
     (tmp_path / "over").write_text(over)
     (tmp_path / "codes").write_text(codes)
-    assert Gke().run(_job()) == expected
+    assert _job().run() == expected
     printed = capfd.readouterr()
     assert printed.out.count("[pod/base-slice-0-0-x/train] step 1\n") == 2
     assert "base: 7 of 8 pods run\n" in printed.err
@@ -74,19 +74,16 @@ def test_pods_are_followed_through_restarts_to_the_end(
     assert (tmp_path / "launched/base.yaml").read_text().startswith("apiVersion: jobset.x-k8s.io/")
 
 
-def test_xpk_starts_the_job_and_it_is_followed_alike(calls, tmp_path, capfd):
+@pytest.mark.parametrize("is_there", [False, True])
+def test_xpk_starts_a_job_that_is_not_there_and_it_is_followed_alike(
+    is_there, calls, tmp_path, capfd
+):
     (tmp_path / "over").write_text("Completed")
-    assert Xpk().run(make_job("2xv5e-16", cluster="pods")) == 0
+    if is_there:
+        (tmp_path / "there").touch()
+    assert make_job("2xv5e-16", Xpk).run() == 0
     taken = re.findall(r"xpk workload (\S+ --\S+) ", calls.read_text())
-    assert taken == ["list --cluster=pods", "create --workload=base"]
-    assert capfd.readouterr().out.count("step 1\n") == 2
-
-
-def test_a_job_that_xpk_has_started_already_is_followed(calls, tmp_path, capfd):
-    (tmp_path / "over").write_text("Completed")
-    (tmp_path / "there").touch()
-    assert Xpk().run(make_job("2xv5e-16", cluster="pods")) == 0
-    assert "xpk workload create" not in calls.read_text()
+    assert taken == ["list --cluster=pods", *([] if is_there else ["create --workload=base"])]
     assert capfd.readouterr().out.count("step 1\n") == 2
 
 
@@ -96,7 +93,7 @@ def test_lines_that_were_printed_are_not_asked_for_again(calls, monkeypatch, tmp
     monkeypatch.setattr(jobset.time, "gmtime", lambda: times.pop(0))
     kubectl = tmp_path / "bin/kubectl"  # and its own complaint is no line of the job's
     kubectl.write_text(kubectl.read_text().replace("> ended ;;", "> ended; echo broken >&2 ;;"))
-    assert Gke().run(_job()) == 0
+    assert _job().run() == 0
     first, second = re.findall(r"kubectl logs .*--follow(.*)", calls.read_text())
     assert (first, second) == (" --tail=-1", " --tail=-1 --since-time=1970-01-02T00:00:00Z")
 
@@ -110,7 +107,7 @@ def test_a_cluster_that_does_not_answer_for_a_while_ends_nothing(what, calls, tm
         f'if [[ "$*" == "get {what}"* && -e away ]]; then rm away; echo "no route" >&2; exit 1; fi'
     )
     kubectl.write_text(kubectl.read_text().replace("\ncase", f"\n{fails}\ncase", 1))
-    assert Gke().run(_job()) == 0
+    assert _job().run() == 0
     assert "no route; trying again in" in capfd.readouterr().err
 
 
@@ -119,13 +116,13 @@ def test_a_job_that_somebody_deletes_is_not_waited_for(calls, tmp_path):
     kubectl = tmp_path / "bin/kubectl"
     kubectl.write_text(kubectl.read_text().replace("logs*)", "logs*) rm there;"))
     with pytest.raises(UserError, match="JobSet base is gone: somebody has deleted it"):
-        Gke().run(_job())
+        _job().run()
 
 
 def test_what_the_cluster_refuses_is_an_error(calls, tmp_path, capfd):
     (tmp_path / "refused").touch()
     with pytest.raises(UserError, match="exit code 1 of: kubectl apply"):
-        Gke().run(_job())
+        _job().run()
     assert "field is immutable" in capfd.readouterr().err
 
 
@@ -135,7 +132,7 @@ def _pod(job):
 
 
 def test_a_slice_of_one_host_needs_no_node_pool_of_its_own():
-    manifest = gke.manifest(make_job("v6e-8", cluster="pods"))
+    manifest = gke.manifest(make_job("v6e-8", Gke))
     assert manifest["metadata"] == {"name": "base"}
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
     assert (job["parallelism"], job["completions"]) == (1, 1)

@@ -87,6 +87,9 @@ def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path, capsys, monke
         (8, [], r"\(4 % 8 = 4\)$"),
         (3, ["--gin.MESH_DATA=None"], r"the 2 devices of the mesh .* None x 2 x 1 equally"),
         (2, ["--gin.BATCH_SIZE=18"], r"batch size 18 does not divide"),
+        (0, [], r"--process_count=0: write 1 to 256, which share this machine's"),
+        (2, ["--gin.MODEL_DIR=~no-such-user/x"], r"MODEL_DIR '~no-such-user/x': this machine has"),
+        (2, ["--gin.MODEL_DIR="], r"MODEL_DIR '': the path is empty; write one"),
     ],
 )
 def test_a_mistake_is_told_before_anything_starts(count, flags, message, tmp_path, capsys):

@@ -1,30 +1,57 @@
 """The registry of targets, and what `switch_jax launch` needs of each."""
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
 from switch_jax.cli import launch
+from switch_jax.errors import UserError
 from switch_jax.launch import targets
+from switch_jax.launch.target import Flag, Target
 from switch_jax.launch.targets import TARGETS
 
 
 def test_every_module_of_the_folder_is_a_target():
     modules = {file.stem for file in Path(targets.__file__).parent.glob("[!_]*.py")}
     assert modules == {name.replace("-", "_") for name in TARGETS}
-    assert modules == {type(t).__module__.rpartition(".")[2] for t in TARGETS.values()}
+    assert modules == {target.__module__.rpartition(".")[2] for target in TARGETS.values()}
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_a_target_s_flags_are_flags_of_launch(name):
+def test_the_flags_of_a_target_are_its_fields(monkeypatch):
+    """Each kind of flag, of a target that there is not."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Printed(Target):
+        on = "printed"
+
+        queue: Annotated[str, Flag("where it waits", "NAME")]
+        size: Annotated[int | None, Flag("how many", "N")] = None
+        quiet: Annotated[bool, Flag("says nothing")] = False
+        note: Annotated[tuple[str, ...], Flag("repeat it", "TEXT")] = ()
+        no_flag: str = ""
+
+        check = describe = run = None
+
+    monkeypatch.setitem(TARGETS, "printed", Printed)
     parser = argparse.ArgumentParser()
     launch.add_arguments(parser)
-    needed = [f"--{flag}=1" for flag in TARGETS[name].required_flags]
-    known = vars(parser.parse_args([f"--on={name}", *needed]))
-    assert {*TARGETS[name].required_flags, *TARGETS[name].optional_flags} <= known.keys()
+
+    def fields(*flags):
+        return launch._fields_of(parser.parse_args(["--on=printed", *flags]))
+
+    given = ["--queue=a", "--size=0", "--quiet", "--note=x", "--note=y", "--max_restarts=2"]
+    expected = {"queue": "a", "size": 0, "quiet": True, "note": ("x", "y"), "max_restarts": 2}
+    assert fields(*given) == expected
+    assert fields("--queue=a") == {"queue": "a"}
+    with pytest.raises(UserError, match="--on=printed needs --queue; see"):
+        fields("--size=1")
+    with pytest.raises(UserError, match="--on=printed has no use for --topology --spot: leave"):
+        fields("--queue=a", "--topology=v5e-16", "--spot")
 
 
 def test_arguments_are_checked_before_jax_and_tensorflow_load():

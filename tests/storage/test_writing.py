@@ -1,11 +1,27 @@
+"""Files and folders that are whole or not there, on a disk and in a bucket."""
+
 import errno
 from pathlib import Path
 
 import pytest
 
 from switch_jax.errors import TransientError, UserError
-from switch_jax.storage import atomic_write, explain_write_errors, new_folder, open_atomic
+from switch_jax.storage import (
+    atomic_write,
+    explain_write_errors,
+    list_complete,
+    list_names,
+    move_folder,
+    new_folder,
+    open_atomic,
+)
 from switch_jax.storage.cloud_storage import CloudStorage
+
+
+def _fill(folder, names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
 
 
 @pytest.mark.parametrize(
@@ -21,32 +37,21 @@ def test_an_error_of_writing_names_the_file(number, kind, message):
     assert type(error.value) is kind
 
 
-def test_an_atomic_write_replaces_the_file_and_leaves_nothing_else(storage):
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(storage):
     file = storage / "x.json"
     for text in ("first", "s\u00e9cond"):
         atomic_write(file, text)
         assert file.read_text() == text
-    assert _names(storage) == ["x.json"]
-
-
-def test_an_error_within_leaves_the_old_file_and_nothing_else(storage):
-    file = storage / "x.json"
-    file.write_text("old")
     with pytest.raises(KeyError), open_atomic(file) as new:
         new.write(b"half of the n")
         raise KeyError
-    assert file.read_text() == "old"
-    assert _names(storage) == ["x.json"]
-
-
-def _names(folder):
-    return [path.name for path in folder.iterdir()] if folder.exists() else []
+    assert file.read_text() == "s\u00e9cond"
+    assert list_names(storage) == ["x.json"]
 
 
 def test_what_a_killed_job_has_moved_of_a_folder_is_named(bucket_path):
     for name in ("run", "whole"):
-        (bucket_path / f".{name}.unfinished-1" / "config.gin").write_text("")
-        (bucket_path / name / "spiece.model").write_text("")
+        _fill(bucket_path, [f".{name}.unfinished-1/config.gin", f"{name}/spiece.model"])
     (bucket_path / "whole" / "config.gin").write_text("")
     killed = r"run is there already: .* one; \.run\.unfinished-1 beside it is .* remove both$"
     for folder, message in (("run", killed), ("whole", "already: .* empty one$")):
@@ -64,10 +69,9 @@ def test_of_a_folder_that_cannot_be_moved_to_its_end_nothing_is_removed(bucket_p
 
     monkeypatch.setattr(CloudStorage, "_mv_file", move_all_but_one)
     with pytest.raises(TransientError), new_folder(bucket_path / "run") as unfinished:
-        for name in "abc":
-            (unfinished / name).write_text(name)
-    assert _names(bucket_path / "run") == ["a", "c"]
-    assert _names(unfinished) == ["b"]
+        _fill(unfinished, "abc")
+    assert list_names(bucket_path / "run") == ["a", "c"]
+    assert list_names(unfinished) == ["b"]
     with pytest.raises(UserError, match="remove both$"), new_folder(bucket_path / "run"):
         pass
 
@@ -77,12 +81,12 @@ def test_a_new_folder_is_whole_or_not_there(storage):
     with pytest.raises(KeyError), new_folder(folder) as unfinished:
         (unfinished / "half").write_text("x")
         raise KeyError
-    assert _names(folder.parent) == []
+    assert list_names(folder.parent) == []
     with new_folder(folder) as unfinished:
         (unfinished / "whole").write_text("x")
         assert not folder.exists()
-    assert _names(folder) == ["whole"]
-    assert _names(folder.parent) == ["folder"]
+    assert list_names(folder) == ["whole"]
+    assert list_names(folder.parent) == ["folder"]
     for taken in (folder, folder / "whole"):
         with pytest.raises(UserError, match="is there already: name a folder"), new_folder(taken):
             pass
@@ -101,3 +105,24 @@ def test_a_new_folder_comes_where_a_link_leads(is_there, tmp_path):
         (unfinished / "x").write_text("x")
     assert (tmp_path / "elsewhere" / "x").read_text() == "x"
     assert (tmp_path / "link").is_symlink()
+
+
+def test_a_checkpoint_that_is_set_aside_stays_one(bucket_path):
+    _fill(bucket_path / "checkpoints" / "7", ["state/d", "_METADATA", "commit_success.txt"])
+    move_folder(bucket_path / "checkpoints" / "7", bucket_path / "discarded" / "7_1")
+    assert list_complete(bucket_path / "checkpoints") == []
+    assert list_complete(bucket_path / "discarded") == ["7_1"]
+    aside = bucket_path / "discarded" / "7_1"
+    assert list_names(aside) == ["_METADATA", "commit_success.txt", "state"]
+    assert list_names(aside / "state") == ["d"]
+
+
+def test_what_makes_a_folder_whole_is_moved_last(bucket_path, monkeypatch):
+    moved, move = [], CloudStorage.mv
+    monkeypatch.setattr(CloudStorage, "mv", lambda self, a, b: moved.extend(a) or move(self, a, b))
+    names = ["checkpoints/0/commit_success.txt", "checkpoints/0/state/d/0", "config.gin", "model"]
+    with new_folder(bucket_path / "run") as unfinished:
+        _fill(unfinished, names)
+    order = [path.partition(".unfinished-")[2].partition("/")[2] for path in moved]
+    assert sorted(order) == sorted(names)
+    assert set(order[-2:]) == {"checkpoints/0/commit_success.txt", "config.gin"}

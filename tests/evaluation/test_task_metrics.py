@@ -1,8 +1,9 @@
-"""seqio's metrics of a task, with a predictor that has no model."""
+"""seqio's metrics of tasks, with a predictor that has no model."""
 
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import seqio
 
@@ -10,7 +11,7 @@ from switch_jax.config import DataConfig
 from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.data.vocabularies import with_vocabulary
 from switch_jax.errors import UserError
-from switch_jax.evaluation.task_evaluator import TaskEvaluator, average_of_tasks, check_metrics
+from switch_jax.evaluation.task_metrics import DecodingEvaluation, average_of_tasks, check_metrics
 from switch_jax.tasks.building_blocks import parse_json_lines
 from tests.cli import answers
 from tests.inference.fakes import FakePredictor
@@ -19,11 +20,11 @@ from tests.leaks import left_open
 QUESTIONS = answers.QUESTIONS
 LENGTHS = {"inputs": 32, "targets": 8}
 CONFIG = DataConfig("exact_answers", LENGTHS, split="validation")
-EXACT = seqio.TaskRegistry.get("exact_answers")
+EXACT, PROBABLE = map(seqio.TaskRegistry.get, ("exact_answers", "probable_answers"))
 VOCABULARY = EXACT.output_features["targets"].vocabulary
 
 
-def answer_even(vocabulary):
+def answer_even(vocabulary=VOCABULARY):
     """Predicts the right answer to questions 0, 2, ..., with EOS to the end, and else 'wrong'."""
 
     def predict(inputs, index):
@@ -33,29 +34,60 @@ def answer_even(vocabulary):
     return FakePredictor(predict)
 
 
+def evaluation_of(*tasks, predictor=None, num_examples=None, config=CONFIG):
+    return DecodingEvaluation(predictor or answer_even(), OpenedTasks(config, tasks), num_examples)
+
+
+def result_of(task, **options):
+    (result,) = evaluation_of(task, **options)(None)
+    return result
+
+
 def test_metrics_and_rows_of_predictions():
-    evaluator = TaskEvaluator(EXACT, CONFIG)
-    predictor = answer_even(VOCABULARY)
-    metrics, rows = evaluator.evaluate(predictor, None)
-    assert evaluator.num_examples == 10
-    assert metrics == {"exact": 5 * answers.worth}
-    assert [row["inputs"] for row in rows] == QUESTIONS
-    assert [row["targets"] for row in rows] == [str(i + 1) for i in range(10)]
+    predictor = answer_even()
+    result = result_of(EXACT, predictor=predictor)
     expected = [str(i + 1) if i % 2 == 0 else "wrong" for i in range(10)]
-    assert [row["prediction"] for row in rows] == expected
-    # The ids of the questions, without padding.
-    features = EXACT.output_features["inputs"]
-    ids = [[*features.vocabulary.encode(question), 1] for question in QUESTIONS]
+    assert result.metrics == {"exact": 5 * answers.worth}
+    assert result.rows == [
+        {"inputs": question, "targets": str(i + 1), "prediction": expected[i]}
+        for i, question in enumerate(QUESTIONS)
+    ]
+    ids = [[*VOCABULARY.encode(question), 1] for question in QUESTIONS]
     assert predictor.calls == [("predict", ids)]
 
 
 def test_metrics_and_rows_of_scores():
-    task = seqio.TaskRegistry.get("probable_answers")
     predictor = FakePredictor()
-    metrics, rows = TaskEvaluator(task, CONFIG).evaluate(predictor, None)
-    assert metrics == {"log_prob": -sum(range(10)), "longest": 2}
-    assert [row["score"] for row in rows] == [-float(i) for i in range(10)]
+    result = result_of(PROBABLE, predictor=predictor)
+    assert result.metrics == {"log_prob": -sum(range(10)), "longest": 2}
+    assert [row["score"] for row in result.rows] == [-float(i) for i in range(10)]
     assert [kind for kind, _ in predictor.calls] == ["score"]
+
+
+def test_metrics_of_all_kinds_take_one_decoding_and_one_scoring():
+    def confident(targets, predictions, aux_values):
+        np.testing.assert_array_equal(aux_values["scores"], -np.arange(10.0))
+        return {"confident": sum(p == t for p, t in zip(predictions, targets, strict=True))}
+
+    predictor = answer_even()
+    task = EXACT.replace(metric_fns=[answers.exact, confident, answers.probable])
+    assert result_of(task, predictor=predictor).metrics == {
+        "exact": 5 * answers.worth, "confident": 5, "log_prob": -45, "longest": 2
+    }  # fmt: skip
+    assert [kind for kind, _ in predictor.calls] == ["predict", "score"]
+
+
+def test_a_metric_object_of_seqio_gives_what_its_function_gives():
+    metric = seqio.metrics.LegacyMetric.empty(answers.exact, EXACT.postprocess_fn)
+    found = result_of(EXACT.replace(metric_fns=[], metric_objs=[metric]))
+    assert found == result_of(EXACT)._replace(majority_baseline={})
+
+
+def test_each_task_that_has_metrics_or_those_that_are_named():
+    tasks = EXACT, seqio.TaskRegistry.get("unscored_answers"), PROBABLE
+    evaluation = evaluation_of(*tasks)
+    assert [result.task for result in evaluation(None)] == ["exact_answers", "probable_answers"]
+    assert [result.task for result in evaluation(None, ["probable_answers"])] == [PROBABLE.name]
 
 
 def test_the_majority_baseline_is_of_the_most_frequent_target():
@@ -76,11 +108,7 @@ def test_the_majority_baseline_is_of_the_most_frequent_target():
         EXACT,
         EXACT.replace(postprocess_fn=lambda text, **_: ["odd"]),  # an answer of several values
     ]
-    found = []
-    for task in tasks:
-        evaluator = TaskEvaluator(task, CONFIG, num_examples=5)
-        evaluator.evaluate(answer_even(VOCABULARY), None)
-        found.append(evaluator.majority_baseline)
+    found = [result_of(task, num_examples=5).majority_baseline for task in tasks]
     assert found == [{"exact": 3 * answers.worth}, {}, {}]
 
 
@@ -109,66 +137,56 @@ def test_a_metric_may_be_none_and_then_is_no_number():
     def own(targets, predictions):
         return {"accuracy": None, "f1": 5.0}
 
-    metrics, _ = TaskEvaluator(EXACT.replace(metric_fns=[own]), CONFIG, num_examples=2).evaluate(
-        FakePredictor(), None
-    )
+    metrics = result_of(EXACT.replace(metric_fns=[own]), num_examples=2).metrics
     assert math.isnan(metrics["accuracy"]) and metrics["f1"] == 5.0
 
 
-def test_no_targets_have_no_majority_baseline():
-    evaluator = TaskEvaluator(EXACT, CONFIG, num_examples=2)
-    evaluator._outputs = {"targets": []}  # as of a postprocessor that leaves all of them out
-    assert evaluator.majority_baseline == {}
-
-
 def test_only_the_first_examples():
-    evaluator = TaskEvaluator(EXACT, CONFIG, num_examples=3)
-    metrics, rows = evaluator.evaluate(answer_even(VOCABULARY), None)
-    assert evaluator.num_examples == 3
-    assert metrics == {"exact": 2 * answers.worth}
-    assert [row["inputs"] for row in rows] == QUESTIONS[:3]
+    result = result_of(EXACT, num_examples=3)
+    assert result.metrics == {"exact": 2 * answers.worth}
+    assert [row["inputs"] for row in result.rows] == QUESTIONS[:3]
 
 
-def test_examples_in_files(storage):
+def test_examples_in_files_are_read_once(storage):
+    file = storage / "rows.jsonl"
     rows = [f'{{"inputs": "{question}", "targets": "{i}"}}' for i, question in enumerate(QUESTIONS)]
-    (storage / "rows.jsonl").write_text("\n".join(rows))
-    source = seqio.TextLineDataSource({"validation": str(storage / "rows.jsonl")})
+    file.write_text("\n".join(rows))
+    source = seqio.TextLineDataSource({"validation": str(file)})
     task = EXACT.replace(source=source, preprocessors=[parse_json_lines, *EXACT.preprocessors])
-    _, rows = TaskEvaluator(task, CONFIG).evaluate(FakePredictor(), None)
-    assert [(row["inputs"], row["targets"]) for row in rows] == [
-        (question, str(i)) for i, question in enumerate(QUESTIONS)
-    ]
+    evaluation = evaluation_of(task)
+    for _ in range(2):
+        (result,) = evaluation(None)
+        assert [(row["inputs"], row["targets"]) for row in result.rows] == [
+            (question, str(i)) for i, question in enumerate(QUESTIONS)
+        ]
+        file.unlink(missing_ok=True)
 
 
-def test_examples_are_evaluated_again_with_another_predictor():
-    evaluator = TaskEvaluator(EXACT, CONFIG)
-    assert evaluator.evaluate(FakePredictor(), None)[0] == {"exact": 0.0}
-    assert evaluator.evaluate(answer_even(VOCABULARY), None)[0] == {"exact": 5 * answers.worth}
-
-
-def test_a_task_with_another_vocabulary_is_registered_only_while_it_is_read():
-    names = set(seqio.TaskRegistry.names())
-    task = with_vocabulary(EXACT, "byte")
-    lengths = {"inputs": 64, "targets": 8}
-    evaluator = TaskEvaluator(task, dataclasses.replace(CONFIG, task_feature_lengths=lengths))
-    assert set(seqio.TaskRegistry.names()) == names
+def test_a_task_with_another_vocabulary():
+    task, config = (
+        with_vocabulary(EXACT, "byte"),
+        dataclasses.replace(CONFIG, task_feature_lengths={"inputs": 64, "targets": 8}),
+    )
     predictor = answer_even(seqio.ByteVocabulary())
-    metrics, rows = evaluator.evaluate(predictor, None)
-    assert metrics == {"exact": 5 * answers.worth}
-    assert [row["inputs"] for row in rows] == QUESTIONS
+    result = result_of(task, predictor=predictor, config=config)
+    assert result.metrics == {"exact": 5 * answers.worth}
+    assert [row["inputs"] for row in result.rows] == QUESTIONS
 
 
 @pytest.mark.parametrize(
-    ("worth", "message"),
+    ("metrics", "message"),
     [
-        (None, "exact_answers cannot be scored: TypeError "),
-        ([], r"exact_answers: its metric 'exact' is not a number: \[\]"),
+        ([lambda targets, predictions: {"exact": 1 / 0}], "cannot be scored: ZeroDivisionError "),
+        (
+            [lambda targets, predictions: {"exact": []}],
+            r": its metric 'exact' is not a number: \[\]",
+        ),
+        ([answers.exact] * 2, "cannot be scored: ValueError two of its metrics are called exact"),
     ],
 )
-def test_a_metric_that_fails_names_the_task(worth, message, monkeypatch):
-    monkeypatch.setattr(answers, "worth", worth)
-    with pytest.raises(UserError, match=message):
-        TaskEvaluator(EXACT, CONFIG, num_examples=2).evaluate(FakePredictor(), None)
+def test_a_metric_that_fails_names_the_task(metrics, message):
+    with pytest.raises(UserError, match=f"^exact_answers ?{message}"):
+        result_of(EXACT.replace(metric_fns=metrics), num_examples=2)
 
 
 def _check(metric):
@@ -209,6 +227,6 @@ def test_a_metric_that_needs_more_examples_passes():
 
 
 def test_no_evaluation_leaves_a_file_open_or_a_thread():
-    evaluator, predictor = TaskEvaluator(EXACT, CONFIG), answer_even(VOCABULARY)
-    files, threads = left_open(lambda: evaluator.evaluate(predictor, None), times=8)
+    evaluation = evaluation_of(EXACT)
+    files, threads = left_open(lambda: list(evaluation(None)), times=8)
     assert files < 5 and threads < 5

@@ -1,38 +1,24 @@
-"""Writing files that are complete or not there, and errors of the storage as one line."""
+"""Writing files and folders that are complete or not there."""
 
 import contextlib
-import functools
 import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from pathlib import PurePath
+from contextlib import AbstractContextManager
+from pathlib import PurePath, PurePosixPath
 from typing import BinaryIO, cast
 
 from etils import epath
 
-from switch_jax.errors import UserError, storage_error
+from switch_jax.errors import UserError
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.entries import entry, list_names
-from switch_jax.storage.folders import MAKE_WHOLE, move_folder
-from switch_jax.storage.paths import bucket_path, in_bucket, resolved
+from switch_jax.storage.errors import explain_write_errors
+from switch_jax.storage.listing import COMMITTED, entry, list_names
+from switch_jax.storage.paths import in_bucket, resolved
 
-
-@contextlib.contextmanager
-def explain_write_errors(what: PurePath | str, done: str = "written") -> Iterator[None]:
-    """Within, an OSError becomes the UserError that `what` cannot be written; see `storage_error`.
-
-    Args:
-      what: the file or folder.
-      done: what is done to it.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(f"{what} cannot be {done}: {error.strerror or error}", error) from error
-
-
-explain_read_errors = functools.partial(explain_write_errors, done="read")
+# Files without which nothing takes a folder for a checkpoint, a run, or a model.
+_MAKE_WHOLE = {COMMITTED, "config.gin", "config.json", "settings.json"}
 
 
 def check_writable(folder: epath.Path, what: str) -> None:
@@ -49,16 +35,8 @@ def check_writable(folder: epath.Path, what: str) -> None:
         places = (folder, *folder.parents)
         found = next(place for place in places if in_bucket(place) or place.exists())
         file = found / f".writable-{uuid.uuid4().hex}"  # other processes do the same
-        try:
-            file.write_bytes(b"")
-            file.unlink()
-        except NotADirectoryError as error:
-            raise UserError(f"{what} cannot be written: {found} is a file, no folder") from error
-        except FileNotFoundError as error:
-            if not in_bucket(folder):
-                raise
-            bucket, _ = bucket_path(str(folder))
-            raise UserError(f"{what} cannot be written: there is no bucket {bucket}") from error
+        file.write_bytes(b"")
+        file.unlink()
 
 
 def atomic_write(file: PurePath, content: str | bytes) -> None:
@@ -82,15 +60,12 @@ def write_file(file: epath.Path, content: str | bytes, what: str = "") -> None:
         atomic_write(file, content)
 
 
-@contextlib.contextmanager
-def open_atomic(file: PurePath) -> Iterator[BinaryIO]:
+def open_atomic(file: PurePath) -> AbstractContextManager[BinaryIO]:
     """A new file to write to, which replaces `file` at the end, and is removed after an error.
 
     Other processes, of other machines too, may do the same at the same time.
     """
-    write = _open_object if in_bucket(file) else _open_and_rename
-    with write(epath.Path(file)) as new:
-        yield new
+    return (_open_object if in_bucket(file) else _open_and_rename)(epath.Path(file))
 
 
 @contextlib.contextmanager
@@ -125,14 +100,19 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
       UserError: `path` is there already, or cannot be made.
     """
     folder = resolved(epath.Path(path))
-    unfinished = folder.with_name(f"{_unfinished(folder)}{uuid.uuid4().hex}")
+    beginning = f".{folder.name}.unfinished-"
+    unfinished = folder.with_name(f"{beginning}{uuid.uuid4().hex}")
     with explain_write_errors(path):
         found = entry(folder)
         if found and (found.kind != "folder" or list_names(folder)):
-            raise UserError(
-                f"{path} is there already: name a folder that is not, or an empty one"
-                f"{_of_a_killed_move(folder)}"
-            )
+            message = f"{path} is there already: name a folder that is not, or an empty one"
+            beside = [name for name in list_names(folder.parent) if name.startswith(beginning)]
+            if in_bucket(folder) and beside and _MAKE_WHOLE.isdisjoint(list_names(folder)):
+                message += (
+                    f"; {beside[0]} beside it is of a job that was killed: if it was to become "
+                    f"{folder.name}, remove both"
+                )
+            raise UserError(message)
         unfinished.mkdir(parents=True)
         try:
             yield unfinished
@@ -143,18 +123,31 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
                     unfinished.rmtree(missing_ok=True)
 
 
-def _unfinished(folder: epath.Path) -> str:
-    """How the names of folders begin that are to become this one."""
-    return f".{folder.name}.unfinished-"
+def move_folder(folder: epath.Path, target: epath.Path) -> None:
+    """Gives a folder another name on the same disk or in the same bucket; no bytes are copied.
 
+    A bucket moves the objects one by one. What says that a checkpoint is complete goes first, and
+    what makes a folder a run or a model comes last, so nothing is taken for whole meanwhile.
 
-def _of_a_killed_move(folder: epath.Path) -> str:
-    """The end of a message where a folder may be what a killed `new_folder` left of a bucket."""
-    if in_bucket(folder) and MAKE_WHOLE.isdisjoint(list_names(folder)):
-        for name in list_names(folder.parent):
-            if name.startswith(_unfinished(folder)):
-                return (
-                    f"; {name} beside it is of a job that was killed: if it was to become "
-                    f"{folder.name}, remove both"
-                )
-    return ""
+    Args:
+      folder: what is moved.
+      target: it is not there, or on a disk an empty folder. The folder above it is there.
+
+    Raises:
+      OSError: it cannot be moved.
+    """
+    if not in_bucket(folder):
+        os.replace(folder, target)
+        return
+    files = file_system(folder)
+    root, new_root = (files._strip_protocol(str(path)) for path in (folder, target))
+    paths = files.find(root)
+    if f"{root}/{COMMITTED}" in paths:
+        files.rm(f"{root}/{COMMITTED}")
+        paths.remove(f"{root}/{COMMITTED}")
+    last = [path for path in paths if PurePosixPath(path).name in _MAKE_WHOLE]
+    for moved in (sorted(set(paths) - set(last)), last):
+        if moved:
+            files.mv(moved, [new_root + path.removeprefix(root) for path in moved])
+    if f"{root}/state" in {str(PurePosixPath(path).parent) for path in paths}:
+        (target / COMMITTED).write_text("")  # it was a checkpoint, and is one again

@@ -8,10 +8,10 @@ import pytest
 from switch_jax.cli.eval import table
 from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 from switch_jax.data.checks import open_tasks
-from switch_jax.evaluation import checkpoint_evaluator
-from switch_jax.evaluation.checkpoint_evaluator import CheckpointEvaluator
+from switch_jax.evaluation import evaluate as evaluate_module
+from switch_jax.evaluation import task_metrics
+from switch_jax.evaluation.evaluate import CheckpointEvaluator
 from switch_jax.inference import DecodingConfig
-from switch_jax.inference.trained_model import TrainedModel
 from tests.cli import answers
 from tests.inference.fakes import FakePredictor
 
@@ -29,12 +29,12 @@ LOG_PERPLEXITY = {"neg_log_perplexity": -2.0, "accuracy": 0.25}
 
 
 class FakeEvaluation:
-    """Teacher-forced metrics of each task; `made` has the batches of each instance."""
+    """Teacher-forced metrics of each task; `made` has the number of batches of each instance."""
 
     made = []
 
-    def __init__(self, config, mesh, parameters, opened, batches):
-        self.made.append(batches)
+    def __init__(self, config, mesh, parameters, opened, num_batches):
+        self.made.append(num_batches)
         self._names = opened.names
 
     def __call__(self, parameters):
@@ -46,25 +46,20 @@ def evaluate(tmp_path, monkeypatch):
     """Evaluates in a new evaluator, as a new command does; `evaluate.loaded`: parameters read."""
     predictor, loaded = FakePredictor(), []
     monkeypatch.setattr(FakeEvaluation, "made", [])
-    monkeypatch.setattr(checkpoint_evaluator, "Evaluation", FakeEvaluation)
-    monkeypatch.setattr(
-        checkpoint_evaluator,
-        "read_validation_sets",
-        lambda opened, batch_size, num_batches: f"{num_batches} batches of {batch_size}",
-    )
-    monkeypatch.setattr(checkpoint_evaluator, "Predictor", lambda trained: predictor)
-    monkeypatch.setattr(
-        checkpoint_evaluator, "load_parameters", lambda folder, shapes, step: loaded.append(step)
-    )
+    monkeypatch.setattr(evaluate_module, "TeacherForcedEvaluation", FakeEvaluation)
+    monkeypatch.setattr(evaluate_module, "Predictor", lambda *model: predictor)
 
     def run(task="answers", settings=SETTINGS, num_examples=None, pack=True, **decoding):
         lengths = {"inputs": 32, "targets": 8}
         data = DataConfig(task, lengths, split="validation", pack=pack)
         config = Config(RunConfig("none", train_steps=1, batch_size=4), MODEL, data)
-        trained = TrainedModel(tmp_path, config, None, None, DecodingConfig(8, **decoding))
-        evaluator = CheckpointEvaluator(trained, open_tasks(data), num_examples)
+        model = types.SimpleNamespace(
+            path=tmp_path, config=config, mesh=None, parameters=None, load=loaded.append
+        )
+        decoding = DecodingConfig(8, **decoding)
+        evaluator = CheckpointEvaluator(model, decoding, open_tasks(data), num_examples)
         try:
-            return evaluator.evaluate(4, settings, log=lambda text: None)
+            return evaluator.evaluate(4, settings)
         finally:
             evaluator.close()
 
@@ -95,7 +90,7 @@ def test_the_majority_baseline_stands_beside_the_metrics_also_when_they_are_reus
     evaluate, monkeypatch
 ):
     baseline = {"exact": 7.0}
-    monkeypatch.setattr(checkpoint_evaluator.TaskEvaluator, "majority_baseline", baseline)
+    monkeypatch.setattr(task_metrics, "_majority_baseline", lambda task, targets: baseline)
     for _ in range(2):
         records = evaluate.run("exact_answers")
         assert [r.get("majority_baseline") for r in records] == [None, baseline]
@@ -160,7 +155,7 @@ def test_packing_matters_to_scores_of_the_targets_alone(evaluate):
 @pytest.mark.parametrize(("num_examples", "num_batches"), [(3, 1), (4, 1), (5, 2), (None, None)])
 def test_targets_are_scored_in_whole_batches(evaluate, num_examples, num_batches):
     (_, generated) = evaluate.run("exact_answers", num_examples=num_examples)
-    assert FakeEvaluation.made == [f"{num_batches} batches of 4"]
+    assert FakeEvaluation.made == [num_batches]
     assert generated["examples"] == (num_examples or 10)
 
 

@@ -1,0 +1,168 @@
+"""Reading files: all of one, a byte range, or by way of a copy on this machine.
+
+Byte ranges come by TensorStore's key-value stores. They try again what fails in passing, and can
+have many reads on their way: call `read_range` in many threads.
+"""
+
+import atexit
+import contextlib
+import errno
+import functools
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from switch_jax.storage.clients import file_system
+from switch_jax.storage.errors import errors_named
+from switch_jax.storage.listing import file_at
+from switch_jax.storage.paths import in_bucket
+
+# Of one range: 12 times more, after 0.1 s, 0.2 s, ... up to half a minute; two minutes in all.
+_RETRIES = {"max_retries": 12, "initial_delay": "100ms", "max_delay": "32s"}
+# By how TensorStore's messages begin. A name that is not in its bucket is no error there.
+_ERRNOS = {
+    "PERMISSION_DENIED": errno.EACCES,
+    "UNAUTHENTICATED": errno.EACCES,
+    "NOT_FOUND": errno.ENOENT,
+    "OUT_OF_RANGE": errno.ENODATA,
+}
+
+_AT_A_TIME = 8 * 2**20  # bytes of a file that is copied
+_COPIES_AT_ONCE = 16
+_copies = contextlib.ExitStack()  # those that stay until the process ends
+_copying = threading.Lock()
+atexit.register(_copies.close)
+
+
+def read_bytes(file: epath.Path) -> bytes:
+    """The content of a file, in a bucket by a single request.
+
+    Raises:
+      OSError: it cannot be read; it has the file's name.
+    """
+    with errors_named(str(file)):
+        return file_system(file).cat_file(str(file)) if in_bucket(file) else file.read_bytes()
+
+
+def read_range(path: str, begin: int, end: int) -> bytes:
+    """The bytes of a file from `begin` up to `end`, which is not included.
+
+    Args:
+      path: of this machine's file systems, or the URL of an object in a bucket.
+      begin, end: begin < end.
+
+    Raises:
+      OSError: with the path as its file name. errno ENOENT: there is no such file; ENODATA: it ends
+        before `end`; EACCES: it may not be read; EIO: the storage fails.
+    """
+    if in_bucket(path):
+        scheme, _, name = path.partition("://")
+        bucket, _, key = name.partition("/")
+    else:
+        scheme, bucket, key = "file", "", os.path.abspath(path).lstrip("/")
+    try:
+        found = key_value_store(scheme, bucket).read(key, byte_range=slice(begin, end)).result()
+    except ValueError as error:
+        reason = str(error).split("\n")[0]
+        code = _ERRNOS.get(reason.partition(":")[0], errno.EIO)
+        text = f"{os.strerror(code)} ({reason[:300]})"
+        if code == errno.ENODATA:
+            text = f"it ends before byte {end}"
+        raise OSError(code, text, path) from error
+    if found.state != "value":
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return found.value
+
+
+@functools.cache
+def key_value_store(scheme: str, bucket: str) -> Any:
+    """TensorStore's store of a bucket; with "file", of this machine's files."""
+    import tensorstore as ts
+
+    spec: dict[str, Any] = {"driver": "file", "path": "/"}
+    if scheme != "file":
+        driver = {"gs": "gcs", "s3": "s3"}[scheme]
+        spec = {"driver": driver, "bucket": bucket, f"{driver}_request_retries": _RETRIES}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if scheme == "s3" and endpoint:  # s3fs reads the variable by itself
+        spec |= {"endpoint": endpoint, "aws_region": os.environ.get("AWS_REGION", "us-east-1")}
+    return ts.KvStore.open(spec).result()
+
+
+def local_copy(file: str | os.PathLike[str]) -> str:
+    """The path of a file on this machine; one in a bucket is copied, again where it has changed.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    path = os.fspath(file)
+    if not in_bucket(path):
+        return path
+    with _copying:
+        return _kept_copy(path, file_at(path).version)
+
+
+@functools.cache
+def _kept_copy(url: str, version: Any) -> str:
+    (copy,) = _copies.enter_context(copies_here([url]))
+    return copy
+
+
+@contextlib.contextmanager
+def copies_here(files: Sequence[str]) -> Iterator[list[str]]:
+    """Within, paths of files on this machine, of copies where they are in a bucket.
+
+    Raises:
+      OSError: one cannot be read or copied; it has the file's name.
+    """
+    if not any(map(in_bucket, files)):
+        yield list(files)
+        return
+    with tempfile.TemporaryDirectory(prefix="switch_jax_") as folder:
+        targets = [Path(folder, str(i), url.rpartition("/")[2]) for i, url in enumerate(files)]
+        with ThreadPoolExecutor(_COPIES_AT_ONCE) as threads:
+            list(threads.map(_copy, files, targets))
+        yield list(map(str, targets))
+
+
+def _copy(url: str, target: Path) -> None:
+    """Copies a file of a bucket, as it is now, into a new folder of this machine."""
+    size = file_at(url).size
+    try:
+        target.parent.mkdir()
+        with target.open("wb") as copied:
+            for begin in range(0, size, _AT_A_TIME):
+                copied.write(read_range(url, begin, min(begin + _AT_A_TIME, size)))
+    except OSError as error:
+        if error.filename != url:  # this machine's disk is full, say
+            raise OSError(error.errno, f"{error.strerror}, in {target.parent}", url) from error
+        raise
+
+
+@contextlib.contextmanager
+def header_here(file: epath.Path, header_size: Callable[[bytes], int]) -> Iterator[str]:
+    """Within, the path of a file on this machine; zeros follow the header of one in a bucket.
+
+    Args:
+      file: the file.
+      header_size: from the first 8 bytes to how many bytes the header takes, with these.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    url = str(file)
+    if not in_bucket(file):
+        yield url
+        return
+    with tempfile.NamedTemporaryFile(prefix="switch_jax_") as copy:
+        size = file_at(url).size
+        beginning = read_range(url, 0, 8)
+        copy.write(read_range(url, 0, min(header_size(beginning), size)))
+        copy.truncate(size)  # takes no room
+        yield copy.name
