@@ -49,9 +49,8 @@ def write_random_run(folder: Path, model: str) -> None:
     shapes = abstract_parameters(config.model)
     parameters = jax.tree.map(
         lambda names, s: RandomTensors(names, s.shape),
-        tensor_names(config.model, shapes),
+        tensor_names(config.model),
         shapes,
-        is_leaf=lambda x: isinstance(x, TensorNames),
     )
     found = identities(config.data)
     write_run(folder, parameters, config, read.text, folder, None, found, without_bar)

@@ -15,9 +15,15 @@ from gin import config as gin
 from switch_jax.cli import main
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
-from tests.conversion.folders import VOCABULARY, convert, with_vocabulary, write_folder
-from tests.conversion.t5x.checkpoints import t5x_tensors, write_checkpoint
-from tests.conversion.test_convert import WIDE, WIDE_TENSORS
+from tests.conversion.folders import (
+    VOCABULARY,
+    WIDE,
+    WIDE_TENSORS,
+    convert,
+    with_vocabulary,
+    write_folder,
+)
+from tests.conversion.t5x.checkpoints import t5x_tensors, tied, write_checkpoint
 from tests.docs.pages import DOCS
 
 SMALL = ["MESH_DATA=1", "BATCH_SIZE=2", "TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 8}"]
@@ -160,8 +166,7 @@ def test_a_hugging_face_folder_answers_as_the_converted_one(model, theirs, tmp_p
 
 
 def test_a_t5x_checkpoint_answers_as_its_twin(model, tmp_path):
-    tensors = t5x_tensors(WIDE_TENSORS)
-    del tensors["decoder/logits_dense/kernel"]  # they are tied
+    tensors = tied(t5x_tensors(WIDE_TENSORS))
     folder = write_checkpoint(tmp_path / "base/checkpoint_7", tensors).parent
     (folder / "config.gin").write_text("from t5x import models\n")  # T5X's
     loaded = switch_jax.load(folder, gin_bindings=[*SMALL, f"VOCABULARY='{VOCABULARY}'"])

@@ -72,9 +72,9 @@ def _description(args: argparse.Namespace) -> list[str]:
 
     source = open_source(storage_path(args.source, "SOURCE"))
     if source is not None:
-        return inspect.other_checkpoint(source).lines()
+        return inspect.describe_source(source)
     folder = inference_flags.read_folder(args, args.source)
-    return inspect.run_checkpoint(_checkpoint(args, folder), folder.config).lines()
+    return inspect.describe_run(_checkpoint(args, folder), folder.config)
 
 
 def _to_run(folder: ModelFolder, target: epath.Path) -> None:

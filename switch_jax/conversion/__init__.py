@@ -6,7 +6,6 @@ stacked   how a parameter lies in the tensors of another format
 gin_of_source   the gin files and bindings that describe its model
 to_run    writes a run's folder from such tensors
 inspect   what a checkpoint of any format is, by its headers
-safetensors_header   of files that are written piece by piece
 
 A package for each format: `hugging_face`, and `t5x`, which is read only.
 """

@@ -17,6 +17,4 @@ def open_source(path: epath.Path) -> Source | None:
     """
     if hugging_face.is_hugging_face(path):
         return hugging_face.open_folder(path)
-    if t5x.is_t5x(path):
-        return t5x.open_checkpoint(path)
-    return None
+    return t5x.open_checkpoint(path)

@@ -1,14 +1,12 @@
 """Gin for a model of another format: architecture, groups and vocabulary as files and bindings."""
 
-from typing import Any
-
 from etils import epath
 
 from switch_jax.conversion.source import Source
+from switch_jax.gin_config.packaged import packaged_macros
 
 # What a converted model is evaluated on where nothing else is named: text that comes with us.
 _TASK = "english_span_corruption"
-_BATCH_SIZE = 16
 
 
 def gin_of_source(
@@ -21,27 +19,18 @@ def gin_of_source(
       model_dir: the folder of the run.
       vocabulary: VOCABULARY.
     """
-    architecture = source.architecture
-    model_file = "models/switch_base.gin" if architecture["num_experts"] else "models/t5_base.gin"
-    bindings = [
-        f"MODEL_DIR={str(model_dir)!r}",
-        f"MIXTURE_OR_TASK_NAME={_TASK!r}",
-        f"BATCH_SIZE={_BATCH_SIZE}",
-        f"VOCABULARY={vocabulary!r}",
-        *_model_bindings(architecture),
-    ]
-    return [model_file, "runs/pretrain.gin"], bindings
-
-
-def _model_bindings(architecture: dict[str, Any]) -> list[str]:
-    """Bindings of the macros that the packaged models have, and of the other fields."""
-    without_macro = {
-        *("activation", "tie_embeddings", "norm_epsilon"),
-        *("relative_position_buckets", "relative_position_max_distance"),
+    bindings = {
+        "MODEL_DIR": str(model_dir),
+        "MIXTURE_OR_TASK_NAME": _TASK,
+        "BATCH_SIZE": 16,
+        "VOCABULARY": vocabulary,
     }
-    if not architecture["num_experts"]:
-        without_macro.add("num_experts")
-    return [
-        f"{f'ModelConfig.{name}' if name in without_macro else name.upper()}={value!r}"
-        for name, value in architecture.items()
-    ]
+    fields = dict(source.architecture)
+    model_file = "models/switch_base.gin"
+    if not fields["num_experts"]:  # dense models have no macro for it
+        model_file = "models/t5_base.gin"
+        del fields["num_experts"]
+    macros = packaged_macros()
+    for name, value in fields.items():
+        bindings[name.upper() if name.upper() in macros else f"ModelConfig.{name}"] = value
+    return [model_file, "runs/pretrain.gin"], [f"{name}={x!r}" for name, x in bindings.items()]

@@ -1,8 +1,9 @@
 """A checkpoint of another format, opened: every tensor is accounted for, and none is read yet."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from switch_jax.config import ModelConfig
 from switch_jax.config.sparse_layers import SPARSE_LAYOUTS, sparse_layers
-from switch_jax.conversion.stacked import StackedTensors, Tensor, is_names
+from switch_jax.conversion.stacked import StackedTensors, Tensor
 from switch_jax.errors import UserError
 from switch_jax.fields import short_repr
 from switch_jax.model import abstract_parameters
@@ -44,9 +45,24 @@ class Copy(NamedTuple):
     reason: str
 
 
+def take_copies(
+    tensors: dict[str, Tensor], original: str, names: Iterable[str], reason: str
+) -> list[Copy]:
+    """Takes the tensors of these names out of `tensors`, as copies of an original.
+
+    Where the original is not there, the first of them takes its place.
+    """
+    copies = [Copy(n, tensors.pop(n), original, reason) for n in names if n in tensors]
+    if copies:
+        tensors.setdefault(original, copies[0].tensor)
+    return copies
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """A model whose tensors are all there, with the shapes that it should have.
+
+    Raises UserError where a tensor is missing, left over, or of another shape or dtype.
 
     Attributes:
       path: the folder, or the file, that was opened.
@@ -72,6 +88,33 @@ class Source:
     tensors: dict[str, Tensor]
     copies: list[Copy]
 
+    def __post_init__(self) -> None:
+        """Accounts for every tensor."""
+        tensors, wanted = self.tensors, dict[str, tuple[int, ...]]()
+        parameters = abstract_parameters(ModelConfig(**self.architecture))
+        pairs = zip(jax.tree.leaves(self.names), jax.tree.leaves(parameters), strict=True)
+        for layout, parameter in pairs:
+            wanted |= dict.fromkeys(layout.names.flat, layout.shape_of_each(parameter.shape))
+        missing = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
+        left_over = [f"{name:.200} is left over" for name in tensors.keys() - wanted.keys()]
+        other = [
+            f"{name} is {list(tensors[name].shape)} and should be {list(shape)}"
+            for name, shape in wanted.items()
+            if name in tensors and tensors[name].shape != shape
+        ]
+        if problems := [*sorted(missing), *sorted(left_over), *sorted(other)]:
+            raise UserError(
+                f"{self.path}: its tensors do not fit the sizes of its model: {len(missing)} "
+                f"missing, {len(left_over)} left over, {len(other)} of another shape "
+                f"({'; '.join(problems[:3])})"
+            )
+        for name, tensor in tensors.items():
+            if tensor.dtype not in _FLOATS:
+                raise UserError(
+                    f"{self.path}: {name} is {tensor.dtype}; parameters are read as "
+                    f"{', '.join(_FLOATS)}"
+                )
+
     def __str__(self) -> str:
         """How the log names it."""
         step = "" if self.step is None else f" of step {self.step}"
@@ -85,9 +128,7 @@ class Source:
     @property
     def parameters(self) -> Any:
         """`StackedTensors`, nested: read when they are indexed."""
-        return jax.tree.map(
-            lambda names: StackedTensors(names, self.tensors), self.names, is_leaf=is_names
-        )
+        return jax.tree.map(lambda names: StackedTensors(names, self.tensors), self.names)
 
     def check_model(self, model: ModelConfig, remedy: str = "set them as the folder has") -> None:
         """Checks that a model of ours takes the parameters; reads the copies.
@@ -161,6 +202,24 @@ def _effective(model: ModelConfig, name: str) -> Any:
     return getattr(model, name)
 
 
+@contextlib.contextmanager
+def read_as(file: epath.Path, kind: str) -> Iterator[None]:
+    """Within, an error of a library that reads a file becomes a UserError.
+
+    Args:
+      file: the file.
+      kind: what it should be, as in 'a whole safetensors file'.
+    """
+    try:
+        with explain_read_errors(file):
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # libraries raise errors of many types
+        reason = str(error).strip().split("\n")[0][:100] or type(error).__name__
+        raise UserError(f"{file} is not {kind} ({reason}): copy it again") from error
+
+
 def read_small_file(file: epath.Path) -> bytes:
     """The content of a file that holds no tensors: a config, an index, a tokenizer.
 
@@ -173,10 +232,8 @@ def read_small_file(file: epath.Path) -> bytes:
 
 def read_json(file: epath.Path) -> dict[str, Any]:
     """The JSON object in a small file; raises UserError where it cannot be read, or is none."""
-    try:
-        content = json.loads(read_small_file(file))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON: {error}") from error
+    with read_as(file, "JSON"):
+        content = json.loads(read_bytes(file))
     if not isinstance(content, dict):
         raise UserError(f"{file} holds no JSON object")
     return content
@@ -185,55 +242,6 @@ def read_json(file: epath.Path) -> dict[str, Any]:
 def inside(folder: epath.Path, name: str) -> epath.Path:
     """The path in a folder of what a checkpoint names, whatever folders come before its name."""
     return folder / epath.Path(name).name
-
-
-def account_for(
-    tensors: dict[str, Tensor],
-    path: epath.Path,
-    model: ModelConfig,
-    tensor_names: Callable[[ModelConfig, Any], Any],
-    described_by: str,
-) -> Any:
-    """Accounts for every tensor.
-
-    Args:
-      tensors: by name.
-      path: named in errors.
-      model: whose parameters they should be.
-      tensor_names: from a model and its abstract parameters, a `TensorNames` for each of these.
-      described_by: what says which model it is.
-
-    Returns:
-      Those `TensorNames`, nested.
-
-    Raises:
-      UserError: a tensor is missing, left over, or of another shape or dtype.
-    """
-    parameters = abstract_parameters(model)
-    names = tensor_names(model, parameters)
-    wanted: dict[str, tuple[int, ...]] = {}
-    layouts = jax.tree.leaves(names, is_leaf=is_names)
-    for layout, parameter in zip(layouts, jax.tree.leaves(parameters), strict=True):
-        wanted |= dict.fromkeys(layout.names.flat, layout.shape_of_each(parameter.shape))
-    missing = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
-    left_over = [f"{name:.200} is left over" for name in tensors.keys() - wanted.keys()]
-    other = [
-        f"{name} is {list(tensors[name].shape)} and should be {list(shape)}"
-        for name, shape in wanted.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
-    problems = sorted(missing) + sorted(left_over) + sorted(other)
-    if problems:
-        raise UserError(
-            f"{path}: its tensors are not those of {described_by}: {len(missing)} missing, "
-            f"{len(left_over)} left over, {len(other)} of another shape ({'; '.join(problems[:3])})"
-        )
-    for name, tensor in tensors.items():
-        if tensor.dtype not in _FLOATS:
-            raise UserError(
-                f"{path}: {name} is {tensor.dtype}; parameters are read as {', '.join(_FLOATS)}"
-            )
-    return names
 
 
 def sparse_fields(theirs: dict[str, list[int]], num_layers: dict[str, int]) -> dict[str, Any]:

@@ -6,11 +6,16 @@ parameter of the same layer of every block, stacked on axis 0, and of every expe
 """
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from switch_jax.config import ModelConfig
+from switch_jax.errors import UserError
+from switch_jax.model import logical_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +55,7 @@ class TensorNames:
         return self.names.ndim
 
     def to_theirs(self, array: np.ndarray) -> np.ndarray:
-        """A part of one tensor as it is in the other format, or back."""
+        """One tensor as it is in the other format, or back."""
         return array.T if self.transposed else array
 
     def shape_of_each(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -59,37 +64,41 @@ class TensorNames:
         return rest[::-1] if self.transposed else rest
 
 
-def names_of_layers(
-    model: ModelConfig,
-    path: tuple[str, ...],
-    ends_of: Callable[[ModelConfig, str, str, str, bool], list[str]],
-    name: str,
-    transposed: bool,
-) -> TensorNames:
-    """The tensors of a parameter of the layers at one place of the blocks.
+def stacked_names(
+    model: ModelConfig, theirs: Mapping[str, str], transposed: Callable[[str], bool]
+) -> dict[str, Any]:
+    """The tensors that each parameter of a model is stacked from.
 
     Args:
-      model: whose parameter it is.
-      path: the parameter's, as ('encoder', 'blocks', 'layer_0', 'feed_forward', 'wo').
-      ends_of: takes the model, stack, part, leaf, and whether the layer is sparse; returns how the
-        tensor's name goes on behind the layer's number: one end, or one for each expert.
-      name: of a tensor, with {stack}, {layer} and {end}.
-      transposed: see `TensorNames`.
+      model: ours.
+      theirs: the name of a tensor for each parameter, which is named without its place in a block:
+        'encoder/self_attention/query', and 'encoder/experts/wo' for a kernel of experts. In a
+        tensor's name {layer} counts the layers of the stack, and {expert} its experts.
+      transposed: see `TensorNames`; from the name of a parameter.
+
+    Returns:
+      `TensorNames`, nested as the parameters are.
+
+    Raises:
+      UserError: a parameter has no tensor there.
     """
-    stack, blocks, place, part, leaf = path
-    layers = model.layers_at(stack, blocks, place)
-    is_sparse = layers[0] in model.sparse_layers[stack]
-    ends = ends_of(model, stack, part, leaf, is_sparse)
-    names = np.array(
-        [[name.format(stack=stack, layer=layer, end=end) for end in ends] for layer in layers]
-    )
-    has_experts = is_sparse and part == "feed_forward" and leaf != "router"
-    return TensorNames(names if has_experts else names[:, 0], transposed)
-
-
-def is_names(x: object) -> bool:
-    """Whether it is a `TensorNames`: a leaf of the parameters' nested dict."""
-    return isinstance(x, TensorNames)
+    found = {}
+    for path, axes in flatten_dict(logical_axes(model)).items():
+        counted, (stack, *rest) = dict[str, range](), path
+        if "layers" in axes:
+            blocks, place, *rest = rest
+            counted["layer"] = model.layers_at(stack, blocks, place)
+        if "expert" in axes:
+            counted["expert"] = range(model.num_experts)
+            rest = ["experts", *rest[1:]]
+        name = "/".join((stack, *rest))
+        if name not in theirs:
+            raise UserError(f"the other format has no tensor for the parameter {'/'.join(path)}")
+        places = itertools.product(*counted.values())
+        names = [theirs[name].format(**dict(zip(counted, at, strict=True))) for at in places]
+        shape = [len(numbers) for numbers in counted.values()]
+        found[path] = TensorNames(np.array(names).reshape(shape), transposed(name))
+    return unflatten_dict(found)
 
 
 class StackedTensors:
@@ -111,10 +120,7 @@ class StackedTensors:
         part = np.empty([*names.shape, *map(_length, rest, self.shape[lead:])], self.dtype)
         for place in np.ndindex(names.shape):
             tensor = self._tensors[str(names[place])]
-            if self._layout.transposed:
-                part[place] = tensor[rest[::-1]].T
-            else:
-                part[place] = tensor[rest]
+            part[place] = tensor[rest[::-1]].T if self._layout.transposed else tensor[rest]
         return part
 
 

@@ -11,13 +11,8 @@ from switch_jax.config import Config, ModelConfig
 from switch_jax.errors import UserError
 from switch_jax.model.groups import MACROS, Groups, training_groups
 from switch_jax.moe import group_shape
-<<<<<<< HEAD
-from switch_jax.moe.divisibility import check_divisibility, check_experts
-from switch_jax.partitioning.mesh import batch_shards
-=======
 from switch_jax.moe.capacity import check_divisibility, check_experts
-from switch_jax.partitioning.mesh import EXPERT, batch_shards
->>>>>>> core
+from switch_jax.partitioning.mesh import batch_shards
 
 Batch = dict[str, jax.Array]
 

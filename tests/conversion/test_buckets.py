@@ -12,18 +12,17 @@ from safetensors.numpy import load
 from switch_jax.cli import main
 from switch_jax.storage import list_names
 from tests.conversion.folders import REPOSITORY
-from tests.conversion.test_convert import run, theirs  # noqa: F401
 from tests.storage.copies import copy_files
 from tests.storage.slow_proxy import Faults
 
 
 @pytest.fixture
-def in_bucket(theirs, bucket_path):  # noqa: F811
+def in_bucket(theirs, bucket_path):
     """A Hugging Face folder in a bucket."""
     return copy_files(theirs, bucket_path / "theirs")
 
 
-def test_there_and_back_gives_the_same_files(theirs, in_bucket, bucket_path):  # noqa: F811
+def test_there_and_back_gives_the_same_files(theirs, in_bucket, bucket_path):
     ours, back = bucket_path / "run", bucket_path / "back"
     assert main(["convert", str(in_bucket), str(ours)]) == 0
     assert main(["convert", str(ours), str(back)]) == 0
@@ -35,12 +34,7 @@ def test_there_and_back_gives_the_same_files(theirs, in_bucket, bucket_path):  #
     assert list_names(bucket_path) == ["back", "run", "theirs"], "nothing unfinished is left"
 
 
-def test_infer_reads_and_writes_there_as_on_a_disk(
-    run,  # noqa: F811
-    in_bucket,
-    bucket_path,
-    tmp_path,  # noqa: F811
-):
+def test_infer_reads_and_writes_there_as_on_a_disk(run, in_bucket, bucket_path, tmp_path):
     ours = bucket_path / "run"
     assert main(["convert", str(in_bucket), str(ours)]) == 0
     questions = "Where is Paris?\nWho?\n"
@@ -57,7 +51,7 @@ def test_infer_reads_and_writes_there_as_on_a_disk(
     assert json.loads(answers[0][1])["inputs"] == "Who?"
 
 
-def test_inspect_reads_headers_alone(theirs, in_bucket, capsys, faulty_storage):  # noqa: F811
+def test_inspect_reads_headers_alone(theirs, in_bucket, capsys, faulty_storage):
     described = []
     for folder in (theirs, in_bucket):
         before = faulty_storage.bytes_sent
@@ -88,7 +82,7 @@ def test_damaged_tensors_are_named(in_bucket, bucket_path, capsys, damage):
     indirect=["storage"],
 )
 def test_what_is_left_of_a_killed_conversion_is_no_model(
-    theirs,  # noqa: F811
+    theirs,
     storage,
     faulty_storage,
     moment,
@@ -115,8 +109,3 @@ def test_what_is_left_of_a_killed_conversion_is_no_model(
         target.rmtree()
     assert main(["convert", str(theirs), str(target)]) == 0
     assert main(["convert", "--inspect", str(target)]) == 0
-
-
-def test_what_is_not_there_is_one_line(bucket_path, capsys):
-    assert main(["convert", str(bucket_path / "absent"), str(bucket_path / "run")]) == 2
-    assert f"there is no folder {bucket_path}/absent to take a model" in capsys.readouterr().err

@@ -1,67 +1,57 @@
-"""`switch_jax convert` between hand-written Hugging Face folders and runs of ours."""
+"""`switch_jax convert` between hand-written folders of others and runs of ours."""
 
 import json
 import re
 import shutil
 
-import jax
 import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from switch_jax.checkpointing import load_parameters
 from switch_jax.cli import main
 from switch_jax.conversion.hugging_face import export
 from tests.conversion.folders import (
-    CONFIG,
-    TENSORS,
+    ALIASES,
+    TABLE,
     VOCABULARY,
+    WIDE,
+    WIDE_TENSORS,
+    assert_equal,
     convert,
     failure,
+    parameters_of,
     with_vocabulary,
     write_folder,
 )
-from tests.conversion.test_folder import ALIASES, assert_equal
+from tests.conversion.t5x.checkpoints import SWITCH, write_checkpoint
 from tests.model.test_huggingface_oracle import ours
 
-# The oracle's model, with an embedding row for each id of the vocabulary.
-WIDE = {**CONFIG, "vocab_size": 1152}
-TABLE = np.random.default_rng(0).normal(size=(1152, 32)).astype(np.float32)
-WIDE_TENSORS = {
-    name: TABLE if tensor.shape == (128, 32) else tensor for name, tensor in TENSORS.items()
-}
+PARAMETERS = ours(WIDE_TENSORS)
 
 
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("theirs") / "switch-tiny"
-    return with_vocabulary(write_folder(folder, WIDE, WIDE_TENSORS))
-
-
-@pytest.fixture(scope="module")
-def run(theirs):
-    return convert(theirs, theirs.parent / "run")
-
-
-def parameters_of(run):
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return load_parameters(
-        run,
-        jax.tree.map(
-            lambda p: jax.ShapeDtypeStruct(p.shape, np.float32, sharding=one), ours(WIDE_TENSORS)
-        ),
-    )
-
-
-def test_a_run_has_their_numbers_and_vocabulary(theirs, run):
-    assert_equal(parameters_of(run), ours(WIDE_TENSORS))
-    assert (run / "spiece.model").read_bytes() == VOCABULARY.read_bytes()
+@pytest.mark.parametrize("pair", [("theirs", "run"), ("t5x", "t5x_run")], ids=lambda p: p[0])
+def test_a_run_has_their_numbers(request, pair):
+    source, run = map(request.getfixturevalue, pair)
+    assert_equal(parameters_of(run, PARAMETERS), PARAMETERS)
     facts = json.loads((run / "run.json").read_text())
-    assert facts["name"] == "run" and facts["initial_checkpoint"] == str(theirs)
+    assert facts["name"] == "run" and facts["initial_checkpoint"] == str(source)
     tied = {n: t for n, t in WIDE_TENSORS.items() if n not in ALIASES}
     assert facts["parameters"] == sum(t.size for t in tied.values())
-    assert sorted(path.name for path in run.parent.iterdir()) == ["run", "switch-tiny"]
+    assert sorted(path.name for path in run.parent.iterdir()) == sorted(["run", source.name])
+
+
+def test_the_vocabulary_is_the_folder_s_or_t5_s(run, t5x, tmp_path, capsys):
+    assert (run / "spiece.model").read_bytes() == VOCABULARY.read_bytes()
+    brought = shutil.copytree(t5x, tmp_path / "brought")
+    (brought / "spiece.model").write_bytes(VOCABULARY.read_bytes())
+    converted = convert(brought, tmp_path / "a")
+    assert (converted / "spiece.model").read_bytes() == VOCABULARY.read_bytes()
+    assert "has no spiece.model" not in capsys.readouterr().out
+    without = write_checkpoint(tmp_path / "without", SWITCH, layout="inline")
+    converted = convert(without, tmp_path / "b")
+    assert "has no spiece.model, so VOCABULARY is 't5': check that" in capsys.readouterr().out
+    assert "VOCABULARY = 't5'" in (converted / "config.gin").read_text()
 
 
 def test_the_way_back_gives_the_same_bits(run, tmp_path):
@@ -101,31 +91,37 @@ def test_large_models_are_written_in_shards(run, tmp_path, monkeypatch):
     for name, file in index["weight_map"].items():
         with safe_open(exported / file, "numpy") as opened:
             np.testing.assert_array_equal(opened.get_tensor(name), WIDE_TENSORS[name])
-    assert_equal(parameters_of(convert(exported, tmp_path / "again")), ours(WIDE_TENSORS))
+    assert_equal(parameters_of(convert(exported, tmp_path / "again"), PARAMETERS), PARAMETERS)
 
 
-def test_inspect_describes_both(theirs, run, capsys):
-    assert main(["convert", "--inspect", str(theirs)]) == 0
-    theirs_lines = capsys.readouterr().out.splitlines()
-    assert main(["convert", "--inspect", str(run)]) == 0
-    run_lines = capsys.readouterr().out.splitlines()
-    assert theirs_lines[0].split("  ")[-1].strip() == (
-        "Hugging Face SwitchTransformersForConditionalGeneration, model.safetensors"
-    )
-    fields = dict(line.split(maxsplit=1) for line in run_lines)
+def test_inspect_describes_all(theirs, t5x, run, capsys):
+    lines = []
+    for path in (run, theirs, t5x):
+        assert main(["convert", "--inspect", str(path)]) == 0
+        lines.append(capsys.readouterr().out.splitlines())
+    fields, *others = ({line.split()[0]: line.split(maxsplit=1)[1] for line in x} for x in lines)
     assert fields["format"] == "switch_jax" and fields["step"] == "0"
     assert fields["dtype"] == "float32" and fields["vocabulary"].endswith("run/spiece.model")
     table, experts = 1152 * 32, 2 * 4 * 2 * 32 * 64
     assert fields["embedding"] == f"{table:,}"
     assert fields["name"] == "shape" and fields["token_embedding/embedding"] == "(1152, 32)"
     assert fields["encoder/experts"] == fields["decoder/experts"] == f"{experts:,}"
-    of_both = [
-        lines[[line.split()[0] for line in lines].index("parameters") :]
-        for lines in (theirs_lines, run_lines)
-    ]
-    assert of_both[0] == of_both[1], "the parameters are the same"
-    assert "spiece.model, 1,000 pieces" in "\n".join(theirs_lines)
     assert fields["num_experts"] == "4" and "group_size" in fields
+    of_all = [x[[line.split()[0] for line in x].index("parameters") :] for x in lines]
+    assert of_all[0] == of_all[1] == of_all[2], "the parameters are the same"
+    told = [(x["format"], x["step"], x["vocabulary"]) for x in others]
+    assert told == [
+        (
+            "Hugging Face SwitchTransformersForConditionalGeneration, model.safetensors",
+            "unknown",
+            "spiece.model, 1,000 pieces",
+        ),
+        (
+            "T5X checkpoint, version 3, with the optimiser's state, which is left out",
+            "7",
+            "no spiece.model in the folder",
+        ),
+    ]
 
 
 class Stopped(BaseException):

@@ -12,14 +12,13 @@ import pytest
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from switch_jax import gin_config
-from switch_jax.checkpointing import load_parameters
 from switch_jax.config import DataConfig
 from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
 from switch_jax.data.vocabularies import vocabulary
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.model import abstract_parameters, bind
 from switch_jax.moe import tokens_of
-from tests.conversion.folders import VOCABULARY, convert, with_vocabulary
+from tests.conversion.folders import VOCABULARY, convert, parameters_of, with_vocabulary
 from tests.model.test_huggingface_oracle import run_layers
 
 torch = pytest.importorskip("torch")
@@ -83,14 +82,7 @@ class Case:
 
     @functools.cached_property
     def parameters(self):
-        one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        return load_parameters(
-            self.run,
-            jax.tree.map(
-                lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=one),
-                abstract_parameters(self.config),
-            ),
-        )
+        return parameters_of(self.run, abstract_parameters(self.config))
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -190,6 +182,8 @@ def _assert_close(ours, theirs, segments):
     np.testing.assert_allclose(np.asarray(ours)[real], theirs.numpy()[real], atol=1e-4)
 
 
+# One of each way to decode: the others compute their tokens as one of these.
+@pytest.mark.parametrize("case", ["switch", "switch_untied_overflow", "t5_1_1"], indirect=True)
 def test_greedy_decoding_gives_the_same_tokens(case):
     inputs, _ = tokens()
     segments = (inputs != 0).astype(np.int32)

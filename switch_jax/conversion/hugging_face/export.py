@@ -2,8 +2,9 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,8 +17,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.conversion.hugging_face.model_config import CONFIG, SPECIAL_TOKENS
 from switch_jax.conversion.hugging_face.tensor_files import SAFETENSORS
 from switch_jax.conversion.hugging_face.tensor_names import TABLE_ALIASES, tensor_names
-from switch_jax.conversion.safetensors_header import num_bytes, safetensors_header
-from switch_jax.conversion.stacked import TensorNames, is_names
+from switch_jax.conversion.stacked import TensorNames
 from switch_jax.conversion.to_run import Progress
 from switch_jax.model import abstract_parameters
 from switch_jax.storage import new_folder, open_atomic
@@ -25,7 +25,10 @@ from switch_jax.storage import new_folder, open_atomic
 GENERATION_CONFIG = "generation_config.json"
 MAX_SHARD_BYTES = 5 * 10**9  # of a file, unless one tensor is larger
 
-Shapes = dict[str, jax.ShapeDtypeStruct]  # of tensors, by name
+Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
+# What is read at once, the tensors that share a stored chunk: a parameter, a `TensorStore`, and
+# slices of its leading axes.
+Piece = tuple[TensorNames, Any, tuple[slice, ...]]
 
 
 def write_folder(
@@ -50,47 +53,35 @@ def write_folder(
       UserError: the folder is there already or cannot be written, or the checkpoint is damaged, or
         of another model.
     """
-    shapes = abstract_parameters(model)
-    check_part(checkpoint, "parameters", shapes)
+    abstract = abstract_parameters(model)
+    check_part(checkpoint, "parameters", abstract)
+    described = {GENERATION_CONFIG: _json(SPECIAL_TOKENS), CONFIG: _json(config_json)}
     with new_folder(target) as unfinished:
-        for name, content in tokenizer_files.items():
+        for name, content in {**tokenizer_files, **described}.items():
             (unfinished / name).write_bytes(content)
-        generation = json.dumps(SPECIAL_TOKENS, indent=2) + "\n"
-        (unfinished / GENERATION_CONFIG).write_text(generation)
-        (unfinished / CONFIG).write_text(json.dumps(config_json, indent=2) + "\n")
         with storage_errors_explained(f"{checkpoint} cannot be read"):
-            arrays = open_parameters(checkpoint, shapes)
-        pieces = list(_pieces(model, tensor_names(model, shapes), arrays))
-        tensor_shapes = {
-            str(name): jax.ShapeDtypeStruct(
-                piece.layout.shape_of_each(piece.array.shape), np.float32
-            )
-            for piece in pieces
-            for name in piece.names.flat
+            arrays = open_parameters(checkpoint, abstract)
+        pieces = list(_pieces(model, arrays))
+        shapes = {
+            str(name): layout.shape_of_each(array.shape)
+            for layout, array, place in pieces
+            for name in np.ravel(layout.names[place])
         }
-        with progress(sum(map(num_bytes, tensor_shapes.values()))) as advance:
+        with progress(sum(map(_num_bytes, shapes.values()))) as advance:
             tensors = _read(pieces, checkpoint, advance)
-            _write_shards(unfinished, _shards(tensor_shapes, MAX_SHARD_BYTES), tensors)
+            _write_shards(unfinished, _shards(shapes, MAX_SHARD_BYTES), tensors)
 
 
-class _Piece(NamedTuple):
-    """A part of a parameter that is read at once: the tensors that share a stored chunk.
-
-    Attributes:
-      layout: of the parameter.
-      array: the parameter, a `TensorStore`.
-      place: slices of its leading axes.
-      names: of the tensors in this part, by those axes.
-    """
-
-    layout: TensorNames
-    array: Any
-    place: tuple[slice, ...]
-    names: np.ndarray
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def _pieces(model: ModelConfig, names: Any, arrays: Any) -> Iterator[_Piece]:
-    layouts = jax.tree.leaves(names, is_leaf=is_names)
+def _num_bytes(shape: tuple[int, ...]) -> int:
+    return 4 * math.prod(shape)  # float32
+
+
+def _pieces(model: ModelConfig, arrays: Any) -> Iterator[Piece]:
+    layouts = jax.tree.leaves(tensor_names(model))
     pairs = list(zip(layouts, jax.tree.leaves(arrays), strict=True))
     if model.num_experts and not model.tie_embeddings:
         # Its Switch Transformers tie the tables of the stacks only together with the logits.
@@ -98,19 +89,19 @@ def _pieces(model: ModelConfig, names: Any, arrays: Any) -> Iterator[_Piece]:
         pairs += [(TensorNames(np.array(name), transposed=False), table) for name in TABLE_ALIASES]
     for layout, array in pairs:
         for place in stored_pieces(array, layout.stacked_axes):
-            yield _Piece(layout, array, place, np.asarray(layout.names[place]))
+            yield layout, array, place
 
 
 def _read(
-    pieces: list[_Piece], checkpoint: epath.Path, advance: Callable[[int], object]
+    pieces: list[Piece], checkpoint: epath.Path, advance: Callable[[int], object]
 ) -> Iterator[np.ndarray]:
     """The tensors of the pieces, in the form of Hugging Face."""
-    for piece in pieces:
+    for layout, array, place in pieces:
         with storage_errors_explained(f"{checkpoint} cannot be read"):
-            content = piece.array[piece.place].read().result()
-        for place in np.ndindex(piece.names.shape):
-            advance(content[place].nbytes)
-            yield piece.layout.to_theirs(content[place])
+            content = array[place].read().result()
+        for at in np.ndindex(content.shape[: layout.stacked_axes]):
+            advance(content[at].nbytes)
+            yield layout.to_theirs(content[at])
 
 
 def _shards(shapes: Shapes, max_bytes: int) -> list[Shapes]:
@@ -118,10 +109,10 @@ def _shards(shapes: Shapes, max_bytes: int) -> list[Shapes]:
     shards: list[Shapes] = [{}]
     size = 0
     for name, shape in shapes.items():
-        size += num_bytes(shape)
+        size += _num_bytes(shape)
         if shards[-1] and size > max_bytes:
             shards.append({})
-            size = num_bytes(shape)
+            size = _num_bytes(shape)
         shards[-1][name] = shape
     return shards
 
@@ -135,10 +126,25 @@ def _write_shards(folder: epath.Path, shards: list[Shapes], tensors: Iterator[np
             name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         weight_map |= dict.fromkeys(shapes, name)
         with open_atomic(folder / name) as file:
-            file.write(safetensors_header(shapes, {"format": "pt"}))
+            file.write(_safetensors_header(shapes))
             for tensor in itertools.islice(tensors, len(shapes)):
                 file.write(np.ascontiguousarray(tensor, "<f4").data)
     if len(shards) > 1:
-        total = sum(num_bytes(shape) for shapes in shards for shape in shapes.values())
+        total = sum(_num_bytes(shape) for shapes in shards for shape in shapes.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (folder / f"{SAFETENSORS}.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        (folder / f"{SAFETENSORS}.index.json").write_bytes(_json(index))
+
+
+def _safetensors_header(shapes: Shapes) -> bytes:
+    """What a safetensors file begins with: JSON padded to a multiple of 8 bytes, after its size.
+
+    The format's own writer takes all tensors of a file at once.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + _num_bytes(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

@@ -17,8 +17,7 @@ from switch_jax.conversion.hugging_face.tensor_names import (
     UNUSED,
     tensor_names,
 )
-from switch_jax.conversion.source import Copy, Source, account_for, read_small_file
-from switch_jax.conversion.stacked import Tensor
+from switch_jax.conversion.source import Source, read_small_file, take_copies
 from switch_jax.errors import UserError
 from switch_jax.storage import is_file
 
@@ -54,13 +53,17 @@ def open_folder(path: epath.Path) -> Source:
     except UserError as error:
         raise UserError(f"{path / CONFIG}: {error}") from error
     files = tensor_files(path)
-    tensors, copies = _split_copies(open_tensors(files), model)
-    if not model.tie_embeddings and LOGITS not in tensors:
+    tensors = {name: t for name, t in open_tensors(files).items() if name not in UNUSED}
+    one_table = "a model of ours has one table for the encoder and the decoder"
+    copies = take_copies(tensors, TABLE, TABLE_ALIASES, one_table)
+    if model.tie_embeddings:
+        tied = f"{CONFIG} says that the logits are tied to the table"
+        copies += take_copies(tensors, TABLE, [LOGITS], tied)
+    elif LOGITS not in tensors:
         raise UserError(
             f"{path} has no {LOGITS}, so its logits are those of the token table, and by {CONFIG} "
             "they are not scaled by d_model^-0.5: a model of ours has either both or neither"
         )
-    names = account_for(tensors, path, model, tensor_names, f"its {CONFIG}")
     return Source(
         path=path,
         folder=path,
@@ -69,30 +72,7 @@ def open_folder(path: epath.Path) -> Source:
         step=None,
         vocabulary=vocabulary_name(path, model_type),
         architecture=fields,
-        names=names,
+        names=tensor_names(model),
         tensors=tensors,
         copies=copies,
     )
-
-
-def _split_copies(
-    tensors: dict[str, Tensor], model: ModelConfig
-) -> tuple[dict[str, Tensor], list[Copy]]:
-    """The tensors with the token table under one name; and the table under its other names.
-
-    Those that nothing uses are left out.
-    """
-    reasons = dict.fromkeys(
-        TABLE_ALIASES, "a model of ours has one table for the encoder and the decoder"
-    )
-    if model.tie_embeddings:
-        reasons[LOGITS] = f"{CONFIG} says that the logits are tied to the table"
-    copies = [
-        Copy(name, tensors[name], TABLE, reason)
-        for name, reason in reasons.items()
-        if name in tensors
-    ]
-    rest = {name: t for name, t in tensors.items() if name not in (*reasons, *UNUSED)}
-    if copies:
-        rest.setdefault(TABLE, copies[0].tensor)
-    return rest, copies

@@ -1,19 +1,17 @@
 """The tensor files of a Hugging Face folder: safetensors or PyTorch's .bin, one or several."""
 
-import contextlib
 import functools
 import warnings
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from etils import epath
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from switch_jax.conversion.source import inside, read_json
+from switch_jax.conversion.source import inside, read_as, read_json
 from switch_jax.conversion.stacked import Tensor
-from switch_jax.errors import UserError, storage_error
+from switch_jax.errors import UserError
 from switch_jax.storage import header_here, is_file, local_copy
 
 SAFETENSORS = "model.safetensors"
@@ -73,13 +71,14 @@ def _open_safetensors(file: epath.Path) -> dict[str, Tensor]:
     def header_size(beginning: bytes) -> int:
         return min(8 + int.from_bytes(beginning, "little"), _MAX_HEADER)
 
-    with _errors_explained(file), header_here(file, header_size) as path:
+    kind = "a whole safetensors file"
+    with read_as(file, kind), header_here(file, header_size) as path:
         headers = safe_open(path, "numpy")  # of a file that may have no numbers
     whole = functools.cache(lambda: safe_open(local_copy(file), "numpy"))
 
     def tensor(name: str) -> Tensor:
         def read(index: tuple[slice, ...]) -> np.ndarray:
-            with _errors_explained(file):
+            with read_as(file, kind):
                 numbers = whole().get_slice(name)
             return numbers[index]
 
@@ -90,19 +89,6 @@ def _open_safetensors(file: epath.Path) -> dict[str, Tensor]:
     return {name: tensor(name) for name in headers.keys()}
 
 
-@contextlib.contextmanager
-def _errors_explained(file: epath.Path) -> Iterator[None]:
-    """Within, an error of opening a safetensors file becomes a UserError."""
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error
-    except SafetensorError as error:
-        raise UserError(
-            f"{file} is not a whole safetensors file ({error}): download it again"
-        ) from error
-
-
 def _open_bin(file: epath.Path) -> dict[str, Tensor]:
     try:
         import torch
@@ -111,22 +97,14 @@ def _open_bin(file: epath.Path) -> dict[str, Tensor]:
             f"{file} is a file of PyTorch, which is not installed: pip install torch, or take the "
             "model as safetensors"
         ) from None
-    try:
+    kind = "a file of tensors that PyTorch can load without running code of it"
+    with read_as(file, kind), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is about pickles that it then refuses
         path = local_copy(file)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it is about pickles that it then refuses
-            # Never a pickle with code: weights_only. Files of before 2020 cannot be mapped.
-            content = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except OSError as error:
-        raise storage_error(f"{file} cannot be read: {error.strerror or error}", error) from error
-    except Exception as error:  # PyTorch and pickle raise errors of many types
-        reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
-        raise UserError(
-            f"{file} is not a file of tensors that PyTorch can load without running code of it "
-            f"({reason}): download it again, or take the model as safetensors"
-        ) from error
+        # Never a pickle with code: weights_only. Files of before 2020 cannot be mapped.
+        content = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
         raise UserError(
             f"{file} holds something else than tensors by name: it is not a model's file"

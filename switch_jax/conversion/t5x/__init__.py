@@ -7,4 +7,4 @@ architecture  the sizes of the model, from the shapes
 tensor_names  the names of the tensors
 """
 
-from switch_jax.conversion.t5x.checkpoint import is_t5x, open_checkpoint
+from switch_jax.conversion.t5x.checkpoint import open_checkpoint

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from switch_jax.config import ModelConfig
-from switch_jax.conversion.source import Copy, Source, account_for
+from switch_jax.conversion.source import Copy, Source, take_copies
 from switch_jax.conversion.stacked import Tensor
 from switch_jax.conversion.t5x.architecture import architecture
 from switch_jax.conversion.t5x.msgpack_file import find_file, read_file
@@ -20,16 +20,14 @@ from switch_jax.storage import is_folder
 _VOCABULARIES = {250112: "mt5", 384: "byte"}
 
 
-def is_t5x(path: epath.Path) -> bool:
-    """Whether a path looks like a T5X checkpoint; raises UserError as `find_file`."""
-    return find_file(path) is not None
-
-
-def open_checkpoint(path: epath.Path) -> Source:
-    """Opens a checkpoint, and accounts for every tensor by shapes; the optimiser's state stays out.
+def open_checkpoint(path: epath.Path) -> Source | None:
+    """Opens a checkpoint by its headers; the optimiser's state stays out.
 
     Args:
       path: see `find_file`.
+
+    Returns:
+      None: it does not look like a T5X checkpoint.
 
     Raises:
       UserError: it is damaged, a tensor is missing, left over or of another shape, or our model
@@ -37,16 +35,16 @@ def open_checkpoint(path: epath.Path) -> Source:
     """
     file = find_file(path)
     if file is None:
-        raise UserError(f"{path} is no T5X checkpoint: it has no file named checkpoint")
+        return None
     content = read_file(file)
     opened = open_tensors(file.parent, content.parameters)
     try:
-        tensors, copies = _split_copies(one_for_each(opened))
+        tensors = one_for_each(opened)
+        copies = [copy for stack in ("encoder", "decoder") for copy in _biases(tensors, stack)]
         fields = architecture(tensors)
         model = ModelConfig(**fields)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-    names = account_for(tensors, file, model, tensor_names, "a model of its sizes")
     state = "with the optimiser's state, which is left out"
     if not content.has_optimizer_state:
         state = "without state of an optimiser"
@@ -58,28 +56,21 @@ def open_checkpoint(path: epath.Path) -> Source:
         step=_step(file, content.step),
         vocabulary=_VOCABULARIES.get(fields["num_embeddings"], "t5"),
         architecture=fields,
-        names=names,
+        names=tensor_names(model),
         tensors=tensors,
         copies=copies,
     )
 
 
-def _split_copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Copy]]:
-    """The tensors with one relative bias for each stack; and those of its other layers.
+def _biases(tensors: dict[str, Tensor], stack: str) -> list[Copy]:
+    """Takes the relative biases of the layers, of which scalable_t5 gives each its own.
 
-    T5X's scalable_t5 gives each layer its own: such a model is ours where all of them are equal.
+    Such a model is ours where all of them are equal.
     """
-    rest, copies = dict(tensors), []
-    for stack in ("encoder", "decoder"):
-        shared = relative_bias(stack)
-        pattern = re.compile(rf"{stack}/layers_\d+/relpos_bias/rel_embedding")
-        for name in filter(pattern.fullmatch, tensors):
-            if shared in rest:
-                reason = "a model of ours has one relative bias for all layers of a stack"
-                copies.append(Copy(name, rest.pop(name), shared, reason))
-            else:
-                rest[shared] = rest.pop(name)
-    return rest, copies
+    pattern = re.compile(rf"{stack}/layers_\d+/relpos_bias/rel_embedding")
+    reason = "a model of ours has one relative bias for all layers of a stack"
+    names = [name for name in tensors if pattern.fullmatch(name)]
+    return take_copies(tensors, relative_bias(stack), names, reason)
 
 
 def _step(file: epath.Path, leaf: object) -> int | None:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from etils import epath
 from flax.serialization import msgpack_restore
 
-from switch_jax.errors import UserError, storage_error
+from switch_jax.conversion.source import read_as
+from switch_jax.errors import UserError
 from switch_jax.storage import is_file, is_folder, list_names
 
 _FILE = "checkpoint"
@@ -78,15 +79,8 @@ def read_file(file: epath.Path) -> Content:
     Raises:
       UserError: it is damaged, another kind of file, or holds something beside a model.
     """
-    try:
+    with read_as(file, "a whole msgpack file of T5X"):
         content = msgpack_restore(file.read_bytes())
-    except OSError as error:
-        raise storage_error(f"{file} cannot be read: {error.strerror}", error) from error
-    except Exception as error:  # msgpack, NumPy and Flax raise errors of many types
-        raise UserError(
-            f"{file} is not a whole msgpack file of T5X ({type(error).__name__}: "
-            f"{str(error).strip()[:100]}): copy the checkpoint again"
-        ) from error
     version = content.get("version", 0) if isinstance(content, dict) else None
     if not isinstance(version, int):
         raise UserError(f"{file} holds something else than a checkpoint of T5X")

@@ -6,29 +6,20 @@ They are those of models whose layers are not scanned, with one for each expert:
 
 from typing import Any
 
-import jax
-import numpy as np
-
 from switch_jax.config import ModelConfig
-from switch_jax.conversion.stacked import TensorNames, names_of_layers
+from switch_jax.conversion.stacked import stacked_names
 
 TABLE = "token_embedder/embedding"
 LOGITS = "decoder/logits_dense/kernel"
 
-_IN_LAYER = "{stack}/layers_{layer}/{end}"  # see `names_of_layers`
-# Attention and its norm, by stack and our name for it.
+# Our names of attention and T5X's, by stack.
 _ATTENTION = {
-    ("encoder", "self_attention"): "attention",
-    ("decoder", "self_attention"): "self_attention",
-    ("decoder", "cross_attention"): "encoder_decoder_attention",
-}
-_NORMS = {
-    ("encoder", "self_attention_norm"): "pre_attention_layer_norm",
-    ("decoder", "self_attention_norm"): "pre_self_attention_layer_norm",
-    ("decoder", "cross_attention_norm"): "pre_cross_attention_layer_norm",
-    ("encoder", "feed_forward_norm"): "pre_mlp_layer_norm",
-    ("decoder", "feed_forward_norm"): "pre_mlp_layer_norm",
-}
+    "encoder": {"self_attention": "attention"},
+    "decoder": {
+        "self_attention": "self_attention", "cross_attention": "encoder_decoder_attention"
+    },
+}  # fmt: skip
+_PROJECTIONS = ("query", "key", "value", "out")
 
 
 def relative_bias(stack: str) -> str:
@@ -36,38 +27,24 @@ def relative_bias(stack: str) -> str:
     return f"{stack}/relpos_bias/rel_embedding"
 
 
-def tensor_names(model: ModelConfig, parameters: Any) -> Any:
-    """A `TensorNames` for each parameter of a model, in the same nested dict."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: _names_of(model, tuple(key.key for key in path)), parameters
-    )
-
-
-def _names_of(model: ModelConfig, path: tuple[str, ...]) -> TensorNames:
-    match path:
-        case ("token_embedding", "embedding"):
-            return TensorNames(np.array(TABLE), transposed=False)
-        case ("logits",):
-            return TensorNames(np.array(LOGITS), transposed=False)
-        case (stack, "relative_position_bias", "embedding"):
-            return TensorNames(np.array(relative_bias(stack)), transposed=True)
-        case (stack, "final_norm", "scale"):
-            return TensorNames(np.array(f"{stack}/{stack}_norm/scale"), transposed=False)
-        case (_, _, _, _, _):
-            return names_of_layers(model, path, _ends, _IN_LAYER, transposed=False)
-    raise ValueError(f"no name for the parameter {'/'.join(path)}")
-
-
-def _ends(model: ModelConfig, stack: str, part: str, leaf: str, is_sparse: bool) -> list[str]:
-    """How the name goes on behind the layer's number: one, or one for each expert."""
-    if part in ("self_attention", "cross_attention"):
-        return [f"{_ATTENTION[stack, part]}/{leaf}/kernel"]
-    if part != "feed_forward":
-        return [f"{_NORMS[stack, part]}/scale"]
-    if leaf == "router":
-        return ["mlp/router/router_weights/w/kernel"]
-    if model.activation == "relu":
-        leaf = leaf.replace("wi_0", "wi")
-    if is_sparse:
-        return [f"mlp/expert/{leaf}/kernel/{e}" for e in range(model.num_experts)]
-    return [f"mlp/{leaf}/kernel"]
+def tensor_names(model: ModelConfig) -> dict[str, Any]:
+    """See `stacked_names`."""
+    theirs = {"token_embedding/embedding": TABLE, "logits": LOGITS}
+    kernels = {"wi_0": "wi" if model.activation == "relu" else "wi_0", "wi_1": "wi_1", "wo": "wo"}
+    for stack, attention in _ATTENTION.items():
+        layer = f"{stack}/layers_{{layer}}"
+        theirs |= {
+            f"{stack}/relative_position_bias/embedding": relative_bias(stack),
+            f"{stack}/final_norm/scale": f"{stack}/{stack}_norm/scale",
+            f"{stack}/feed_forward_norm/scale": f"{layer}/pre_mlp_layer_norm/scale",
+            f"{stack}/feed_forward/router": f"{layer}/mlp/router/router_weights/w/kernel",
+        }
+        for ours, name in attention.items():
+            norm = name.replace("encoder_decoder", "cross")
+            theirs[f"{stack}/{ours}_norm/scale"] = f"{layer}/pre_{norm}_layer_norm/scale"
+            for leaf in _PROJECTIONS:
+                theirs[f"{stack}/{ours}/{leaf}"] = f"{layer}/{name}/{leaf}/kernel"
+        for ours, kernel in kernels.items():
+            theirs[f"{stack}/feed_forward/{ours}"] = f"{layer}/mlp/{kernel}/kernel"
+            theirs[f"{stack}/experts/{ours}"] = f"{layer}/mlp/expert/{kernel}/kernel/{{expert}}"
+    return stacked_names(model, theirs, lambda name: "relative_position_bias" in name)

@@ -2,13 +2,10 @@
 
 import re
 
-import jax
 import numpy as np
 import tensorstore as ts
 from flax.serialization import msgpack_serialize
 
-from switch_jax.config import ModelConfig
-from switch_jax.conversion import t5x
 from tests.conversion.folders import TENSORS
 
 STACKS = ("encoder", "decoder")
@@ -148,16 +145,6 @@ def _write_zarr(folder, name, array, layout):
 
 SWITCH = t5x_tensors(TENSORS)
 EXPERT = "encoder/layers_1/mlp/expert/wi/kernel"
-
-
-def whole(source):
-    """All parameters of an opened checkpoint, as NumPy arrays."""
-    source.check_model(ModelConfig(**source.architecture))
-    return jax.tree.map(lambda p: p[(slice(None),) * len(p.shape)], source.parameters)
-
-
-def read(path):
-    return whole(t5x.open_checkpoint(path))
 
 
 def tied(tensors):

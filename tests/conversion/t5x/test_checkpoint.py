@@ -10,25 +10,21 @@ import pytest
 from flax.serialization import msgpack_restore, msgpack_serialize
 
 from switch_jax.config import Config, MeshConfig, ModelConfig, OptimizerConfig, RunConfig
-from switch_jax.conversion import hugging_face, t5x
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.t5x import checkpoint
 from switch_jax.errors import UserError
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.train_step.state import abstract_state
 from switch_jax.trainer.warm_start import describe_start, find_start, initial_state
-from tests.conversion.folders import CONFIG, TENSORS, write_folder
+from tests.conversion.folders import CONFIG, TENSORS, assert_equal, read, whole, write_folder
 from tests.conversion.t5x.checkpoints import (
     EXPERT,
     SWITCH,
-    read,
     scanned,
     t5x_tensors,
     tied,
-    whole,
     write_checkpoint,
 )
-from tests.conversion.test_folder import assert_equal
 from tests.model.test_huggingface_oracle import PARAMETERS, ours
 from tests.storage.copies import copy_files
 from tests.trainer.tiny_runs import DATA
@@ -51,7 +47,7 @@ UNTIED = {**TENSORS, "lm_head.weight": TENSORS["shared.weight"] + 1}
 def test_a_switch_checkpoint_is_the_model_of_its_twin(tmp_path, written):
     folder = write_checkpoint(tmp_path / "checkpoint_500100", tied(SWITCH), **written)
     assert_equal(read(folder), PARAMETERS)
-    source, twin = open_source(folder), hugging_face.open_folder(write_folder(tmp_path / "twin"))
+    source, twin = open_source(folder), open_source(write_folder(tmp_path / "twin"))
     assert source.architecture.items() <= twin.architecture.items()
     not_told = {"relative_position_max_distance", "norm_epsilon"}
     assert twin.architecture.keys() - source.architecture.keys() == not_told
@@ -103,7 +99,7 @@ def dense(gated, untied):
 )
 def test_other_models_are_those_of_their_twins(tmp_path, twin, is_scanned):
     config, tensors = twin
-    expected = hugging_face.open_folder(write_folder(tmp_path / "twin", config, tensors))
+    expected = open_source(write_folder(tmp_path / "twin", config, tensors))
     theirs = t5x_tensors(tensors)
     if config["tie_word_embeddings"]:
         theirs = tied(theirs)
@@ -180,16 +176,11 @@ def test_a_relative_bias_of_each_layer_has_to_be_that_of_all(tmp_path):
         read(folder)
 
 
-def model_of(folder):
-    return ModelConfig(**t5x.open_checkpoint(folder).architecture)
-
-
-@pytest.mark.parametrize("step", [None, 2])
-def test_a_run_starts_from_it_on_eight_devices(tmp_path, monkeypatch, step):
-    tensors = tied(SWITCH) if step is None else scanned(tied(SWITCH), step)
-    folder = write_checkpoint(tmp_path / "checkpoint_7", tensors)
+def test_a_run_starts_from_it_on_eight_devices(tmp_path, monkeypatch):
+    folder = write_checkpoint(tmp_path / "checkpoint_7", scanned(tied(SWITCH), 2))
+    model = ModelConfig(**open_source(folder).architecture)
     run = RunConfig(str(tmp_path / "run"), 1, batch_size=8, initial_checkpoint_path=str(folder))
-    config = Config(run, model_of(folder), DATA, MeshConfig(2, 2, 2), OptimizerConfig())
+    config = Config(run, model, DATA, MeshConfig(2, 2, 2), OptimizerConfig())
     mesh = make_mesh(config.mesh)
     abstract = abstract_state(config, mesh)
     files = []
@@ -263,7 +254,7 @@ def test_another_model_is_refused(tmp_path, tensors, message):
 def test_experts_in_the_middle_of_a_stack(tmp_path):
     """The decoder without its last layer: of its three, the second has experts."""
     tensors = {n: t for n, t in tied(SWITCH).items() if not n.startswith("decoder/layers_3/")}
-    source = t5x.open_checkpoint(write_checkpoint(tmp_path / "theirs", tensors))
+    source = open_source(write_checkpoint(tmp_path / "theirs", tensors))
     assert source.architecture["decoder_sparse_layout"] == "middle"
     model = ModelConfig(**source.architecture)
     assert model.sparse_layers == {"encoder": [1, 3], "decoder": [1]}

@@ -9,7 +9,8 @@ import pytest
 from flax.serialization import msgpack_restore, msgpack_serialize
 
 from switch_jax.errors import UserError
-from tests.conversion.t5x.checkpoints import EXPERT, SWITCH, read, tied, write_checkpoint
+from tests.conversion.folders import read
+from tests.conversion.t5x.checkpoints import EXPERT, SWITCH, tied, write_checkpoint
 
 
 class Reduced:

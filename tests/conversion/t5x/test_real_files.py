@@ -11,13 +11,12 @@ import msgpack
 import numpy as np
 import pytest
 
-from switch_jax.checkpointing import load_parameters
 from switch_jax.config import ModelConfig
 from switch_jax.conversion import t5x
 from switch_jax.conversion.t5x.tensors import open_tensors
 from switch_jax.errors import UserError
 from switch_jax.model import abstract_parameters
-from tests.conversion.folders import VOCABULARY, convert
+from tests.conversion.folders import VOCABULARY, convert, parameters_of
 
 TESTDATA = Path(__file__).parent / "testdata"
 EVERYTHING = slice(None)
@@ -95,10 +94,7 @@ def test_a_whole_model(tmp_path):
         "tie_embeddings": False, "relative_position_buckets": 32, "num_experts": 0,
     }  # fmt: skip
     assert t5x.open_checkpoint(folder).architecture == sizes
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = abstract_parameters(ModelConfig(**sizes))
-    shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=one), shapes)
-    read = load_parameters(run, shapes)
+    read = parameters_of(run, abstract_parameters(ModelConfig(**sizes)))
     assert sum(p.size for p in jax.tree.leaves(read)) == sum(t.size for t in tensors.values())
     for stack in ("encoder", "decoder"):
         own = read[stack]["blocks"]["layer_0"]  # [blocks, ...], a layer each
