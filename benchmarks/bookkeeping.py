@@ -148,7 +148,7 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
         str(folder), train_steps=10**6, batch_size=BATCH, log_period=LOG_PERIOD, eval_steps=1
     )
     config = Config(run, MODEL, DATA, MeshConfig(data=1))
-    prepared = prepare(config, config.as_gin())
+    prepared = prepare(config)
     abstract = prepared.state
     closing.enter_context(jax.set_mesh(prepared.mesh))
     checkpoints = Checkpoints(RunFolder(folder), keep=1)

@@ -85,7 +85,7 @@ def train(config: Config, *, change_task: bool = False) -> None:
     def read() -> Config:
         for module in config.imports:
             imports.import_module(module)
-        return with_teacher(config, [])
+        return with_teacher(config)
 
     with record_early_failure(config.run.model_dir):
         whole = run_on_all(read) if jax.distributed.is_initialized() else read()

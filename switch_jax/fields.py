@@ -1,6 +1,7 @@
 """Type and range checks for the fields of config dataclasses, which are then frozen."""
 
 import dataclasses
+import enum
 import functools
 import math
 import types
@@ -56,6 +57,30 @@ class OneOf(tuple[str, ...]):
         return super().__new__(cls, choices)
 
 
+class With(NamedTuple):
+    """What a field goes with, if it is neither its default nor None nor 0.
+
+    Attributes:
+      other: the name of another field.
+      values: of that one; (): any but None and 0.
+    """
+
+    other: str
+    values: Container[Any] = ()
+
+
+class Use(enum.Enum):
+    """What a field of a model is for, where trained parameters go with any value of it.
+
+    A field without such a note belongs to the parameters: with another value they are of another
+    model, so that a run does not go on, and no other format can express it.
+    """
+
+    SHAPES = "it shows in the names and shapes of the parameters, which are compared"
+    TUNABLE = "how the parameters are used; evaluations depend on it"
+    TRAINING = "of training alone; evaluations do not depend on it"
+
+
 COUNT = Range(1, 2**31 - 1)  # steps and other counts, which are int32
 FACTOR = Range(0, 10**6, excluded_end="least")
 
@@ -80,11 +105,18 @@ class FrozenDict(dict[Any, Any]):
         return FrozenDict, (dict(self),)
 
 
+class Checked:
+    """Base of a frozen dataclass; raises FieldError on values that its annotations exclude."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 def check_fields(config: Any) -> None:
     """Checks the fields of a frozen dataclass against their annotations.
 
     An annotation has the type, and what else must be true of a value: `Annotated[int, Range(1, 9)]`
-    or `Annotated[str, OneOf("a", "b")]`, with `| None` where the field may be None.
+    or `Annotated[str, OneOf("a", "b"), With("layers")]`, with `| None` where it may be None.
 
     What was checked stays as it is: a list becomes a tuple, and a dict a `FrozenDict`.
 
@@ -92,8 +124,8 @@ def check_fields(config: Any) -> None:
       config: an instance of a dataclass.
 
     Raises:
-      FieldError: a value has the wrong type or is none of its choices, or a number is out of range,
-        NaN or infinite.
+      FieldError: a value has the wrong type or is none of its choices, a number is out of range,
+        NaN or infinite, or a field does not go with the value of another one.
     """
     hints = hints_of(config.__class__)
     for name, hint in hints.items():
@@ -106,35 +138,32 @@ def check_fields(config: Any) -> None:
         object.__setattr__(config, name, _frozen(value))
     for name, hint in hints.items():
         value = getattr(config, name)
-        for allowed in allowed_by(hint) if value is not None else ():
-            if isinstance(allowed, OneOf):
-                check_choice(name, value, allowed)
-            elif problem := allowed.problem(value):
+        for note in notes_of(hint) if value is not None else ():
+            if isinstance(note, OneOf):
+                check_choice(name, value, note)
+            elif isinstance(note, Range) and (problem := note.problem(value)):
                 or_none = ", or None" if type(None) in typing.get_args(hint) else ""
                 raise FieldError(name, f"= {short_repr(value)}: {problem}{or_none}")
+    check_used(config, config)
 
 
-# The field; another one; the values of this one that it goes with, () for any but None and 0.
-UsedWith = tuple[tuple[str, str, Container[Any]], ...]
-
-
-def check_used(config: Any, used_with: UsedWith, others: Any = None) -> None:
-    """Checks that no setting is of no use, or contradicts another one.
+def check_used(config: Any, others: Any) -> None:
+    """Raises FieldError where a field does not go `With` the value of another one.
 
     Args:
       config: an instance of a dataclass.
-      used_with: what its fields go with. The default of a field, None and 0 go with all.
-      others: has the other fields; None: `config` has.
-
-    Raises:
-      FieldError: a field does not go with the value of another one.
+      others: has the other fields; those that it does not have are not looked at.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    for name, by, users in used_with:
-        value, other = getattr(config, name), getattr(others or config, by)
-        if value and value != defaults[name] and not (other if users == () else other in users):
-            problem = f"= {short_repr(value)} does not go with {by.upper()} = {short_repr(other)}"
-            raise FieldError(name, problem)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for note in notes_of(hints_of(config.__class__)[field.name]):
+            if not (isinstance(note, With) and hasattr(others, note.other)):
+                continue
+            other = getattr(others, note.other)
+            fits = other if note.values == () else other in note.values
+            if value and value != field.default and not fits:
+                problem = f"does not go with {note.other.upper()} = {short_repr(other)}"
+                raise FieldError(field.name, f"= {short_repr(value)} {problem}")
 
 
 def _frozen(value: Any) -> Any:
@@ -148,16 +177,8 @@ def _frozen(value: Any) -> Any:
 
 def short_repr(value: Any) -> str:
     """repr(value), cut off after 60 characters."""
-    text = safe_repr(value)
+    text = repr(value)
     return text if len(text) <= _MAX_REPR_LENGTH else f"{text[:_MAX_REPR_LENGTH]}..."
-
-
-def safe_repr(value: Any) -> str:
-    """repr(value); a phrase for an integer that Python refuses to print."""
-    try:
-        return repr(value)
-    except ValueError:  # Python does not print integers of more than 4300 digits
-        return "an integer of thousands of digits"
 
 
 @functools.cache
@@ -181,10 +202,18 @@ _KINDS = {
 }
 
 
-def allowed_by(hint: Any) -> list[Range | OneOf]:
-    """What an annotation says of values beside their type."""
+def notes_of(hint: Any) -> list[Range | OneOf | With | Use]:
+    """What an annotation says beside the type."""
     choices = typing.get_args(hint) if _is_union(hint) else (hint,)
     return [x for choice in choices for x in getattr(choice, "__metadata__", ())]
+
+
+def uses(config: type) -> list[tuple[str, Use | None]]:
+    """The fields of a dataclass, each with its `Use`."""
+    return [
+        (name, next((note for note in notes_of(hint) if isinstance(note, Use)), None))
+        for name, hint in hints_of(config).items()
+    ]
 
 
 def _without_notes(hint: Any) -> Any:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from switch_jax.cli import make_parser
-from switch_jax.fields import Range, allowed_by, hints_of
-from switch_jax.gin_config import CONFIGS
+from switch_jax.config import PARTS
+from switch_jax.fields import Range, hints_of, notes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs/reference"
-CLASSES = {config.__name__: config for config in CONFIGS.values()}
+CLASSES = {config.__name__: config for config in PARTS.values()}
 
 # The files whose macros describe a run, a model and a Switch model. Those of the other files of
 # gin/runs come after them; the other models set the same macros.
@@ -100,7 +100,7 @@ class Macro:
     def meaning(self) -> str:
         """From the docstring of the dataclass, and the range from the field's annotation."""
         meanings = [_sentence(field_meanings(c).get(f, "")) for c, f in self.fields]
-        allowed = [a for c, f in self.fields for a in allowed_by(hints_of(CLASSES[c])[f])]
+        allowed = [a for c, f in self.fields for a in notes_of(hints_of(CLASSES[c])[f])]
         ranges = [_sentence(str(a)) for a in allowed if isinstance(a, Range)]
         return " ".join(dict.fromkeys([*meanings, *ranges]))
 

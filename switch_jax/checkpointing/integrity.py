@@ -10,13 +10,12 @@ from typing import Any
 import jax
 
 from switch_jax.checkpointing.orbax_patches import release_waiting_threads, without_logs
+from switch_jax.differences import differences, listed
 from switch_jax.errors import UserError, is_transient, storage_error
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, run_on_all
 
 Shapes = dict[str, tuple[int, ...]]
-
-_MAX_NAMED = 6  # changes that a message names
 
 
 def shapes_of(tree: Any) -> Shapes:
@@ -30,29 +29,26 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def check_model(saved: Shapes, wanted: Shapes, name: str, remedy: str) -> None:
-    """Checks that a checkpoint has the arrays of the config.
+def check_model(
+    saved: Shapes, wanted: Shapes, name: str, remedy: str, settings: Sequence[str] = ()
+) -> None:
+    """Checks that a checkpoint has the arrays of the config, and is of the same model.
 
     Args:
       saved: shapes in the checkpoint.
       wanted: shapes that follow from the config.
       name: how the message calls the checkpoint.
       remedy: what the message says to do instead.
+      settings: those of the model that differ, see `ModelConfig.identity`.
 
     Raises:
-      UserError: arrays differ; names the first three, with both shapes.
+      UserError: settings differ, or arrays; the first four are named.
     """
-    names = saved.keys() | wanted.keys()
-    if differing := sorted(name for name in names if saved.get(name) != wanted.get(name)):
-        examples = "; ".join(
-            f"{path}: {saved.get(path, 'absent')} in the checkpoint, "
-            f"{wanted.get(path, 'absent')} in the config"
-            for path in differing[:3]
-        )
-        raise UserError(
-            f"{name} is of another model: {len(differing)} of {len(names)} arrays differ "
-            f"({examples}); {remedy}"
-        )
+    arrays = sorted(differences(saved, wanted))
+    if settings or arrays:
+        of_arrays = f"{len(arrays)} of {len(saved | wanted)} arrays differ ({listed(arrays)})"
+        what = listed(settings) if settings else of_arrays
+        raise UserError(f"{name} is of another model: {what}; {remedy}")
 
 
 def check_state(
@@ -60,6 +56,7 @@ def check_state(
     step: int,
     saved: Shapes,
     wanted: Shapes,
+    settings: Sequence[str] = (),
     changes: Sequence[str] = (),
 ) -> None:
     """Checks that a run's checkpoint has the training state of the config.
@@ -68,7 +65,8 @@ def check_state(
       folder: the run's.
       step: of the checkpoint.
       saved, wanted: shapes in the checkpoint, and those that follow from the config.
-      changes: what the start changes in the run's config, for the message.
+      settings: those of the model that differ from the run's, see `ModelConfig.identity`.
+      changes: all that the start changes in the run's config, for the message.
 
     Raises:
       UserError: arrays differ, or the checkpoint holds parameters alone.
@@ -80,10 +78,10 @@ def check_state(
             f"{name} holds parameters alone, as `switch_jax convert` writes them: to start from "
             f"them set INITIAL_CHECKPOINT_PATH to {folder}, and MODEL_DIR to another folder"
         )
-    changed = ", ".join(changes[:_MAX_NAMED])
-    remedy = f"this start changes the run's config ({changed}): " if changed else ""
+    is_said = not changes or changes == settings
+    remedy = "" if is_said else f"this start changes the run's config ({listed(changes)}): "
     remedy += "write the values of that run, or another MODEL_DIR for a new one"
-    check_model(saved, wanted, name, remedy)
+    check_model(saved, wanted, name, remedy, settings)
 
 
 def _parts(shapes: Shapes) -> set[str]:

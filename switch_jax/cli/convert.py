@@ -22,8 +22,8 @@ from etils import epath
 
 from switch_jax.cli import gin_flags, inference_flags
 from switch_jax.errors import UserError
-from switch_jax.run_folder import RunFolder
-from switch_jax.storage import read_bytes, storage_path
+from switch_jax.run_folder import RunFolder, config_of_run
+from switch_jax.storage import storage_path
 
 if TYPE_CHECKING:  # it loads JAX and TensorFlow
     from switch_jax.inference.trained_model import ModelFolder
@@ -110,10 +110,9 @@ def _to_hugging_face(args: argparse.Namespace, folder: ModelFolder, target: epat
 def _checkpoint(args: argparse.Namespace, folder: ModelFolder) -> epath.Path:
     """The checkpoint of a run that --checkpoint names; says where the flags change its config."""
     from switch_jax.checkpointing import chosen_step, find_checkpoint
-    from switch_jax.trainer.config_changes import config_changes
 
-    before = read_bytes(RunFolder(folder.path).config).decode()
-    if others := config_changes(before, folder.config_text):
+    own = config_of_run(RunFolder(folder.path))
+    if others := folder.config.changes_since(own) if own else []:
         print(f"with other values than the run's: {', '.join(others)}", file=sys.stderr)
     with inference_flags.fields_named_as_flags():
         step = chosen_step(folder.path, args.checkpoint)

@@ -67,5 +67,6 @@ def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:
     """
     from switch_jax import gin_config
 
-    paths = search_paths(args)
-    return gin_config.read(args.gin_file, args.gin_bindings, paths, unneeded, keep=True)
+    return gin_config.read(
+        args.gin_file, args.gin_bindings, search_paths(args), unneeded, keep=True
+    )

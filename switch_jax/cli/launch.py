@@ -100,7 +100,7 @@ def main(args: argparse.Namespace) -> int:
     else:
         from switch_jax.gin_config.teacher import with_teacher
 
-        config = with_teacher(config, gin_flags.search_paths(args))
+        config = with_teacher(config)
     job = target(train=_train_arguments(args), model_dir=config.run.model_dir, **fields)
     warnings = job.check(config)
     if in_cloud and not args.skip_storage:

@@ -117,7 +117,7 @@ def _config(args: argparse.Namespace, hardware: Slice) -> Config:
     mesh = _mesh(args.mesh)
     unneeded = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH")
     config = gin_flags.read(args, unneeded).config
-    config = with_teacher(config, gin_flags.search_paths(args))
+    config = with_teacher(config)
     try:
         config = config.replace("mesh", **mesh)
     except FieldError as error:

@@ -74,7 +74,7 @@ def _check(args: argparse.Namespace, found: GinConfig) -> int:
 
     from switch_jax.trainer.dry_run import dry_run
 
-    for line in dry_run(config, found.text, args.change_task):
+    for line in dry_run(config, args.change_task):
         if line.startswith("warning: "):
             print(f"switch_jax train: {line}", file=sys.stderr)
         else:
@@ -118,7 +118,7 @@ def _connected(args: argparse.Namespace, found: GinConfig) -> Config:
     multihost.connect(args, found.config.mesh, found.text)
 
     def read() -> Config:
-        return with_teacher(found.config, gin_flags.search_paths(args))
+        return with_teacher(found.config)
 
     if not multihost.joined():  # a mistake is told before JAX is loaded
         return read()

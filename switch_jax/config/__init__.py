@@ -4,6 +4,9 @@ Nothing here loads JAX, TensorFlow or gin.
 """
 
 import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
 
 from switch_jax.config.data import DataConfig
 from switch_jax.config.distillation import DistillationConfig
@@ -13,20 +16,21 @@ from switch_jax.config.mesh import MeshConfig
 from switch_jax.config.model import ModelConfig
 from switch_jax.config.optimizer import OptimizerConfig
 from switch_jax.config.run import RunConfig
+from switch_jax.differences import differences
 from switch_jax.errors import UserError, check_choice, did_you_mean
 from switch_jax.fields import check_fields, check_used, short_repr
 
-__all__ = [
-    "Config",
-    "DataConfig",
-    "DistillationConfig",
-    "GuardConfig",
-    "LossConfig",
-    "MeshConfig",
-    "ModelConfig",
-    "OptimizerConfig",
-    "RunConfig",
-]
+# By field of `Config`.
+PARTS: dict[str, Any] = {
+    "run": RunConfig,
+    "model": ModelConfig,
+    "data": DataConfig,
+    "mesh": MeshConfig,
+    "optimizer": OptimizerConfig,
+    "loss": LossConfig,
+    "guard": GuardConfig,
+    "distillation": DistillationConfig,
+}
 
 # The macros that are not called as the field that they set.
 _MACROS = {
@@ -36,6 +40,20 @@ _MACROS = {
     "DistillationConfig.fraction_soft": "DISTILLATION_FRACTION_SOFT",
     "DistillationConfig.temperature": "DISTILLATION_TEMPERATURE",
 }
+
+
+def by_macro(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`Config.settings` by the names of the macros that set them, as NUM_EXPERTS; but MODEL_DIR.
+
+    Of the two fields that RANDOM_SEED sets the second has the name DataConfig.random_seed.
+    """
+    named: dict[str, Any] = {}
+    for part, kind in PARTS.items():
+        for field, value in settings[part].items():
+            parameter = f"{kind.__name__}.{field}"
+            macro = _MACROS.get(parameter, field.upper())
+            named[parameter if macro in named else macro] = value
+    return {name: value for name, value in named.items() if name != "MODEL_DIR"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +109,8 @@ class Config:
                     f"imports = {short_repr(self.imports)}: {short_repr(module)} is no name of a "
                     "module"
                 )
-        check_used(self.loss, (("aux_loss_factor", "load_balance", ("loss",)),), self.model)
-        balanced = ("router_bias_update_rate", "load_balance", ("bias",))
-        check_used(self.optimizer, (balanced,), self.model)
+        for part in (self.loss, self.optimizer):
+            check_used(part, self.model)
         self._check_schedule()
         self._check_start()
         self._check_teacher()
@@ -166,13 +183,10 @@ class Config:
         """Gin text that describes this config: a macro for each field, and the field with it."""
         macros: dict[str, object] = {}
         settings = []
-        for part in dataclasses.fields(self):
-            if part.name in ("teacher", "imports"):
-                continue
-            values = getattr(self, part.name)
-            for field in dataclasses.fields(values):
-                value = getattr(values, field.name)
-                name = f"{type(values).__name__}.{field.name}"
+        for part, kind in PARTS.items():
+            for field in dataclasses.fields(kind):
+                value = getattr(getattr(self, part), field.name)
+                name = f"{kind.__name__}.{field.name}"
                 macro = _MACROS.get(name, field.name.upper())
                 is_shared = macros.setdefault(macro, value) == value  # RANDOM_SEED has two fields
                 settings.append(f"{name} = %{macro}" if is_shared else f"{name} = {value!r}")
@@ -180,14 +194,28 @@ class Config:
         values_of_macros = [f"{macro} = {value!r}" for macro, value in macros.items()]
         return "\n".join([*imports, *values_of_macros, *settings, ""])
 
+    def settings(self) -> dict[str, Any]:
+        """All fields by part, but the teacher's, as JSON gives them back: what config.json has."""
+        values = {part: dataclasses.asdict(getattr(self, part)) for part in PARTS}
+        return json.loads(json.dumps({**values, "imports": self.imports}))
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "Config":
+        """The config that `settings` is of; a field that it lacks has its default."""
+        parts = {part: kind(**settings[part]) for part, kind in PARTS.items()}
+        return cls(**parts, imports=settings["imports"])
+
+    def changes_since(self, before: "Config") -> list[str]:
+        """The settings that differ, as "NUM_EXPERTS 4 -> 8"; but MODEL_DIR: a run may be moved."""
+        return differences(by_macro(before.settings()), by_macro(self.settings()))
+
     def replace(self, part: str, /, **changes: object) -> "Config":
         """The same, with other fields of a part, as in `config.replace("run", random_seed=1)`.
 
         Raises:
           UserError: there is no such part or field, or the value is refused as by the part itself.
         """
-        parts = [f.name for f in dataclasses.fields(self) if f.name not in ("teacher", "imports")]
-        check_choice("part", part, parts)
+        check_choice("part", part, tuple(PARTS))
         values = getattr(self, part)
         known = [field.name for field in dataclasses.fields(values)]
         for name in changes:

@@ -3,11 +3,11 @@
 import dataclasses
 from typing import Annotated
 
-from switch_jax.fields import Count, CountOrZero, Factor, Range, check_fields
+from switch_jax.fields import Checked, Count, CountOrZero, Factor, Range
 
 
 @dataclasses.dataclass(frozen=True)
-class DistillationConfig:
+class DistillationConfig(Checked):
     """Distillation of a trained model into the model of the run (section 4.2).
 
     A target token's loss is (1 - f) x the cross-entropy with the target + T^2 f x the cross-entropy
@@ -35,7 +35,3 @@ class DistillationConfig:
     fraction_soft: Annotated[float, Range(0, 1)] = 0.25
     temperature: Factor = 1.0
     initialize_from_teacher: bool = True
-
-    def __post_init__(self) -> None:
-        """Raises FieldError on values of another type or out of range."""
-        check_fields(self)

@@ -3,11 +3,11 @@
 import dataclasses
 from typing import Annotated
 
-from switch_jax.fields import Count, CountOrZero, Factor, Range, check_fields
+from switch_jax.fields import Checked, Count, CountOrZero, Factor, Range
 
 
 @dataclasses.dataclass(frozen=True)
-class GuardConfig:
+class GuardConfig(Checked):
     """When a step is bad, and what follows from many.
 
     A step is bad if its loss or gradient norm is not finite or above its limit. The norm is that of
@@ -42,7 +42,3 @@ class GuardConfig:
     max_bad_steps: Count = 10
     max_rollbacks: CountOrZero = 2
     dumped_batches: CountOrZero = 10
-
-    def __post_init__(self) -> None:
-        """Raises FieldError on values that make no sense."""
-        check_fields(self)

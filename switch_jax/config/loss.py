@@ -1,12 +1,13 @@
 """What is minimised."""
 
 import dataclasses
+from typing import Annotated
 
-from switch_jax.fields import Coefficient, check_fields
+from switch_jax.fields import Checked, Coefficient, With
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Checked):
     """Coefficients of what is added to the cross-entropy.
 
     Attributes:
@@ -17,9 +18,5 @@ class LossConfig:
     """
 
     z_loss: Coefficient = 1e-4
-    aux_loss_factor: Coefficient = 1e-2
+    aux_loss_factor: Annotated[Coefficient, With("load_balance", ("loss",))] = 1e-2
     router_z_loss_factor: Coefficient = 0.0
-
-    def __post_init__(self) -> None:
-        """Raises FieldError on values that are no coefficients."""
-        check_fields(self)

@@ -3,13 +3,13 @@
 import dataclasses
 from typing import Annotated
 
-from switch_jax.fields import Range, check_fields
+from switch_jax.fields import Checked, Range
 
 Ways = Annotated[int, Range(1, 2**20)]
 
 
 @dataclasses.dataclass(frozen=True)
-class MeshConfig:
+class MeshConfig(Checked):
     """How many ways each kind of parallelism splits the work.
 
     Attributes:
@@ -26,7 +26,3 @@ class MeshConfig:
     expert: Ways = 1
     model: Ways = 1
     fully_sharded_weights: bool = False
-
-    def __post_init__(self) -> None:
-        """Raises FieldError on numbers of devices that no machine has."""
-        check_fields(self)

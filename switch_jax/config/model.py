@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from switch_jax.config.sparse_layers import (
     SPARSE_LAYOUTS,
@@ -18,25 +18,14 @@ from switch_jax.fields import (
     OneOf,
     Range,
     Rate,
-    UsedWith,
+    Use,
+    With,
     check_fields,
-    check_used,
+    uses,
 )
 
 ROUTER_POLICIES = ("argmax", "sample", "input_dropout")
 REMAT_POLICIES = ("none", "minimal", "full")
-
-_USED_WITH: UsedWith = (
-    ("num_selected_experts", "num_experts", ()),
-    ("ntlb_rounds", "num_experts", ()),
-    ("ntlb_rounds", "num_selected_experts", (1,)),
-    ("second_expert_policy", "num_selected_experts", range(2, 2**31)),
-    ("shared_expert_mlp_dim", "num_experts", ()),
-    ("shared_expert_mlp_dim", "expert_sublayers", ("feed_forward", "both")),
-    ("expert_sublayers", "num_experts", ()),
-    ("encoder_router_type", "num_experts", ()),
-    ("encoder_router_type", "num_encoder_sparse_layers", (None, *range(1, 10_001))),
-)
 # What contradicts each other.
 _APART = (
     ("load_balance", "bias", "num_experts", 0),
@@ -48,8 +37,9 @@ _APART = (
 
 Size = Annotated[int, Range(1, 2**20)]
 Layers = Annotated[int, Range(1, 10_000)]
-Layout = Annotated[str, OneOf(*SPARSE_LAYOUTS)]
-Dtype = Annotated[str, OneOf("bfloat16", "float32")]
+SparseLayers = Annotated[int, Range(0, 10_000), Use.SHAPES]
+Layout = Annotated[str, OneOf(*SPARSE_LAYOUTS), Use.SHAPES]
+Dtype = Annotated[str, OneOf("bfloat16", "float32"), Use.TUNABLE]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,47 +136,56 @@ class ModelConfig:
     activation: Annotated[str, OneOf("relu", "gated-gelu")] = "relu"
     tie_embeddings: bool = True
     num_experts: Annotated[int, Range(0, 2**20)] = 0
-    expert_mlp_dim: Size | None = None
-    num_selected_experts: Count = 1
-    second_expert_policy: Annotated[str, OneOf("all", "random")] = "all"
-    second_expert_threshold: Annotated[float, Range(0, 1, excluded_end="least")] = 0.2
-    ntlb_rounds: Count = 1
-    shared_expert_mlp_dim: Size | None = None
-    sparse_step: Layers = 2
-    num_encoder_sparse_layers: Annotated[int, Range(0, 10_000)] | None = None
-    num_decoder_sparse_layers: Annotated[int, Range(0, 10_000)] | None = None
+    expert_mlp_dim: Annotated[Size, Use.SHAPES] | None = None
+    num_selected_experts: Annotated[Count, With("num_experts")] = 1
+    second_expert_policy: Annotated[
+        str, OneOf("all", "random"), With("num_selected_experts", range(2, 2**31)), Use.TRAINING
+    ] = "all"
+    second_expert_threshold: Annotated[float, Range(0, 1, excluded_end="least"), Use.TRAINING] = 0.2
+    ntlb_rounds: Annotated[Count, With("num_experts"), With("num_selected_experts", (1,))] = 1
+    shared_expert_mlp_dim: (
+        Annotated[Size, With("num_experts"), With("expert_sublayers", ("feed_forward", "both"))]
+        | None
+    ) = None
+    sparse_step: Annotated[Layers, Use.SHAPES] = 2
+    num_encoder_sparse_layers: SparseLayers | None = None
+    num_decoder_sparse_layers: SparseLayers | None = None
     encoder_sparse_layout: Layout = "mixed"
     decoder_sparse_layout: Layout = "mixed"
-    expert_sublayers: Annotated[str, OneOf("feed_forward", "attention", "both")] = "feed_forward"
-    group_size: Count = 4096
-    decoder_group_size: Count | None = None
-    train_expert_capacity_factor: Factor = 1.25
-    eval_expert_capacity_factor: Factor = 2.0
-    min_expert_capacity: Count = 4
-    expert_capacity_multiple: Count = 8
+    expert_sublayers: Annotated[
+        str, OneOf("feed_forward", "attention", "both"), With("num_experts")
+    ] = "feed_forward"
+    group_size: Annotated[Count, Use.TUNABLE] = 4096
+    decoder_group_size: Annotated[Count, Use.TUNABLE] | None = None
+    train_expert_capacity_factor: Annotated[Factor, Use.TRAINING] = 1.25
+    eval_expert_capacity_factor: Annotated[Factor, Use.TUNABLE] = 2.0
+    min_expert_capacity: Annotated[Count, Use.TUNABLE] = 4
+    expert_capacity_multiple: Annotated[Count, Use.TUNABLE] = 8
     encoder_router_type: Annotated[
-        str, OneOf("tokens_choose", "batch_prioritized", "experts_choose")
+        str,
+        OneOf("tokens_choose", "batch_prioritized", "experts_choose"),
+        With("num_experts"),
+        With("num_encoder_sparse_layers", (None, *range(1, 10_001))),
     ] = "tokens_choose"
-    jitter_noise: Rate = 1e-2
-    router_policy: Annotated[str, OneOf(*ROUTER_POLICIES)] = "argmax"
-    router_input_dropout_rate: Rate = 0.1
-    load_balance: Annotated[str, OneOf("loss", "bias", "none")] = "loss"
+    jitter_noise: Annotated[Rate, Use.TRAINING] = 1e-2
+    router_policy: Annotated[str, OneOf(*ROUTER_POLICIES), Use.TRAINING] = "argmax"
+    router_input_dropout_rate: Annotated[Rate, Use.TRAINING] = 0.1
+    load_balance: Annotated[str, OneOf("loss", "bias", "none"), Use.TRAINING] = "loss"
     router_dtype: Dtype = "float32"
-    dropout_rate: Rate = 0.0
-    expert_dropout_rate: Rate | None = None
-    scale: Factor = 1.0
+    dropout_rate: Annotated[Rate, Use.TRAINING] = 0.0
+    expert_dropout_rate: Annotated[Rate, Use.TRAINING] | None = None
+    scale: Annotated[Factor, Use.TRAINING] = 1.0
     relative_position_buckets: Annotated[int, Range(4, 2**20)] = 32
     relative_position_max_distance: Count = 128
     norm_epsilon: Rate = 1e-6
     activation_dtype: Dtype = "bfloat16"
-    scan_layers: bool = True
-    remat_policy: Annotated[str, OneOf(*REMAT_POLICIES)] = "none"
-    gpu_attention: Annotated[str, OneOf("xla", "cudnn")] = "xla"
+    scan_layers: Annotated[bool, Use.TRAINING] = True
+    remat_policy: Annotated[str, OneOf(*REMAT_POLICIES), Use.TRAINING] = "none"
+    gpu_attention: Annotated[str, OneOf("xla", "cudnn"), Use.TRAINING] = "xla"
 
     def __post_init__(self) -> None:
         """Raises UserError on sizes and names that no model has."""
         check_fields(self)
-        check_used(self, _USED_WITH)
         for name, value, by, other in _APART:
             if (getattr(self, name), getattr(self, by)) == (value, other):
                 raise FieldError(name, f"= {value!r} does not go with {by.upper()} = {other!r}")
@@ -206,14 +205,25 @@ class ModelConfig:
             )
         if self.num_experts:
             for stack, number in self.num_layers.items():
-                layout, sparse = self._sparse_layouts[stack], self._num_sparse_layers[stack]
-                check_sparse_layers(stack, layout, number, sparse, self.sparse_step)
+                check_sparse_layers(stack, number, *self._placed(stack), self.sparse_step)
             if not any(self.sparse_layers.values()):
                 raise FieldError(
                     "num_experts",
                     f"= {self.num_experts}, and NUM_ENCODER_SPARSE_LAYERS and "
                     "NUM_DECODER_SPARSE_LAYERS leave no layer for them",
                 )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that make it this model: trained parameters go with no other values.
+
+        They are the fields without a `Use`, and which layers have experts of which size.
+        """
+        return {
+            **{name.upper(): getattr(self, name) for name, use in uses(type(self)) if use is None},
+            "EXPERT_MLP_DIM": self.expert_hidden_dim if self.num_experts else None,
+            "layers with experts": self.sparse_layers,
+        }
 
     @property
     def expert_hidden_dim(self) -> int:
@@ -237,16 +247,10 @@ class ModelConfig:
         """N of each stack."""
         return {"encoder": self.num_encoder_layers, "decoder": self.num_decoder_layers}
 
-    @property
-    def _sparse_layouts(self) -> dict[str, str]:
-        return {"encoder": self.encoder_sparse_layout, "decoder": self.decoder_sparse_layout}
-
-    @property
-    def _num_sparse_layers(self) -> dict[str, int | None]:
-        return {
-            "encoder": self.num_encoder_sparse_layers,
-            "decoder": self.num_decoder_sparse_layers,
-        }
+    def _placed(self, stack: str) -> tuple[str, int | None]:
+        """The layout of a stack's layers with experts, and their number if it is set."""
+        number = getattr(self, f"num_{stack}_sparse_layers")
+        return getattr(self, f"{stack}_sparse_layout"), number
 
     @property
     def group_sizes(self) -> dict[str, int]:
@@ -272,14 +276,13 @@ class ModelConfig:
     @property
     def sparse_layers(self) -> dict[str, list[int]]:
         """Indices of the layers with experts of each stack, counted from 0."""
-
         if not self.num_experts:
             return {"encoder": [], "decoder": []}
         by_stack = {}
-        for stack, sparse in self._num_sparse_layers.items():
-            layers = self.num_layers[stack]
-            number = layers // self.sparse_step if sparse is None else sparse
-            by_stack[stack] = sparse_layers(self._sparse_layouts[stack], layers, number)
+        for stack, layers in self.num_layers.items():
+            layout, number = self._placed(stack)
+            number = layers // self.sparse_step if number is None else number
+            by_stack[stack] = sparse_layers(layout, layers, number)
         return by_stack
 
     @property

@@ -12,24 +12,13 @@ from switch_jax.fields import (
     OneOf,
     Range,
     Rate,
-    UsedWith,
+    With,
     check_fields,
-    check_used,
 )
 
 OPTIMIZERS = ("adafactor", "adamw", "muon")
-SCHEDULES = ("rsqrt", "warmup_rsqrt", "constant", "cosine", "linear", "wsd")
 TRAINED = ("all", "expert", "non_expert")
-
-_WITH_ADAM = ("adamw", "muon")
-_USED_WITH: UsedWith = (
-    ("weight_decay", "optimizer", _WITH_ADAM),
-    ("adam_b1", "optimizer", _WITH_ADAM),
-    ("adam_b2", "optimizer", _WITH_ADAM),
-    ("min_dim_size_to_factor", "optimizer", ("adafactor",)),
-    ("final_lr_fraction", "lr_schedule", ("cosine", "linear", "wsd")),
-    ("decay_steps", "lr_schedule", ("wsd",)),
-)
+_ADAM = With("optimizer", ("adamw", "muon"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,17 +65,21 @@ class OptimizerConfig:
     optimizer: Annotated[str, OneOf(*OPTIMIZERS)] = "adafactor"
     learning_rate: Factor = 1.0
     warmup_steps: Count = 10_000
-    lr_schedule: Annotated[str, OneOf(*SCHEDULES)] = "rsqrt"
-    final_lr_fraction: Annotated[float, Range(0, 1)] = 0.0
-    decay_steps: Count | None = None
-    weight_decay: Coefficient = 0.0
-    adam_b1: Rate = 0.9
-    adam_b2: Rate = 0.999
+    lr_schedule: Annotated[
+        str, OneOf("rsqrt", "warmup_rsqrt", "constant", "cosine", "linear", "wsd")
+    ] = "rsqrt"
+    final_lr_fraction: Annotated[
+        float, Range(0, 1), With("lr_schedule", ("cosine", "linear", "wsd"))
+    ] = 0.0
+    decay_steps: Annotated[Count, With("lr_schedule", ("wsd",))] | None = None
+    weight_decay: Annotated[Coefficient, _ADAM] = 0.0
+    adam_b1: Annotated[Rate, _ADAM] = 0.9
+    adam_b2: Annotated[Rate, _ADAM] = 0.999
     gradient_clip_norm: Factor | None = None
     trained_parameters: str = "all"
     learning_rate_factors: tuple[tuple[str, float], ...] | None = None
-    router_bias_update_rate: Coefficient = 0.03
-    min_dim_size_to_factor: Count = 128
+    router_bias_update_rate: Annotated[Coefficient, With("load_balance", ("bias",))] = 0.03
+    min_dim_size_to_factor: Annotated[Count, With("optimizer", ("adafactor",))] = 128
 
     def __post_init__(self) -> None:
         """Raises FieldError on values that train nothing, unknown names, and values without use."""
@@ -98,4 +91,3 @@ class OptimizerConfig:
                 raise FieldError(
                     "learning_rate_factors", f"has {factor!r} for {pattern!r}: {problem}"
                 )
-        check_used(self, _USED_WITH)

@@ -12,24 +12,13 @@ from switch_jax.fields import (
     OneOf,
     Range,
     Seed,
-    UsedWith,
+    With,
     check_fields,
-    check_used,
     short_repr,
 )
 
-_USED_WITH: UsedWith = (
-    ("upcycle", "initial_checkpoint_path", ()),
-    ("upcycle_noise", "upcycle", ()),
-    ("keep_optimizer_state", "initial_checkpoint_path", ()),
-    ("restored_parameters", "initial_checkpoint_path", ()),
-    ("restored_parameters", "upcycle", (None,)),  # which takes all of the checkpoint
-    # The optimiser counts the updates of all parameters together; those that are drawn had none.
-    ("restored_parameters", "keep_optimizer_state", (False,)),
-    ("infer_eval", "eval_period", ()),
-    ("best_metric", "eval_period", ()),
-    ("early_stopping_evals", "eval_period", ()),
-)
+_EVALUATED = With("eval_period")
+_FROM_CHECKPOINT = With("initial_checkpoint_path")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,21 +80,31 @@ class RunConfig:
     batch_size: Annotated[int, Range(1, 2**20)]
     num_microbatches: Annotated[int, Range(1, 2**20)] = 1
     initial_checkpoint_path: str | None = None
-    upcycle: Annotated[str, OneOf("copy", "scaled_copy")] | None = None
-    upcycle_noise: Coefficient = 0.0
-    restored_parameters: tuple[tuple[str, str | None], ...] | None = None
-    keep_optimizer_state: bool = False
+    upcycle: Annotated[str, OneOf("copy", "scaled_copy"), _FROM_CHECKPOINT] | None = None
+    upcycle_noise: Annotated[Coefficient, With("upcycle")] = 0.0
+    # Not with upcycling, which takes all of the checkpoint; nor with the optimiser's state, whose
+    # count of updates is of all parameters, while those that are drawn had none.
+    restored_parameters: (
+        Annotated[
+            tuple[tuple[str, str | None], ...],
+            _FROM_CHECKPOINT,
+            With("upcycle", (None,)),
+            With("keep_optimizer_state", (False,)),
+        ]
+        | None
+    ) = None
+    keep_optimizer_state: Annotated[bool, _FROM_CHECKPOINT] = False
     random_seed: Seed = 0
     log_period: Count = 100
     eval_period: Count | None = 1000
     eval_steps: Count = 20
-    infer_eval: bool = False
+    infer_eval: Annotated[bool, _EVALUATED] = False
     checkpoint_period: Count = 1000
     keep_checkpoints: Count = 3
     keep_best_checkpoints: CountOrZero = 1
     keep_set_aside_checkpoints: CountOrZero = 1
-    best_metric: str = "neg_log_perplexity"
-    early_stopping_evals: Count | None = None
+    best_metric: Annotated[str, _EVALUATED] = "neg_log_perplexity"
+    early_stopping_evals: Annotated[Count, _EVALUATED] | None = None
     profile_steps: tuple[int, int] | None = None
     watchdog_seconds: Annotated[float, Range(1, 365 * 24 * 3600)] = 1800.0
     wandb_project: str | None = None
@@ -113,7 +112,6 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Raises FieldError on values of another type, and on numbers that make no sense."""
         check_fields(self)
-        check_used(self, _USED_WITH)
         for pattern, saved in self.restored_parameters or ():
             check_pattern("restored_parameters", pattern, "" if saved in (None, pattern) else saved)
         pairs = self.restored_parameters

@@ -70,7 +70,7 @@ def in_blocks(num_layers: int, sparse: list[int]) -> list[Blocks]:
 
 
 def check_sparse_layers(
-    stack: str, layout: str, num_layers: int, num_sparse: int | None, sparse_step: int
+    stack: str, num_layers: int, layout: str, num_sparse: int | None, sparse_step: int
 ) -> None:
     """Raises FieldError where a stack has no such layers; arguments as in `ModelConfig`."""
     name = f"num_{stack}_sparse_layers"

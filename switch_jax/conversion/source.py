@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,19 +14,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from switch_jax.config import ModelConfig
 from switch_jax.config.sparse_layers import SPARSE_LAYOUTS, sparse_layers
 from switch_jax.conversion.stacked import StackedTensors, Tensor
+from switch_jax.differences import differences, listed
 from switch_jax.errors import UserError
 from switch_jax.fields import short_repr
 from switch_jax.model import abstract_parameters
+from switch_jax.model.parameter_names import parameter_shapes
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.storage import explain_read_errors, read_bytes
 
 _FLOATS = ("float32", "bfloat16", "float16")
-# The values of fields that need no parameters beyond those that other formats have.
-_WITHOUT: dict[str, tuple[Any, ...]] = {
-    "shared_expert_mlp_dim": (None,),
-    "expert_sublayers": ("feed_forward",),
-    "load_balance": ("loss", "none"),
-}
 
 
 class Copy(NamedTuple):
@@ -72,6 +68,7 @@ class Source:
       step: of training; None: it does not say.
       vocabulary: VOCABULARY of the released models of this kind.
       architecture: the fields of `ModelConfig` that the checkpoint determines.
+      untold: those that it may have with any value, and does not tell.
       names: a `TensorNames` for each parameter, nested.
       tensors: by name.
       copies: tensors that are left out, as others hold the same.
@@ -87,6 +84,7 @@ class Source:
     names: Any
     tensors: dict[str, Tensor]
     copies: list[Copy]
+    untold: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Accounts for every tensor."""
@@ -140,23 +138,11 @@ class Source:
         Raises:
           UserError: the models differ, or copies hold other numbers than their originals.
         """
-        differing = [
-            f"{name} = {ours!r}, and the folder has {theirs!r}"
-            for name, theirs in self.architecture.items()
-            if (ours := _effective(model, name)) != theirs
-        ]
-        if differing:
+        if found := model_differences(type(model)(**self.architecture), model, self.untold):
             raise UserError(
-                f"{self.path} is of another model than the gin files describe: "
-                f"{'; '.join(differing[:3])}; {remedy}"
+                f"{self.path} is of another model than the gin files describe: {listed(found)}; "
+                f"{remedy}"
             )
-        for name, theirs in _WITHOUT.items():
-            value = getattr(model, name)
-            if value not in theirs:
-                raise UserError(
-                    f"the gin files set {name.upper()} = {value!r}, and {self.path} has no such "
-                    "parameters"
-                )
         self.check_copies()
 
     def check_copies(self) -> None:
@@ -196,10 +182,18 @@ class Source:
         )
 
 
-def _effective(model: ModelConfig, name: str) -> Any:
-    if name == "expert_mlp_dim":
-        return model.expert_hidden_dim
-    return getattr(model, name)
+def model_differences(
+    theirs: ModelConfig, ours: ModelConfig, untold: Sequence[str] = ()
+) -> list[str]:
+    """What makes two configs describe different models: settings, or else parameters' shapes.
+
+    Args:
+      theirs, ours: the configs.
+      untold: fields that may differ.
+    """
+    same = {name.upper(): getattr(ours, name) for name in untold}
+    settings = differences({**theirs.identity, **same}, ours.identity)
+    return settings or differences(parameter_shapes(theirs), parameter_shapes(ours))
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def write_run(
             "flops_per_token": flops_per_token(config.model, *config.data.lengths),
             "vocabulary": dict(identities),
         }
-        write_description(folder, facts, origin, config_text)
+        write_description(folder, facts, origin, config, config_text)
         checkpoint = folder.checkpoint(STEP)
         explained = storage_errors_explained(f"{model_dir} cannot be written")
         with explained, progress(4 * total) as advance:

@@ -11,4 +11,4 @@
 - `gin_internals`: the parts of gin without a public name.
 """
 
-from switch_jax.gin_config.run_config import CONFIGS, GinConfig, read, read_run
+from switch_jax.gin_config.run_config import GinConfig, read

@@ -6,7 +6,7 @@ from typing import Any
 
 from switch_jax.config import ModelConfig
 from switch_jax.errors import UserError
-from switch_jax.fields import safe_repr, short_repr
+from switch_jax.fields import short_repr
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.packaged import packaged_macros
 from switch_jax.gin_config.suggestions import suggestion
@@ -35,7 +35,7 @@ def check_order(files: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         if describes_model(bindings):
             for name, value in bindings.items():
                 old, other = earlier.get(name, (value, file))
-                if safe_repr(old) != safe_repr(value) and not gin_internals.is_required(old):
+                if repr(old) != repr(value) and not gin_internals.is_required(old):
                     raise UserError(
                         f"{file} describes a whole model, and replaces what {other} sets: {name} "
                         f"= {short_repr(old)} by {short_repr(value)}; give one model, before other "

@@ -1,26 +1,15 @@
 """The model of a run that starts from another one, and is given no model's file."""
 
-import contextlib
-import dataclasses
 from collections.abc import Sequence
 
-from etils import epath
-
-from switch_jax.config import LossConfig, ModelConfig, OptimizerConfig
+from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import describes_model
 from switch_jax.gin_config.reader import Reader
-from switch_jax.run_folder import RunFolder, config_values, value_of
-from switch_jax.storage import exists, explain_read_errors, no_model_there, read_bytes, storage_path
+from switch_jax.run_folder import RunFolder, config_of_run
+from switch_jax.storage import exists, no_model_there, storage_path
 
-# What models' files set: the model, and the losses and the bias that keep its routers even.
-_TAKEN = (
-    *(f"ModelConfig.{field.name}" for field in dataclasses.fields(ModelConfig)),
-    "OptimizerConfig.router_bias_update_rate",
-    "LossConfig.aux_loss_factor",
-    "LossConfig.router_z_loss_factor",
-)
 _RUN_FILE = "runs/pretrain.gin"  # whose VOCABULARY is a default, and nobody's wish
 
 
@@ -29,7 +18,7 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
     read that describe no model.
 
     What a file sets stays, and what bindings set wins later. A run that goes on from a checkpoint
-    of its own has its own config.gin, whatever has become of that run.
+    of its own has its own config.json, whatever has become of that run.
 
     Args:
       reader: of the files.
@@ -39,7 +28,7 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
       A line that says what is taken; '' where nothing is.
 
     Raises:
-      UserError: there is no such folder, or no config.gin to take the model from.
+      UserError: there is no such folder, or no config.json to take the model from.
       TransientError: the storage failed.
     """
     start = _given("INITIAL_CHECKPOINT_PATH", bindings)
@@ -51,46 +40,36 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
     if own := _given("MODEL_DIR", bindings):
         own_folder = RunFolder.at(own)
         folders.insert(0 if own_folder.checkpoint_steps() else 1, own_folder)
-    texts = {folder: _text(folder.config) for folder in folders}
-    folder = next((folder for folder, text in texts.items() if text), None)
-    if folder is None:
-        if not exists(path):
-            raise no_model_there(start)
-        raise UserError(
-            f"the gin files describe no model, and INITIAL_CHECKPOINT_PATH {start!r} has no "
-            "config.gin to take one from: give the model's file first"
-        )
-    _set(reader, config_values(texts[folder]), str(folder.config))
-    return f"the model is that of {folder.config}"
+    for folder in folders:
+        if parent := config_of_run(folder):
+            _set(reader, parent, str(folder.config))
+            return f"the model is that of {folder.config}"
+    if not exists(path):
+        raise no_model_there(start)
+    raise UserError(
+        f"the gin files describe no model, and INITIAL_CHECKPOINT_PATH {start!r} has no "
+        "config.json of a run to take one from: give the model's file first"
+    )
 
 
-def _text(file: epath.Path) -> str:
-    """The content of a config.gin; '' where there is none."""
-    with explain_read_errors(file), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return read_bytes(file).decode(errors="replace")
-    return ""
-
-
-def _set(reader: Reader, values: dict[str, str], file: str) -> None:
-    """Sets the values of a config.gin that nothing sets yet."""
+def _set(reader: Reader, parent: Config, file: str) -> None:
+    """Sets what models' files set, where nothing sets it yet, and the vocabulary."""
     bound, macros = gin_internals.bindings(), gin_internals.macros()
-    defaults = {
-        f"{config.__name__}.{field.name}": repr(field.default)
-        for config in (ModelConfig, OptimizerConfig, LossConfig)
-        for field in dataclasses.fields(config)
-        if field.default is not dataclasses.MISSING
-    }
-    known = {**defaults, "DataConfig.vocabulary": "None", **values}
-    for field in _TAKEN:
-        macro = field.partition(".")[2].upper()
-        if field in bound or field not in known:
+    taken = [("ModelConfig", name, value) for name, value in vars(parent.model).items()] + [
+        ("OptimizerConfig", "router_bias_update_rate", parent.optimizer.router_bias_update_rate),
+        ("LossConfig", "aux_loss_factor", parent.loss.aux_loss_factor),
+        ("LossConfig", "router_z_loss_factor", parent.loss.router_z_loss_factor),
+    ]
+    for part, name, value in taken:
+        field, macro = f"{part}.{name}", name.upper()
+        if field in bound:
             continue
         if macro not in macros:
-            reader.set(macro, value_of(field, known), file)
+            reader.set(macro, repr(value), file)
         reader.set(field, f"%{macro}", file)
-    vocabulary = value_of("DataConfig.vocabulary", known)
-    if vocabulary != "None" and reader.origins.get("VOCABULARY") == [_RUN_FILE]:
-        reader.set("VOCABULARY", vocabulary, file)
+    vocabulary = parent.data.vocabulary
+    if vocabulary is not None and reader.origins.get("VOCABULARY") == [_RUN_FILE]:
+        reader.set("VOCABULARY", repr(vocabulary), file)
 
 
 def _given(macro: str, bindings: Sequence[str]) -> str | None:

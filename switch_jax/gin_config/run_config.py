@@ -6,21 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etils import epath
-
 from gin import config as gin
 from switch_jax import imports
-from switch_jax.config import (
-    Config,
-    DataConfig,
-    DistillationConfig,
-    GuardConfig,
-    LossConfig,
-    MeshConfig,
-    ModelConfig,
-    OptimizerConfig,
-    RunConfig,
-)
+from switch_jax.config import PARTS, Config
 from switch_jax.errors import FieldError, UserError
 from switch_jax.fields import short_repr
 from switch_jax.gin_config import gin_internals
@@ -29,21 +17,9 @@ from switch_jax.gin_config.packaged import packaged_files, packaged_macros
 from switch_jax.gin_config.parent import take_model_of_parent
 from switch_jax.gin_config.reader import Reader, one_line_errors
 from switch_jax.gin_config.suggestions import suggestion
-from switch_jax.run_folder import RunFolder
 
-# By field of `Config`.
-CONFIGS: dict[str, Any] = {
-    "run": RunConfig,
-    "model": ModelConfig,
-    "data": DataConfig,
-    "mesh": MeshConfig,
-    "optimizer": OptimizerConfig,
-    "loss": LossConfig,
-    "guard": GuardConfig,
-    "distillation": DistillationConfig,
-}
 _CONFIGURABLES = {
-    name: gin.external_configurable(config, module="switch_jax") for name, config in CONFIGS.items()
+    name: gin.external_configurable(config, module="switch_jax") for name, config in PARTS.items()
 }
 
 
@@ -110,13 +86,6 @@ def read(
         return GinConfig(config, text, note, reader.origins, reader.files)
 
 
-def read_run(
-    folder: epath.Path, bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
-) -> Config:
-    """The config of the run in a folder, which may have been moved since; see `read`."""
-    return read([str(RunFolder(folder).config)], bindings, search_paths, ["MODEL_DIR"]).config
-
-
 def _parsed(
     files: Sequence[str],
     bindings: Sequence[str],
@@ -135,7 +104,7 @@ def _parsed(
         )
     imports.add_current_directory_to_path()  # for `import my_tasks` in a gin file
     gin.clear_config()
-    reader = Reader({config.__name__: config for config in CONFIGS.values()}, search_paths)
+    reader = Reader({config.__name__: config for config in PARTS.values()}, search_paths)
     check_order([(file, reader.read(file)) for file in files])
     note = take_model_of_parent(reader, bindings)
     check_macros()
@@ -167,7 +136,7 @@ def _built() -> Config:
     """
     fields: dict[str, Any] = {}
     for name, configurable in _CONFIGURABLES.items():
-        config = CONFIGS[name]
+        config = PARTS[name]
         missing = [
             f"{config.__name__}.{field.name}"
             for field in dataclasses.fields(config)

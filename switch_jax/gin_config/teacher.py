@@ -4,31 +4,26 @@ import dataclasses
 
 from switch_jax.config import Config
 from switch_jax.errors import UserError
-from switch_jax.gin_config.run_config import read_run
-from switch_jax.run_folder import RunFolder
-from switch_jax.storage import is_file, storage_path
+from switch_jax.run_folder import RunFolder, config_of_run
+from switch_jax.storage import storage_path
 
 
-def with_teacher(config: Config, search_paths: list[str]) -> Config:
+def with_teacher(config: Config) -> Config:
     """The config with that of its teacher's run, where it has one.
 
-    Args:
-      config: of the run.
-      search_paths: further folders of gin files.
-
     Raises:
-      UserError: TEACHER_DIR is not the folder of a run, or its config.gin cannot be read.
+      UserError: TEACHER_DIR is not the folder of a run, or its config.json cannot be read.
     """
     distillation = config.distillation
     if distillation.teacher_dir is None:
         return config
-    folder = storage_path(distillation.teacher_dir, "TEACHER_DIR")
-    if not is_file(RunFolder(folder).config):
+    folder = RunFolder(storage_path(distillation.teacher_dir, "TEACHER_DIR"))
+    teacher = config_of_run(folder)
+    if teacher is None:
         raise UserError(
             f"TEACHER_DIR {distillation.teacher_dir!r} is not the folder of a run: it has no "
-            "config.gin"
+            f"{folder.config_json.name}"
         )
-    teacher = read_run(folder, search_paths=search_paths)
     changes = {
         "gpu_attention": config.model.gpu_attention,
         "group_size": distillation.teacher_group_size,

@@ -9,6 +9,7 @@ from typing import Any
 
 from etils import epath
 
+from switch_jax.differences import differences, listed
 from switch_jax.errors import UserError, storage_error
 from switch_jax.runtime.processes import from_first, run_on_first
 from switch_jax.storage import (
@@ -60,10 +61,9 @@ class ResumableOutput:
                 write_file(file, text, str(self._folder))
             existing = file.read_text()
         if existing != text:
-            theirs = json.loads(existing)
-            differences = _differences(theirs, json.loads(text))
+            found = differences(json.loads(existing), json.loads(text))
             raise UserError(
-                f"{self._folder} holds parts of other results ({differences}): write the same "
+                f"{self._folder} holds parts of other results ({listed(found)}): write the same "
                 "options again, choose another output, or remove that folder"
             )
 
@@ -136,14 +136,3 @@ class ResumableOutput:
             raise storage_error(message, error) from error
         with contextlib.suppress(OSError):
             self._folder.rmtree()
-
-
-def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """What differs between two descriptions, as "model, part_size 4 there and 8 here"."""
-    found = []
-    for name in sorted(theirs.keys() | ours.keys()):
-        pair = theirs.get(name), ours.get(name)
-        if pair[0] != pair[1]:
-            long = any(isinstance(value, dict | list) for value in pair)
-            found.append(name if long else f"{name} {pair[0]} there and {pair[1]} here")
-    return ", ".join(found)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_jax.config import by_macro
 from switch_jax.config.model import router_names
 from switch_jax.errors import UserError
 from switch_jax.reports.records import READING_ERRORS, experts_choose, that_count
@@ -17,7 +18,7 @@ from switch_jax.run_folder import (
     Record,
     RunFolder,
     RunPhase,
-    read_config,
+    read_config_json,
     read_metrics,
     read_run_json,
     read_status_json,
@@ -62,7 +63,7 @@ class Run:
     name: str  # from run.json; the folder's name where there is none
     folder: str  # as the user wrote it
     facts: dict[str, Any]  # run.json; empty where there is none
-    config: str  # the text of config.gin, with every parameter; empty where there is none
+    settings: dict[str, Any]  # of config.json, by macro; empty where there is none
     train: Series  # the training log
     evals: dict[str, Series]  # by held-out task; "all" is the token-weighted mean over tasks
     # By stack and layer (see `router_names`): load [T, E], dropped [T] and others.
@@ -122,7 +123,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
       UserError: there is no record, or what is there cannot be understood.
     """
     run_folder = RunFolder.at(folder)
-    readers = (read_metrics, read_run_json, read_config, read_status_json)
+    readers = (read_metrics, read_run_json, read_config_json, read_status_json)
     files = [read(run_folder) for read in readers]
     records, facts, config, status = (file.value for file in files)
     left_out = tuple(file.left_out for file in files if file.left_out)
@@ -135,13 +136,15 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         ends = [found[-1]["step"] for found in (counted.train, *counted.evals.values()) if found]
         train, evals = _series(counted.train), {t: _series(x) for t, x in counted.evals.items()}
         routers = _routers(counted.train)
+        file = run_folder.config_json
+        settings = by_macro(config) if config else {}
         file = run_folder.description
         steps_left = max(ends) < facts.get("train_steps", 0)
         return Run(
             name=printable(facts.get("name") or run_folder.path.name),
             folder=printable(str(folder)),
             facts=facts,
-            config=config,
+            settings=settings,
             train=train,
             evals=evals,
             routers=routers,

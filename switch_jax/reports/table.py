@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import CONTENT_QUALITY, QUALITY
 from switch_jax.reports.runs import GENERATED, Run
-from switch_jax.run_folder import config_values, value_of
 from switch_jax.units import aligned, as_text, count, duration, percent, perplexity, rounded
 
 Rows = dict[str, list[str]]  # what -> a text for each run
@@ -19,7 +18,7 @@ def table(findings: Findings) -> dict[str, Rows]:
     runs = findings.runs
     facts = dict.fromkeys(key for run in runs for key in run.facts if key != "name")
     return {
-        "What differs in config.gin": differences(runs),
+        "Settings that differ": differences(runs),
         "Last values": _results(findings),
         "run.json": {"folder": [run.folder for run in runs]}
         | {key: [as_text(run.facts.get(key)) for run in runs] for key in facts},
@@ -39,19 +38,14 @@ def text_lines(findings: Findings) -> list[str]:
 
 
 def differences(runs: list[Run]) -> Rows:
-    """The fields, as "ModelConfig.num_experts", whose values differ between the runs.
-
-    Values of macros stand in place of the macros, and 1 in place of 1.0. Left out are MODEL_DIR,
-    and fields that some config.gin lacks.
-    """
-    configs = []
-    for run in runs:
-        values = config_values(run.config)
-        configs.append({k: value_of(k, values).removesuffix(".0") for k in values if "." in k})
-    known = [set(config) for config in configs if config]
-    fields = set.intersection(*known) - {"RunConfig.model_dir"} if known else set()
-    rows = {name: [config.get(name, _NONE) for config in configs] for name in sorted(fields)}
-    return {name: cells for name, cells in rows.items() if len({*cells} - {_NONE}) > 1}
+    """The settings whose values differ between the runs, but those that some config.json lacks."""
+    known = [set(run.settings) for run in runs if run.settings]
+    rows = {}
+    for name in sorted(set.intersection(*known)) if known else ():
+        values = [run.settings[name] for run in runs if run.settings]
+        if any(value != values[0] for value in values):
+            rows[name] = [repr(run.settings[name]) if run.settings else _NONE for run in runs]
+    return rows
 
 
 def _results(findings: Findings) -> Rows:

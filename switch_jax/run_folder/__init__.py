@@ -1,14 +1,12 @@
 """A run's folder, MODEL_DIR: the names in it, reading and writing its files.
 
-layout       where everything in the folder is     readers  reads the files, also damaged ones
-records      kinds of records, and states          writers  makes the folder, writes its files
-config_text  the values in the text of config.gin
+layout    where everything in the folder is     readers  reads the files, also damaged ones
+records   kinds of records, and states          writers  makes the folder, writes its files
 
 No other module spells a name of the folder or of a record's kind. docs/run_folder.md has both for
 users; a test compares it with the code.
 """
 
-from switch_jax.run_folder.config_text import config_values, value_of
 from switch_jax.run_folder.layout import (
     EvalFolder,
     MetricsFolder,
@@ -17,9 +15,10 @@ from switch_jax.run_folder.layout import (
 )
 from switch_jax.run_folder.readers import (
     FileContent,
+    config_of_run,
     process_that_is_gone,
     read_commit_time,
-    read_config,
+    read_config_json,
     read_metrics,
     read_run_json,
     read_status_json,

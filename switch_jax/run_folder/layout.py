@@ -58,6 +58,7 @@ class RunFolder(MetricsFolder):
     damaged = _Place("damaged")  # checkpoints that cannot be read, as STEP_TIME
 
     config = _Place("config.gin")  # the operative gin config
+    config_json = _Place("config.json")  # the same as a dict, `Config.settings`
     vocabulary = _Place("spiece.model")  # of a model that `switch_jax convert` brought in
     description = _Place("run.json")  # facts about the run
     status = _Place("status.json")  # the state of the newest start

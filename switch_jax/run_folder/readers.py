@@ -4,15 +4,18 @@ A training may be writing them, may have been killed, and they may have been dam
 cannot be read is left out, and one line says so; the rest is read.
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
 
+from switch_jax.config import Config
+from switch_jax.errors import UserError
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.records import parse_object, parse_records
-from switch_jax.storage import holder_gone, read_appended, read_bytes
+from switch_jax.storage import explain_read_errors, holder_gone, read_appended, read_bytes
 
 
 class FileContent(NamedTuple):
@@ -42,10 +45,32 @@ def read_status_json(folder: RunFolder) -> FileContent:
     return _read_object(folder.status)
 
 
-def read_config(folder: RunFolder) -> FileContent:
-    """The text of `config.gin`; bytes that are not UTF-8 are shown as U+FFFD."""
-    data, problem = _read_bytes(folder.config)
-    return FileContent((data or b"").decode(errors="replace"), problem)
+def read_config_json(folder: RunFolder) -> FileContent:
+    """The object in `config.json`, see `Config.settings`."""
+    return _read_object(folder.config_json)
+
+
+def config_of_run(folder: RunFolder) -> Config | None:
+    """The config of the run in a folder, by its `config.json`; None where there is none.
+
+    A file of that name that describes a Hugging Face model is none.
+
+    Raises:
+      UserError: it is damaged, or of another version; TransientError: the storage failed.
+    """
+    file = folder.config_json
+    absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with explain_read_errors(file), absent:
+        settings = parse_object(read_bytes(file))
+        if settings and "run" not in settings:
+            return None
+        try:
+            return Config.from_settings(settings)
+        except (KeyError, TypeError, UserError) as error:
+            raise UserError(
+                f"{file} is damaged, or was written by another version of switch_jax: {error}"
+            ) from error
+    return None
 
 
 def read_commit_time(checkpoint: epath.Path) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.readers import read_run_json
@@ -50,13 +51,21 @@ def _folder_of_run(model_dir: str) -> tuple[RunFolder, str]:
 
 
 def write_description(
-    folder: RunFolder, facts: Mapping[str, Any], start: PurePath | None, config_text: str
+    folder: RunFolder,
+    facts: Mapping[str, Any],
+    start: PurePath | None,
+    config: Config,
+    config_text: str,
 ) -> None:
-    """Writes `run.json` and `config.gin`.
+    """Writes `run.json`, `config.gin` and `config.json`.
 
-    `facts` are the fields of run.json without `name` and `initial_checkpoint`; `start` is the
-    checkpoint that a new run starts from. Where the run has a checkpoint of its own, run.json keeps
-    the one that it names.
+    Args:
+      folder: of the run.
+      facts: the fields of run.json without `name` and `initial_checkpoint`.
+      start: the checkpoint that a new run starts from. Where the run has a checkpoint of its own,
+        run.json keeps the one that it names.
+      config: of the run.
+      config_text: the same as gin text.
 
     Raises:
       UserError: they cannot be written.
@@ -69,6 +78,7 @@ def write_description(
     with explain_write_errors(f"MODEL_DIR {str(folder)!r}"):
         atomic_write(folder.description, json.dumps(description, indent=2) + "\n")
         atomic_write(folder.config, config_text)
+        atomic_write(folder.config_json, json.dumps(config.settings(), indent=2) + "\n")
 
 
 def _initial_checkpoint(folder: RunFolder, start: PurePath | None) -> str | None:

@@ -1,7 +1,5 @@
 """What a run prints before it begins."""
 
-from collections.abc import Sequence
-
 import jax
 from jax.sharding import Mesh
 
@@ -10,10 +8,8 @@ from switch_jax.data.checks import cut_examples
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.parameter_names import in_groups, parameter_shapes
 from switch_jax.optim.optimizer import learning_rate_factors, trained_parameters
-from switch_jax.run_folder import RunFolder, read_config
 from switch_jax.runtime.processes import run_on_first
 from switch_jax.train_step.microbatches import routing_groups
-from switch_jax.trainer.config_changes import config_changes
 from switch_jax.trainer.prepare import Prepared, readers
 from switch_jax.trainer.resume import ResumePoint
 from switch_jax.trainer.teacher import describe_teacher
@@ -71,7 +67,7 @@ def reading(config: Config, readers: int) -> list[str]:
     return [f"each host reads {tokens:,} tokens a step, of {streams} streams in all"]
 
 
-def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[str]) -> list[str]:
+def beginning(prepared: Prepared, saved: ResumePoint | None) -> list[str]:
     """Lines with where a run starts from, its teacher, and what it changes in the run's config.
 
     Before them how many examples are cut.
@@ -79,7 +75,6 @@ def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[s
     Args:
       prepared: the run.
       saved: the checkpoint that it goes on from; None: it begins.
-      changes: see `config_changes`.
     """
     config, teacher, tasks = prepared.config, prepared.teacher, prepared.train_tasks
     lines = run_on_first(lambda: cut_examples(tasks)) or []
@@ -89,8 +84,10 @@ def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[s
     if saved is not None:
         folder = config.run.model_dir
         lines.append(f"continuing from the checkpoint of step {saved.step} in {folder}")
-        if changes:
-            lines.append(f"this start changes the run's config: {', '.join(changes)}")
+        if prepared.before is None:
+            lines.append(f"{folder} has no config.json to compare this start's config with")
+        if prepared.changes:
+            lines.append(f"this start changes the run's config: {', '.join(prepared.changes)}")
         lines += saved.anew
     elif prepared.start is not None:
         lines += describe_start(config, prepared.start)
@@ -99,21 +96,13 @@ def beginning(prepared: Prepared, saved: ResumePoint | None, changes: Sequence[s
     return lines
 
 
-def nothing_to_do(config: Config, step: int, changes: Sequence[str]) -> str:
-    """What is said of a run that has done all its steps, or has stopped early.
-
-    Args:
-      config: of the start.
-      step: of the run.
-      changes: what `config_changes` finds.
-    """
-    done = f"{config.run.model_dir} is at step {step} of {config.run.train_steps}: nothing to do"
-    if not changes:
+def nothing_to_do(prepared: Prepared, step: int) -> str:
+    """What is said of a run that has done all its steps, or has stopped early, at a step."""
+    run = prepared.config.run
+    done = f"{run.model_dir} is at step {step} of {run.train_steps}: nothing to do"
+    if not prepared.changes:
         return done
-    return f"{done}, so these changes to the run's config have no effect: {', '.join(changes)}"
-
-
-def changes_to_run(config: Config, config_text: str) -> list[str]:
-    """What a start changes in the config of the run in MODEL_DIR; [] but on the first process."""
-    folder = RunFolder.at(config.run.model_dir)
-    return run_on_first(lambda: config_changes(read_config(folder).value, config_text)) or []
+    return (
+        f"{done}, so these changes to the run's config have no effect: "
+        f"{', '.join(prepared.changes)}"
+    )

@@ -9,19 +9,15 @@ from switch_jax.config import Config
 from switch_jax.data.configured_tasks import OpenedTasks
 from switch_jax.errors import UserError
 from switch_jax.evaluation.teacher_forced import ALL, CONTENT
-from switch_jax.fields import short_repr
+from switch_jax.fields import Use, uses
 from switch_jax.units import beside_baseline, percent
 
 GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
 _QUALITY = "neg_log_perplexity"
-_SETS = "validation sets"
 _NOTABLE_DROP = 0.02  # of the tokens: an evaluation that drops more says so
-# Fields of the model and of the data on which no evaluation depends. A run keeps its vocabulary,
-# whose file may move; the digests say whether a cache has other examples.
+# Fields of the data on which no evaluation depends. A run keeps its vocabulary, whose file may
+# move; the digests say whether a task or a cache has other examples.
 _NOT_MEASURED = (
-    "train_expert_capacity_factor", "router_policy", "router_input_dropout_rate", "jitter_noise",
-    "second_expert_policy", "second_expert_threshold", "load_balance", "dropout_rate",
-    "expert_dropout_rate", "scale", "scan_layers", "remat_policy", "gpu_attention",
     "mixture_or_task_name", "split", "shuffle_train_examples", "random_seed", "data_streams",
     "vocabulary", "use_cached_tasks",
 )  # fmt: skip
@@ -76,38 +72,19 @@ def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] 
     """
     if files is None:
         return None
-    run, model, data = (
-        dataclasses.asdict(part) for part in (config.run, config.model, config.data)
-    )
-    unused = set(_NOT_MEASURED)
-    if config.model.encoder_router_type == "experts_choose":
-        unused.remove("train_expert_capacity_factor")
-    task = config.run.best_metric.rpartition("/")[0]
+    run, model, data = config.run, config.model, config.data
+    task = run.best_metric.rpartition("/")[0]
     sets = [task] if task in files else files  # otherwise the metric is over all of them
+    names = [name for name, use in uses(type(model)) if use is not Use.TRAINING]
+    if model.encoder_router_type == "experts_choose":  # see `ModelConfig.capacity_factors`
+        names.append("train_expert_capacity_factor")
     return {
-        "BEST_METRIC": run["best_metric"],
-        "EVAL_STEPS * BATCH_SIZE": run["eval_steps"] * run["batch_size"],
-        **{name.upper(): x for name, x in {**model, **data}.items() if name not in unused},
-        _SETS: {name: files[name] for name in sets},
+        "BEST_METRIC": run.best_metric,
+        "EVAL_STEPS * BATCH_SIZE": run.eval_steps * run.batch_size,
+        **{name.upper(): getattr(model, name) for name in names},
+        **{k.upper(): v for k, v in dataclasses.asdict(data).items() if k not in _NOT_MEASURED},
+        **{f"files of {name}": files[name] for name in sets},
     }
-
-
-def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[str]:
-    """What differs between two values of `measured`, as "BEST_METRIC 'accuracy' -> ..."."""
-    if now is None:
-        return []
-    before = before or {}
-    changes = [
-        f"{name} {before.get(name)!r} -> {value!r}"
-        for name, value in now.items()
-        if name != _SETS and before.get(name) != value
-    ]
-    old, new = before.get(_SETS, {}), now[_SETS]
-    if old.keys() != new.keys():
-        changes.append(f"{_SETS} {short_repr(sorted(old))} -> {short_repr(sorted(new))}")
-    return changes + [
-        f"other files of {task}" for task in old if old[task] != new.get(task, old[task])
-    ]
 
 
 def check_metric(name: str, opened: OpenedTasks, infer_eval: bool) -> None:

@@ -4,31 +4,30 @@ from switch_jax.config import Config
 from switch_jax.errors import UserError
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import list_names
-from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
+from switch_jax.trainer.announcement import announcement, beginning, nothing_to_do
 from switch_jax.trainer.prepare import prepare
 from switch_jax.trainer.resume import ResumePoint
 from switch_jax.trainer.state_memory import describe_memory
 
 
-def dry_run(config: Config, config_text: str, change_task: bool = False) -> list[str]:
+def dry_run(config: Config, change_task: bool = False) -> list[str]:
     """Checks a run as `train` does, and returns the lines that it would begin with.
 
     Args:
       config: the run.
-      config_text: the config as gin text, which is compared with that of a run in MODEL_DIR.
-      change_task: whether it may have another MIXTURE_OR_TASK_NAME, or other data files, than that
-        run.
+      change_task: whether it may have another MIXTURE_OR_TASK_NAME, or other data files, than the
+        run in MODEL_DIR.
 
     Raises:
       UserError: something does not fit; see `prepare`. Or no checkpoint of the run can be read.
     """
-    prepared = prepare(config, config_text, change_task)
+    prepared = prepare(config, change_task)
     lines = [*describe_memory(prepared), *announcement(config, prepared.mesh)]
-    saved, changes = prepared.saved, changes_to_run(config, config_text)
+    saved = prepared.saved
     lines += _damaged(config, saved)
     if saved is not None and saved.is_over(config):
-        return [*lines, nothing_to_do(config, saved.step, changes)]
-    return [*lines, *beginning(prepared, saved, changes)]
+        return [*lines, nothing_to_do(prepared, saved.step)]
+    return [*lines, *beginning(prepared, saved)]
 
 
 def _damaged(config: Config, saved: ResumePoint | None) -> list[str]:

@@ -26,7 +26,7 @@ from switch_jax.evaluation.task_metrics import check_infer_evaluation
 from switch_jax.metrics.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
-from switch_jax.run_folder import check_run_folder
+from switch_jax.run_folder import RunFolder, check_run_folder, config_of_run
 from switch_jax.runtime.processes import gather, run_on_all, run_on_first
 from switch_jax.storage import storage_path
 from switch_jax.train_step.microbatches import check_batch
@@ -45,7 +45,8 @@ class Prepared:
       config: as it was given.
       mesh: the devices.
       state: shapes, dtypes and shardings of the training state on the mesh.
-      saved: the run that is in its folder, which it goes on with; None: there is none.
+      before: the config of the run that is in its folder; None: there is none.
+      saved: that run, which it goes on with; None: it has no checkpoint.
       teacher: what it is distilled from; None: it is not.
       start: the weights that it begins with; None: it starts from scratch, or goes on with `saved`.
       train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
@@ -56,6 +57,7 @@ class Prepared:
     config: Config
     mesh: Mesh
     state: TrainState
+    before: Config | None
     saved: ResumePoint | None
     teacher: Teacher | None
     start: Start | None
@@ -64,13 +66,17 @@ class Prepared:
     files: RunFiles
     warnings: Sequence[str]
 
+    @property
+    def changes(self) -> list[str]:
+        """What this start changes in the config of the run in its folder."""
+        return [] if self.before is None else self.config.changes_since(self.before)
 
-def prepare(config: Config, config_text: str, change_task: bool = False) -> Prepared:
+
+def prepare(config: Config, change_task: bool = False) -> Prepared:
     """Checks a run on this machine, and opens what it needs. Call it once a start.
 
     Args:
       config: the run.
-      config_text: the config as gin text, whose macros messages name.
       change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR, or
         other data files.
 
@@ -95,11 +101,12 @@ def prepare(config: Config, config_text: str, change_task: bool = False) -> Prep
         _files_digests(train_tasks),
         None if validation_tasks is None else _files_digests(validation_tasks),
     )
-    saved = find_resume_point(config, state, files, config_text, change_task)
+    before = run_on_all(lambda: config_of_run(RunFolder.at(config.run.model_dir)))
+    saved = find_resume_point(config, state, files, before, change_task)
     teacher = find_teacher(config, mesh)
     start = find_start(config, mesh, teacher)
     return Prepared(
-        config, mesh, state, saved, teacher, start, train_tasks, validation_tasks, files,
+        config, mesh, state, before, saved, teacher, start, train_tasks, validation_tasks, files,
         warnings,
     )  # fmt: skip
 

@@ -12,14 +12,12 @@ from switch_jax.checkpointing.read_only import newest_saved
 from switch_jax.config import Config
 from switch_jax.data.checks import check_vocabularies_of_run
 from switch_jax.data.position import Position
+from switch_jax.differences import differences, listed
 from switch_jax.errors import UserError
-from switch_jax.run_folder import RunFolder, read_config
+from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.train_step.state import TrainState
-from switch_jax.trainer.best_evaluation import Best, differences, measured
-from switch_jax.trainer.config_changes import check_same_task, config_changes
-
-_MAX_NAMED = 3  # tasks that a message names
+from switch_jax.trainer.best_evaluation import Best, measured
 
 
 class RunFiles(NamedTuple):
@@ -56,7 +54,11 @@ class ResumePoint:
 
 
 def find_resume_point(
-    config: Config, abstract: TrainState, files: RunFiles, config_text: str, change_task: bool
+    config: Config,
+    abstract: TrainState,
+    files: RunFiles,
+    before: Config | None,
+    change_task: bool,
 ) -> ResumePoint | None:
     """The run in MODEL_DIR, if it has a checkpoint; nothing is written.
 
@@ -64,7 +66,7 @@ def find_resume_point(
       config: of the start.
       abstract: shapes of its state.
       files: what it reads.
-      config_text: its text, which is compared with the run's.
+      before: the run's, which it is compared with; None: it is not known.
       change_task: whether it may have another MIXTURE_OR_TASK_NAME, or other files, than the run.
 
     Raises:
@@ -75,16 +77,17 @@ def find_resume_point(
     if saved is None:
         return None
 
-    before = run_on_all(lambda: read_config(folder).value)
-    changes = config_changes(before, config_text)
-    check_state(folder, saved.step, saved.shapes, shapes_of(abstract), changes)
+    own = before or config
+    other_model = differences(own.model.identity, config.model.identity)
+    changes = config.changes_since(own)
+    check_state(folder, saved.step, saved.shapes, shapes_of(abstract), other_model, changes)
     run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
     if not change_task:
-        check_same_task(before, config_text, config.run.model_dir)
+        _check_same_task(own, config)
         if others := _changed_files(files, saved.notes):
             raise UserError(
                 f"the checkpoint of step {saved.step} in {folder.checkpoints} was made with other "
-                f"data files of {_listed(others)}, by their names and sizes: bring them back, or "
+                f"data files of {listed(others)}, by their names and sizes: bring them back, or "
                 "to go on with these at the beginning of the next epoch add --change_task "
                 "(change_task=True in Python)"
             )
@@ -109,14 +112,14 @@ def resume_point(
     if changed := _changed_files(files, notes):
         position = position.at_next_epoch(changed)
         anew.append(
-            f"the data files of {_listed(changed)} have changed: each stream goes on with them at "
-            "the beginning of its next epoch"
+            f"the data files of {listed(changed)} have changed: each stream goes on with them "
+            "at the beginning of its next epoch"
         )
     now = measured(config, files.validation)
-    if changes := differences(best.of, now):
+    if changes := differences(best.of or {}, now) if now else []:
         if best.value is not None or best.since:
             anew.append(
-                f"the best evaluation is sought anew ({_listed(changes)}): evaluations and "
+                f"the best evaluation is sought anew ({listed(changes)}): evaluations and "
                 "checkpoints from before are not compared with those to come; copy one that you "
                 "want to keep"
             )
@@ -124,12 +127,17 @@ def resume_point(
     return ResumePoint(step, position, best, anew)
 
 
+def _check_same_task(before: Config, config: Config) -> None:
+    trained, wanted = (each.data.mixture_or_task_name for each in (before, config))
+    if trained != wanted:
+        raise UserError(
+            f"the run in {config.run.model_dir} trains on {trained}, and this start on {wanted}: "
+            "take another MODEL_DIR for a new run, or to go on with other data add --change_task "
+            "(change_task=True in Python)"
+        )
+
+
 def _changed_files(files: RunFiles, notes: Mapping[str, Any]) -> list[str]:
     """The tasks whose files have changed since a checkpoint; of those that it has."""
     before = notes["files"]
     return [task for task, digest in files.train.items() if before.get(task, digest) != digest]
-
-
-def _listed(tasks: Sequence[str]) -> str:
-    more = f" and {len(tasks) - _MAX_NAMED} more" if len(tasks) > _MAX_NAMED else ""
-    return ", ".join(tasks[:_MAX_NAMED]) + more

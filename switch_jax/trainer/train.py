@@ -23,7 +23,7 @@ from switch_jax.runtime.open_files import raise_limit_of_open_files
 from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState, state_of_step
-from switch_jax.trainer.announcement import announcement, beginning, changes_to_run, nothing_to_do
+from switch_jax.trainer.announcement import announcement, beginning, nothing_to_do
 from switch_jax.trainer.device_batches import device_batches
 from switch_jax.trainer.instruments import Instruments, closed_by
 from switch_jax.trainer.loop import Compiled, TrainingLoop
@@ -61,7 +61,7 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
     if config_text is None:
         config_text = config.as_gin()
     raise_limit_of_open_files()
-    prepared = prepare(config, config_text, change_task)
+    prepared = prepare(config, change_task)
     for line in describe_memory(prepared):  # before any is allocated
         if is_first():
             print(line, flush=True)
@@ -80,23 +80,23 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
         closing.push(closed_by(checkpoints.close))
         run = restore(prepared, checkpoints)
         return_freed_memory()
-        changes = changes_to_run(config, config_text)
         if run.is_over(config):
             if is_first():
-                print(nothing_to_do(config, run.step, changes))
+                print(nothing_to_do(prepared, run.step))
             return stack_layers(run.state, free=True)
         run_on_first(
             lambda: write_description(
                 folder,
                 run_json_fields(config, prepared.mesh, prepared.teacher),
                 None if prepared.start is None else prepared.start.path,
+                config,
                 config_text,
             )
         )
         instruments = closing.enter_context(Instruments(config, folder, run.step, config_text))
         for line in (
             *announcement(config, prepared.mesh),
-            *beginning(prepared, run if checkpoints.steps() else None, changes),
+            *beginning(prepared, run if checkpoints.steps() else None),
             "reading data and compiling",
         ):
             instruments.progress.say(line)

@@ -159,8 +159,8 @@ def test_another_model_is_refused_by_name_and_its_checkpoint_stays(storage):
     wanted = {**ABSTRACT(), "extra": jax.ShapeDtypeStruct((3,), jnp.float32)}
     wanted["large"] = jax.ShapeDtypeStruct((512, 512), jnp.float32)
     message = (
-        r"step 2 in .*checkpoints is of another model: 2 of 5 arrays differ \(extra: absent in "
-        r"the checkpoint, \(3,\) in the config; large: \(1024, 512\) .*, \(512, 512\) in the"
+        r"step 2 in .*checkpoints is of another model: 2 of 5 arrays differ \(extra absent -> "
+        r"\(3,\), large \(1024, 512\) -> \(512, 512\)\); "
     )
     with pytest.raises(UserError, match=message):
         checkpoints.restore(wanted)

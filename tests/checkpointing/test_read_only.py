@@ -120,5 +120,10 @@ def test_what_is_not_there_is_named(run, tmp_path):
 def test_another_model_is_refused(run):
     abstract = _abstract((1, 1, 1))
     abstract["experts"]["wi"] = jax.ShapeDtypeStruct((8, 256, 512), jnp.float32)
-    with pytest.raises(UserError, match="10 is of another model: 1 of 2 arrays differ"):
+    abstract["router"] = jax.ShapeDtypeStruct((5,), jnp.float32)
+    message = (
+        r"checkpoints/10 is of another model: 2 of 3 arrays differ \(experts/wi \(4, 256, 512\) "
+        r"-> \(8, 256, 512\), router absent -> \(5,\)"
+    )
+    with pytest.raises(UserError, match=message):
         load_parameters(run, abstract)

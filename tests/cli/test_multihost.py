@@ -126,7 +126,7 @@ def test_a_teacher_is_read_once_the_hosts_are_connected(joined, monkeypatch):
     monkeypatch.setattr(multihost, "connect", lambda *args: order.append("connect"))
     monkeypatch.setattr(multihost, "joined", lambda: joined)
     monkeypatch.setattr(processes, "run_on_all", lambda read: (order.append("on all"), read())[1])
-    monkeypatch.setattr(teacher, "with_teacher", lambda config, paths: order.append("teacher"))
+    monkeypatch.setattr(teacher, "with_teacher", lambda config: order.append("teacher"))
     found = argparse.Namespace(config=argparse.Namespace(mesh=None), text="")
-    train._connected(argparse.Namespace(gin_search_paths=""), found)
+    train._connected(argparse.Namespace(), found)
     assert order == ["connect", *(["on all"] if joined else []), "teacher"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from switch_jax import gin_config
-from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
+from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig, by_macro
 from switch_jax.errors import FieldError, UserError
 from switch_jax.paths import GIN_DIR
 from tests.trainer.helpers import tiny_model
@@ -32,26 +32,20 @@ def test_a_change_is_checked():
         CONFIG.replace("run", batch_size=0)
 
 
-def test_router_policies_that_do_not_exist_or_leave_jitter_without_use_are_refused():
-    with pytest.raises(FieldError, match="'top_2' is not known; write one of argmax, sample, inp"):
-        tiny_model(router_policy="top_2")
-    with pytest.raises(FieldError, match="jitter_noise = 0.01 does not go with ROUTER_POLICY = 'i"):
-        tiny_model(router_policy="input_dropout", jitter_noise=0.01)  # the default
+def test_what_goes_together():
     assert tiny_model(router_policy="input_dropout", jitter_noise=0.0).router_input_dropout == 0.1
-
-
-def test_a_dense_model_balances_nothing():
     assert tiny_model(num_experts=0, load_balance="none").load_balance == "none"
-
-
-def test_a_router_dtype_that_does_not_exist_is_refused():
-    with pytest.raises(FieldError, match="'float16' is not known; write one of bfloat16, float32$"):
-        tiny_model(router_dtype="float16")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"router_policy": "top_2"}, "'top_2' is not known; write one of argmax, sample, inp"),
+        (
+            {"router_policy": "input_dropout"},
+            "jitter_noise = 0.01 does not go with ROUTER_POLICY = 'input_dropout'$",  # the default
+        ),
+        ({"router_dtype": "float16"}, "'float16' is not known; write one of bfloat16, float32$"),
         ({"num_selected_experts": 5}, "num_selected_experts = 5 is more than NUM_EXPERTS = 4$"),
         ({"num_selected_experts": 0}, "num_selected_experts = 0: it must be at least 1"),
         ({"num_selected_experts": 2, "num_experts": 0}, "= 2 does not go with NUM_EXPERTS = 0$"),
@@ -165,6 +159,51 @@ def test_its_gin_text_has_the_macros_of_the_gin_files(tmp_path):
     assert (changed.mesh.expert, changed.run.random_seed, changed.data.random_seed) == (2, 3, 3)
     seeds = _read(CONFIG.replace("data", random_seed=5).as_gin(), tmp_path, "RANDOM_SEED=3")
     assert (seeds.run.random_seed, seeds.data.random_seed) == (3, 5)
+
+
+def test_settings_are_json_and_give_it_again():
+    config = CONFIG.replace("run", profile_steps=(3, 5), best_metric="accuracy")
+    config = config.replace("optimizer", learning_rate_factors=[("a", 0.1)])
+    config = dataclasses.replace(config, imports=("b", "a"))
+    settings = json.loads(json.dumps(config.settings()))
+    assert settings == config.settings()
+    assert settings["model"]["num_experts"] == 4 and settings["imports"] == ["b", "a"]
+    assert Config.from_settings(settings) == config
+    del settings["guard"]["max_bad_steps"]
+    assert Config.from_settings(settings) == config
+
+
+def test_changes_are_named_as_the_macros_that_set_them():
+    changed = CONFIG.replace("run", model_dir="moved", random_seed=3, profile_steps=(1, 2))
+    changed = changed.replace("mesh", expert=2).replace("data", random_seed=5)
+    assert changed.changes_since(CONFIG) == [
+        "RANDOM_SEED 0 -> 3",
+        "PROFILE_STEPS None -> [1, 2]",
+        "DataConfig.random_seed 0 -> 5",
+        "MESH_EXPERT 1 -> 2",
+    ]
+    assert by_macro(CONFIG.settings())["NUM_EXPERTS"] == 4
+    # Two ways to write one model are two configs of one model.
+    other = CONFIG.replace("model", expert_mlp_dim=32, num_encoder_sparse_layers=1)
+    assert other.changes_since(CONFIG) and other.model.identity == CONFIG.model.identity
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_another"),
+    [
+        ({"num_heads": 1, "head_dim": 16}, True),
+        ({"relative_position_max_distance": 64}, True),
+        ({"num_selected_experts": 2}, True),
+        ({"expert_mlp_dim": 64}, True),
+        ({"decoder_sparse_layout": "top", "num_decoder_sparse_layers": 1}, False),
+        ({"decoder_sparse_layout": "bottom", "num_decoder_sparse_layers": 1}, True),
+        ({"group_size": 16, "dropout_rate": 0.1, "router_policy": "sample"}, False),
+        ({"remat_policy": "full", "activation_dtype": "bfloat16", "scale": 0.1}, False),
+    ],
+)
+def test_with_which_settings_it_is_another_model(changes, is_another):
+    changed = CONFIG.replace("model", **changes).model
+    assert (changed.identity != CONFIG.model.identity) == is_another
 
 
 def test_imports_are_a_tuple_of_names():

@@ -191,7 +191,7 @@ def test_mistakes_are_one_line_and_write_nothing(theirs, run, tmp_path, capsys):
             "--checkpoint = 'all': write latest, best, or the number of a step",
         ),
         ((run, target, "--model_type=t5"), "--model_type=t5 is for a model without experts, and"),
-        ((theirs, target, "--gin.NUM_EXPERTS=8"), "num_experts = 8, and the folder has 4; set th"),
+        ((theirs, target, "--gin.NUM_EXPERTS=8"), "describe: NUM_EXPERTS 4 -> 8; set th"),
         ((run, target, "--gin.VOCABULARY=byte"), "another vocabulary .ByteVocabulary. than .*run"),
     ):
         line = failure(capsys, *arguments)

@@ -215,8 +215,8 @@ def test_another_model_than_the_run_s_is_named_by_its_fields(tmp_path):
     opened.check_model(model)
     other = dataclasses.replace(model, num_experts=8, norm_epsilon=1e-5)
     with pytest.raises(
-        UserError, match="norm_epsilon = 1e-05, and the folder has 1e-06; num_experts = 8, and the"
+        UserError, match="the gin files describe: NUM_EXPERTS 4 -> 8, NORM_EPSILON 1e-06 -> 1e-05; "
     ):
         opened.check_model(other)
-    with pytest.raises(UserError, match="EXPERT_SUBLAYERS = 'both', and .* has no such"):
+    with pytest.raises(UserError, match="describe: EXPERT_SUBLAYERS 'feed_forward' -> 'both'; "):
         opened.check_model(dataclasses.replace(model, expert_sublayers="both"))

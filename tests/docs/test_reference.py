@@ -6,11 +6,12 @@ import re
 import pytest
 
 import switch_jax
-from switch_jax import exit_codes, gin_config
+from switch_jax import exit_codes
 from switch_jax.cli import COMMANDS, make_parser
+from switch_jax.config import PARTS
 from tests.docs.pages import DOCS, ROOT, reference
 
-CONFIGS = list(gin_config.CONFIGS.values())
+CONFIGS = list(PARTS.values())
 
 
 def test_every_macro_of_every_gin_file_is_on_the_page():

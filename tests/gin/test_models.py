@@ -1,9 +1,11 @@
-"""The models in gin/models: published sizes, and every parameter as it was when last looked at.
+"""The models in gin/models: published sizes, and what each sets as it was when last looked at.
 
-`python -m tests.gin.test_models` writes the snapshots in tests/gin/models anew; read their diff.
+`python -m tests.gin.test_models` writes models.json, and the parameters of a model of each kind,
+anew; read their diff.
 """
 
 import dataclasses
+import json
 import math
 import re
 import runpy
@@ -21,7 +23,9 @@ from switch_jax.train_step.microbatches import check_batch
 from tests.trainer.helpers import tiny_config
 
 ROOT = Path(__file__).parents[2]
-SNAPSHOTS = Path(__file__).parent / "models"
+SETTINGS = Path(__file__).with_name("models.json")
+PARAMETERS = Path(__file__).with_name("parameters")
+KINDS = ("t5_base", "t5_1_1_base", "switch_base", "switch_xxl")
 MODELS = sorted(path.stem for path in (GIN_DIR / "models").glob("*.gin"))
 # Parameters of the checkpoints on the Hugging Face hub: `num_parameters()` of the PyTorch models.
 EXACT = {
@@ -67,12 +71,19 @@ def resolve(name: str, *bindings: str) -> ModelConfig:
     return gin_config.read(files, bindings).config.model
 
 
-def snapshot(config: ModelConfig) -> str:
-    """The config's fields; path, shape, logical axes and initial deviation of each parameter."""
+def settings(config: ModelConfig) -> dict:
+    """The fields that have no default, or another value."""
+    return {
+        field.name: value
+        for field in dataclasses.fields(config)
+        if (value := getattr(config, field.name)) != field.default
+    }
+
+
+def parameters(config: ModelConfig) -> str:
+    """A line for each parameter: path, shape, logical axes and initial deviation."""
     state = nnx.state(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))
-    fields = dataclasses.asdict(config).items()
-    lines = [f"{name} = {value!r}" for name, value in fields]
-    lines += [f"parameters = {parameter_count(config)}", ""]
+    lines = []
     for path, parameter in nnx.to_flat_state(state):
         shape = "x".join(map(str, parameter.shape))
         axes = ",".join(parameter.axes)
@@ -80,9 +91,14 @@ def snapshot(config: ModelConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_parameter_is_as_in_the_snapshot(name):
-    assert snapshot(resolve(name)) == (SNAPSHOTS / f"{name}.txt").read_text()
+def test_what_each_model_sets():
+    found = {name: settings(resolve(name)) for name in MODELS}
+    assert found == json.loads(SETTINGS.read_text())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_parameter_of_a_model_of_each_kind(name):
+    assert parameters(resolve(name)) == (PARAMETERS / f"{name}.txt").read_text()
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -155,12 +171,7 @@ def test_the_docs_have_the_table_of_groups_that_their_command_prints(capsys, mon
     assert table in (ROOT / "docs/groups_and_capacity.md").read_text()
 
 
-def _write_snapshots() -> None:
-    for old in SNAPSHOTS.glob("*.txt"):
-        old.unlink()
-    for name in MODELS:
-        (SNAPSHOTS / f"{name}.txt").write_text(snapshot(resolve(name)))
-
-
 if __name__ == "__main__":
-    _write_snapshots()
+    SETTINGS.write_text(json.dumps({n: settings(resolve(n)) for n in MODELS}, indent=1) + "\n")
+    for kind in KINDS:
+        (PARAMETERS / f"{kind}.txt").write_text(parameters(resolve(kind)))

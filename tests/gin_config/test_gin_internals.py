@@ -120,4 +120,4 @@ def test_the_import_that_failed_is_found():
     with pytest.raises(ValueError, match="No configurable matching 'Nothing'") as other:
         gin.parse_config("Nothing.x = 5")
     assert gin_internals.failed_import(other.value) is None
-    assert gin_config.CONFIGS  # which registers the dataclasses
+    assert gin_config.read  # which registers the dataclasses

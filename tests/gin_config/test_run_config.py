@@ -15,6 +15,7 @@ import pytest
 
 from switch_jax import gin_config
 from switch_jax.cli import main
+from switch_jax.config import PARTS
 from switch_jax.errors import TransientError, UserError
 from switch_jax.gin_config import checks, gin_internals, packaged, reader, run_config
 from switch_jax.paths import GIN_DIR
@@ -270,7 +271,7 @@ def test_a_path_with_a_newline_stays_one_value():
 
 def _numbers():
     """(argument, field) of all fields that are a number."""
-    for argument, config in gin_config.CONFIGS.items():
+    for argument, config in PARTS.items():
         hints = typing.get_type_hints(config)
         for field in dataclasses.fields(config):
             if {int, float} & {hints[field.name], *typing.get_args(hints[field.name])}:
@@ -294,7 +295,7 @@ def test_every_number_has_a_type_and_a_range(argument, field, demo):
 
 
 def test_every_config_has_numbers():
-    assert {argument for argument, _ in NUMBERS} == set(gin_config.CONFIGS)
+    assert {argument for argument, _ in NUMBERS} == set(PARTS)
     assert len(NUMBERS) > 40
 
 

@@ -66,10 +66,10 @@ def test_no_records_make_an_empty_file(tmp_path):
 
 def test_parts_of_other_results_are_not_reused(tmp_path):
     ResumableOutput(tmp_path / "out.jsonl", 4, {"step": 1}).fill(range(10), doubled([]), 0, 2)
-    message = r"out.jsonl.parts holds parts of other results \(step 1 there and 2 here\): write the"
+    message = r"out.jsonl.parts holds parts of other results \(step 1 -> 2\): write the"
     with pytest.raises(UserError, match=message):
         ResumableOutput(tmp_path / "out.jsonl", 4, {"step": 2})
-    with pytest.raises(UserError, match=r"\(part_size 4 there and 8 here\)"):
+    with pytest.raises(UserError, match=r"\(part_size 4 -> 8\)"):
         ResumableOutput(tmp_path / "out.jsonl", 8, {"step": 1})
 
 

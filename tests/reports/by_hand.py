@@ -14,13 +14,13 @@ def series(points, seconds_per_step=1.0, **others):
     return Series(step, step * seconds_per_step, values)
 
 
-def run(name, experts, points, *, seconds_per_step=1.0, task="t", config="", **facts):
+def run(name, experts, points, *, seconds_per_step=1.0, task="t", settings=None, **facts):
     """A run whose training and held-out curves go through (step, value)."""
     curve = series(points, seconds_per_step)
     facts = {"num_experts": experts, "batch_tokens": 2048, "device": "cpu x 2", **facts}
     going = points[-1][0] < facts.get("train_steps", 0)
     evals = {task: curve} if task else {}
-    return Run(name, name, facts, config, curve, evals, unfinished=going)
+    return Run(name, name, facts, settings or {}, curve, evals, unfinished=going)
 
 
 def findings(*runs):

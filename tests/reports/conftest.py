@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from switch_jax.cli import main
+from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 from switch_jax.reports import drawing
 
 
@@ -52,9 +53,12 @@ def _write_run(
                 value = quality - 0.1 - 0.2 * i
                 lines.append(line | {"kind": "eval", "task": task, "neg_log_perplexity": value})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "config.gin").write_text(
-        f"MODEL = 'tiny'\n# if steps < 10:\nModelConfig.num_experts = {num_experts}\n"
+    config = Config(
+        RunConfig(str(folder), train_steps or steps, batch_size=8),
+        ModelConfig(64, 16, 32, 8, 2, 2, 2, num_experts=num_experts),
+        DataConfig("facts, a < b", {"inputs": 16, "targets": 8}),
     )
+    (folder / "config.json").write_text(json.dumps(config.settings()))
     facts = {"name": folder.name, "num_experts": num_experts, "corpus": "facts <synthetic>"}
     facts |= {"mesh": {"data": 1, "expert": 2, "model": 1}, "train_steps": train_steps or steps}
     (folder / "run.json").write_text(json.dumps(facts))

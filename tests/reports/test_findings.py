@@ -1,10 +1,6 @@
 import dataclasses
 
-import pytest
-
-from switch_jax.errors import UserError
 from switch_jax.reports.drawing import COLOURS
-from switch_jax.reports.findings import read_findings
 from tests.reports.by_hand import findings, run
 
 
@@ -29,12 +25,3 @@ def test_dense_runs_have_the_first_colours():
     assert found.colours == dict(zip(("d", "s", "t"), COLOURS, strict=False))
     many = findings(*(run(str(i), 8, points) for i in range(9)))
     assert many.colours["7"] == COLOURS[0]
-
-
-def test_what_was_left_out_is_noted_and_nothing_at_all_is_a_mistake(make_run, tmp_path):
-    folder = make_run("good", num_experts=0, steps=40)
-    found = read_findings([str(tmp_path / "none"), str(folder)])
-    (note,) = found.notes
-    assert note.startswith(f"left out: {tmp_path}/none has no record of a run")
-    with pytest.raises(UserError, match="a has no record of a run.*; .*b has no record of a run"):
-        read_findings([str(tmp_path / "a"), str(tmp_path / "b")])

@@ -12,14 +12,14 @@ def results(*runs):
     return table(findings(*runs))["Last values"]
 
 
-def test_only_the_values_of_the_configs_that_differ_have_a_row():
-    texts = [
-        "A = 1\nM.a = %A\nM.b = \\\n    2\nM.c = 1\nM.d = 1.0\nRunConfig.model_dir = 'x'\n",
-        "M.a = 1\nM.b = 3\nM.c = %C\nC = 4\nM.d = 1\nM.new = 5\nRunConfig.model_dir = 'y'\n",
-        "",
+def test_only_the_settings_that_differ_have_a_row():
+    settings = [
+        {"A": 1, "B": 2, "C": None, "D": 1.0},
+        {"A": 1, "B": 3, "C": "x", "D": 1, "E": 5},
+        {},
     ]
-    runs = [dataclasses.replace(DENSE, config=text) for text in texts]
-    assert differences(runs) == {"M.b": ["2", "3", "–"], "M.c": ["1", "4", "–"]}
+    runs = [dataclasses.replace(DENSE, settings=values) for values in settings]
+    assert differences(runs) == {"B": ["2", "3", "–"], "C": ["None", "'x'", "–"]}
     assert differences(runs[:1]) == differences([DENSE]) == {}
 
 

@@ -18,6 +18,7 @@ def test_every_name_in_the_folder_is_documented(tmp_path):
         for path in (
             folder.metrics,
             folder.config,
+            folder.config_json,
             folder.vocabulary,
             folder.description,
             folder.status,

@@ -6,14 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from switch_jax.errors import UserError
 from switch_jax.run_folder import (
     RunFolder,
+    config_of_run,
     read_commit_time,
-    read_config,
+    read_config_json,
     read_metrics,
     read_run_json,
     read_status_json,
 )
+from tests.trainer.helpers import tiny_config, tiny_model
+
+OBJECTS = {
+    "run.json": read_run_json,
+    "status.json": read_status_json,
+    "config.json": read_config_json,
+}
 
 
 def test_lines_that_are_no_records_or_lack_what_is_read_are_left_out(tmp_path):
@@ -39,7 +48,7 @@ def test_lines_that_are_no_records_or_lack_what_is_read_are_left_out(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "\udcff"])
 def test_a_damaged_object_is_one_line(tmp_path, text):
-    for name, read in (("run.json", read_run_json), ("status.json", read_status_json)):
+    for name, read in OBJECTS.items():
         (tmp_path / name).write_text(text, errors="surrogateescape")
         left_out = f"{tmp_path}/{name} is left out: it is damaged"
         assert read(RunFolder(tmp_path)) == ({}, left_out)
@@ -52,10 +61,10 @@ def test_a_damaged_object_is_one_line(tmp_path, text):
 def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path):
     folder = RunFolder(tmp_path)
     assert read_metrics(folder) == ([], None)
-    assert read_config(folder) == ("", None)
-    for name in ("metrics.jsonl", "run.json", "config.gin"):
+    assert read_config_json(folder) == ({}, None)
+    for name in ("metrics.jsonl", *OBJECTS):
         (tmp_path / name).mkdir()
-    for read in (read_metrics, read_run_json, read_config):
+    for read in (read_metrics, *OBJECTS.values()):
         found = read(folder)
         assert not found.value and found.left_out.endswith("cannot be read (Is a directory)")
 
@@ -69,6 +78,16 @@ def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, monkeypatch):
     assert read_metrics(RunFolder(tmp_path)) == ([], left_out)
 
 
-def test_a_config_that_is_not_utf8_is_shown_as_far_as_it_is(tmp_path):
-    (tmp_path / "config.gin").write_bytes(b"A = '\xff'\n")
-    assert read_config(RunFolder(tmp_path)) == ("A = '\N{REPLACEMENT CHARACTER}'\n", None)
+def test_the_config_of_a_run(storage):
+    folder, config = RunFolder(storage), tiny_config(tiny_model())
+    assert config_of_run(folder) is None
+    settings = config.settings()
+    folder.config_json.write_text(json.dumps(settings))
+    assert config_of_run(folder) == config
+    folder.config_json.write_text('{"model_type": "t5"}')
+    assert config_of_run(folder) is None, "it is of Hugging Face"
+    settings["model"]["of_another_version"] = 5
+    for text in ("{", json.dumps(settings), json.dumps({"run": settings["run"]})):
+        folder.config_json.write_text(text)
+        with pytest.raises(UserError, match="config.json is damaged, or was written by another ve"):
+            config_of_run(folder)

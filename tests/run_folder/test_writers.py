@@ -14,7 +14,9 @@ from switch_jax.run_folder import (
     write_bad_batch,
     write_description,
 )
-from tests.trainer.helpers import random_batch
+from tests.trainer.helpers import random_batch, tiny_config, tiny_model
+
+CONFIG = tiny_config(tiny_model())
 
 
 def _batch_of_one_process(here):
@@ -44,12 +46,12 @@ def test_a_damaged_run_json_is_reported_and_written_anew(tmp_path, capsys, text)
     folder, file = RunFolder(tmp_path), tmp_path / "run.json"
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     file.write_text('{"initial_checkpoint": "/a/b"}')
-    write_description(folder, {"seed": 5}, None, "")
+    write_description(folder, {"seed": 5}, None, CONFIG, "")
     described = {"name": tmp_path.name, "seed": 5, "initial_checkpoint": "/a/b"}
     assert json.loads(file.read_text()) == described
     assert capsys.readouterr().out == ""
     file.write_text(text)
-    write_description(folder, {"seed": 5}, None, "")
+    write_description(folder, {"seed": 5}, None, CONFIG, "")
     assert json.loads(file.read_text()) == {**described, "initial_checkpoint": None}
     (said,) = capsys.readouterr().out.splitlines()
     assert said.startswith(f"{tmp_path}/run.json is damaged, and is written anew")
@@ -96,9 +98,10 @@ def test_a_folder_that_cannot_be_made_is_known_before(tmp_path):
 
 def test_a_new_run_is_described_with_the_checkpoint_that_it_starts_from(tmp_path):
     folder = RunFolder(tmp_path)
-    write_description(folder, {}, tmp_path / "other/checkpoints/7", "STEPS = 5\n")
+    write_description(folder, {}, tmp_path / "other/checkpoints/7", CONFIG, "STEPS = 5\n")
     described = json.loads((tmp_path / "run.json").read_text())
     assert described["initial_checkpoint"] == f"{tmp_path}/other/checkpoints/7"
-    write_description(folder, {}, None, "STEPS = 5\n")
+    write_description(folder, {}, None, CONFIG, "STEPS = 5\n")
     assert json.loads((tmp_path / "run.json").read_text())["initial_checkpoint"] is None
     assert (tmp_path / "config.gin").read_text() == "STEPS = 5\n"
+    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG.settings()

@@ -36,7 +36,7 @@ def _config(folder, steps, model=STUDENT, teacher=None, data=DATA, mesh=(1, 1, 1
 def teacher(tmp_path_factory):
     """A run of two steps of a model with experts: its config, and its final parameters."""
     config = _config(tmp_path_factory.mktemp("teacher"), 2, MODEL)
-    return config, jax.device_get(train(config, config.as_gin()).parameters)
+    return config, jax.device_get(train(config).parameters)
 
 
 def _student(folder, steps, teacher, **changes):
@@ -164,7 +164,7 @@ def test_the_teacher_comes_with_the_config_of_its_own_folder(teacher, student, t
     config = teacher[0]
     bindings = [f"TEACHER_DIR={config.run.model_dir}", "TEACHER_DECODER_GROUP_SIZE=32"]
     own = _built(*bindings)
-    read = with_teacher(own, [])
+    read = with_teacher(own)
     expected = dataclasses.replace(config.model, decoder_group_size=32)
     assert read == dataclasses.replace(own, teacher=read.teacher)
     assert read.teacher == dataclasses.replace(config, model=expected)
@@ -213,7 +213,7 @@ def _refused(message, config):
 def test_what_cannot_teach_is_refused_before_anything_is_compiled(teacher, tmp_path):
     config, new = teacher[0], tmp_path / "new"
     with pytest.raises(UserError, match="TEACHER_DIR '/absent' is not the folder of a run: it has"):
-        with_teacher(_built("TEACHER_DIR=/absent"), [])
+        with_teacher(_built("TEACHER_DIR=/absent"))
     with pytest.raises(UserError, match="NUM_EMBEDDINGS = 1152, and the model 1280"):
         _student(new, 2, config, model=dataclasses.replace(STUDENT, num_embeddings=1280))
     _refused(
@@ -225,6 +225,6 @@ def test_what_cannot_teach_is_refused_before_anything_is_compiled(teacher, tmp_p
     bytes_ = dataclasses.replace(DATA, vocabulary="byte")
     _refused("have another vocabulary .* was trained with", _student(new, 2, config, data=bytes_))
     other = config.replace("model", mlp_dim=48)
-    _refused("is of another model: .*wi_0: .*; take its run's config", _student(new, 2, other))
+    _refused("is of another model: .*wi_0 .*; take its run's config", _student(new, 2, other))
     odd = _student(new, 2, config, mesh=(1, 1, 8))
     _refused(r"does not divide over the mesh axis 'model'", odd)

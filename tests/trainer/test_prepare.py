@@ -25,7 +25,7 @@ def config(tmp_path):
 
 
 def test_a_run_is_prepared_and_nothing_is_written(config, tmp_path):
-    prepared = prepare(config, "")
+    prepared = prepare(config)
     assert prepared.config is config
     assert dict(prepared.mesh.shape) == {"data": 1, "expert": 2, "model": 1}
     assert prepared.state.parameters["token_embedding"]["embedding"].shape == (1152, 16)
@@ -54,8 +54,8 @@ def unvalidated(config, tmp_path):
 def test_without_evaluation_no_validation_split_is_looked_for(unvalidated):
     message = "no split 'validation': .* are train; to train without .* EVAL_PERIOD to None$"
     with pytest.raises(UserError, match=message):
-        prepare(unvalidated, "")
-    assert prepare(unvalidated.replace("run", eval_period=None), "").validation_tasks is None
+        prepare(unvalidated)
+    assert prepare(unvalidated.replace("run", eval_period=None)).validation_tasks is None
     with pytest.raises(UserError, match="its splits are train$"):  # as `switch_jax eval` says
         checks.open_tasks(dataclasses.replace(unvalidated.data, split="validation"))
 
@@ -103,8 +103,8 @@ def test_the_splits_of_a_tfds_data_set_are_known_where_the_task_names_them(confi
 
 
 def test_a_run_begins_with_its_warnings(config):
-    warned = prepare(config.replace("model", num_embeddings=4096), "")
-    (line,) = [line for line in beginning(warned, None, []) if "NUM_EMBEDDINGS" in line]
+    warned = prepare(config.replace("model", num_embeddings=4096))
+    (line,) = [line for line in beginning(warned, None) if "NUM_EMBEDDINGS" in line]
     assert line.startswith(
         "warning: NUM_EMBEDDINGS = 4096, and the vocabulary of tiny_copy has 1100"
     )
@@ -130,7 +130,7 @@ def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):
 
     counted(configured_tasks, "files_digest")
     counted(checks, "in_order")
-    prepare(config, "")
+    prepare(config)
     # Of training and validation; the example is one for training.
     assert calls == [("files_digest", "tiny_copy")] * 2 + [("in_order", "tiny_copy")]
 
@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     config, tmp_path, part, changes, message
 ):
     with pytest.raises(UserError, match=message):
-        prepare(config.replace(part, **changes), "")
+        prepare(config.replace(part, **changes))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -28,13 +28,6 @@ from tests.trainer.helpers import tiny_model
 MODEL = tiny_model(
     num_embeddings=1152, num_experts=0, num_encoder_layers=1, num_decoder_layers=1
 )  # dense
-TEXT = """\
-EMBED_DIM = 16
-LEARNING_RATE = {}
-TASK = 'tiny_copy'
-DataConfig.mixture_or_task_name = %TASK
-ModelConfig.embed_dim = %EMBED_DIM
-"""
 
 
 def test_a_run_without_evaluation_trains_saves_and_goes_on_with_other_rates(
@@ -50,7 +43,7 @@ def test_a_run_without_evaluation_trains_saves_and_goes_on_with_other_rates(
         for part, arrays in ((part, (before[part], after[part])) for part in before)
     }
     assert moved["encoder"] < 1e-7 < 1e-4 < min(moved["decoder"], moved["token_embedding"])
-    assert f"LEARNING_RATE_FACTORS None -> {factors}" in capsys.readouterr().out
+    assert "LEARNING_RATE_FACTORS None -> [['encoder/.*', 1e-09]]" in capsys.readouterr().out
     records = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert {json.loads(record)["kind"] for record in records} == {"train"}
     assert RunFolder(tmp_path).checkpoint_steps() == [1, 2]
@@ -63,7 +56,7 @@ def config(tmp_path_factory):
     run = RunConfig(str(folder), train_steps=2, batch_size=8, eval_steps=1)
     data = DataConfig("tiny_copy", {"inputs": 32, "targets": 16}, data_streams=2)
     config = Config(run, MODEL, data, MeshConfig(1, 1, 1))
-    train(config, TEXT.format(1.0))
+    train(config)
     return config
 
 
@@ -74,10 +67,11 @@ def _files(config):
 
 def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
     before = _files(config)
-    lines = dry_run(config.replace("run", train_steps=5), TEXT.format(0.5))
+    changed = config.replace("run", train_steps=5).replace("optimizer", learning_rate=0.5)
+    lines = dry_run(changed)
     assert lines[-2:] == [
         f"continuing from the checkpoint of step 2 in {config.run.model_dir}",
-        "this start changes the run's config: LEARNING_RATE 1.0 -> 0.5",
+        "this start changes the run's config: TRAIN_STEPS 2 -> 5, LEARNING_RATE 1.0 -> 0.5",
     ]
     size = sum(array.size for array in jax.tree.leaves(abstract_parameters(MODEL)))
     assert lines[1:3] == [
@@ -89,19 +83,19 @@ def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
 
 def test_a_start_may_change_the_task_if_it_says_so(config):
     changed = config.replace("data", mixture_or_task_name="factbook_span_corruption")
-    text = TEXT.format(1.0).replace("tiny_copy", "factbook_span_corruption")
-    lines = dry_run(changed.replace("run", train_steps=5), text, change_task=True)
-    change = "TASK 'tiny_copy' -> 'factbook_span_corruption'"
-    assert lines[-2:] == [
-        f"this start changes the run's config: {change}",
-        "the best evaluation is sought anew (validation sets ['tiny_copy'] -> "
-        "['factbook_span_corruption']): evaluations and checkpoints from before are not compared "
-        "with those to come; copy one that you want to keep",
-    ]
+    lines = dry_run(changed.replace("run", train_steps=5), change_task=True)
+    change = "MIXTURE_OR_TASK_NAME 'tiny_copy' -> 'factbook_span_corruption'"
+    assert lines[-2] == f"this start changes the run's config: TRAIN_STEPS 2 -> 5, {change}"
+    assert re.fullmatch(
+        r"the best evaluation is sought anew \(files of tiny_copy '\w+' -> absent, files of "
+        r"factbook_span_corruption absent -> '\w+'\): evaluations and checkpoints from before are "
+        "not compared with those to come; copy one that you want to keep",
+        lines[-1],
+    )
 
 
 def test_a_start_with_other_data_files_is_refused_unless_it_says_so(config, monkeypatch):
-    position = prepare(config, "").saved.position
+    position = prepare(config).saved.position
     saved = RunFolder(Path(config.run.model_dir)).checkpoint(2)
     own = OpenedTasks.files_digests.func
 
@@ -117,13 +111,13 @@ def test_a_start_with_other_data_files_is_refused_unless_it_says_so(config, monk
     before, longer = _files(config), config.replace("run", train_steps=5)
     for start in (dry_run, train):
         with pytest.raises(UserError, match=re.escape(message)):
-            start(longer, longer.as_gin())
+            start(longer)
     assert _files(config) == before
-    assert dry_run(longer, TEXT.format(1.0), change_task=True)[-1] == (
+    assert dry_run(longer, change_task=True)[-1] == (
         "the data files of tiny_copy have changed: each stream goes on with them at the beginning "
         "of its next epoch"
     )
-    changed = prepare(config, "", change_task=True).saved.position
+    changed = prepare(config, change_task=True).saved.position
     for stream in (0, 1):
         draws, (cursor,) = position.stream(stream, ["tiny_copy"])
         assert changed.stream(stream, ["tiny_copy"]) == (draws, [Cursor(cursor.epoch + 1)])
@@ -136,20 +130,31 @@ def test_a_host_with_other_files_is_named(config, monkeypatch):
     monkeypatch.setattr(prepare_module, "gather", gather)
     message = "process 2 has other data files than process 0, by their names and sizes: give all"
     with pytest.raises(UserError, match=message):
-        dry_run(config, "")
+        dry_run(config)
 
 
 def test_a_dry_run_of_a_finished_run_has_nothing_to_do(config):
     done = f"{config.run.model_dir} is at step 2 of 2: nothing to do"
-    assert dry_run(config, "")[-1] == done
-    assert dry_run(config, TEXT.format(0.5))[-1] == (
+    assert dry_run(config)[-1] == done
+    assert dry_run(config.replace("optimizer", learning_rate=0.5))[-1] == (
         f"{done}, so these changes to the run's config have no effect: LEARNING_RATE 1.0 -> 0.5"
     )
 
 
+def test_a_run_whose_config_is_not_there_goes_on_without_a_comparison(config, tmp_path):
+    shutil.copytree(config.run.model_dir, tmp_path / "run")
+    start = config.replace("run", model_dir=str(tmp_path / "run"), train_steps=5)
+    (tmp_path / "run/config.json").write_text("{")
+    with pytest.raises(UserError, match=rf"{tmp_path}/run/config.json is damaged, or was written"):
+        dry_run(start)
+    (tmp_path / "run/config.json").unlink()
+    absent = f"{tmp_path}/run has no config.json to compare this start's config with"
+    assert dry_run(start)[-1] == absent
+
+
 def test_a_dry_run_of_a_new_run_makes_no_folder(config, tmp_path):
     new = config.replace("run", model_dir=str(tmp_path / "new"))
-    assert dry_run(new, "")[-1] == f"starting from scratch in {tmp_path}/new"
+    assert dry_run(new)[-1] == f"starting from scratch in {tmp_path}/new"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,12 +164,12 @@ def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged
         description.write_text("damaged")
     message = rf"no checkpoint in {tmp_path}/run/checkpoints can be read: of step 2 the ch"
     with pytest.raises(UserError, match=message):
-        dry_run(config.replace("run", model_dir=str(tmp_path / "run")), "")
+        dry_run(config.replace("run", model_dir=str(tmp_path / "run")))
     assert not (tmp_path / "run/damaged").exists()
     (tmp_path / "run/damaged").mkdir()
     (tmp_path / "run/checkpoints/2").rename(tmp_path / "run/damaged/2")
     with pytest.raises(UserError, match=rf"left in .*: all .* are in {tmp_path}/run/damaged$"):
-        dry_run(config.replace("run", model_dir=str(tmp_path / "run")), "")
+        dry_run(config.replace("run", model_dir=str(tmp_path / "run")))
 
 
 def test_a_dry_run_says_which_newer_checkpoint_is_damaged(config, tmp_path):
@@ -176,7 +181,7 @@ def test_a_dry_run_says_which_newer_checkpoint_is_damaged(config, tmp_path):
     warning = (
         "warning: of step 4 the checkpoint is damaged: what came after step 2 is computed again"
     )
-    assert warning in dry_run(config.replace("run", **run), "")
+    assert warning in dry_run(config.replace("run", **run))
     assert newest.exists()
 
 
@@ -186,8 +191,14 @@ def test_a_dry_run_says_which_newer_checkpoint_is_damaged(config, tmp_path):
         (
             "model",
             {"embed_dim": 24},
-            r"step 2 in .* is of another model: .*; this start changes the run's config "
-            r"\(EMBED_DIM 16 -> 24.*\): write the values of that run, or another MODEL_DIR",
+            r"step 2 in .* is of another model: EMBED_DIM 16 -> 24; write the values of that run, "
+            "or another MODEL_DIR",
+        ),
+        ("model", {"num_heads": 1, "head_dim": 16}, "model: HEAD_DIM 8 -> 16, NUM_HEADS 2 -> 1"),
+        (
+            "optimizer",
+            {"trained_parameters": "decoder/.*"},
+            r"arrays differ \(.*; this start changes the run's config \(TRAINED_PARAMETERS 'all'",
         ),
         (
             "data",
@@ -210,7 +221,7 @@ def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
     monkeypatch.setitem(sys.modules, "wandb", None)
     before, changed = _files(config), config.replace(part, **changes)
     with pytest.raises(UserError, match=message):
-        dry_run(changed, changed.as_gin())
+        dry_run(changed)
     with pytest.raises(UserError, match=message):
         train(changed)
     assert _files(config) == before
@@ -222,7 +233,7 @@ def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
 def test_a_state_larger_than_memory_is_told(config, monkeypatch, machine, warned):
     """By hand: 1152 x 16 rows of the embedding, and the matrices of a layer of each stack."""
     monkeypatch.setattr(memory, "host_bytes", lambda: machine)
-    prepared = prepare(config, config.as_gin())
+    prepared = prepare(config)
     lines = state_memory.describe_memory(prepared)
     attention, feed_forward, norms, buckets = 4 * 16 * 16, 2 * 16 * 32, 16 * (2 + 3 + 2), 32 * 2
     parameters = 1152 * 16 + 3 * attention + 2 * feed_forward + norms + 2 * buckets
@@ -240,7 +251,7 @@ def test_a_state_larger_than_memory_is_told(config, monkeypatch, machine, warned
 )
 def test_logits_larger_than_memory_are_told(config, monkeypatch, run, rows):
     """By hand: rows of a microbatch x 16 targets x 1152 ids in float32."""
-    prepared = prepare(config.replace("run", **run), "")
+    prepared = prepare(config.replace("run", **run))
     state = prepared.state
     least = sum(map(state_memory.device_bytes, (state.parameters, state.optimizer)))
     least += rows * 16 * 1152 * 4

@@ -19,6 +19,7 @@ from switch_jax.conversion.hugging_face.tensor_names import (
 )
 from switch_jax.conversion.source import Source, read_small_file, take_copies
 from switch_jax.errors import UserError
+from switch_jax.run_folder import RunFolder
 from switch_jax.storage import is_file
 
 SENTENCEPIECE = "spiece.model"  # the tokenizer's file
@@ -26,8 +27,11 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def is_hugging_face(path: epath.Path) -> bool:
-    """Whether a folder looks like one of Hugging Face's: it has a config.json."""
-    return is_file(path / CONFIG)
+    """Whether a folder looks like one of Hugging Face's: it has a config.json, and no config.gin.
+
+    The folder of a run of ours has both.
+    """
+    return is_file(path / CONFIG) and not is_file(RunFolder(path).config)
 
 
 def vocabulary_name(path: epath.Path, model_type: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 from etils import epath
 
 from switch_jax.config import Config, ModelConfig
-from switch_jax.conversion.source import read_json, sparse_fields
+from switch_jax.conversion.source import model_differences, read_json, sparse_fields
+from switch_jax.differences import listed
 from switch_jax.errors import UserError
 from switch_jax.fields import short_repr
 from switch_jax.moe import capacity_of
@@ -169,41 +170,21 @@ def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]
         "dtype": "float32",
         **SPECIAL_TOKENS,
     }
-    if is_sparse:
-        return written | _switch_fields(config)
-    return written | {"feed_forward_proj": model.activation}
+    written |= _switch_fields(config) if is_sparse else {"feed_forward_proj": model.activation}
+    # What config.json cannot say does not come back.
+    if found := model_differences(type(model)(**architecture(written)), model):
+        raise UserError(
+            f"{ARCHITECTURES[model_type]} of Hugging Face cannot be this model: {listed(found)}"
+        )
+    return written
 
 
 # The decoder's first token is padding. Vocabularies with other ids are not exported.
 SPECIAL_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 
 
-# What their class can express, by field of `ModelConfig`.
-_SWITCH_ALONE: dict[str, tuple[Any, ...]] = {
-    "activation": ("relu",),
-    "shared_expert_mlp_dim": (None,),
-    "expert_sublayers": ("feed_forward",),
-    "load_balance": ("loss", "none"),
-    "encoder_router_type": ("tokens_choose",),
-    "num_selected_experts": (1,),
-    "ntlb_rounds": (1,),
-}
-
-
 def _switch_fields(config: Config) -> dict[str, Any]:
     model = config.model
-    if model.expert_mlp_dim not in (None, model.mlp_dim):
-        raise UserError(
-            f"Hugging Face's Switch Transformers have one d_ff, and this model has MLP_DIM = "
-            f"{model.mlp_dim} and EXPERT_MLP_DIM = {model.expert_mlp_dim}"
-        )
-    for name, theirs in _SWITCH_ALONE.items():
-        value = getattr(model, name)
-        if value not in theirs:
-            raise UserError(
-                f"the model has {name.upper()} = {value!r}, and Hugging Face's Switch Transformers "
-                f"have {' or '.join(map(repr, theirs))} alone"
-            )
     steps = {}
     for stack, sparse in model.sparse_layers.items():
         number = model.num_layers[stack]

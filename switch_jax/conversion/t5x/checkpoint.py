@@ -18,6 +18,11 @@ from switch_jax.storage import is_folder
 
 # VOCABULARY of the released models, by the rows of their embeddings; all others are T5's.
 _VOCABULARIES = {250112: "mt5", 384: "byte"}
+# There is no config beside the tensors, which are the same with any value of these.
+_UNTOLD = (
+    "num_selected_experts", "encoder_router_type", "relative_position_max_distance",
+    "norm_epsilon",
+)  # fmt: skip
 
 
 def open_checkpoint(path: epath.Path) -> Source | None:
@@ -59,6 +64,7 @@ def open_checkpoint(path: epath.Path) -> Source | None:
         names=tensor_names(model),
         tensors=tensors,
         copies=copies,
+        untold=_UNTOLD,
     )
 
 

@@ -198,7 +198,7 @@ def test_a_run_starts_from_it_on_eight_devices(tmp_path, monkeypatch):
     wi = state.parameters["encoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
     assert wi.addressable_shards[0].data.shape == (2, 2, 32, 32)
     larger = dataclasses.replace(config, model=dataclasses.replace(config.model, mlp_dim=48))
-    with pytest.raises(UserError, match="mlp_dim = 48, and the folder has 64"):
+    with pytest.raises(UserError, match="MLP_DIM 64 -> 48"):
         find_start(larger, mesh, None)
 
 
