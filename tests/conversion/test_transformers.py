@@ -17,6 +17,7 @@ from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
 from switch_jax.data.catalogue.vocabularies import vocabulary
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.model import abstract_parameters, bind
+from switch_jax.moe import tokens_of
 from tests.conversion.folders import VOCABULARY, convert, parameters_of, with_vocabulary
 from tests.model.test_huggingface_oracle import run_layers
 
@@ -141,7 +142,8 @@ def test_activations_logits_and_loss_are_theirs(case):
         model = bind(config, parameters)
         output = model(**arguments)
         (embedded,) = model.token_embedding(inputs)
-        hidden, feed_forwards = run_layers(model.encoder, embedded, segments[0])
+        of_encoder = tokens_of(inputs, segments[0])
+        hidden, feed_forwards = run_layers(model.encoder, embedded, of_encoder)
         chosen = model.choose_experts(**arguments)
         return output, hidden[-1], [x for x, _ in feed_forwards], chosen
 

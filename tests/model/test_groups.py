@@ -92,14 +92,6 @@ def test_groups_that_drop_more_than_a_hundredth_are_warned_of():
     )
 
 
-def test_sizes_of_both_stacks_that_do_not_fit_are_told_together():
-    """A row of inputs has 512 tokens, one of targets 114."""
-    config = tiny_config(_model(group_size=100, decoder_group_size=50), 2048, (512, 114))
-    message = r"^GROUP_SIZE = 100 does not fit: .*; DECODER_GROUP_SIZE = 50 does not fit: "
-    with pytest.raises(UserError, match=message):
-        check_batch(config, {"data": 1, "expert": 128, "model": 1})
-
-
 def test_where_experts_choose_the_tokens_have_experts_on_average():
     model = _model(group_size=2048, encoder_router_type="experts_choose", num_experts=16)
     groups = training_groups(model, 2048, (512, 114))
