@@ -64,7 +64,7 @@ class SelfAttention(Projections):
         self,
         x: jax.Array,
         tokens: Tokens,
-        bias: jax.Array | None,
+        bias: jax.Array,
         cached: KeysAndValues | None = None,
     ) -> tuple[jax.Array, KeysAndValues, None]:
         """Attends from x to itself or, in decoding, to the tokens before it and to itself.
@@ -106,7 +106,10 @@ class CrossAttention(Projections):
           cached: in decoding the keys and values of the encoder's tokens, [B, M, H * K] each.
         """
         q = project(x, self.query[...])  # [B, L, H * K]
-        k, v = cached or self.keys_and_values(encoded.x)  # [B, M, H * K] each
+        if cached is None:
+            assert encoded.x is not None
+            cached = self.keys_and_values(encoded.x)
+        k, v = cached  # [B, M, H * K] each
         y = attend(
             self.config,
             q,
@@ -126,7 +129,7 @@ def attend_to_itself(
     q: jax.Array,
     own: KeysAndValues,
     tokens: Tokens,
-    bias: jax.Array | None,
+    bias: jax.Array,
     cached: KeysAndValues | None,
     *,
     causal: bool,
@@ -218,5 +221,5 @@ def attend_to_cache(
         [cached_scores, (own_score + bias[:, width])[..., None]], axis=-1
     )  # [B, beams, H, L + 1]
     weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)  # [B, beams, H, L + 1]
-    cached = jnp.einsum("bnhl,bnlhk->bnhk", weights[..., :-1], values)  # [B, beams, H, K]
-    return (cached + weights[..., -1:] * v).reshape(batch, beams, -1)  # [B, beams, H * K]
+    y = jnp.einsum("bnhl,bnlhk->bnhk", weights[..., :-1], values)  # [B, beams, H, K]
+    return (y + weights[..., -1:] * v).reshape(batch, beams, -1)  # [B, beams, H * K]

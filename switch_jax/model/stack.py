@@ -95,6 +95,7 @@ class Layer(nnx.Module):
             y, new, of_attention = self.self_attention(y, tokens, bias, cached)
         x = constrain_batch(x + dropout(y, self.rate, keys.after_self_attention))
         if self.decoder:
+            assert encoded is not None
             y = self.cross_attention_norm(x)
             with jax.named_scope("attention"):
                 y = self.cross_attention(y, tokens, encoded, cached_of_encoder)

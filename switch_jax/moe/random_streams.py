@@ -42,7 +42,7 @@ class RouterKey(NamedTuple):
     """
 
     stack_key: jax.Array
-    router_index: jax.Array
+    router_index: jax.Array | int
     first_group: jax.Array | int
     tokens_per_group: int
 

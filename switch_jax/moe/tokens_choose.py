@@ -28,7 +28,7 @@ class TokensChoose(Router):
     def ranked(self, logits: jax.Array, number: int, key: RouterKey | None) -> jax.Array:
         """The `number` experts of the highest scores: [..., S, E] -> [..., number, S] int32."""
         scores = choice_scores(logits, self.bias)  # [..., S, E]
-        if self._draws(key):
+        if key is not None and self._draws(key):
             scores += gumbel(key.bits(Stream.SAMPLED_EXPERT, logits.shape))
         return top_choices(scores, number)
 
