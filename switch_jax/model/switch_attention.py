@@ -45,7 +45,7 @@ class SwitchAttention(Experts):
         self,
         x: jax.Array,
         tokens: Tokens,
-        bias: jax.Array | None,
+        bias: jax.Array,
         cached: KeysAndValues | None = None,
     ) -> tuple[jax.Array, KeysAndValues, RouterStatistics | None]:
         """As `SelfAttention.__call__`, with the router's statistics, but in decoding."""
