@@ -3,7 +3,7 @@
 Elsewhere, and in checkpoints, the layers of a stack are one array with a leading axis 'layers'. A
 CPU would copy each layer's weights out of it, and the layers' gradients into one. A loop over the
 layers (`scan_layers`) needs the stacks, and a TPU does better with them, since its optimiser has
-fewer operations then (docs/performance.md).
+fewer operations then (docs/design.md).
 
 Here a list of layers takes the place of a stack. Each layer keeps a leading axis, of one, so that
 its axes have the same names.
