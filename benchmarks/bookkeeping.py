@@ -154,9 +154,7 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
     checkpoints = Checkpoints(RunFolder(folder), keep=1)
     closing.callback(checkpoints.close)
     state = restore(prepared, checkpoints)
-    instruments = closing.enter_context(
-        Instruments(prepared.config, RunFolder(folder), 0, "", None)
-    )
+    instruments = closing.enter_context(Instruments(prepared.config, RunFolder(folder), 0, ""))
     compiled = closing.enter_context(compile_run(prepared, state, instruments))
     stop = closing.enter_context(StopSignals(prepared.mesh, instruments.profiler.request))
     # The same batches over and over.
