@@ -234,7 +234,7 @@ def print_records(folder: Path, metrics: Any) -> None:
         writer = MetricWriter(RunFolder(folder / name))
         writer.write = timed("writer", writer.write)  # type: ignore[method-assign]
         progress = Progress(10**6, 0, active=False)
-        records = Records(Config(run, model, DATA), writer, progress, Goodput(), None)
+        records = Records(Config(run, model, DATA), writer, progress, Goodput())
         for number in range(5):
             # New arrays each time: one that was fetched keeps what it fetched.
             windows = [[jax.tree.map(jnp.array, own) for _ in range(LOG_PERIOD)] for _ in range(2)]
