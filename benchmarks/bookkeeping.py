@@ -163,7 +163,7 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
     closing.callback(compiled.batches.close)
     driven = Loop(prepared, state, checkpoints, instruments, compiled, stop)
 
-    batches = [next(driven._batches).arrays for _ in range(8)]
+    batches = [driven._batches.get().arrays for _ in range(8)]
     signals = driven._stop.array()
     whole = driven._train_step
     shardings = jax.tree.map(lambda s: s.sharding, abstract)

@@ -66,7 +66,7 @@ _MODULES = {
     "InteractiveModel": "inference.interactive",
     "Routing": "inference.routing",
     "Stopped": "trainer.signals",
-    "UserError": "errors",
+    "UserError": "utils.errors",
 }
 
 

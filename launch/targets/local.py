@@ -58,7 +58,7 @@ class Local(Target):
         """Runs the processes, and starts them again after failures, see `retries.supervise`.
 
         Their output goes to standard error, with [0], [1], ... before each line. Ctrl-C and SIGTERM
-        are passed on to the processes, and end the self.
+        are passed on to the processes, and end the job.
 
         Raises:
           UserError: the folder cannot be written.

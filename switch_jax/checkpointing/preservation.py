@@ -29,7 +29,7 @@ def comparable(metrics: Mapping[int, Metric | None]) -> dict[int, float]:
 class NewestAndBest:
     """Keeps the newest checkpoints and the best ones; a preservation policy of Orbax.
 
-    Of equal ones the earliest are the best, as for `best_step` and `trainer.best_evaluation.Best`.
+    Of equal ones the earliest are the best, as for `best_step` and `best_evaluation.Best`.
 
     Attributes:
       metrics: by step.

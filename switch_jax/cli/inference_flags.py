@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # they load JAX and TensorFlow
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
     """The run's folder, how to decode, gin, folders of data, and how processes find each other."""
-    parser.add_argument("model_dir", metavar="MODEL_DIR", help="folder of a run")
+    parser.add_argument("model_dir", metavar="MODEL_DIR", help="folder of a model")
     parser.add_argument(
         "--batch_size", type=int, metavar="N", help="examples of a batch; default: the run's"
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from switch_jax.utils.errors import FieldError, UserError
-from switch_jax.utils.fields import Range, Seed, check_fields, check_used, short_repr
+from switch_jax.utils.fields import Range, Seed, With, check_fields, short_repr
 
 MAX_LENGTH = 2**16  # tokens of a row's inputs, and of its targets
 
@@ -38,13 +38,12 @@ class DataConfig:
     random_seed: Seed = 0
     data_streams: Annotated[int, Range(1, 4096)] = 1
     use_cached_tasks: bool = False
-    vocabulary: str | None = None
+    # The ids in a cache are those of the vocabulary that it was made with.
+    vocabulary: Annotated[str | None, With("use_cached_tasks", (False,))] = None
 
     def __post_init__(self) -> None:
         """Raises FieldError for a value of the wrong type or out of range."""
         check_fields(self)
-        # The ids in a cache are those of the vocabulary that it was made with.
-        check_used(self, (("vocabulary", "use_cached_tasks", (False,)),))
         for feature, tokens in self.task_feature_lengths.items():
             if tokens > MAX_LENGTH:
                 raise FieldError(

@@ -25,7 +25,7 @@ class DistillationConfig(Checked):
       temperature: T.
       initialize_from_teacher: a run that has no checkpoint of its own takes each parameter that
         both models have with the same name, shape and meaning, except the experts'; see
-        `trainer.origins`.
+        `trainer.start.origins`.
     """
 
     teacher_dir: str | None = None

@@ -39,7 +39,7 @@ class RunConfig:
       upcycle: start a model with experts from a dense one: every expert begins as a copy of the
         dense feed-forward layer in `initial_checkpoint_path`. 'copy': the router's gate makes the
         layer's output smaller at first; 'scaled_copy': the output is that of the dense model; see
-        `trainer.upcycling`. None: the checkpoint is of the model itself.
+        `trainer.start.upcycling`. None: the checkpoint is of the model itself.
       upcycle_noise: standard deviation of the noise added to each expert matrix, relative to the
         matrix's root mean square.
       restored_parameters: which parameters to take from `initial_checkpoint_path`, as T5X's

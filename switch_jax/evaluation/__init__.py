@@ -3,6 +3,5 @@
 - `teacher_forced`: by given targets, their perplexity and accuracy.
 - `task_metrics`: by decoding, the tasks' own metrics (INFER_EVAL).
 - `evaluate`: both, of the checkpoints of a run; reuses earlier records.
-
-The best evaluation so far, by BEST_METRIC, is the trainer's: `trainer.best_evaluation`.
+- `best_evaluation`: the best so far, by BEST_METRIC.
 """

@@ -71,7 +71,7 @@ class DecodingEvaluation:
           names: of the tasks to evaluate; None: all.
 
         Raises:
-          UserError: the examples cannot be read, see `data.reading.read_examples`; a metric raises
+          UserError: the examples cannot be read, see `read_examples`; a metric raises
             an exception, or its value is not a number.
           TransientError: the storage failed.
         """

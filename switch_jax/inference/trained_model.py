@@ -20,6 +20,7 @@ from switch_jax.data.catalogue.configured_tasks import identities, vocabularies
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
+from switch_jax.runtime.processes import run_on_all
 from switch_jax.storage import exists, is_file, no_model_there, storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
@@ -181,11 +182,12 @@ def prepare_model(
     for part, fields in given.items():
         config = config.replace(part, **{k: x for k, x in fields.items() if x is not None})
     check_vocabulary(config)
-    if folder.source is None:
+    source = folder.source
+    if source is None:
         check_vocabularies_of_run(folder.path, config.data)
-    else:
-        folder.source.check_model(config.model)
     mesh = make_mesh(config.mesh)
+    if source is not None:
+        run_on_all(lambda: source.check_model(config.model))
     check_batch(config, mesh.shape)
     parameters = abstract_state(config, mesh).parameters
     return TrainedModel(folder.path, folder.source, config, mesh, parameters)

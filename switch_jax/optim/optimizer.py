@@ -148,13 +148,13 @@ def _by_direction(
     Weight decay applies only to matrices between features. In the embedding it would shrink the
     rows of rare tokens at every step.
     """
-    name = config.optimizer.optimizer
+    own = config.optimizer.optimizer
 
     def label(names: Names, is_trained: bool) -> str:
         if not is_trained:
             return "frozen"
         is_taken = is_matrix(names) and "router" not in names
-        return name if is_taken or not DIRECTIONS[name].matrices_only else "adamw"
+        return own if is_taken or not DIRECTIONS[own].matrices_only else "adamw"
 
     def scale(factor: float, updates: Any) -> Any:
         """`updates`: of a parameter; or a list, of its layers; or a `MaskedNode`."""
@@ -164,20 +164,21 @@ def _by_direction(
     finish = optax.chain(
         optax.add_decayed_weights(config.optimizer.weight_decay, map_parameters(is_matrix, axes)),
         optax.scale_by_learning_rate(rate),
-        optax.stateless(lambda updates, _: jax.tree.map(scale, factors, updates)),
     )
-    made = {
-        used: optax.chain(DIRECTIONS[used].of(config), finish)
-        for used in sorted(set(jax.tree.leaves(labels)) - {"frozen"})
-    }
-    made["frozen"] = optax.stateless_with_tree_map(lambda g, _: jnp.full_like(g, NOTHING))
-    inner = optax.partition(made, labels)
+
+    def made(label: str) -> optax.GradientTransformation:
+        if label == "frozen":
+            return optax.stateless_with_tree_map(lambda g, _: jnp.full_like(g, NOTHING))
+        return optax.chain(DIRECTIONS[label].of(config), finish)
+
+    used = sorted(set(jax.tree.leaves(labels)))  # in an order that is the same on all hosts
+    inner = optax.partition({name: made(name) for name in used}, labels)
 
     def update(gradients: Any, state: Any, parameters: Any = None) -> tuple[Any, Any]:
-        updates, new = inner.update(gradients, state[name], parameters)
-        return updates, {name: new}
+        updates, new = inner.update(gradients, state[own], parameters)
+        return jax.tree.map(scale, factors, updates), {own: new}
 
-    return optax.GradientTransformation(lambda parameters: {name: inner.init(parameters)}, update)
+    return optax.GradientTransformation(lambda parameters: {own: inner.init(parameters)}, update)
 
 
 def _with_router_biases(inner: Optimizer, axes: Any, is_bias: Any, rate: float) -> Optimizer:

@@ -58,7 +58,7 @@ class Program:
       arguments, outputs, temporaries, code: bytes of a device; code is the program itself.
       aliased: bytes of outputs that reuse arguments.
       operations: see `hlo.operations`.
-      scheduled: cycles in the compiler_schedule, by name of operation; see `schedule`.
+      scheduled: cycles in the schedule, by name of operation; see `compiler_schedule`.
       seconds: of compilation.
     """
 

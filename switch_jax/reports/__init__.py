@@ -9,6 +9,5 @@ Each step uses what the one before it found:
 5 curves, routers   the charts            table   the numbers
 6 page         puts it all on a page, by page.html
 
-drawing      what charts share (matplotlib)
 run_status   how runs are doing, of their records, and the same as text
 """

@@ -60,7 +60,7 @@ class Status:
     checkpoint: int | None  # step of the last one
     checkpoint_age: float | None  # since it was written
     goodput: float | None  # the steps' share of the time over all starts, 0 to 1
-    spent: dict[str, float]  # seconds by category over all starts; see `metrics.Goodput`
+    spent: dict[str, float]  # seconds by category over all starts; see `monitoring.Goodput`
     silence: float  # since the folder last changed
     silence_limit: float  # after which the run counts as stalled
     experts: int  # in all Switch layers

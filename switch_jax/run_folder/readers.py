@@ -68,7 +68,8 @@ def config_of_run(folder: RunFolder) -> Config | None:
             return Config.from_settings(settings)
         except (KeyError, TypeError, UserError) as error:
             raise UserError(
-                f"{file} is damaged, or was written by another version of switch_jax: {error}"
+                f"{file} is damaged, or was written by another version of switch_jax ({error}): "
+                "without it a run goes on, and its settings are not compared"
             ) from error
     return None
 

@@ -32,7 +32,7 @@ class RunPhase(enum.StrEnum):
     FAILED = "failed"
 
 
-# What a run spends its wall time on, see `metrics.Goodput`.
+# What a run spends its wall time on, see `monitoring.Goodput`.
 TimeCategory = Literal["step", "data", "checkpoint", "eval", "compile", "idle"]
 TIME_CATEGORIES: tuple[TimeCategory, ...] = get_args(TimeCategory)
 

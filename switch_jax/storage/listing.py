@@ -5,9 +5,10 @@ until `forget`: a request for each of 100,000 files takes an hour.
 """
 
 import errno
-import glob
+import fnmatch
 import itertools
 import os
+import re
 import stat
 from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -150,7 +151,13 @@ def matching(pattern: str) -> list[str]:
       OSError: the bucket cannot be listed.
     """
     if pattern not in _MATCHING:
-        _MATCHING[pattern] = sorted(_list(pattern))
+        matches = re.compile(fnmatch.translate(pattern)).match
+        # The expression lets * match a slash, too: such a URL has more slashes than the pattern.
+        slashes = pattern.count("/")
+        found = _list(re.split(r"[*?[]", pattern, maxsplit=1)[0])
+        _MATCHING[pattern] = sorted(
+            url for url in found if url.count("/") == slashes and matches(url)
+        )
     return _MATCHING[pattern]
 
 
@@ -166,17 +173,22 @@ def file_sizes(paths: Sequence[str]) -> list[int]:
     """
     unknown = {path for path in paths if in_bucket(path) and path not in _SIZES}
     for _, names in itertools.groupby(sorted(unknown), os.path.dirname):
-        _list(glob.escape(os.path.commonprefix(list(names))) + "*")
+        _list(os.path.commonprefix(list(names)))
     return [_SIZES[path] if path in _SIZES else file_at(path).size for path in paths]
 
 
-def _list(pattern: str) -> dict[str, int]:
-    """URLs and sizes of all objects that match."""
-    scheme = pattern.partition("://")[0]
-    with errors_named(pattern):
-        found = file_system(pattern).glob(pattern, detail=True)
+def _list(beginning: str) -> dict[str, int]:
+    """URLs and sizes of all objects whose URLs begin so."""
+    scheme, _, name = beginning.partition("://")
+    folder, slash, prefix = name.rpartition("/")
+    if not slash:  # no bucket is listed for a part of its name
+        return {}
+    with errors_named(beginning):
+        found = file_system(beginning).find(folder, prefix=prefix, detail=True)
     sizes = {
-        f"{scheme}://{name}": info["size"] for name, info in found.items() if info["type"] == "file"
+        f"{scheme}://{name}": info["size"]
+        for name, info in found.items()
+        if info["type"] == "file" and not name.endswith("/")  # else it stands for a folder
     }
     _SIZES.update(sizes)
     return sizes

@@ -14,7 +14,7 @@ from pathlib import Path
 from switch_jax.utils.errors import UserError, storage_error
 
 # Code in these places is not the user's.
-_NOT_USER_CODE = (sysconfig.get_path("stdlib"), str(Path(__file__).parent), "<")
+_NOT_USER_CODE = (sysconfig.get_path("stdlib"), str(Path(__file__).parents[1]), "<")
 _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 
 

@@ -6,7 +6,6 @@ import pytest
 from switch_jax.config import ModelConfig
 from switch_jax.model.groups import training_groups
 from switch_jax.train_step.microbatches import check_batch
-from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import tiny_config
 
 

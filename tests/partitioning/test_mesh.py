@@ -135,7 +135,7 @@ def initialize():
 PROGRAM = """
 import sys
 from pathlib import Path
-from switch_jax.hardware.tpus import tpus
+from switch_jax.hardware import tpus
 
 tpus._DEVICES = Path(sys.argv[1])
 

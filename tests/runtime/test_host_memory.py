@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from switch_jax.hardware.tpus import tpus
+from switch_jax.hardware import tpus
 from switch_jax.runtime import host_memory
 
 # Page faults of a thread that allocates, touches and frees 256 MB, the third time; and MB that the

@@ -11,7 +11,7 @@ import pytest
 import switch_jax
 
 LIBRARY = Path(switch_jax.__file__).parent
-SET_UP = LIBRARY / "tensorflow_setup.py"
+SET_UP = LIBRARY / "utils/tensorflow_setup.py"
 WITHOUT_TENSORFLOW = [
     "switch_jax.config",
     "switch_jax.model",
@@ -59,7 +59,7 @@ def test_only_the_set_up_imports_tensorflow_at_the_top_of_a_module():
         )
     }
     # Apache Beam's part of seqio, in a function.
-    assert direct == {"data/caching.py": ["seqio"]}
+    assert direct == {"data/catalogue/caching.py": ["seqio"]}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_all_tasks_are_registered_without_output_and_without_a_network():
         "import socket\n"
         "def refuse(*args): raise AssertionError('a connection was tried')\n"
         "socket.socket.connect = refuse\n"
-        "from switch_jax.data import registry\n"
+        "from switch_jax.data.catalogue import registry\n"
         "from switch_jax.utils.tensorflow_setup import tf\n"
         "assert {'mc4', 'glue_v002_proportional'} <= set(registry.names())\n"
         "assert not tf.config.get_visible_devices('GPU')\n"

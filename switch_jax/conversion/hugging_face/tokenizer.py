@@ -44,7 +44,7 @@ def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
 
 
 def vocabulary_identity(file: epath.Path) -> str:
-    """See `data.vocabularies.identity`."""
+    """See `data.catalogue.vocabularies.identity`."""
     return identity(vocabulary(str(file)))
 
 

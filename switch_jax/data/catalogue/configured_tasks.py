@@ -109,7 +109,7 @@ def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
     Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
 
     Raises:
-      UserError: see `reading.read_examples`.
+      UserError: see `reading.examples.read_examples`.
     """
     dataset = ordered_dataset(task, config, config.task_feature_lengths)
     for example in read_examples(dataset, task, config.split, config.use_cached_tasks):

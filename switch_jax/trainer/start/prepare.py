@@ -85,8 +85,8 @@ def prepare(config: Config, change_task: bool = False) -> Prepared:
         is of another model.
     """
     check_paths(config)
-    train_tasks, validation_tasks = open_data(config)
     mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
+    train_tasks, validation_tasks = run_on_all(lambda: open_data(config))
     run_on_all(lambda: check_run_folder(config.run.model_dir))
     if config.run.wandb_project is not None:
         run_on_first(import_wandb)
