@@ -138,6 +138,6 @@ def test_the_state_has_the_tree_that_checkpoints_have(optimizer):
     assert set(state.inner_states) == {"adamw", optimizer}
     for masked in state.inner_states.values():
         direction, (decay, rate) = masked.inner_state
-        assert type(decay).__name__ == "EmptyState"
+        assert type(decay).__name__ == "MaskedState"
         assert type(rate).__name__ == "ScaleByScheduleState"
         assert type(direction).__name__ in ("ScaleByAdamState", "MuonState")
