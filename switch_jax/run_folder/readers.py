@@ -67,9 +67,10 @@ def config_of_run(folder: RunFolder) -> Config | None:
         try:
             return Config.from_settings(settings)
         except (KeyError, TypeError, UserError) as error:
+            what = f"it has no {error}" if isinstance(error, KeyError) else error
             raise UserError(
-                f"{file} is damaged, or was written by another version of switch_jax ({error}): "
-                "without it a run goes on, and its settings are not compared"
+                f"{file} is damaged, or was written by another version of switch_jax ({what}); "
+                "a run goes on once it is removed, and its settings are not compared then"
             ) from error
     return None
 

@@ -78,6 +78,13 @@ def find_resume_point(
         return None
 
     own = before or config
+    was, now = own.optimizer.optimizer, config.optimizer.optimizer
+    if was != now:
+        raise UserError(
+            f"OPTIMIZER {was!r} -> {now!r}: the run in {folder.path} goes on with the one that it "
+            "began with; to start another run from its parameters, set INITIAL_CHECKPOINT_PATH to "
+            "that folder, and MODEL_DIR to another one"
+        )
     other_model = differences(own.model.identity, config.model.identity)
     changes = config.changes_since(own)
     check_state(folder, saved.step, saved.shapes, shapes_of(abstract), other_model, changes)

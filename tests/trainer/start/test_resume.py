@@ -195,6 +195,7 @@ def test_a_dry_run_says_which_newer_checkpoint_is_damaged(config, tmp_path):
             "or another MODEL_DIR",
         ),
         ("model", {"num_heads": 1, "head_dim": 16}, "model: HEAD_DIM 8 -> 16, NUM_HEADS 2 -> 1"),
+        ("optimizer", {"optimizer": "adamw"}, r"^OPTIMIZER 'adafactor' -> 'adamw': the run in .*"),
         (
             "optimizer",
             {"trained_parameters": "decoder/.*"},
