@@ -166,18 +166,10 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
     _refused(message, new, 9, damaged)
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"trained_parameters": "expert"}, "TRAINED_PARAMETERS 'all' -> 'expert'"),
-        ({"optimizer": "adamw"}, "OPTIMIZER 'adafactor' -> 'adamw'"),
-    ],
-)
-def test_another_state_of_the_optimiser_is_refused_in_a_run_that_is_under_way(
-    pretrained, change, said
-):
-    with pytest.raises(UserError, match=f"step 2 .* is of another model: .*{said}.*another MODEL_"):
-        _train(pretrained[0], 9, optimizer=dataclasses.replace(ALL, **change))
+def test_another_state_of_the_optimiser_is_refused_in_a_run_that_is_under_way(pretrained):
+    message = "step 2 .* is of another model: .*TRAINED_PARAMETERS 'all' -> 'expert'.*another MODEL_"
+    with pytest.raises(UserError, match=message):
+        _train(pretrained[0], 9, optimizer=dataclasses.replace(ALL, trained_parameters="expert"))
 
 
 def test_a_hugging_face_folder_starts_the_same_run(pretrained, tuned, tmp_path, capsys):
