@@ -335,7 +335,7 @@ def parse_slice(name: str) -> Slice:
 
 
 def equal_slices(hardware: Slice) -> Iterator[Slice]:
-    """The slices of other shapes, or fewer slices, that have as many chips in all."""
+    """Other slices with the same number of chips: of another shape, or fewer of them."""
     generation = hardware.generation
     usual = {_shape(written): written for written in generation.shapes}
     for count in (n for n in range(1, hardware.count + 1) if hardware.chips % n == 0):

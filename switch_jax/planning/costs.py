@@ -118,9 +118,9 @@ def costs_of(
 def _estimate(operation: Operation, generation: Generation) -> int | None:
     """The compiler's estimate for one execution; None if there is none.
 
-    To fill an array in HBM with one value takes as long as to write its bytes. The compiler
-    estimates ten times as many cycles, and its own schedule has fewer. A loop over layers begins
-    with such fills, one for each array that it saves.
+    To fill an array in HBM with one value takes as long as to write its bytes. The compiler's
+    estimate is ten times that, and its own schedule is shorter than the estimate. A loop over
+    layers begins with such fills, one for each array that it saves.
     """
     is_fill = operation.opcode == "broadcast" and all(
         math.prod(dimensions) == 1 for _, dimensions in arrays(" ".join(operation.operands))

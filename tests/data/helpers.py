@@ -83,7 +83,7 @@ def text_of(numbers):
 
 
 def config_of(name, length=1, **options):
-    """With as many tokens of inputs as of targets."""
+    """Inputs and targets have the same length."""
     return DataConfig(name, {"inputs": length, "targets": length}, **options)
 
 

@@ -145,7 +145,7 @@ def row_length(arguments: Mapping[str, Any], inputs: int) -> int:
 
 
 def masked_spans(tokens: int, noise_density: float, mean_span: float) -> tuple[int, int]:
-    """How many of so many tokens t5 masks, and in how many spans; it takes 1 for 0."""
+    """How many tokens of a row t5 masks, and in how many spans; where one is 0, t5 takes 1."""
     # In float32, as in TensorFlow: there 0.15 * 190 rounds to 29, not to 28.
     masked = int(np.rint(np.float32(tokens) * np.float32(noise_density)))
     return masked, int(np.rint(np.float32(masked) / np.float32(mean_span)))
