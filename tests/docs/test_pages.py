@@ -100,16 +100,3 @@ def test_the_readme_is_read_in_two_minutes():
 def test_every_page_is_in_the_navigation():
     pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
     assert set(navigation()) == pages
-
-
-def test_every_page_leads_to_the_next_one():
-    pages = navigation()
-    made = {f"reference/{name}" for name in reference.PAGES}
-    for page, following in zip(pages, pages[1:], strict=False):
-        if page in made or page == "changelog.md":
-            continue
-        last = TEXTS[f"docs/{page}"].rstrip().splitlines()[-1]
-        assert last.startswith("Next: "), page
-        targets = re.findall(r"\]\(([^)]+)\)", last)
-        folder = (DOCS / page).parent
-        assert DOCS / following in [(folder / target).resolve() for target in targets], page
