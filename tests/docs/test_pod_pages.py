@@ -5,6 +5,7 @@
 
 import importlib.util
 import re
+import shlex
 
 import pytest
 
@@ -37,10 +38,12 @@ def test_a_dry_run_prints_the_commands_of_the_first_pod(tmp_path):
     dry_run, launch = _typed("first_pod", "switch_jax launch")
     assert dry_run == f"{launch} --dry_run"
     printed = follow([*_files("first_pod"), f"{dry_run} --skip_storage"], tmp_path)
-    starts = ("docker", "bash -c", "gcloud alpha compute tpus", "gcloud compute tpus")
+    shown = _in_words(printed)
+    shown += [shlex.split(line)[2] for line in shown if line.startswith("bash -c ")]
+    starts = ("docker", "printf", "gcloud alpha compute tpus", "gcloud compute tpus")
     ours = [line for start in starts for line in _typed("first_pod", start)]
     assert len(ours) == 5
-    assert set(ours) <= set(_in_words(printed))
+    assert set(ours) <= set(shown)
     assert "--gin_file=my_pod.gin" in printed
 
 
