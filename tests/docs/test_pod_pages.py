@@ -74,7 +74,7 @@ def test_the_runs_on_gpus_and_on_a_laptop_are_accepted(tmp_path):
     (laptop,) = _typed("recipes", "switch_jax train")
     dry_runs = [f"{gpu} --dry_run", f"{laptop} --dry_run", f"{slurm} --dry_run --skip_storage"]
     printed = follow(dry_runs, tmp_path)
-    assert "619M parameters" in printed and "#SBATCH --nodes=2" in printed
+    assert "parameters 2.3 GiB, gradients 2.3 GiB" in printed and "#SBATCH --nodes=2" in printed
 
 
 @pytest.mark.slow
