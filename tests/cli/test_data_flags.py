@@ -42,7 +42,7 @@ def test_both_flags():
         ),
         (
             ["--tfds_data_dir=gs://my-bucket/../x"],
-            "--tfds_data_dir 'gs://my-bucket/../x': write the folder's path without",
+            "--tfds_data_dir 'gs://my-bucket/../x': write the name of the bucket, and the",
         ),
         (
             ["--seqio_additional_cache_dirs=/no,a\udcff"],
