@@ -22,6 +22,7 @@ OTHER_NAMES = {
     "JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS", "LIBTPU_INIT_ARGS", "STORAGE_EMULATOR_HOST",
     "TENSORSTORE_GCS_HTTP_URL", "TFDS_DATA_DIR", "WANDB_MODE",
     "CPU_CORES", "MODEL_DIR", "PROJECT_NUMBER",
+    "STEPS_OF_LINES", "T5_FEATURES",  # of Python
 }  # fmt: skip
 
 
@@ -89,11 +90,11 @@ def test_every_command_is_understood(page, capsys):
         end = next((i for i, word in enumerate(words) if word in ("|", ">", "&&", ";")), None)
         try:
             make_parser().parse_args(expand_bindings(words[:end]))
-        except SystemExit:
-            pytest.fail(f"{line}: {capsys.readouterr().err}")
+        except SystemExit as ended:
+            assert not ended.code, f"{line}: {capsys.readouterr().err}"  # 0: of --help
 
 
-def test_the_readme_is_read_in_two_minutes():
+def test_the_readme_is_read_in_five_minutes():
     assert len(TEXTS["README.md"].splitlines()) <= 120
 
 

@@ -42,7 +42,7 @@ def test_json_lines(monkeypatch, at_once):
 
 
 def test_fields_are_put_into_a_text():
-    """As docs/own_tasks.md says."""
+    """As docs/mixtures.md says."""
     lines = tf.data.Dataset.from_tensors('{"question": "who?", "answer": "she"}')
     rows = seqio.preprocessors.preprocess_tensorflow_examples(
         parse_json_lines(lines, ["question", "answer"]),
