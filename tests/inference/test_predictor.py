@@ -119,12 +119,6 @@ def test_examples_are_cut_off_at_the_lengths_of_the_config():
     assert of_long.tokens.tolist() == of_short.tokens.tolist()
 
 
-def test_no_examples_have_no_results():
-    predictor, _ = make_predictor(DENSE, batch_size=2)
-    assert list(predictor.predict(parameters(DENSE), [])) == []
-    assert list(predictor.score(parameters(DENSE), [])) == []
-
-
 def test_samples_depend_on_the_index_among_all_examples():
     predictor, _ = make_predictor(DENSE, batch_size=2, temperature=1.0, seed=3)
 
