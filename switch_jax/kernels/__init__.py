@@ -1,4 +1,4 @@
-"""Pallas kernels for TPU, and products for a CPU.
+"""Pallas kernels for TPU.
 
 Functions of arrays that know nothing of models, configs or meshes.
 """

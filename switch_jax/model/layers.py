@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.kernels import cpu_matmul
 from switch_jax.model import parameters
 from switch_jax.partitioning.mesh import platform
 
@@ -32,7 +31,7 @@ def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
     # As one matrix of rows: a CPU's compiler would transpose the gradient of the result, to sum it
     # over the batch and the length.
     rows = x.reshape(-1, x.shape[-1])  # [B * L, D]
-    return cpu_matmul.matmul(rows, kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+    return (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def _normalise(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:

@@ -58,10 +58,6 @@ def abstract_signals(mesh: Mesh) -> jax.ShapeDtypeStruct:
 
 def compiler_options() -> dict[str, Any]:
     """Options for the compiler of the mesh's devices, beyond its defaults."""
-    if platform() == "cpu":
-        # Of the orders in which operations can run, one that takes little memory. By default it is
-        # one in which many can run at once, which made no step faster on two cores.
-        return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
     if platform() != "tpu":
         return {}
     options: dict[str, Any] = {}

@@ -24,7 +24,6 @@ from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import from_first, run_on_all
 from switch_jax.storage import resolved, storage_path
-from switch_jax.train_step.lowering import compiler_options
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state, fresh_state
 from switch_jax.trainer.start.origins import (
     Origins,
@@ -151,7 +150,6 @@ def initial_state(config: Config, abstract: TrainState, start: Start | None) -> 
         # Layers and experts have another shape than what they are made of: nothing can be reused.
         donate_argnames="loaded" if all(o.is_whole for o in origins.values()) else None,
         out_shardings=jax.tree.map(lambda s: s.sharding, abstract),
-        compiler_options=compiler_options(),  # by default, drawing takes more memory than a step
     )
     # Steps fold their number into the same key: this is one that no run reaches.
     key = jax.random.fold_in(jax.random.key(config.run.random_seed), 2**32 - 1)
