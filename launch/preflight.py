@@ -5,7 +5,7 @@ import math
 from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.config import Config
-from switch_jax.data.catalogue.checks import small_vocabulary
+from switch_jax.data.catalogue.checks import check_vocabulary
 from switch_jax.data.catalogue.configured_tasks import vocabulary_is_here
 from switch_jax.hardware.tpus import GIB, Slice
 from switch_jax.launch.console import log
@@ -107,7 +107,7 @@ def check_storage(config: Config) -> None:
     check_run_folder(config.run.model_dir)
     open_data(config)
     if not vocabulary_is_here(config.data):  # otherwise `check_run` has looked
-        for warning in small_vocabulary(config):
+        for warning in check_vocabulary(config):
             log(warning)
 
 

@@ -12,7 +12,6 @@ from switch_jax.checkpointing.lock import lock_run
 from switch_jax.checkpointing.read_only import (
     best_step,
     chosen_step,
-    commit_time,
     find_checkpoint,
     load_parameters,
 )

@@ -176,11 +176,7 @@ class Checkpoints:
         self._write_on_all(start)
 
     def amend(self, step: int, notes: dict[str, Any]) -> None:
-        """Gives the checkpoint of a step other notes, if there is one; all or nothing is written.
-
-        Raises:
-          UserError: it could not be written.
-        """
+        """Gives the checkpoint of a step, if there is one, other notes; see `amend_notes`."""
         file = self._folder.metadata_override(step)
         if step in self.steps():
             _write_on_first(file, lambda: amend_notes(file, notes))
@@ -195,15 +191,11 @@ class Checkpoints:
                 self._saving.result(timeout=0)
 
     def wait(self) -> None:
-        """Waits until everything is written.
-
-        Raises:
-          UserError: it could not be written.
-        """
+        """Waits until everything is written; raises UserError if it could not be."""
         self._write_on_all(self._finish_saving)
 
     def close(self) -> None:
-        """Waits until everything is written; raises UserError if it could not be."""
+        """Ends as `wait`, and on this process alone."""
         with self._errors_explained():
             try:
                 self._finish_saving()
@@ -273,10 +265,7 @@ def _set_aside(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Pa
 
 
 def _remove_older(folder: epath.Path, keep: int) -> None:
-    """Removes all but the newest `keep` of the checkpoints that were set aside in a folder.
-
-    What others have put there under other names stays as it is.
-    """
+    """Removes all but the newest `keep` of the checkpoints, and nothing else, in a folder."""
     ours = [name for name in list_names(folder) if re.fullmatch("[0-9]+_[0-9]+", name)]
     ours.sort(key=lambda name: [*map(int, reversed(name.split("_")))], reverse=True)
     for name in ours[keep:]:

@@ -30,12 +30,8 @@ _METADATA_FILES = (*_JSON_FILES, f"{ARRAYS}/manifest.ocdbt")
 
 
 def describe(checkpoint: epath.Path) -> Any:
-    """Orbax's description, whose `metadata` are of all arrays, nested; the notes may be damaged.
-
-    Raises:
-      OSError: the storage failed; Orbax takes a file that it cannot read for an empty one.
-    """
-    for name in _METADATA_FILES:
+    """Orbax's description, whose `metadata` are of all arrays, nested; the notes may be damaged."""
+    for name in _METADATA_FILES:  # Orbax takes a file that it cannot read for an empty one
         try:
             content = read_bytes(checkpoint / name)
         except FileNotFoundError:
@@ -61,12 +57,7 @@ def metric_of(checkpoint: epath.Path) -> Metric:
 
 
 def load_arrays(checkpoint: epath.Path, abstract: Any) -> Any:
-    """Reads arrays of a checkpoint.
-
-    Args:
-      checkpoint: its folder.
-      abstract: nested `ShapeDtypeStruct`s with shardings; what is not there, or None, is not read.
-    """
+    """Reads arrays of a checkpoint; what is not in `abstract`, or None there, is not read."""
     context = ocp.Context()
     context.pytree.loading.partial_load = True
     with context:
@@ -74,17 +65,10 @@ def load_arrays(checkpoint: epath.Path, abstract: Any) -> Any:
 
 
 def amend_notes(file: epath.Path, notes: dict[str, Any]) -> None:
-    """Writes notes in place of those that were saved with a checkpoint, all of them or nothing.
+    """Writes notes, JSON, in place of those that were saved with a checkpoint; all or nothing.
 
     After a return to a checkpoint the run goes on with other data, and so the checkpoint gets
-    another place in the data, without being saved again.
-
-    Args:
-      file: MODEL_DIR/amended/STEP.json.
-      notes: JSON values.
-
-    Raises:
-      OSError: they cannot be written.
+    another place in the data, without being saved again. `file` is MODEL_DIR/amended/STEP.json.
     """
     file.parent.mkdir(exist_ok=True)
     atomic_write(file, json.dumps(add_checksum(notes)))
@@ -95,13 +79,7 @@ def newest_notes(
 ) -> dict[str, Any]:
     """Those that `amend_notes` has written; the saved ones where there are none, or damaged ones.
 
-    All processes call this together.
-
-    Args:
-      file: MODEL_DIR/amended/STEP.json.
-      step: of the checkpoint.
-      saved: with the checkpoint.
-      say_damage: print that the file is damaged.
+    All processes call this together. `say_damage`: print that the file is damaged.
     """
 
     def read() -> dict[str, Any]:

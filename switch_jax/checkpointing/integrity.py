@@ -113,8 +113,7 @@ def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | N
 def damage_of(error: Exception) -> str:
     """What is damaged, in one line, by the error of reading it.
 
-    Raises:
-      TransientError: the storage failed, so the checkpoint may be in order.
+    Raises TransientError where the storage failed: the checkpoint may be in order.
     """
     cause = _root_cause(error)
     if is_transient(cause):
@@ -126,9 +125,7 @@ def damage_of(error: Exception) -> str:
 def storage_errors_explained(what: str, consequence: str = "") -> Iterator[None]:
     """Within, an error of Orbax or TensorStore becomes a UserError with its first cause.
 
-    Args:
-      what: the beginning of the message, as in 'PATH cannot be read'.
-      consequence: its end, as in '; what was there is still there'.
+    `what` begins the message, as in 'PATH cannot be read', and `consequence` ends it.
     """
     try:
         yield
@@ -139,10 +136,7 @@ def storage_errors_explained(what: str, consequence: str = "") -> Iterator[None]
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The first exception of a chain, or the first that says that it may pass.
-
-    Where a storage fails, a client's own exception may come before the one that says so.
-    """
+    """The first exception of a chain; of a storage that fails, the first that says so."""
     chain = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)

@@ -104,10 +104,9 @@ def _need_no_right_to_see_the_bucket() -> None:
     ask = gcs_utils.is_hierarchical_namespace_enabled
 
     def has_folders(path: Any) -> bool:
-        try:
+        with contextlib.suppress(Exception):
             return ask(path)
-        except Exception:
-            return False
+        return False
 
     gcs_utils.is_hierarchical_namespace_enabled = has_folders
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from etils import epath
-from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
 from switch_jax.checkpointing.description import (
@@ -77,18 +76,6 @@ def chosen_step(model_dir: str | os.PathLike[str], checkpoint: str) -> int:
     return int(find_checkpoint(model_dir, int(checkpoint)).name)
 
 
-def commit_time(checkpoint: epath.Path) -> int:
-    """When a checkpoint was saved, in nanoseconds since the epoch.
-
-    It distinguishes two checkpoints of the same step, of before and after a return to an earlier
-    one.
-
-    Raises:
-      UserError: it cannot be read.
-    """
-    return _read(checkpoint, lambda: int(ocp.metadata(checkpoint, ARRAYS).commit_timestamp_nsecs))
-
-
 def find_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> epath.Path:
     """The folder of a checkpoint, the same on every process.
 
@@ -104,16 +91,12 @@ def find_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> ep
 
 
 def newest_saved(folder: RunFolder) -> Saved | None:
-    """What the newest checkpoint of a run that can be read says of itself; its arrays stay unread.
+    """What the newest checkpoint of a run that can be read says of itself; None: there is none.
 
     With several processes all of them call this.
 
-    Returns:
-      None where there is no such checkpoint.
-
     Raises:
-      UserError: the folder cannot be read.
-      TransientError: the storage failed.
+      UserError: the folder cannot be read; TransientError: the storage failed.
     """
     for step in reversed(gather(run_on_all(folder.checkpoint_steps))[0]):
         saved, _ = try_to_read(shapes_and_notes, folder.checkpoint(step))
@@ -135,16 +118,11 @@ def load_parameters(
 
     Args:
       path, step: see `find_checkpoint`.
-      abstract_parameters: nested dict of `ShapeDtypeStruct`s with shardings, as the `parameters` of
-        `train_step.state.abstract_state`.
-
-    Returns:
-      Arrays of those shapes, dtypes and shardings.
+      abstract_parameters: `ShapeDtypeStruct`s with shardings, as of `abstract_state`.
 
     Raises:
-      UserError: there is no checkpoint, it is damaged, or it is of another model; names the first
-        arrays that differ.
-      TransientError: the storage failed.
+      UserError: there is no checkpoint, it is damaged, or of another model; TransientError: the
+        storage failed.
     """
     checkpoint = find_checkpoint(path, step)
     check_part(checkpoint, "parameters", abstract_parameters)
@@ -152,17 +130,12 @@ def load_parameters(
 
 
 def load_parts(checkpoint: epath.Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
-    """Reads parts of the training state, whose shapes are checked already.
-
-    Args:
-      checkpoint: its folder.
-      abstract_parts: by the name of the part, as in `TrainState`, what of it is wanted.
-    """
+    """Reads parts of the training state by their names in it; their shapes are checked already."""
     return _read(checkpoint, lambda: load_arrays(checkpoint, abstract_parts))
 
 
 def check_part(checkpoint: epath.Path, name: str, abstract: Any) -> None:
-    """Checks that a part of the state in a checkpoint has these shapes.
+    """Checks that a part of the state in a checkpoint has the shapes of `abstract`.
 
     Args:
       checkpoint: its folder.
@@ -170,8 +143,7 @@ def check_part(checkpoint: epath.Path, name: str, abstract: Any) -> None:
       abstract: nested `ShapeDtypeStruct`s.
 
     Raises:
-      UserError: it has others, or is damaged.
-      TransientError: the storage failed.
+      UserError: it has others, or is damaged; TransientError: the storage failed.
     """
     saved = part_shapes(checkpoint, name)
     if not saved:
@@ -181,16 +153,7 @@ def check_part(checkpoint: epath.Path, name: str, abstract: Any) -> None:
 
 
 def part_shapes(checkpoint: epath.Path, name: str) -> Shapes:
-    """Shapes of a part of the state in a checkpoint; empty where it has no such part.
-
-    Args:
-      checkpoint: its folder.
-      name: of the part, as in `TrainState`.
-
-    Raises:
-      UserError: it is damaged.
-      TransientError: the storage failed.
-    """
+    """Shapes of a part of the state in a checkpoint; empty where it has none. See `check_part`."""
     orbax_patches.apply()
     arrays = _read(checkpoint, lambda: describe(checkpoint).metadata)
     return shapes_of(arrays.get(name))

@@ -21,10 +21,7 @@ def eval_batches(
       num_batches: number of batches to stop after; None reads the whole split.
 
     Returns:
-      Batches like those of `TrainBatches`.
-
-    Raises:
-      UserError: a file cannot be read, or there is no example at these lengths.
+      Batches like those of `TrainBatches`; UserError if there is no example at these lengths.
     """
     config = opened.config
     lengths, is_empty = config.task_feature_lengths, True

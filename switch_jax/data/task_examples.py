@@ -35,12 +35,6 @@ class TaskExamples:
     """
 
     def __init__(self, task: seqio.Task, config: DataConfig) -> None:
-        """Opens nothing.
-
-        Args:
-          task: what to read, one of the config's.
-          config: how.
-        """
         self._task, self._config = task, config
         self._cached = config.use_cached_tasks and task.supports_caching
 

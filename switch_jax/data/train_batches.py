@@ -86,15 +86,10 @@ def _rows_of_stream(
     draws: int,
     cursors: Sequence[Cursor],
 ) -> Iterator[tuple[list[Example], int, Sequence[Cursor]]]:
-    """The examples of each row of a stream without end, with the position after the row.
+    """The examples of each row of stream `index` without end, with the position after the row.
 
-    Args:
-      tasks: what is mixed.
-      rates: how often an example of each task is read, relative to the others.
-      config: how it is read, mixed and packed.
-      index: of the stream.
-      draws, cursors: the position at which to start: number of examples read, of all tasks, and
-        where the stream is in each task.
+    `draws` and `cursors` are where it starts: the number of examples read, of all tasks, and where
+    the stream is in each task.
     """
     cursors = list(cursors)
     mixed = _mixed(tasks, rates, config.random_seed, index, draws, cursors)

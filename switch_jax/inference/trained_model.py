@@ -9,7 +9,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from switch_jax import gin_config
-from switch_jax.checkpointing import chosen_step, commit_time, find_checkpoint, load_parameters
+from switch_jax.checkpointing import chosen_step, find_checkpoint, load_parameters
 from switch_jax.config import Config, DataConfig
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.gin_of_source import gin_of_source
@@ -19,7 +19,7 @@ from switch_jax.data.catalogue.checks import check_vocabularies_of_run, check_vo
 from switch_jax.data.catalogue.configured_tasks import identities, vocabularies
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.run_folder import RunFolder
+from switch_jax.run_folder import RunFolder, read_commit_time
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.storage import exists, is_file, no_model_there, storage_path
 from switch_jax.train_step.microbatches import check_batch
@@ -148,7 +148,7 @@ class TrainedModel:
         data, is_run = self.config.data, self.source is None
         return {
             "step": step,
-            "saved": commit_time(find_checkpoint(self.path, step)) if is_run else None,
+            "saved": read_commit_time(find_checkpoint(self.path, step)) if is_run else None,
             "model": dataclasses.asdict(self.config.model),
             "lengths": dict(data.task_feature_lengths),
             "vocabulary": identities(data),

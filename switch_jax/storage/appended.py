@@ -30,12 +30,7 @@ def appended_file(path: epath.Path) -> "AppendedFile":
 
 
 def read_appended(path: epath.Path) -> bytes:
-    """The content of a file that may be in parts.
-
-    Raises:
-      FileNotFoundError: it is not there.
-      OSError: it cannot be read.
-    """
+    """The content of a file that may be in parts; raises OSError if it cannot be read."""
     parts = _parts(path)
     if not parts or not in_bucket(path):  # on a disk, of a run that has moved from a bucket
         return b"".join(map(read_bytes, (path, *parts)))
@@ -49,11 +44,7 @@ def read_appended(path: epath.Path) -> bytes:
 def last_written(path: epath.Path) -> float | None:
     """When a file that may be in parts was written last, in seconds since the epoch.
 
-    Returns:
-      None: it is not there.
-
-    Raises:
-      OSError: it cannot be looked up.
+    None: it is not there. Raises OSError if it cannot be looked up.
     """
     found = entry([path, *_parts(path)][-1])
     return found and found.modified
@@ -130,11 +121,7 @@ AppendedFile = _OfDisk | _OfBucket
 
 
 class Spool:
-    """A folder of this machine whose files, which only grow, become those of any folder.
-
-    Attributes:
-      local: where to write.
-    """
+    """A folder here, `local`, whose files, which only grow, become those of any folder."""
 
     def __init__(self, folder: epath.Path) -> None:
         """`folder`: where the files are to be; one of a disk is written to directly."""

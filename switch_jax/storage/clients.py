@@ -39,11 +39,7 @@ def choose_clients() -> None:
 
 
 def file_system(path: pathlib.PurePath | str) -> Any:
-    """The file system of fsspec that has the path.
-
-    Raises:
-      UserError: its client is not installed.
-    """
+    """The file system of fsspec that has the path; raises UserError if it is not installed."""
     import fsspec.core
 
     choose_clients()

@@ -1,7 +1,6 @@
 """Cloud Storage's client: gcsfs, with the errors of a disk, and patience with a busy service."""
 
 import asyncio
-import contextvars
 import errno
 import inspect
 from collections.abc import Sequence
@@ -20,8 +19,6 @@ from switch_jax.storage.retries import RETRIES
 
 _AT_ONCE = 16  # requests
 _SLOWEST = 100_000  # bytes a second, with which a request may be sent
-
-_repeated = contextvars.ContextVar("repeated", default=0)  # requests of the present task
 
 # One request, without gcsfs's own tries: they are silent, and end after half a minute.
 _request = inspect.unwrap(GCSFileSystem._request)
@@ -75,7 +72,6 @@ class CloudStorage(GCSFileSystem):
                     if wait is None:
                         raise OSError(errno.EIO, f"Cloud Storage: {reason}") from error
                     RETRIES.repeated += 1
-                    _repeated.set(_repeated.get() + 1)
                     await asyncio.sleep(wait)
         finally:
             line.cancel()
@@ -88,12 +84,11 @@ class CloudStorage(GCSFileSystem):
         )
 
     async def _mv_file(self, path1: str, path2: str, **options: Any) -> None:
-        """Moves an object; where the target alone is there, an earlier try may have moved it."""
-        before = _repeated.get()
+        """Moves an object; where the target alone is there, an earlier try has moved it."""
         try:
             await super()._mv_file(path1, path2, **options)
         except FileNotFoundError:
-            if _repeated.get() == before or not await self._exists(path2):
+            if not await self._exists(path2):
                 raise
 
     def mkdir(self, path: str, *args: Any, **options: Any) -> None:

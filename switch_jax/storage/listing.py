@@ -43,11 +43,7 @@ class Entry(NamedTuple):
 
 
 def entry(path: str | os.PathLike[str]) -> Entry | None:
-    """What is at a path; None where nothing is.
-
-    Raises:
-      OSError: it cannot be looked up.
-    """
+    """What is at a path; None where nothing is. Raises OSError if it cannot be looked up."""
     text = os.fspath(path)
     try:
         if in_bucket(text):
@@ -70,11 +66,7 @@ def _of_bucket(url: str) -> Entry:
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is that of a file, not of a folder.
-
-    Raises:
-      UserError: the storage fails; see `storage_error`.
-    """
+    """Whether the path is that of a file, not of a folder; UserError if the storage fails."""
     return _kind(path) == "file"
 
 
@@ -110,11 +102,7 @@ def file_at(path: str) -> Entry:
 
 
 def list_names(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of what is in a folder, sorted; nothing where the folder is not there.
-
-    Raises:
-      OSError: it cannot be listed.
-    """
+    """Names of what is in a folder, sorted; none where it is not there. OSError if it fails."""
     text = os.fspath(folder)
     try:
         if not in_bucket(text):
@@ -147,8 +135,7 @@ def forget(patterns: Iterable[str]) -> None:
 def matching(pattern: str) -> list[str]:
     """The objects of a bucket whose URLs match a pattern, sorted; *, ? and [] match no slash.
 
-    Raises:
-      OSError: the bucket cannot be listed.
+    Raises OSError if the bucket cannot be listed.
     """
     if pattern not in _MATCHING:
         matches = re.compile(fnmatch.translate(pattern)).match
@@ -164,12 +151,7 @@ def matching(pattern: str) -> list[str]:
 def file_sizes(paths: Sequence[str]) -> list[int]:
     """The sizes of files in bytes; those in buckets as they were when they were listed.
 
-    Args:
-      paths: of files of this machine, or URLs of objects.
-
-    Raises:
-      OSError: with the path as its file name. errno ENOENT: there is no such file; EISDIR: it is a
-        folder, a pipe or a device.
+    Raises OSError as `file_at`.
     """
     unknown = {path for path in paths if in_bucket(path) and path not in _SIZES}
     for _, names in itertools.groupby(sorted(unknown), os.path.dirname):

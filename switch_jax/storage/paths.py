@@ -11,7 +11,6 @@ from switch_jax.storage.clients import choose_clients
 from switch_jax.utils.errors import UserError
 
 _BEGINNINGS = ("gs://", "s3://")  # Cloud Storage; S3, and services with its protocol
-_BUCKET = "[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]"
 
 
 def storage_path(name: str | os.PathLike[str], what: str = "") -> epath.Path:
@@ -63,28 +62,18 @@ def no_model_there(name: str | os.PathLike[str]) -> UserError:
 def bucket_path(url: str, what: str = "") -> tuple[str, str]:
     """BUCKET and FOLDER of gs://BUCKET/FOLDER or s3://BUCKET/FOLDER; FOLDER may be "".
 
-    Args:
-      url: as the user wrote it.
-      what: names it in errors, as in 'MODEL_DIR'.
-
-    Raises:
-      UserError: no bucket, or no folder in it, can have such a name.
+    Raises UserError if clients would take it for another path; `what` names it, as in 'MODEL_DIR'.
     """
     named = _checked(url, what)
-    bucket, _, folder = url.partition("://")[2].partition("/")
-    if not re.fullmatch(_BUCKET, bucket):
+    name = url.partition("://")[2].removesuffix("/")
+    is_odd = set(name) & set("*?[]#") or not name.isprintable()  # clients take * for a pattern
+    if is_odd or {"", ".", ".."} & set(name.split("/")):
         raise UserError(
-            f"{named}: no bucket has the name {bucket!r}: write small letters, digits, hyphens, "
-            "dots and underscores, a letter or digit first and last"
+            f"{named}: write the name of the bucket, and the folder's path without '//', '.' and "
+            "'..', without * ? [ ] # and hidden characters"
         )
-    parts = folder.removesuffix("/").split("/") if folder else []
-    is_odd = set(folder) & set("*?[]#") or not folder.isprintable()  # clients take * for a pattern
-    if is_odd or {"", ".", ".."} & set(parts):
-        raise UserError(
-            f"{named}: write the folder's path without '//', '.' and '..', without * ? [ ] # and "
-            "hidden characters"
-        )
-    return bucket, "/".join(parts)
+    bucket, _, folder = name.partition("/")
+    return bucket, folder
 
 
 def _checked(text: str, what: str) -> str:

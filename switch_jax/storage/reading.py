@@ -43,8 +43,7 @@ atexit.register(_copies.close)
 def read_bytes(file: epath.Path) -> bytes:
     """The content of a file, in a bucket by a single request.
 
-    Raises:
-      OSError: it cannot be read; it has the file's name.
+    Raises OSError, with the file's name, if it cannot be read.
     """
     with errors_named(str(file)):
         return file_system(file).cat_file(str(file)) if in_bucket(file) else file.read_bytes()
@@ -98,8 +97,7 @@ def key_value_store(scheme: str, bucket: str) -> Any:
 def local_copy(file: str | os.PathLike[str]) -> str:
     """The path of a file on this machine; one in a bucket is copied, again where it has changed.
 
-    Raises:
-      OSError: it cannot be read.
+    Raises OSError if it cannot be read.
     """
     path = os.fspath(file)
     if not in_bucket(path):
@@ -118,8 +116,7 @@ def _kept_copy(url: str, version: Any) -> str:
 def copies_here(files: Sequence[str]) -> Iterator[list[str]]:
     """Within, paths of files on this machine, of copies where they are in a bucket.
 
-    Raises:
-      OSError: one cannot be read or copied; it has the file's name.
+    Raises OSError, with the file's name, if one cannot be read or copied.
     """
     if not any(map(in_bucket, files)):
         yield list(files)
@@ -134,27 +131,18 @@ def copies_here(files: Sequence[str]) -> Iterator[list[str]]:
 def _copy(url: str, target: Path) -> None:
     """Copies a file of a bucket, as it is now, into a new folder of this machine."""
     size = file_at(url).size
-    try:
-        target.parent.mkdir()
-        with target.open("wb") as copied:
-            for begin in range(0, size, _AT_A_TIME):
-                copied.write(read_range(url, begin, min(begin + _AT_A_TIME, size)))
-    except OSError as error:
-        if error.filename != url:  # this machine's disk is full, say
-            raise OSError(error.errno, f"{error.strerror}, in {target.parent}", url) from error
-        raise
+    target.parent.mkdir()
+    with errors_named(url), target.open("wb") as copied:  # also of this machine's disk
+        for begin in range(0, size, _AT_A_TIME):
+            copied.write(read_range(url, begin, min(begin + _AT_A_TIME, size)))
 
 
 @contextlib.contextmanager
 def header_here(file: epath.Path, header_size: Callable[[bytes], int]) -> Iterator[str]:
     """Within, the path of a file on this machine; zeros follow the header of one in a bucket.
 
-    Args:
-      file: the file.
-      header_size: from the first 8 bytes to how many bytes the header takes, with these.
-
-    Raises:
-      OSError: it cannot be read.
+    `header_size` says by the first 8 bytes how many the header takes, with these. Raises OSError if
+    the file cannot be read.
     """
     url = str(file)
     if not in_bucket(file):

@@ -13,15 +13,11 @@ SILENCE = 10.0  # seconds without an answer before a line says so
 
 
 class Retries:
-    """Of all requests of this process but TensorStore's, which are made in one thread.
-
-    Attributes:
-      repeated: requests that were repeated so far.
-      patience: seconds for which a request is repeated.
-    """
+    """Of all requests of this process but TensorStore's, which are made in one thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.repeated, self.patience = 0, _FIRST_PATIENCE
+        self.repeated = 0  # requests so far
+        self.patience = _FIRST_PATIENCE  # seconds for which a request is repeated
         self._clock = clock
         self._since: float | None = None  # when the silence began that a line was about
 

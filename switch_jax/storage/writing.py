@@ -24,12 +24,7 @@ _MAKE_WHOLE = {COMMITTED, "config.gin", "config.json", "settings.json"}
 def check_writable(folder: epath.Path, what: str) -> None:
     """Writes a file into a folder, or else the nearest one above it that is there, and removes it.
 
-    Args:
-      folder: the folder.
-      what: names it in errors, as in "MODEL_DIR 'x'".
-
-    Raises:
-      UserError: that cannot be done.
+    Raises UserError if that cannot be done; `what` names the folder, as in "MODEL_DIR 'x'".
     """
     with explain_write_errors(what):
         places = (folder, *folder.parents)
@@ -42,8 +37,7 @@ def check_writable(folder: epath.Path, what: str) -> None:
 def atomic_write(file: PurePath, content: str | bytes) -> None:
     """Writes all of a file, or nothing: a process that is killed leaves the old one.
 
-    Raises:
-      OSError: it cannot be written.
+    Raises OSError if it cannot be written.
     """
     with open_atomic(file) as new:
         new.write(content.encode() if isinstance(content, str) else content)
@@ -52,8 +46,7 @@ def atomic_write(file: PurePath, content: str | bytes) -> None:
 def write_file(file: epath.Path, content: str | bytes, what: str = "") -> None:
     """`atomic_write`, into a folder that is made where it is not there.
 
-    Raises:
-      UserError: `what`, or else the file, cannot be written.
+    Raises UserError if `what`, or else the file, cannot be written.
     """
     with explain_write_errors(what or file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -129,12 +122,7 @@ def move_folder(folder: epath.Path, target: epath.Path) -> None:
     A bucket moves the objects one by one. What says that a checkpoint is complete goes first, and
     what makes a folder a run or a model comes last, so nothing is taken for whole meanwhile.
 
-    Args:
-      folder: what is moved.
-      target: it is not there, or on a disk an empty folder. The folder above it is there.
-
-    Raises:
-      OSError: it cannot be moved.
+    `target` is not there, or on a disk an empty folder. Raises OSError if it cannot be moved.
     """
     if not in_bucket(folder):
         os.replace(folder, target)

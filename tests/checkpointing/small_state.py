@@ -14,21 +14,22 @@ from switch_jax.run_folder import RunFolder
 # 2 MB, so that there are files with nothing but data; the rest lies within descriptions.
 PLACES = {
     "step": PartitionSpec(),
-    "large": PartitionSpec("expert"),
-    "nested": {"matrix": PartitionSpec("data", "model"), "vector": PartitionSpec()},
+    "parameters": {
+        "large_in_own_files": PartitionSpec("expert"),
+        "nested": {"matrix": PartitionSpec("data", "model"), "vector": PartitionSpec()},
+    },
 }
 
 
 def values_of(seed: int) -> dict:
     rng = np.random.default_rng(seed)
-    return {
-        "step": np.int32(seed),
-        "large": rng.normal(size=(1024, 512)).astype(np.float32),
-        "nested": {
-            "matrix": rng.normal(size=(8, 4)).astype(np.float32),
-            "vector": rng.normal(size=5).astype(np.float32),
-        },
-    }
+    shapes = {"large_in_own_files": (1024, 512), "nested": {"matrix": (8, 4), "vector": (5,)}}
+    parameters = jax.tree.map(
+        lambda shape: rng.normal(size=shape).astype(np.float32),
+        shapes,
+        is_leaf=lambda shape: isinstance(shape, tuple),
+    )
+    return {"step": np.int32(seed), "parameters": parameters}
 
 
 def notes_of(seed: int) -> dict:

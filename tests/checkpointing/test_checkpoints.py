@@ -25,6 +25,11 @@ from tests.checkpointing.small_state import (
 from tests.leaks import left_open
 
 
+def _set_aside(folder):
+    """Names of the checkpoints in a folder, without the time."""
+    return sorted(name.split("_")[0] for name in list_names(folder))
+
+
 def test_state_step_and_notes_come_back(storage):
     assert Checkpoints(RunFolder(storage), 3).restore(ABSTRACT()) is None
     checkpoints = save_steps(storage, [4, 7])
@@ -77,19 +82,13 @@ def test_later_checkpoints_are_discarded_and_can_be_saved_again(storage):
     checkpoints = save_steps(storage, [2, 4, 6])
     assert_is(checkpoints.restore(ABSTRACT(), last=3), 2)
     assert checkpoints.steps() == [2]
-    discarded = sorted(name.split("_")[0] for name in list_names(storage / "discarded"))
-    assert discarded == ["4", "6"]
+    assert _set_aside(storage / "discarded") == ["4", "6"]
     checkpoints.save(4, state_of(40), notes_of(40), None)
     checkpoints.wait()
     assert_is(checkpoints.restore(ABSTRACT()), 4, seed=40)
     # All are later: the oldest is the nearest.
     assert_is(checkpoints.restore(ABSTRACT(), last=1), 2)
     assert checkpoints.steps() == [2]
-
-
-def _set_aside(folder):
-    """Names of the checkpoints in a folder, without the time."""
-    return sorted(name.split("_")[0] for name in list_names(folder))
 
 
 @pytest.mark.parametrize(("keep", "expected"), [(0, []), (1, ["4"])])
@@ -157,10 +156,11 @@ def test_what_is_saved_is_not_what_a_later_step_writes_over_it(tmp_path, place):
 def test_another_model_is_refused_by_name_and_its_checkpoint_stays(storage):
     checkpoints = save_steps(storage, [1, 2])
     wanted = {**ABSTRACT(), "extra": jax.ShapeDtypeStruct((3,), jnp.float32)}
-    wanted["large"] = jax.ShapeDtypeStruct((512, 512), jnp.float32)
+    large = jax.ShapeDtypeStruct((512, 512), jnp.float32)
+    wanted["parameters"] = {**wanted["parameters"], "large_in_own_files": large}
     message = (
         r"step 2 in .*checkpoints is of another model: 2 of 5 arrays differ \(extra absent -> "
-        r"\(3,\), large \(1024, 512\) -> \(512, 512\)\); "
+        r"\(3,\), parameters/large_in_own_files \(1024, 512\) -> \(512, 512\)\); "
     )
     with pytest.raises(UserError, match=message):
         checkpoints.restore(wanted)

@@ -3,7 +3,6 @@
 import gc
 import logging
 import re
-import shutil
 
 import pytest
 import tensorstore as ts
@@ -14,17 +13,9 @@ from switch_jax.checkpointing.integrity import damage_of
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import RETRIES, in_bucket, list_names
 from switch_jax.utils.errors import TransientError, UserError
-from tests.checkpointing.small_state import ABSTRACT, assert_is, notes_of, save_steps, state_of
+from tests.checkpointing.small_state import ABSTRACT, assert_is, notes_of, state_of
 from tests.storage.copies import SLOWLY_IN_A_BUCKET, copy_files
 from tests.storage.slow_proxy import Faults
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """A folder with the checkpoints of steps 1 and 2."""
-    folder = tmp_path_factory.mktemp("two")
-    save_steps(folder, [1, 2]).close()
-    return folder
 
 
 def _kind(path) -> str:
@@ -204,8 +195,7 @@ def test_with_all_damaged_there_is_no_start_from_scratch(two, storage, file):
     ["state/_METADATA", "state/array_metadatas/process_0"],
 )
 def test_a_fault_of_the_storage_is_no_damage(two, tmp_path, file):
-    folder = tmp_path / "run"
-    shutil.copytree(two, folder)
+    folder = copy_files(two, tmp_path / "run")
     path = folder / "checkpoints" / "2" / file
     path.rename(tmp_path / "kept")
     path.symlink_to("/proc/self/mem")  # Input/output error

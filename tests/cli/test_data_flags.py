@@ -41,7 +41,7 @@ def test_both_flags():
         ),
         (
             ["--tfds_data_dir=gs://my-bucket/../x"],
-            "--tfds_data_dir 'gs://my-bucket/../x': write the folder's path without",
+            "--tfds_data_dir 'gs://my-bucket/../x': write the name of the bucket, and the",
         ),
         (
             ["--seqio_additional_cache_dirs=/no,a\udcff"],
@@ -49,7 +49,7 @@ def test_both_flags():
         ),
         (["--gin.VOCABULARY=a\udcff"], r"VOCABULARY 'a\udcff': a path is UTF-8 text without NUL"),
         (["--gin.MODEL_DIR='a\\x00b'"], r"MODEL_DIR 'a\x00b': a path is UTF-8 text without NUL"),
-        (["--gin.INITIAL_CHECKPOINT_PATH=gs:///x"], "INITIAL_CHECKPOINT_PATH 'gs:///x': no bucket"),
+        (["--gin.INITIAL_CHECKPOINT_PATH=gs:///x"], "INITIAL_CHECKPOINT_PATH 'gs:///x': write "),
     ],
 )
 def test_train_takes_them(values, told, capsys, tmp_path):

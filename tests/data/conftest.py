@@ -1,10 +1,20 @@
 """Toy tasks whose rows can be written down by hand."""
 
+import gzip
+
 import numpy as np
 import pytest
 
+from switch_jax.tasks.english import read_lines
 from switch_jax.utils.tensorflow_setup import seqio, tf
-from tests.data.helpers import FEATURES, features, lines, parse, register, text_of  # noqa: F401
+from tests.data.helpers import (  # noqa: F401
+    features,
+    folders_as_before,
+    lines,
+    parse,
+    register,
+    text_of,
+)
 
 # Five (inputs, targets) pairs; every sequence ends with EOS, which is 1.
 PAIRS = [
@@ -72,11 +82,15 @@ def _noised(example, seed):
 
 @pytest.fixture
 def numbers(tmp_path, register):  # noqa: F811
-    """Tasks of 60 examples [n], n = 2 to 61, in one file and in six of 10 lines each."""
+    """Tasks of 60 examples [n], n = 2 to 61, in one file, and in six or six archives of 10 each."""
     (tmp_path / "whole.txt").write_text(text_of(range(2, 62)))
     for i in range(6):
-        (tmp_path / f"part{i}.txt").write_text(text_of(range(2 + 10 * i, 12 + 10 * i)))
+        text = text_of(range(2 + 10 * i, 12 + 10 * i))
+        (tmp_path / f"part{i}.txt").write_text(text)
+        (tmp_path / f"part{i}.gz").write_bytes(gzip.compress(text.encode()))
     register("numbers_1", lines(tmp_path / "whole.txt"))
     register("numbers_6", lines(tmp_path / "part*.txt"))
+    archives = seqio.FileDataSource(read_lines, {"train": str(tmp_path / "part*.gz")})
+    register("numbers_zip", archives)
     register("numbers_noise", lines(tmp_path / "whole.txt"), [parse, _noised])
     register.mixture("numbers_mixed", [("numbers_1", 3.0), ("numbers_noise", 1.0)])

@@ -72,6 +72,19 @@ def register():
         seqio.TaskRegistry.remove(name)
 
 
+@pytest.fixture
+def folders_as_before():
+    """Restores where seqio and its tasks look for data sets of TFDS, and for caches."""
+    caches = list(seqio.get_global_cache_dirs())
+    yield
+    seqio.set_global_cache_dirs(caches)
+    seqio.set_tfds_data_dir_override(None)
+    for task in map(seqio.TaskRegistry.get, seqio.TaskRegistry.names()):
+        task._cache_dir, task._stats = None, {}
+        if isinstance(task.source, seqio.TfdsDataSource):
+            task.source.tfds_dataset.override_data_dir(None)
+
+
 def lines(path, *splits):
     """A source of lines of text; the same for all splits, by default `train`."""
     return seqio.TextLineDataSource(dict.fromkeys(splits or ("train",), str(path)))

@@ -15,6 +15,8 @@ from switch_jax.data.train_batches import TrainBatches
 from switch_jax.utils.errors import UserError
 from tests.data.helpers import ANLI_RECORD, prepare
 
+pytestmark = pytest.mark.usefixtures("folders_as_before")
+
 LENGTHS = {"inputs": 64, "targets": 32}
 PAGE = {"text": "judge my vow " * 20, "url": "", "timestamp": ""}
 PAGE |= {"content-type": "", "content-length": "260"}
@@ -30,17 +32,6 @@ def folder(tmp_path_factory):
     # The current TFDS can read this version, but cannot make it.
     prepare(folder, "c4", "multilingual", "3.0.1", {"iw": [PAGE], "iw-validation": [PAGE]})
     return str(folder)
-
-
-@pytest.fixture(autouse=True)
-def as_before():
-    """Restores what the flags set: seqio and the tasks keep it."""
-    caches = list(seqio.get_global_cache_dirs())
-    yield
-    seqio.set_tfds_data_dir_override(None)
-    for name in ("anli_r1", "anli_r2", "mc4.iw", "mc4.af", "glue_cola_v002"):
-        provider(name).source.tfds_dataset.override_data_dir(None)
-    seqio.set_global_cache_dirs(caches)
 
 
 def test_a_prepared_folder_serves(folder, capsys):
@@ -97,7 +88,4 @@ def test_a_cache_serves_without_its_source(tmp_path):
     with pytest.raises(UserError, match="no cache of anli_r2 in .*--seqio_additional_cache_dirs"):
         splits_of(task, use_cached=True)
     seqio.add_global_cache_dirs([str(tmp_path)])
-    try:
-        assert sorted(splits_of(task, use_cached=True)) == ["train", "validation"]
-    finally:
-        task._cache_dir = None
+    assert sorted(splits_of(task, use_cached=True)) == ["train", "validation"]

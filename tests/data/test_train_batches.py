@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import open_tasks
+from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.reading.position import Position
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.tasks.english import VOCABULARY
-from tests.data.helpers import as_both, assert_same, features, lines
+from tests.data.helpers import as_both, assert_same, features, lines, validation
+from tests.storage.copies import copy_files
 
 BIBLE = DataConfig("bible_span_corruption", {"inputs": 64, "targets": 20}, data_streams=2)
 MIXED = DataConfig("numbers_mixed", {"inputs": 3, "targets": 3}, data_streams=4)
@@ -75,7 +77,7 @@ def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batch
         )
 
 
-def test_a_cached_task_is_read_from_its_cache(tmp_path, storage, monkeypatch, register):
+def test_a_cached_task_is_read_from_its_cache(tmp_path, storage, folders_as_before, register):
     """The cache holds what the source does not: that is what is read."""
     source = tmp_path / "source.txt"
     source.write_text("from the source\n")
@@ -99,10 +101,7 @@ def test_a_cached_task_is_read_from_its_cache(tmp_path, storage, monkeypatch, re
     (cache / "info.train.json").write_text(json.dumps(info))
     (cache / "stats.train.json").write_text(json.dumps({"examples": 1}))
     (cache / "COMPLETED").touch()
-    for file in cache.iterdir():
-        (storage / "cache" / name).mkdir(parents=True, exist_ok=True)
-        (storage / "cache" / name / file.name).write_bytes(file.read_bytes())
-    monkeypatch.setattr(seqio.dataset_providers, "_GLOBAL_CACHE_DIRECTORIES", [], raising=False)
+    copy_files(cache.parent, storage / "cache")
     seqio.set_global_cache_dirs([str(storage / "cache")])
     config = DataConfig(name, {"inputs": 6, "targets": 6}, use_cached_tasks=True, pack=False)
     batch, _ = next(TrainBatches(open_tasks(config), 1))
@@ -114,6 +113,8 @@ def test_examples_without_inputs_are_left_out():
         TOY, mixture_or_task_name="toy_some_empty", shuffle_train_examples=False, pack=True
     )
     inputs = [[8, 4, 9, 3, 1, 0, 0, 0, 0, 0], [2, 2, 2, 2, 2, 2, 1, 0, 0, 0]]
+    (batch,) = eval_batches(validation(config), batch_size=2)
+    np.testing.assert_array_equal(batch["encoder_input_tokens"], inputs)
     batches = TrainBatches(open_tasks(config), batch_size=4)
     for _ in range(2):
         batch, position = next(batches)

@@ -81,7 +81,7 @@ def _expanded(text: str, variables: dict[str, str]) -> str:
     return re.sub(r"\$\$|\$\(([^)]*)\)", value, text)
 
 
-def _pod(container: dict) -> list[str]:
+def as_its_pod_runs_it(container: dict) -> list[str]:
     """The container's command as its pod runs it."""
     variables = {"HOME": "/root"}
     for variable in container["env"]:
@@ -113,7 +113,7 @@ def test_a_pod_of_gke_runs_the_command_and_nothing_else(stand_ins):
     text = (stand_ins / "launched/base.yaml").read_text()
     (slices,) = yaml.safe_load(text)["spec"]["replicatedJobs"]
     (container,) = slices["template"]["spec"]["template"]["spec"]["containers"]
-    assert _pod(container) == list(job.command)
+    assert as_its_pod_runs_it(container) == list(job.command)
     assert container["env"][1]["value"].startswith("--xla_tpu_")
 
 
@@ -141,7 +141,7 @@ def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
     variables = [word.removeprefix("--env=").split("=", 1) for word in given if "--env=" in word]
     env = "".join(f'\n  - name: {name}\n    value: "{value}"' for name, value in variables)
     (container,) = yaml.safe_load(XPK_CONTAINER.format(env=env, command=command))
-    _, _, script = _pod(container)
+    _, _, script = as_its_pod_runs_it(container)
     _bash(script)
     ran = ["with_secrets", *_argv(stand_ins, "with_secrets")]
     assert ran == list(tpu_hosts.container_command(job))

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-import fsspec
 import google.auth.exceptions
 import pytest
 from gcsfs.credentials import GoogleCredentials
@@ -90,12 +89,6 @@ def test_what_was_done_counts_though_its_answer_was_lost(
     assert repeated_requests() == repeated + lost, "nothing is repeated in silence"
     if "removal" in name:
         assert not exists(bucket_path / "a" / "x")
-
-
-def test_a_move_of_nothing_is_an_error(bucket_path):
-    (bucket_path / "y").write_text("of another job")
-    with pytest.raises(FileNotFoundError):
-        fsspec.filesystem("gs").mv([f"{bucket_path}/x"], [f"{bucket_path}/y"])
 
 
 def test_credentials_that_the_network_does_not_bring_may_come_later(bucket_path, monkeypatch):

@@ -70,7 +70,7 @@ def test_a_copy_that_finds_no_room_names_the_file(bucket_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "open", open_nothing)
-    with pytest.raises(OSError, match="No space left on device, in /") as error:
+    with pytest.raises(OSError, match="No space left on device") as error:
         with copies_here([str(bucket_path / "x.gz")]):
             pass
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, f"{bucket_path}/x.gz")

@@ -1,3 +1,3 @@
 """The tests of tasks register tasks of their own as those of the data do."""
 
-from tests.data.helpers import register  # noqa: F401
+from tests.data.helpers import folders_as_before, register  # noqa: F401

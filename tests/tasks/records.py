@@ -1,5 +1,6 @@
-"""Hand-made records through a task, and hand-made predictions through its score."""
+"""Hand-made records through a task and its score; shipped files, and rates of mixtures."""
 
+import gzip
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,12 +8,26 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from switch_jax.data.catalogue.registry import provider
+from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
 from switch_jax.data.catalogue.vocabularies import with_vocabulary
+from switch_jax.tasks.english import DATA
 from switch_jax.tasks.vocabularies import BYTE
 
 Record = dict[str, Any]
 LONG = {"inputs": 4096, "targets": 512}  # nothing is cut off
+
+
+def shipped(file: str) -> list[str]:
+    """The lines of a gzipped text that comes with the library."""
+    with gzip.open(DATA / file, "rt", encoding="utf-8") as lines:
+        return [line.rstrip("\n") for line in lines]
+
+
+def rates_of(mixture: str) -> dict[str, float]:
+    """The rates of a mixture by task."""
+    tasks = tasks_of(mixture)
+    rates = mixing_rates(mixture, tasks)
+    return {task.name: rate for task, rate in zip(tasks, rates, strict=True)}
 
 
 def in_schema(data_set: str, records: Sequence[Record]) -> tf.data.Dataset:

@@ -1,23 +1,17 @@
 """The shipped corpora, and their span corruption undone by hand."""
 
-import gzip
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from switch_jax.data.catalogue.registry import provider
+from switch_jax.tasks.english import DATA, VOCABULARY
+from tests.tasks.records import shipped
 
-BIBLE = provider("bible_span_corruption")
 CORPORA = ("bible", "factbook", "speeches")
-DATA = Path(BIBLE.source.list_shards("train")[0]).parent
-VOCABULARY = BIBLE.output_features["targets"].vocabulary
 FIRST_SENTINEL = 1000  # after the 1000 pieces
 
 
 def read(corpus: str, split: str) -> list[str]:
-    with gzip.open(DATA / f"{corpus}.{split}.txt.gz", "rt", encoding="utf-8") as lines:
-        return [line.rstrip("\n") for line in lines]
+    return shipped(f"{corpus}.{split}.txt.gz")
 
 
 @pytest.mark.parametrize("corpus", CORPORA)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
+from switch_jax.data.catalogue.registry import provider, tasks_of
 from switch_jax.tasks import mc4
 from switch_jax.tasks.vocabularies import MT5, T5
+from tests.tasks.records import rates_of
 
 CODES = """
     af am ar az be bg bg-Latn bn ca ceb co cs cy da de el el-Latn en eo es et eu fa fi fil fr fy ga
@@ -31,9 +32,8 @@ def test_mc4_has_mt5_s_107_tasks_with_its_splits():
 
 
 def test_mc4_is_sampled_by_the_number_of_examples_to_the_power_of_0_3():
-    tasks = tasks_of("mc4")
-    rates = mixing_rates("mc4", tasks)
-    share = {task.name: rate / sum(rates) for task, rate in zip(tasks, rates, strict=True)}
+    rates = rates_of("mc4")
+    share = {name: rate / sum(rates.values()) for name, rate in rates.items()}
     file = Path(mc4.__file__).parent / "data" / "mc4_examples.tsv"
     rows = re.findall(r"^([a-zA-Z-]+)\t(\d+)$", file.read_text(), re.M)
     counts = {f"mc4.{code.replace('-', '_')}": float(count) for code, count in rows}

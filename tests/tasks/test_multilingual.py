@@ -1,13 +1,12 @@
 """The declarations of human rights: languages, what is held out, and rates."""
 
-import gzip
 import json
 
 import numpy as np
 import pytest
 
-from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
-from switch_jax.tasks.english import DATA
+from switch_jax.data.catalogue.registry import provider, tasks_of
+from tests.tasks.records import rates_of, shipped
 from tests.tasks.test_mc4 import CODES
 
 FIRST_SENTINEL = 8000  # after the 8000 pieces
@@ -15,8 +14,7 @@ LANGUAGES = [code for code in CODES if code != "sd" and not code.endswith("-Latn
 
 
 def read(split: str) -> list[dict[str, str]]:
-    with gzip.open(DATA / f"udhr.{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return [json.loads(line) for line in shipped(f"udhr.{split}.jsonl.gz")]
 
 
 def passages(code: str, split: str) -> list[str]:
@@ -56,10 +54,8 @@ def test_no_run_of_characters_of_validation_stands_in_train():
 
 
 def test_the_mixture_is_sampled_by_the_number_of_passages_to_the_power_of_0_3():
-    tasks = tasks_of("udhr")
     counted = [record["language"] for record in read("train")]
-    rates = {task.name: rate for task, rate in zip(tasks, mixing_rates("udhr", tasks), strict=True)}
-    assert rates == {
+    assert rates_of("udhr") == {
         f"udhr.{code}": pytest.approx(np.exp(0.3 * np.log(counted.count(code))))
         for code in LANGUAGES
     }

@@ -14,22 +14,9 @@ from switch_jax.data.train_batches import TrainBatches
 from switch_jax.tasks.vocabularies import BYTE
 from tests.data.helpers import assert_same, validation
 from tests.tasks.records import in_schema, preprocess, restore
-from tests.tasks.test_records import (
-    ANLI,
-    ARC,
-    BOOLQ,
-    COLA,
-    NATURAL,
-    NEWS,
-    SQUAD,
-    TRIVIA,
-    WEB,
-    WINOGRANDE,
-    XSUM,
-)
+from tests.tasks.test_records import ANLI, ARC, BOOLQ, TRIVIA, XSUM
 
-FAMILIES = (ANLI, ARC, NEWS, COLA, NATURAL, SQUAD, BOOLQ, TRIVIA, WEB, WINOGRANDE, XSUM)
-TEXT = {family.names[0]: family.records for family in FAMILIES}
+TEXT = {family.names[0]: family.records for family in (ANLI, ARC, BOOLQ, TRIVIA, XSUM)}
 PAGES = [
     {
         "text": "Sphinx of black quartz, judge my vow." * n,
@@ -40,7 +27,7 @@ PAGES = [
     }
     for n in (1, 2, 9)
 ]
-SPANS = {"c4_span_corruption": PAGES, "c4_v220_span_corruption": PAGES, "mc4.iw": PAGES}
+SPANS = {"c4_span_corruption": PAGES, "mc4.iw": PAGES}
 SHORT = {"inputs": 128, "targets": 64}
 
 

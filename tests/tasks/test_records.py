@@ -177,35 +177,6 @@ XSUM = Family(
     # Of 6 words and 5 pairs in the target, 'the cat sat' has 3 and 2, all of its own.
     [(["The cat sat"], {"rouge1": 600 / 9, "rouge2": 400 / 7, "rougeLsum": 600 / 9})],
 )
-NEWS = Family(
-    ("cnn_dailymail_v002",),
-    [
-        {
-            "article": "A cat sat.",
-            "highlights": "Cat sits .\nMat is warm .",
-            "id": "0001d1",
-            "publisher": "",
-        }
-    ],
-    [("summarize: A cat sat.", "Cat sits .\nMat is warm .")],
-    # 2 of the target's 5 words, and 1 of its 4 pairs.
-    [(["cat sits"], {"rouge1": 400 / 7, "rouge2": 200 / 5, "rougeLsum": 400 / 7})],
-)
-COLA = Family(
-    ("glue_cola_v002",),
-    [
-        {"sentence": "The cat slept.", "label": 1, "idx": 0},
-        {"sentence": "Slept cat the.", "label": 0, "idx": 1},
-    ],
-    [
-        ("cola sentence: The cat slept.", "acceptable"),
-        ("cola sentence: Slept cat the.", "unacceptable"),
-    ],
-    [
-        (["acceptable", "unacceptable"], {"matthews_corrcoef": 100}),
-        (["unacceptable", "acceptable"], {"matthews_corrcoef": -100}),
-    ],
-)
 BOOLQ = Family(
     ("super_glue_boolq_v102", "factbook_boolq"),
     [
@@ -218,22 +189,6 @@ BOOLQ = Family(
     ],
     [(["True", "false"], {"accuracy": 50})],
     "super_glue/boolq:1.0.2",
-)
-SQUAD = Family(
-    ("squad_v010_allanswers",),
-    [
-        {
-            "id": "5733be284776f41900661182",
-            "title": "University",
-            "context": "Founded in 1842, it is large.",
-            "question": "When was it founded?",
-            "answers": {"text": ["1842", "in 1842"], "answer_start": [11, 8]},
-        }
-    ],
-    # T5 sets punctuation off by spaces.
-    [("question: When was it founded ? context: Founded in 1842 , it is large . ", "1842")],
-    # In the second case one of two words is right, and it is the whole of the answer.
-    [(["In 1842."], {"em": 100, "f1": 100}), (["year 1842"], {"em": 0, "f1": 200 / 3})],
 )
 CB = Family(
     ("factbook_cb",),
@@ -314,8 +269,7 @@ WIC = Family(
     [(["False"], {"accuracy": 100})],
     "super_glue/wic:1.0.2",
 )
-FAMILIES = [TRIVIA, NATURAL, WEB, ANLI, ARC, WINOGRANDE, XSUM, NEWS, COLA, BOOLQ, SQUAD, CB]
-FAMILIES += [MULTIRC, RECORD, WIC]
+FAMILIES = [TRIVIA, NATURAL, WEB, ANLI, ARC, WINOGRANDE, XSUM, BOOLQ, CB, MULTIRC, RECORD, WIC]
 
 
 @pytest.mark.parametrize(

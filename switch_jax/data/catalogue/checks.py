@@ -14,64 +14,56 @@ from switch_jax.data.catalogue.configured_tasks import (
     ordered_dataset,
     vocabulary_size,
 )
-from switch_jax.data.catalogue.registry import NoSplitError, tasks_with_split
+from switch_jax.data.catalogue.registry import no_split, tasks_with_split
 from switch_jax.data.catalogue.vocabularies import loaded, sentinels, with_vocabulary
 from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import no_examples, read_examples
-from switch_jax.data.span_corruption.preprocessing import preprocessing_key, tokenize_index
+from switch_jax.data.span_corruption.preprocessing import preprocessing_key
 from switch_jax.data.span_corruption.span_masking import arguments_of, masked_spans, row_length
 from switch_jax.run_folder import RunFolder, read_object
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio
 from switch_jax.utils.units import counted
 
-WITHOUT_EVALUATION = "to train without evaluation set EVAL_PERIOD to None"
 _EXAMPLES_MEASURED = 200  # of a task
 
 
-def check_vocabulary(config: Config) -> None:
-    """Raises UserError if the vocabulary has more ids than the embedding has rows."""
+def check_vocabulary(config: Config) -> list[str]:
+    """A warning where the vocabulary fills less than half of the embedding; else nothing.
+
+    Raises UserError if the vocabulary has more ids than the embedding has rows.
+    """
     ids, rows, split = vocabulary_size(config.data), config.model.num_embeddings, config.mesh.model
+    vocabulary = f"the vocabulary of {config.data.mixture_or_task_name} has {ids} ids"
     if ids > rows:
         multiple = f", a multiple of MESH_MODEL = {split}" if split > 1 else ""
         raise UserError(
-            f"the vocabulary of {config.data.mixture_or_task_name} has {ids} ids, but the model's "
-            f"embedding has {rows} rows; set NUM_EMBEDDINGS to {-(-ids // split) * split} or more"
-            f"{multiple}"
+            f"{vocabulary}, but the model's embedding has {rows} rows; set NUM_EMBEDDINGS to "
+            f"{-(-ids // split) * split} or more{multiple}"
         )
-
-
-def small_vocabulary(config: Config) -> list[str]:
-    """A warning where the vocabulary fills less than half of the embedding; else nothing."""
-    ids, rows = vocabulary_size(config.data), config.model.num_embeddings
     if 2 * ids >= rows:
         return []
     return [
-        f"warning: NUM_EMBEDDINGS = {rows}, and the vocabulary of "
-        f"{config.data.mixture_or_task_name} has {ids} ids: the other {rows - ids} rows of the "
+        f"warning: NUM_EMBEDDINGS = {rows}, and {vocabulary}: the other {rows - ids} rows of the "
         "embedding are never used"
     ]
 
 
 def check_splits(config: Config) -> None:
-    """Raises NoSplitError where no task is registered with a split that the run reads.
+    """Raises UserError where no task is registered with a split that the run reads.
 
     It opens no data: the splits of a task that leaves them to its TFDS data set are not known.
     """
     # Of TfdsDataSource the property itself opens the data set.
     splits = [seqio.DataSource.splits.fget(task.source) for task in all_tasks(config.data)]
-    known = sorted(set().union(*splits)) if all(splits) else None
-    evaluation = {} if config.run.eval_period is None else {"validation": f"; {WITHOUT_EVALUATION}"}
-    for split, advice in {config.data.split: "", **evaluation}.items():
-        if known is not None and split not in known:
-            raise NoSplitError(
-                f"{config.data.mixture_or_task_name} has no split {split!r}: its splits are "
-                f"{', '.join(known)}{advice}"
-            )
+    known: set[str] = set().union(*filter(None, splits))
+    for split in [config.data.split, *["validation"] * (config.run.eval_period is not None)]:
+        if all(splits) and split not in known:
+            raise no_split(config.data.mixture_or_task_name, split, known)
 
 
 def open_tasks(config: DataConfig) -> OpenedTasks:
-    """Opens the tasks of a split: they exist, fit the config, and their files are there.
+    """Opens the tasks of a split.
 
     Raises:
       UserError: unknown name or split, a file that is not there, or lengths that do not fit a task.
@@ -88,8 +80,8 @@ def check_examples(opened: OpenedTasks) -> None:
     """Reads one example of each kind of task; tasks of a kind are preprocessed alike.
 
     Raises:
-      UserError: a file that cannot be read, a preprocessing step that fails, no example at these
-        lengths, or examples without inputs or targets.
+      UserError: a preprocessing step that fails, no example at these lengths, or examples without
+        inputs or targets.
     """
     for task in {preprocessing_key(task): task for task in opened}.values():
         example = _first_example(task, opened.config)
@@ -110,30 +102,24 @@ def _first_example(task: seqio.Task, config: DataConfig) -> Mapping[str, Any] | 
         raise
     except Exception as error:  # of a step, while the graph of the steps is made
         raise storage_error(
-            f"the examples of {task.name} cannot be preprocessed: {_failure(task, error)}", error
+            f"the examples of {task.name} cannot be preprocessed: {_failure(error)}", error
         ) from error
 
 
-def _failure(task: seqio.Task, error: Exception) -> str:
-    """Which step fails, with what message, and whether the step that makes ids is missing."""
+def _failure(error: Exception) -> str:
+    """Which step fails, with what message."""
     step = seqio_internals.failed_step(error)
     reason = str(error).strip().split("\n")[0].split(" for '{{node")[0]
     failure = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    if step is not None:
-        name = getattr(step, "__name__", type(step).__name__)
-        failure = f"the step {name} fails: {failure}"
-    if tokenize_index(task) is None:
-        failure += "; it has no step seqio.preprocessors.tokenize, which text needs"
-    return failure
+    if step is None:
+        return failure
+    return f"the step {getattr(step, '__name__', type(step).__name__)} fails: {failure}"
 
 
 def cut_examples(opened: OpenedTasks) -> list[str]:
     """Lines with how many examples lose their end, of the first ones of each task.
 
     Tasks with another step that looks at the lengths, as span corruption, fit their text to them.
-
-    Raises:
-      UserError: a file that cannot be read, or a preprocessing step that fails.
     """
     config, lines = opened.config, []
     for task in filter(_is_cut, opened):
@@ -160,11 +146,7 @@ def _is_cut(task: seqio.Task) -> bool:
 
 
 def check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
-    """Checks tasks with the config's vocabulary against the config, without a look at their data.
-
-    Raises:
-      UserError: what is wrong, with the numbers.
-    """
+    """Raises UserError where tasks do not fit the config; looks at no data."""
     for task in tasks:
         for feature in task.output_features.values():
             loaded(feature.vocabulary)
@@ -208,18 +190,17 @@ def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
         )
 
 
-def check_streams(config: DataConfig, batch_size: int) -> None:
-    """Raises UserError where the batch does not divide over the streams."""
-    if batch_size % config.data_streams:
+def check_streams(config: Config, readers: int) -> list[str]:
+    """A warning where hosts split a batch into more parts than there are streams; else nothing.
+
+    Raises UserError where the batch does not divide over the streams.
+    """
+    streams, batch_size = config.data.data_streams, config.run.batch_size
+    if batch_size % streams:
         raise UserError(
-            f"batch size {batch_size} does not divide over {config.data_streams} streams of data; "
-            f"set DATA_STREAMS to a divisor of {batch_size}"
+            f"batch size {batch_size} does not divide over {streams} streams of data; set "
+            f"DATA_STREAMS to a divisor of {batch_size}"
         )
-
-
-def few_streams(config: Config, readers: int) -> list[str]:
-    """A warning where hosts split a batch into more parts than there are streams; else nothing."""
-    streams = config.data.data_streams
     if readers <= streams:
         return []
     return [
@@ -231,11 +212,7 @@ def few_streams(config: Config, readers: int) -> list[str]:
 
 
 def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:
-    """Checks that the data have the vocabularies that a run was trained with, by its run.json.
-
-    Raises:
-      UserError: a vocabulary is another one.
-    """
+    """Raises UserError unless the data have the vocabularies that a run was trained with."""
     trained_with = read_object(RunFolder(model_dir).description).value.get("vocabulary", {})
     for name, vocabulary in identities(data).items():
         expected = trained_with.get(name, vocabulary)

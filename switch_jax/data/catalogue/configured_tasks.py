@@ -20,22 +20,16 @@ EVAL_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class OpenedTasks:
-    """The tasks of one split that `checks.open_tasks` has checked.
-
-    Attributes:
-      config: what is read.
-      tasks: the task, or those of the mixture that have the split, with the config's vocabulary.
-    """
+    """The tasks of one split that `checks.open_tasks` has checked, with the config's vocabulary."""
 
     config: DataConfig
-    tasks: tuple[seqio.Task, ...]
+    tasks: tuple[seqio.Task, ...]  # the task, or those of the mixture that have the split
 
     def __iter__(self) -> Iterator[seqio.Task]:
         return iter(self.tasks)
 
     @property
     def names(self) -> list[str]:
-        """Names of the tasks."""
         return [task.name for task in self.tasks]
 
     @functools.cached_property
@@ -56,21 +50,13 @@ def all_tasks(config: DataConfig) -> list[seqio.Task]:
 
 
 def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:
-    """Those of 'inputs' and 'targets', the same in all tasks of a mixture; looks at no data.
-
-    Raises:
-      UserError: the file of a vocabulary cannot be read.
-    """
+    """Those of 'inputs' and 'targets', the same in all tasks of a mixture; see `loaded`."""
     task = all_tasks(config)[0]
     return {name: loaded(feature.vocabulary) for name, feature in task.output_features.items()}
 
 
 def identities(config: DataConfig) -> dict[str, str]:
-    """The identities of the vocabularies of 'inputs' and 'targets'; looks at no data.
-
-    Raises:
-      UserError: the file of a vocabulary cannot be read.
-    """
+    """`vocabularies.identity` of 'inputs' and 'targets'; looks at no data."""
     return {name: identity(found) for name, found in vocabularies(config).items()}
 
 
@@ -82,11 +68,7 @@ def vocabulary_is_here(config: DataConfig) -> bool:
 
 
 def vocabulary_size(config: DataConfig) -> int:
-    """Number of token ids that the features need, sentinels included.
-
-    Raises:
-      UserError: the file of a vocabulary cannot be read.
-    """
+    """Number of token ids that the features need, sentinels included; see `loaded`."""
     return max(
         loaded(feature.vocabulary).vocab_size
         for task in all_tasks(config)
@@ -104,12 +86,9 @@ def ordered_dataset(
 
 
 def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
-    """The examples of `ordered_dataset` that have inputs.
+    """The examples of `ordered_dataset` that have inputs; raises as `read_examples`.
 
     Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
-
-    Raises:
-      UserError: see `reading.examples.read_examples`.
     """
     dataset = ordered_dataset(task, config, config.task_feature_lengths)
     for example in read_examples(dataset, task, config.split, config.use_cached_tasks):

@@ -3,17 +3,13 @@
 import importlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from switch_jax.data.reading import seqio_internals
 from switch_jax.tasks import FAMILIES
 from switch_jax.utils.errors import UserError, did_you_mean, storage_error
 from switch_jax.utils.tensorflow_setup import seqio, tf, tfds
-
-
-class NoSplitError(UserError):
-    """None of the tasks has the split."""
 
 
 def names() -> list[str]:
@@ -94,15 +90,21 @@ def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[se
       use_cached: look for splits in the caches of the tasks; their sources may be missing.
 
     Raises:
-      NoSplitError: no task has the split.
-      UserError: the data of a task is missing.
+      UserError: no task has the split, or the data of a task is missing.
     """
     splits = {task: splits_of(task, use_cached) for task in tasks_of(name)}
     found = [task for task, own_splits in splits.items() if split in own_splits]
     if not found:
-        known = sorted(set().union(*splits.values()))
-        raise NoSplitError(f"{name} has no split {split!r}: its splits are {', '.join(known)}")
+        raise no_split(name, split, set().union(*splits.values()))
     return found
+
+
+def no_split(name: str, split: str, known: Iterable[str]) -> UserError:
+    """The error that none of the tasks has a split; `known`: those that there are."""
+    advice = "; to train without evaluation set EVAL_PERIOD to None" * (split == "validation")
+    return UserError(
+        f"{name} has no split {split!r}: its splits are {', '.join(sorted(known))}{advice}"
+    )
 
 
 def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
@@ -183,22 +185,14 @@ def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
     if not isinstance(found, seqio.Mixture):
         return [1.0 for _ in tasks]
     registered = {task.name: task for task in found.tasks}
-    rates = [_rate(found, registered[task.name]) for task in tasks]
-    if not any(rates):
-        names = ", ".join(task.name for task in tasks)
-        raise UserError(f"the rates of {names} in {name} are all 0: give one a rate above 0")
-    return rates
-
-
-def _rate(mixture: seqio.Mixture, task: seqio.Task) -> float:
     try:
-        rate = mixture.get_rate(task)
-        if math.isfinite(rate) and rate >= 0:
-            return rate
-        found = str(rate)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        found = f"no number ({error})"
-    raise UserError(
-        f"the rate of {task.name} in {mixture.name} is {found}: give it a finite number of at "
-        "least 0, or a function that returns one"
-    )
+        rates = [found.get_rate(registered[task.name]) for task in tasks]
+    except (TypeError, ValueError, ZeroDivisionError) as error:  # of a function that gives a rate
+        raise UserError(f"a rate of {name} is no number: {error}") from error
+    if not any(rates) or not all(0 <= rate < math.inf for rate in rates):
+        given = (f"{task.name} = {rate}" for task, rate in zip(tasks, rates, strict=True))
+        raise UserError(
+            f"{name} has the rates {', '.join(given)}: write finite numbers of at least 0, and one "
+            "above 0"
+        )
+    return rates

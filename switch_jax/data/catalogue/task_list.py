@@ -19,11 +19,8 @@ _FAMILY = 8  # names that begin alike from this number on are shown as one
 def task_list(pattern: str = "*") -> str:
     """A table of what can be read here, with kind and splits; then the names of the rest.
 
-    Args:
-      pattern: of the names, as 'glue*'; '*': all, and of a large family one line for all names.
-
-    Raises:
-      UserError: no name matches it.
+    `pattern` is of the names, as 'glue*'; with '*' a large family has one line. UserError if no
+    name matches it.
     """
     found = [name for name in names() if fnmatchcase(name, pattern)]
     if not found:

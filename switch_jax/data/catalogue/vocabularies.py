@@ -78,11 +78,7 @@ def piece(found: seqio.Vocabulary, token: int) -> str:
 
 
 def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
-    """The same vocabulary, after its file was read.
-
-    Raises:
-      UserError: the file cannot be read, or is not a SentencePiece model.
-    """
+    """The same vocabulary, after its file was read; UserError if that is no SentencePiece model."""
     try:
         _ = found.vocab_size
     except (tf.errors.OpError, OSError, DecodeError, RuntimeError) as error:
@@ -101,12 +97,9 @@ def _not_found(path: str, reason: str, error: Exception) -> UserError:
 
 
 def identity(found: seqio.Vocabulary) -> str:
-    """A string that is equal for equal vocabularies, wherever their files are.
+    """A string that is equal for equal vocabularies, wherever their files are; see `loaded`.
 
     Sentinels that are added to a file do not count.
-
-    Raises:
-      UserError: see `loaded`.
     """
     kind = type(found).__name__
     if isinstance(found, seqio.SentencePieceVocabulary):

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import sentencepiece
 
 from switch_jax.data.catalogue.registry import mixing_rates, tasks_with_split
+from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import read_examples
 from switch_jax.data.reading.sources import files_digest, open_source
-from switch_jax.data.span_corruption.preprocessing import tokenize_index
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio
 
@@ -43,13 +43,14 @@ def lines(name: str, split: str, examples: int) -> Iterator[str]:
 
 def _before_tokens(task: seqio.Task) -> seqio.Task:
     """The task without the step that tokenises, and those after it."""
-    index = tokenize_index(task)
-    if index is None:
-        raise UserError(
-            f"{task.name} has no step seqio.preprocessors.tokenize, before which its text could be "
-            "read: give a task or a mixture that has one"
-        )
-    return task.replace(preprocessors=task.preprocessors[:index])
+    tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
+    for index, step in enumerate(task.preprocessors):
+        if seqio_internals.without_partial(step) in tokenizers:
+            return task.replace(preprocessors=task.preprocessors[:index])
+    raise UserError(
+        f"{task.name} has no step seqio.preprocessors.tokenize, before which its text could be "
+        "read: give a task or a mixture that has one"
+    )
 
 
 def _lines_of(text: object) -> list[str]:

@@ -108,20 +108,13 @@ class ByteFormat(FileFormat, Protocol):
     def damage(self, chunk: bytes, offset: int) -> str | None:
         """What is wrong with a chunk, which TensorFlow must not read then, and at which byte.
 
-        Args:
-          chunk: whole examples.
-          offset: of the chunk in its file.
+        The chunk has whole examples; `offset` is its place in its file.
         """
 
     def offset(self, file: ByteRange, index: int) -> int:
-        """Number of bytes before the example with this index, at most the file's size.
+        """Number of bytes before the example with this index, at most the whole file's size.
 
-        Args:
-          file: the whole file.
-          index: of the example.
-
-        Raises:
-          OSError: the file cannot be read, or is damaged.
+        OSError if the file cannot be read, or is damaged.
         """
 
     def part(self, file: ByteRange, skip: int, take: int) -> ByteRange:
@@ -219,13 +212,7 @@ class FileChunks(Chunks):
     """Byte ranges of files."""
 
     def __init__(self, ranges: Sequence[ByteRange], format: ByteFormat, num_parts: int) -> None:
-        """Opens no file.
-
-        Args:
-          ranges: what is read of each file.
-          format: of the files.
-          num_parts: see `FileFormat.cut`.
-        """
+        """Opens no file; `ranges`: what is read of each, `num_parts`: see `FileFormat.cut`."""
         self._ranges, self._format = ranges, format
         total = sum(r.end - r.begin for r in ranges)
         largest = max(MAX_CHUNK_BYTES, total // _MAX_CHUNKS)
@@ -243,8 +230,7 @@ class FileChunks(Chunks):
     def read(self, chunk: int) -> bytes:
         """The lines or records that begin in the bytes of a chunk; there may be none.
 
-        Raises:
-          OSError: the file cannot be read, ends before its range does, or is damaged.
+        OSError if the file cannot be read, ends before its range does, or is damaged.
         """
         index = int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
         range_ = self._ranges[index]
@@ -256,15 +242,7 @@ class FileChunks(Chunks):
         return self._format.terminated(data)
 
     def _read_from(self, range_: ByteRange, start: int) -> tuple[int, bytes]:
-        """Reads from the first example that begins in a chunk to the first after the chunk.
-
-        Args:
-          range_: what is read of the file.
-          start: first byte of the chunk; its first example may begin later.
-
-        Returns:
-          Where its first example begins in the file, and the bytes.
-        """
+        """Where the first example of the chunk at byte `start` begins, and the chunk's examples."""
         file, begin, end = range_
         stop = min(start + self._size, end)
         base = max(start - 1, begin)  # the byte before shows whether a line begins at `start`

@@ -23,13 +23,9 @@ _READERS: set[object] = set()  # that are open, and share what may be read ahead
 
 
 def read_ahead(blocks: Iterable[tuple[Label, Sequence[Read]]]) -> Iterator[tuple[Label, bytes]]:
-    """Each block's label, and what its reads return one after the other.
+    """Each block's label, and what its reads return one after the other, or the OSError of one.
 
-    Args:
-      blocks: labels and reads. They are taken from it some blocks ahead, and so are its errors.
-
-    Raises:
-      OSError: a read fails.
+    `blocks` are labels and reads, taken some blocks ahead, and so are the iterable's own errors.
     """
     pending: deque[tuple[Label, list[Future[bytes]]]] = deque()
     _READERS.add(reader := object())

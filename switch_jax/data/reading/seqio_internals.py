@@ -19,20 +19,12 @@ _load_model = seqio.vocabularies._load_model
 
 
 def _glob_anywhere(pattern: str) -> list[str]:
-    """In the place of seqio's function, which asks TensorFlow's client for gs:// and has no s3://.
-
-    Raises:
-      OSError: the bucket cannot be listed.
-    """
+    """In the place of seqio's function, which asks TensorFlow's client for gs:// and has no s3://."""
     return matching(pattern) if in_bucket(pattern) else _glob(pattern)
 
 
 def _load_model_anywhere(file: str, *options: Any) -> Any:
-    """In the place of seqio's function, which reads a SentencePiece model by TensorFlow's client.
-
-    Raises:
-      OSError: the file in a bucket cannot be read.
-    """
+    """In the place of seqio's function, which reads SentencePiece models by TensorFlow's client."""
     return _load_model(local_copy(file), *options)
 
 
@@ -46,11 +38,7 @@ def list_anew() -> None:
 
 
 def cache_folder(task: seqio.Task) -> str | None:
-    """The folder of the task's cache, from now on known to seqio; None: it has none.
-
-    Raises:
-      OSError: a folder where it could be cannot be read.
-    """
+    """The folder of the task's cache, from now on known to seqio; None: it has none."""
     if not task._cache_dir:
         name = seqio.get_task_dir_from_name(task.name)
         places = (f"{folder.rstrip('/')}/{name}" for folder in seqio.get_global_cache_dirs())

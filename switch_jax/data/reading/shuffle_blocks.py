@@ -121,13 +121,7 @@ class SequentialBlocks(Blocks):
 
 @functools.cache
 def _sequential_graph(read: Reader, shuffle: bool, block_size: int) -> Any:
-    """`SequentialBlocks.to_blocks` for files that `read` reads.
-
-    Args:
-      read: see `sources.SourceFiles`.
-      shuffle: shuffle runs of examples in a window.
-      block_size: examples of a block.
-    """
+    """`SequentialBlocks.to_blocks` for files that `read` reads."""
 
     def blocks_of_unit(
         location: tf.Tensor,

@@ -27,11 +27,7 @@ Label = TypeVar("Label")
 
 
 def data_locations() -> dict[str, Any]:
-    """Where seqio looks for data, as JSON: the data that is read depends on it.
-
-    Raises:
-      UserError: one of them cannot be a folder.
-    """
+    """Where seqio looks for data, as JSON: the data that is read depends on it."""
 
     def absolute(folder: str, what: str) -> str:
         return str(resolved(storage_path(folder, what)))
@@ -79,11 +75,7 @@ class SourceFiles(NamedTuple):
     format: FileFormat | None
 
     def readable(self, path: str) -> Iterator[str]:
-        """A file as paths that `read` takes: one in blocks of whole examples if it can be cut.
-
-        Raises:
-          OSError: it cannot be read, or is damaged.
-        """
+        """A file as paths that `read` takes: one in blocks of whole examples if it can be cut."""
         if self.format is None:
             with copies_here([path]) as here:
                 yield from here

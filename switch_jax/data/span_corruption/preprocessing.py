@@ -39,13 +39,6 @@ def preprocessing_key(task: seqio.Task) -> Hashable:
     return (*map(id, steps), *features, task.shuffle_buffer_size)
 
 
-def tokenize_index(task: seqio.Task) -> int | None:
-    """The index of the step that makes ids of text; None: the task has no such step of seqio's."""
-    tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
-    steps = map(seqio_internals.without_partial, task.preprocessors)
-    return next((index for index, step in enumerate(steps) if step in tokenizers), None)
-
-
 def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
     """`make`, called once for all tasks with the same preprocessing."""
 
@@ -88,9 +81,8 @@ class BlockGraph(NamedTuple):
     """A graph that preprocesses blocks, and what is left to do with its elements.
 
     Attributes:
-      graph: function from a data set of (location, seed, block) to one whose elements `examples`
-        takes. The location, int64 [3], is passed through unchanged; the seed is an int64; the block
-        is a data set of the source's examples.
+      graph: from a data set of (location, seed, block) to one whose elements `examples` takes. The
+        location, int64 [3], is passed through; the seed is an int64, the block a data set.
       masking: how the rows of the elements are masked; None: the elements are examples.
     """
 

@@ -19,8 +19,7 @@ class Version(NamedTuple):
 class SharedObject:
     """An object of Cloud Storage that several processes write, each only what it has read before.
 
-    Raises:
-      UserError: the path is that of another storage.
+    Raises UserError for the path of another storage.
     """
 
     def __init__(self, path: epath.Path) -> None:

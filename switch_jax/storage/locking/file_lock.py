@@ -4,22 +4,10 @@ import fcntl
 import os
 import re
 import socket
-import weakref
 
 from etils import epath
 
 from switch_jax.utils.errors import UserError
-
-_locks: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    for lock in list(_locks):
-        lock.close()
-
-
-# A forked child has the open file too, and with it the lock, which would outlive this process.
-os.register_at_fork(after_in_child=_close_all)
 
 
 class HeldError(UserError):
@@ -39,12 +27,7 @@ class FileLock:
     """Holds a file for this process; the system releases it however the process ends."""
 
     def __init__(self, file: epath.Path) -> None:
-        """Takes the lock.
-
-        Raises:
-          HeldError: another process has it.
-          OSError: the file cannot be written.
-        """
+        """Takes the lock; raises as `lease.hold`."""
         self._file = open(file, "a+")  # noqa: SIM115  it stays open
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,7 +39,8 @@ class FileLock:
         self._file.truncate(0)
         self._file.write(process_name() + "\n")
         self._file.flush()
-        _locks.add(self)
+        # A forked child has the open file, too: the lock would last for as long as the child.
+        os.register_at_fork(after_in_child=self._file.close)
 
     def close(self) -> None:
         """Releases the lock."""

@@ -105,7 +105,6 @@ class Lease:
         self._object = SharedObject(folder / name)
         self._renewed, self._lost, self._lock = clock(), False, threading.Lock()
         self._version = self._take(wait)
-        self._process = os.getpid()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
@@ -133,8 +132,8 @@ class Lease:
 
     def close(self) -> None:
         """Gives the folder back; where the storage does not answer, it is free when it is over."""
-        if os.getpid() != self._process:
-            return  # a forked child has no lease
+        if self not in _held:
+            return  # it is closed already, or this is a forked child
         self._closing.set()
         self._thread.join(_CLOSING_SECONDS)
         if not self._lost and not self._thread.is_alive():

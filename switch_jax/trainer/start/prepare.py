@@ -9,18 +9,15 @@ from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import Config
 from switch_jax.data.catalogue.checks import (
-    WITHOUT_EVALUATION,
     check_examples,
     check_splits,
     check_streams,
     check_tasks,
     check_vocabulary,
-    few_streams,
     open_tasks,
-    small_vocabulary,
 )
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, all_tasks, vocabulary_is_here
-from switch_jax.data.catalogue.registry import NoSplitError, mixing_rates
+from switch_jax.data.catalogue.registry import mixing_rates
 from switch_jax.evaluation.best_evaluation import check_metric
 from switch_jax.evaluation.task_metrics import check_metrics
 from switch_jax.monitoring.wandb_run import import_wandb
@@ -91,9 +88,8 @@ def prepare(config: Config, change_task: bool = False) -> Prepared:
     if config.run.wandb_project is not None:
         run_on_first(import_wandb)
     check_batch(config, mesh.shape)
-    check_streams(config.data, config.run.batch_size)
-    warnings = few_streams(config, readers(jax.process_count(), mesh.shape))
-    warnings += small_vocabulary(config)
+    warnings = check_streams(config, readers(jax.process_count(), mesh.shape))
+    warnings += check_vocabulary(config)
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
         check_metrics(validation_tasks)
@@ -149,10 +145,7 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
     train = open_tasks(config.data)
     validation = None
     if config.run.eval_period is not None:
-        try:
-            validation = open_tasks(dataclasses.replace(config.data, split="validation"))
-        except NoSplitError as error:
-            raise UserError(f"{error}; {WITHOUT_EVALUATION}") from error
+        validation = open_tasks(dataclasses.replace(config.data, split="validation"))
         check_metric(config.run.best_metric, validation, config.run.infer_eval)
     mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
     check_examples(train)
@@ -173,15 +166,13 @@ def check_run(config: Config, readers: int) -> list[str]:
     Raises:
       UserError: what does not fit, with the numbers.
     """
-    check_streams(config.data, config.run.batch_size)
-    warnings = few_streams(config, readers)
+    warnings = check_streams(config, readers)
     if config.data.mixture_or_task_name == "MIXTURE_OR_TASK_NAME":
         return warnings
     check_splits(config)
     if vocabulary_is_here(config.data):
         check_tasks(all_tasks(config.data), config.data)
-        check_vocabulary(config)
-        warnings += small_vocabulary(config)
+        warnings += check_vocabulary(config)
     return warnings
 
 

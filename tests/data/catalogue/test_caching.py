@@ -5,7 +5,6 @@ import importlib.util
 import sys
 
 import pytest
-import seqio
 
 from switch_jax.cli import main
 from switch_jax.config import DataConfig
@@ -16,16 +15,9 @@ from switch_jax.data.train_batches import TrainBatches
 from switch_jax.utils.errors import UserError
 from tests.data.helpers import lines
 
+pytestmark = pytest.mark.usefixtures("folders_as_before")
+
 NAME = "bible_span_corruption"
-
-
-@pytest.fixture(autouse=True)
-def as_before():
-    """Restores the folders of caches, which seqio and the task keep."""
-    folders = list(seqio.get_global_cache_dirs())
-    yield
-    seqio.set_global_cache_dirs(folders)
-    provider(NAME)._cache_dir = None
 
 
 def test_without_beam_one_line_says_what_to_install(tmp_path, capsys, monkeypatch):

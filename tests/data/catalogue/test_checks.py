@@ -42,12 +42,12 @@ def test_a_task_without_inputs_is_refused(register):
             "no_tokenize",
             [english.as_targets, span_corruption],
             r"the step span_corruption fails: ValueError: slice index 0 of dimension 0 out of "
-            r"bounds\.; it has no step seqio\.preprocessors\.tokenize, which text needs$",
+            r"bounds\.$",
         ),
         (
             "text_alone",
             [english.as_targets],
-            r"ValueError: .*; it has no step seqio\.preprocessors\.tokenize, which text needs$",
+            r"ValueError: ",
         ),
         (
             "wrong_key",
@@ -134,17 +134,11 @@ def test_inputs_with_more_spans_than_sentinels_are_refused():
     assert 999 in example["inputs"] and 999 in example["targets"]
 
 
-def test_inputs_that_hold_no_span_are_refused():
+def test_lengths_fit_the_density_of_the_task():
     with pytest.raises(UserError, match="length 4 do not fit .* masks 0 spans"):
         check_lengths(4, 32)
-
-
-def test_the_density_of_the_task_counts():
     half = BIBLE.replace(preprocessors=[functools.partial(span_corruption, noise_density=0.5)])
     with pytest.raises(UserError, match="targets of length 32 are too short"):
         check_lengths(128, 32, half)
     check_lengths(128, 128, half)
-
-
-def test_other_tasks_are_free():
-    check_lengths(4000, 1, BIBLE.replace(preprocessors=[]))
+    check_lengths(4000, 1, BIBLE.replace(preprocessors=[]))  # it masks nothing

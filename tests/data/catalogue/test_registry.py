@@ -1,5 +1,4 @@
 import functools
-import re
 
 import pytest
 import seqio
@@ -18,19 +17,16 @@ def test_an_unknown_name_is_reported_with_similar_ones():
 @pytest.mark.parametrize(
     ("rate", "message"),
     [
-        (float("nan"), "the rate of toy_long in uneven is nan: give it a finite number of at"),
-        (lambda task: -2, "the rate of toy_long in uneven is -2.0: give it"),
-        (lambda task: None, "the rate of toy_long in uneven is no number (float() argument must"),
-        (
-            lambda task: "often",
-            "toy_long in uneven is no number (could not convert string to float",
-        ),
-        (0.0, "the rates of toy_long, toy_pairs in uneven are all 0: give one a rate above 0"),
+        (float("nan"), "uneven has the rates toy_long = nan, toy_pairs = 0.0: write finite n"),
+        (lambda task: -2, "uneven has the rates toy_long = -2.0, toy_pairs"),
+        (lambda task: None, "a rate of uneven is no number: float.* argument must"),
+        (lambda task: "often", "a rate of uneven is no number: could not convert string to float"),
+        (0.0, "rates toy_long = 0.0, toy_pairs = 0.0: write finite .* above 0$"),
     ],
 )
-def test_a_rate_that_is_none_is_reported_with_its_task(register, rate, message):
+def test_a_rate_that_is_none_is_reported(register, rate, message):
     register.mixture("uneven", [("toy_pairs", 0), ("toy_long", rate)])
-    with pytest.raises(UserError, match=f"{re.escape(message)}"):
+    with pytest.raises(UserError, match=message):
         registry.mixing_rates("uneven", registry.tasks_of("uneven"))
 
 

@@ -17,7 +17,7 @@ def parts(text):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, folders_as_before):
     """An empty folder of TFDS data sets; a connection to anywhere is an error."""
 
     def refuse(*args, **kwargs):
@@ -26,12 +26,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     registry.names()  # imports all families
     seqio.set_tfds_data_dir_override(str(tmp_path))
-    yield tmp_path
-    seqio.set_tfds_data_dir_override(None)
-    for name in seqio.TaskRegistry.names():
-        source = seqio.TaskRegistry.get(name).source
-        if isinstance(source, seqio.TfdsDataSource):
-            source.tfds_dataset.override_data_dir(None)
+    return tmp_path
 
 
 def test_what_comes_with_the_project_can_be_read_and_the_rest_is_named(folder):

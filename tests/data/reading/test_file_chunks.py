@@ -10,51 +10,48 @@ from switch_jax.data.reading.file_chunks import ByteRange, FileChunks, TextLines
 from switch_jax.storage import read_range
 
 
-def lines_of(rng):
-    """Text of lines of 0 to 400 bytes, with or without a newline at its end."""
+def write_lines(rng, path):
+    """Lines of 0 to 400 bytes, with or without a newline at their end."""
     lines = [bytes(rng.choices(b"ab \r", k=rng.choice([0, 1, 40, 400]))) for _ in range(60)]
-    return b"\n".join(lines) + rng.choice([b"", b"\n"])
+    path.write_bytes(b"\n".join(lines) + rng.choice([b"", b"\n"]))
 
 
-def records_of(rng, path):
-    """A file of TFRecords with random bytes, zeros, or newlines."""
+def write_records(rng, path):
+    """TFRecords with random bytes, zeros, or newlines."""
     with tf.io.TFRecordWriter(str(path)) as file:
         for _ in range(60):
             size = rng.choice([0, 1, 40, 3000])
             file.write(rng.choice([rng.randbytes(size), bytes(size), b"\n" * size]))
-    return path.read_bytes()
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_chunks_are_whole_lines_and_together_the_file(tmp_path, monkeypatch, seed):
-    rng, path = random.Random(seed), tmp_path / "lines.txt"
-    text = lines_of(rng)
-    path.write_bytes(text)
-    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", rng.choice([1, 7, 100, 10**6]))
-    chunks = FileChunks(
-        [ByteRange(str(path), 0, len(text))], TextLines(), num_parts=rng.choice([1, 8])
-    )
+@pytest.mark.parametrize(
+    ("format", "write", "reader", "chunk_bytes"),
+    [
+        (TextLines(), write_lines, tf.data.TextLineDataset, [1, 7, 100, 10**6]),
+        (TFRecords(), write_records, tf.data.TFRecordDataset, [30, 100, 5000]),
+    ],
+)
+def test_chunks_are_whole_examples_and_together_the_file(
+    tmp_path, monkeypatch, seed, format, write, reader, chunk_bytes
+):
+    rng, path = random.Random(seed), tmp_path / "whole"
+    write(rng, path)
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", rng.choice(chunk_bytes))
+    whole = ByteRange(str(path), 0, path.stat().st_size)
+    chunks = FileChunks([whole], format, num_parts=rng.choice([1, 8]))
     read = [chunks.read(chunk) for chunk in range(len(chunks))]
-    assert all(not chunk or chunk.endswith(b"\n") for chunk in read)
-    assert b"".join(read).splitlines() == text.splitlines()
+    # The last line of a chunk is ended.
+    assert b"".join(read) in (path.read_bytes(), path.read_bytes() + b"\n" * (write == write_lines))
 
+    def examples(path):
+        return list(reader(str(path)).as_numpy_iterator())
 
-@pytest.mark.parametrize("seed", range(4))
-def test_chunks_are_whole_records_and_together_the_file(tmp_path, monkeypatch, seed):
-    rng, path = random.Random(seed), tmp_path / "records"
-    written = records_of(rng, path)
-    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", rng.choice([30, 100, 5000]))
-    chunks = FileChunks(
-        [ByteRange(str(path), 0, len(written))], TFRecords(), num_parts=rng.choice([1, 8])
-    )
-    read = [chunks.read(chunk) for chunk in range(len(chunks))]
-    assert b"".join(read) == written
-    expected = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
     found = []
     for chunk in filter(None, read):
         (tmp_path / "chunk").write_bytes(chunk)
-        found += tf.data.TFRecordDataset(str(tmp_path / "chunk")).as_numpy_iterator()
-    assert found == expected
+        found += examples(tmp_path / "chunk")
+    assert found == examples(path)
 
 
 def test_a_part_of_a_file_and_several_files(tmp_path, monkeypatch):

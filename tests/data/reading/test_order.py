@@ -20,20 +20,23 @@ from tests.data.helpers import as_pair, epochs_of, lines, parse, task_examples, 
 COUNT = 1000
 
 
-def write_lines(folder):
+# Each writes the numbers, and gives a source of them, where the files are to be, and a step.
+
+
+def write_lines(folder, at=None):
     (folder / "sorted.txt").write_text(text_of(range(COUNT)))
-    return lines(folder / "sorted.txt"), parse
+    return lines((at or folder) / "sorted.txt"), parse
 
 
-def write_parquet(folder):
+def write_parquet(folder, at=None):
     table = pa.table({"number": range(COUNT), "text": [str(n) for n in range(COUNT)]})
     parquet.write_table(table, folder / "sorted.parquet", row_group_size=COUNT // 4)
-    return ParquetDataSource({"train": str(folder / "sorted.parquet")}), as_pair
+    return ParquetDataSource({"train": str((at or folder) / "sorted.parquet")}), as_pair
 
 
-def write_archive(folder):
+def write_archive(folder, at=None):
     (folder / "sorted.txt.gz").write_bytes(gzip.compress(text_of(range(COUNT)).encode()))
-    return seqio.FileDataSource(read_lines, {"train": str(folder / "sorted.txt.gz")}), parse
+    return seqio.FileDataSource(read_lines, {"train": str((at or folder) / "sorted.txt.gz")}), parse
 
 
 def write_record_file(path, numbers):
@@ -50,16 +53,16 @@ def records(pattern):
     return seqio.TFExampleDataSource({"train": str(pattern)}, described)
 
 
-def write_records(folder):
+def write_records(folder, at=None):
     write_record_file(folder / "sorted.tfrecord", range(COUNT))
-    return records(folder / "sorted.tfrecord"), as_pair
+    return records((at or folder) / "sorted.tfrecord"), as_pair
 
 
-def write_many(folder):
+def write_many(folder, at=None):
     for i in range(10):
         some = range(COUNT * i // 10, COUNT * (i + 1) // 10)
         (folder / f"part{i}.txt").write_text(text_of(some))
-    return lines(folder / "part*.txt"), parse
+    return lines((at or folder) / "part*.txt"), parse
 
 
 KINDS = [write_lines, write_parquet, write_archive, write_records, write_many]
@@ -102,26 +105,13 @@ def test_streams_of_one_file_read_all_regions_of_it_at_any_time(tmp_path, monkey
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 64)
     examples = task(*write_lines(tmp_path), num_streams=4)
     epochs = [epochs_of(examples, stream, 2) for stream in range(4)]
-    for together in zip(*epochs, strict=True):
-        assert sorted(itertools.chain(*together)) == list(range(COUNT))
     for stream in epochs:
         start = stream[0][:100]  # of 250
         assert min(start) < 0.2 * COUNT and max(start) > 0.8 * COUNT
         assert len(set(stream[0]) & set(stream[1])) < 0.5 * COUNT / 4
 
 
-def test_an_epoch_of_archives_that_do_not_divide_over_the_streams(tmp_path, task):
-    for i in range(7):
-        text = text_of(range(30 * i, 30 * i + 30)).encode()
-        (tmp_path / f"part{i}").write_bytes(gzip.compress(text))
-    source = seqio.FileDataSource(read_lines, {"train": str(tmp_path / "part*")})
-    examples = task(source, parse, num_streams=3)
-    for streams in zip(*(epochs_of(examples, stream, 2) for stream in range(3)), strict=True):
-        assert sorted(itertools.chain(*streams)) == list(range(210))
-        assert [len(stream) for stream in streams] == [70] * 3
-
-
-@pytest.mark.parametrize("name", ["numbers_1", "numbers_6"])
+@pytest.mark.parametrize("name", ["numbers_1", "numbers_6", "numbers_zip"])
 @pytest.mark.parametrize("num_streams", [1, 4, 9])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_in_each_epoch_the_streams_share_out_every_example_once(

@@ -51,19 +51,12 @@ def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_pa
         batch["encoder_input_tokens"][:18, 0], np.repeat(np.arange(10, 16), 3)
     )
     assert step.calls == 2
-
-
-def test_tasks_with_other_steps_share_nothing(tmp_path, register):
-    (tmp_path / "numbers.txt").write_text("7\n")
-    for factor in (2, 3):
-        source = lines(tmp_path / "numbers.txt", *SPLITS)
-        register(f"times_{factor}", source, [counted(factor)])
-    for factor in (2, 3):
-        config = config_of(f"times_{factor}", 3, pack=False)
-        assert (
-            next(TrainBatches(open_tasks(config), 1))[0]["encoder_input_tokens"][0, 0] == 7 * factor
-        )
-        assert next(eval_batches(validation(config), 1))["encoder_input_tokens"][0, 0] == 7 * factor
+    # A task with another step shares nothing.
+    register("doubled", lines(tmp_path / "0.txt", *SPLITS), [counted(2)])
+    doubled = config_of("doubled", 3, pack=False)
+    batch, _ = next(TrainBatches(open_tasks(doubled), 1))
+    for found in (batch, next(eval_batches(validation(doubled), 1))):
+        assert found["encoder_input_tokens"][0, 0] == 20
 
 
 def test_a_task_of_a_mixture_without_examples_is_reported_when_it_is_drawn(tmp_path, register):
