@@ -10,12 +10,27 @@ from switch_jax.hardware.tpus import Slice, parse_slice
 from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, Step, check_programs, quote, render, shell_line
 from switch_jax.launch.console import going_on, log
-from switch_jax.launch.environment import environment
 from switch_jax.launch.target import Flag, JobName, Target, check_name
 from switch_jax.launch.variables import looks_secret, without_value
 from switch_jax.storage import bucket_path
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import counted
+
+# Few on purpose. The flags that made collectives asynchronous on v5e and v5p are now libtpu's
+# defaults (openxla.org/xla/flags_guidance), and limits of VMEM that help one model hurt another:
+# measure yours with `switch_jax plan` before you add any.
+# A host whose TPU does not start stops with an error, instead of training on its CPUs
+# (docs.jax.dev, configuration options: jax_platforms).
+_PLATFORMS = "tpu,cpu"
+# Of several slices, which the data-centre network connects: all-reduces of gradients between them
+# overlap with the rest of the backward pass, and so do those of gradients of different sizes. From
+# github.com/AI-Hypercomputer/maxtext (Apache-2.0), benchmarks/xla_flags_library.py:
+# DATA_PARALLEL_OVERLAP, used in its configs for these generations.
+_OVERLAP = (
+    "--xla_tpu_enable_data_parallel_all_reduce_opt=true "
+    "--xla_tpu_data_parallel_opt_different_sized_ops=true"
+)
+_WITH_OVERLAP = ("v5e", "v5p", "v6e")
 
 _ZONE = r"[a-z]+-[a-z]+[0-9]+-(ai[0-9]+)?[a-z]"
 _PART = r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*"
@@ -94,8 +109,10 @@ class GoogleCloudTarget(Target):
     @property
     def variables(self) -> dict[str, str]:
         """The environment variables of the trainer but for the secrets; those of --env win."""
-        given = (variable.split("=", 1) for variable in self.env)
-        return {**environment(self.hardware), **dict(given)}
+        found = {"JAX_PLATFORMS": _PLATFORMS}
+        if self.hardware.count > 1 and self.hardware.generation.name in _WITH_OVERLAP:
+            found["LIBTPU_INIT_ARGS"] = _OVERLAP
+        return {**found, **dict(variable.split("=", 1) for variable in self.env)}
 
     @abc.abstractmethod
     def resources(self) -> list[Command]:
@@ -178,11 +195,10 @@ def check_usual_shape(hardware: Slice) -> None:
 
     For targets that ask for slices by their accelerator type, which says nothing of the shape.
     """
-    generation = hardware.generation
-    usual = [parse_slice(f"{generation.name}:{shape}") for shape in generation.shapes]
-    alike = [s.topology for s in usual if s.accelerator_type == hardware.accelerator_type]
-    if alike and hardware.topology not in alike:
+    generation, shape = hardware.generation, hardware.shape
+    alike = [s for s in generation.shapes if generation.size(s) == generation.size(shape)]
+    if alike and shape not in alike:
         raise UserError(
             f"--topology={hardware.name}: as {hardware.accelerator_type} Google Cloud would "
-            f"create the shape {alike[0]}; for another shape write --on=gke"
+            f"create the shape {'x'.join(map(str, alike[0]))}; for another shape write --on=gke"
         )

@@ -104,40 +104,34 @@ def _container(job: TpuSlicesTarget) -> tuple[str, ...]:
     )
 
 
-def copy_script(job: TpuSlicesTarget, node: str) -> Command:
-    """Copies the script to all hosts of a slice."""
-    words = (f"launched/{job.job_name}.sh", f"{node}:", "--worker=all")
-    return Command(_remote(job, "scp", *words), "copies the script to all hosts")
+def on_hosts(job: TpuSlicesTarget, node: str) -> dict[str, Command]:
+    """What is run on all hosts of a slice, by what it does; the last one a person runs."""
 
+    def ssh(command: str, why: str) -> Command:
+        words = (node, "--worker=all", "--batch-size=all", f"--command={command}")
+        return Command(_remote(job, "ssh", *words), why)
 
-def remove_stopped(job: TpuSlicesTarget, node: str) -> Command:
-    """Removes the containers of ended attempts on the hosts of a slice."""
-    argv = _ssh(job, node, "sudo docker container prune --force")
-    return Command(argv, "removes the containers of earlier attempts, and leaves one that runs")
-
-
-def follow(job: TpuSlicesTarget, node: str) -> Command:
-    """Starts the job on all hosts of a slice, or follows it, until it ends."""
-    argv = _ssh(job, node, f"bash {job.job_name}.sh {node}")
-    return Command(argv, "starts the job on all hosts, or follows it if it already runs")
-
-
-def kill(job: TpuSlicesTarget, node: str) -> Command:
-    """Ends the job on all hosts of a slice, at once."""
-    argv = _ssh(job, node, f"sudo docker kill {job.job_name}")
-    return Command(argv, f"only if a host has failed and others still run after {FAILURE_GRACE} s")
-
-
-def stop(job: TpuSlicesTarget, node: str) -> Command:
-    """Ends the job on all hosts of a slice, with a checkpoint. For a person to run."""
-    argv = _ssh(job, node, f"sudo docker stop {job.job_name}")
-    return Command(
-        argv, "later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first"
-    )
-
-
-def _ssh(job: TpuSlicesTarget, node: str, command: str) -> tuple[str, ...]:
-    return _remote(job, "ssh", node, "--worker=all", "--batch-size=all", f"--command={command}")
+    name, later = job.job_name, "later, run it yourself: "
+    copy = _remote(job, "scp", f"launched/{name}.sh", f"{node}:", "--worker=all")
+    return {
+        "copy": Command(copy, "copies the script to all hosts"),
+        "prune": ssh(
+            "sudo docker container prune --force",
+            "removes the containers of earlier attempts, and leaves one that runs",
+        ),
+        "follow": ssh(
+            f"bash {name}.sh {node}",
+            "starts the job on all hosts, or follows it if it already runs",
+        ),
+        "kill": ssh(
+            f"sudo docker kill {name}",
+            f"only if a host has failed and others still run after {FAILURE_GRACE} s",
+        ),
+        "stop": ssh(
+            f"sudo docker stop {name}",
+            f"{later}ends the job with a checkpoint; press Ctrl-C here first",
+        ),
+    }
 
 
 def _remote(job: TpuSlicesTarget, verb: str, *words: str) -> tuple[str, ...]:
@@ -156,8 +150,8 @@ def gcloud(job: TpuSlicesTarget, kind: str, verb: str, *words: str) -> tuple[str
 
 def commands(job: TpuSlicesTarget) -> list[Command]:
     """The commands of `run`, by kind."""
-    kinds = (copy_script, remove_stopped, follow, kill)
-    return [kind(job, node) for kind in kinds for node in job.nodes]
+    of_nodes = [on_hosts(job, node) for node in job.nodes]
+    return [found[kind] for kind in ("copy", "prune", "follow", "kill") for found in of_nodes]
 
 
 def run(job: TpuSlicesTarget) -> int:
@@ -169,17 +163,18 @@ def run(job: TpuSlicesTarget) -> int:
     Raises:
       UserError: gcloud is not installed.
     """
-    for node in job.nodes:
-        for command in (copy_script(job, node), remove_stopped(job, node)):
+    of_nodes = [on_hosts(job, node) for node in job.nodes]
+    for found in of_nodes:
+        for kind in ("copy", "prune"):
             try:
-                run_command(command)
+                run_command(found[kind])
             except UserError as error:  # the slice may be gone
                 log(str(error))
                 return UNREACHABLE
     codes: dict[str, int] = {}
     followed = [
-        start_process(follow(job, n), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for n in job.nodes
+        start_process(found["follow"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for found in of_nodes
     ]
     readers = [
         threading.Thread(target=_print_output, args=(process, codes), daemon=True)
@@ -226,7 +221,7 @@ def _wait(
             for node in job.nodes:
                 # Hosts that have ended have no container to kill.
                 with contextlib.suppress(UserError):
-                    run_command(kill(job, node))
+                    run_command(on_hosts(job, node)["kill"])
             break
         time.sleep(0.2)
     for process in followed:

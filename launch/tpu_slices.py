@@ -37,14 +37,21 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
 
     Attributes:
       kind: what gcloud calls them.
+      state: of the slices, in gcloud's description.
       ready: the state of slices that can be used.
       gone: the states of slices that were taken away and have to be created again.
-      give_back: why to delete the slices, for the comment above that command.
+      delete_flags: with which gcloud asks nothing.
+      when_looking, when_creating, when_deleting, give_back: what is said above these commands.
     """
 
     kind: ClassVar[str]
+    state: ClassVar[str]
     ready: ClassVar[str]
     gone: ClassVar[Sequence[str]]
+    delete_flags: ClassVar[Sequence[str]]
+    when_looking: ClassVar[str]
+    when_creating: ClassVar[str]
+    when_deleting: ClassVar[str]
     give_back: ClassVar[str]
 
     service_account: ServiceAccount = None
@@ -62,42 +69,43 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
 
     @property
     @abc.abstractmethod
+    def slice_flags(self) -> Sequence[str]:
+        """gcloud's flags for what is created: names, accelerator type and software."""
+
+    @property
     def nodes(self) -> list[str]:
         """Names of the TPU VMs, one for each slice."""
+        count = self.hardware.count
+        return [self.job_name] if count == 1 else [f"{self.job_name}-{i}" for i in range(count)]
 
     @property
-    @abc.abstractmethod
     def look(self) -> Command:
         """Prints the state of the slices."""
+        why = f"repeated every {POLL_SECONDS:.0f} s until {self.when_looking}"
+        return self._gcloud("describe", why, f"--format=value({self.state})")
 
     @property
-    @abc.abstractmethod
     def create(self) -> Command:
         """Requests the slices."""
+        given = {
+            "--spot": self.spot,
+            "--reserved": self.reserved,
+            "--internal-ips": self.internal_ips,
+            "--service-account": self.service_account,
+            "--network": self.network,
+            "--subnetwork": self.subnetwork,
+        }
+        flags = (name if x is True else f"{name}={x}" for name, x in given.items() if x)
+        return self._gcloud("create", self.when_creating, *self.slice_flags, *flags)
 
     @property
-    @abc.abstractmethod
     def delete(self) -> Command:
         """Gives the slices back, or clears away what a preemption has left of them."""
+        return self._gcloud("delete", self.when_deleting, *self.delete_flags)
 
-    def gcloud(self, verb: str, why: str, *flags: str) -> Command:
+    def _gcloud(self, verb: str, why: str, *flags: str) -> Command:
         """A command of gcloud for the job's slices."""
         return Command((*tpu_hosts.gcloud(self, self.kind, verb, self.job_name), *flags), why)
-
-    @property
-    def slice_flags(self) -> list[str]:
-        """gcloud's flags for the kind of capacity, and for account and network of the hosts."""
-        named = {
-            "service-account": self.service_account,
-            "network": self.network,
-            "subnetwork": self.subnetwork,
-        }
-        return [
-            *(["--spot"] if self.spot else []),
-            *(["--reserved"] if self.reserved else []),
-            *(["--internal-ips"] if self.internal_ips else []),
-            *(f"--{flag}={value}" for flag, value in named.items() if value),
-        ]
 
     def resources(self) -> list[Command]:
         return setup_commands.secret_manager(self)
@@ -107,7 +115,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return [tpu_hosts.script(self), *slices, *tpu_hosts.commands(self)]
 
     def afterwards(self) -> list[Command]:
-        stops = [tpu_hosts.stop(self, node) for node in self.nodes]
+        stops = [tpu_hosts.on_hosts(self, node)["stop"] for node in self.nodes]
         why = f"later, run it yourself: {self.give_back}"
         return [*stops, dataclasses.replace(self.delete, why=why)]
 

@@ -267,7 +267,7 @@ def test_evaluate_gives_what_eval_writes_and_prints(trained, tmp_path, monkeypat
         ),
         (
             lambda s, run: s.load_config("runs/demo_switch.gin", ["TRAIN_STEP=3"]),
-            "no gin file knows a macro TRAIN_STEP; did you mean TRAIN_STEPS",
+            "no gin file knows a macro TRAIN_STEP (did you mean TRAIN_STEPS",
         ),
         (lambda s, run: s.load(run, gin_bindings=[3]), "gin_bindings[0] = 3: write a text"),
         (lambda s, run: s.RunConfig("x", 0, 8), "train_steps = 0: it must be at least 1"),

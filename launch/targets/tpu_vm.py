@@ -3,7 +3,6 @@
 import dataclasses
 
 from switch_jax.launch import tpu_slices
-from switch_jax.launch.commands import Command
 from switch_jax.utils.errors import UserError
 
 
@@ -12,8 +11,11 @@ class TpuVm(tpu_slices.TpuSlicesTarget):
     """A slice that is made by `gcloud compute tpus tpu-vm create`."""
 
     on = kind = "tpu-vm"
-    ready = "READY"
-    gone = ("PREEMPTED", "TERMINATED")
+    state, ready, gone = "state", "READY", ("PREEMPTED", "TERMINATED")
+    delete_flags = ("--quiet",)
+    when_looking = "the slice is READY"
+    when_creating = "only if there is no slice: creates it"
+    when_deleting = "only after a preemption: deletes what is left of the slice"
     give_back = "gives the slice back when you no longer need it"
 
     def __post_init__(self) -> None:
@@ -25,25 +27,8 @@ class TpuVm(tpu_slices.TpuSlicesTarget):
             )
 
     @property
-    def nodes(self) -> list[str]:
-        return [self.job_name]
-
-    @property
-    def look(self) -> Command:
-        why = f"repeated every {tpu_slices.POLL_SECONDS:.0f} s until the slice is READY"
-        return self.gcloud("describe", why, "--format=value(state)")
-
-    @property
-    def create(self) -> Command:
-        return self.gcloud(
-            "create",
-            "only if there is no slice: creates it",
+    def slice_flags(self) -> tuple[str, ...]:
+        return (
             f"--accelerator-type={self.hardware.accelerator_type}",
             f"--version={self.hardware.generation.runtime}",
-            *self.slice_flags,
         )
-
-    @property
-    def delete(self) -> Command:
-        why = "only after a preemption: deletes what is left of the slice"
-        return self.gcloud("delete", why, "--quiet")

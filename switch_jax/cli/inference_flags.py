@@ -79,9 +79,6 @@ def open_model(args: argparse.Namespace) -> TrainedModel:
     Raises:
       UserError: there is no such model, or a flag does not fit it.
     """
-    for name in ("task", "split", "input", "output"):
-        if getattr(args, name, None) == "":
-            raise UserError(f"--{name} is empty: write a value, or leave it out")
     folder = read_folder(args, args.model_dir)
     data_flags.apply(args)
     multihost.connect(args, folder.config.mesh, folder.config_text)

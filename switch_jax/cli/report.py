@@ -3,7 +3,6 @@
 import argparse
 
 from switch_jax.storage import storage_path, write_file
-from switch_jax.utils.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +25,7 @@ def main(args: argparse.Namespace) -> int:
     """Writes the page, and prints the numbers.
 
     Raises:
-      UserError: no folder has a record of a run, or the output is not a .html file.
+      UserError: no folder has a record of a run, or the page cannot be written.
     """
     # matplotlib takes a second to import: not on every `switch_jax --help`.
     from switch_jax.reports import page
@@ -34,8 +33,6 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.reports.table import text_lines
 
     output = storage_path(args.output, "--output")
-    if output.suffix != ".html":
-        raise UserError(f"--output {args.output}: the page needs a name that ends in .html")
     findings = read_findings(args.runs)
     write_file(output, page.render(findings), f"--output {args.output}")
     print("\n".join([*text_lines(findings), "", f"page: {output}"]))

@@ -51,10 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Builds the config and trains."""
-    if args.dry_run:
+    if not args.process_index:
         gin_flags.say_that_it_loads()
-    elif not args.process_index:
-        print("loading TensorFlow and JAX, which takes some seconds", flush=True)
     from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before the configs import TensorFlow, which starts threads

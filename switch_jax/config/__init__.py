@@ -221,7 +221,7 @@ class Config:
         for name in changes:
             if name not in known:
                 raise UserError(
-                    f"{type(values).__name__} has no field {name}: {did_you_mean(name, known)}its "
+                    f"{type(values).__name__} has no field {name}{did_you_mean(name, known)}: its "
                     f"fields are {', '.join(known)}"
                 )
         return dataclasses.replace(self, **{part: dataclasses.replace(values, **changes)})

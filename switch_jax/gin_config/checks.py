@@ -7,8 +7,7 @@ from typing import Any
 from switch_jax.config import ModelConfig
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.packaged import packaged_macros
-from switch_jax.gin_config.suggestions import suggestion
-from switch_jax.utils.errors import UserError
+from switch_jax.utils.errors import UserError, did_you_mean
 from switch_jax.utils.fields import short_repr
 
 
@@ -61,7 +60,7 @@ def check_macros() -> None:
         return  # no packaged file is read
     known = used | packaged_macros()
     for name in sorted(unused - known):
-        raise UserError(f"nothing uses the macro {name}{suggestion(name, sorted(known))}")
+        raise UserError(f"nothing uses the macro {name}{did_you_mean(name, sorted(known))}")
 
 
 def unset_macros() -> list[str]:
@@ -77,4 +76,4 @@ def check_values() -> None:
         raise UserError(f"{' and '.join(unset)} not set: write {flags}")
     macros = gin_internals.macros()
     for name in sorted(gin_internals.used_macros() - set(macros)):
-        raise UserError(f"no gin file sets the macro {name}{suggestion(name, sorted(macros))}")
+        raise UserError(f"no gin file sets the macro {name}{did_you_mean(name, sorted(macros))}")

@@ -13,10 +13,9 @@ from typing import Any, TextIO
 from gin import config as gin
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.packaged import packaged_files
-from switch_jax.gin_config.suggestions import suggestion
 from switch_jax.storage import in_bucket, is_file, local_copy
 from switch_jax.utils import imports
-from switch_jax.utils.errors import TransientError, UserError, storage_error
+from switch_jax.utils.errors import TransientError, UserError, did_you_mean, storage_error
 from switch_jax.utils.paths import GIN_DIR
 
 _IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)
@@ -59,7 +58,7 @@ class Reader:
             name = file if file.isprintable() else repr(file)
             raise UserError(
                 f"no gin file {name} in {', '.join(self._folders)}"
-                + suggestion(file, [*packaged_files(), *self._files_beside(file)])
+                + did_you_mean(file, [*packaged_files(), *self._files_beside(file)])
             )
         self._open_files.clear()
         self._bindings = {}
@@ -150,12 +149,12 @@ class Reader:
     def _similar(self, message: str) -> str:
         """The end of an error message of gin about a config or a field that is not there."""
         if unknown := re.search(r"No configurable matching '([^']+)'", message):
-            return suggestion(unknown[1].split(".")[0], list(self._fields))
+            return did_you_mean(unknown[1].split(".")[0], list(self._fields))
         parameter = re.search(
             r"Configurable '(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message
         )
         if parameter and parameter[1] in self._fields:
-            return suggestion(parameter[2], self._fields[parameter[1]])
+            return did_you_mean(parameter[2], self._fields[parameter[1]])
         return ""
 
 

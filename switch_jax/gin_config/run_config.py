@@ -13,9 +13,8 @@ from switch_jax.gin_config.checks import check_macros, check_order, check_values
 from switch_jax.gin_config.packaged import packaged_files, packaged_macros
 from switch_jax.gin_config.parent import take_model_of_parent
 from switch_jax.gin_config.reader import Reader, one_line_errors
-from switch_jax.gin_config.suggestions import suggestion
 from switch_jax.utils import imports
-from switch_jax.utils.errors import FieldError, UserError
+from switch_jax.utils.errors import FieldError, UserError, did_you_mean
 from switch_jax.utils.fields import short_repr
 
 _CONFIGURABLES = {
@@ -117,7 +116,7 @@ def _parsed(
         if not equals:
             raise UserError(f"--gin.{binding}: write --gin.{name}=VALUE")
         if "." not in name and name not in macros:
-            similar = "" if name in packaged_macros() else suggestion(name, macros)
+            similar = "" if name in packaged_macros() else did_you_mean(name, macros)
             raise UserError(f"no gin file knows a macro {name}{similar}")
         reader.set(name, value)
     unset = unset_macros()

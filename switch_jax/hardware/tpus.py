@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.utils.errors import UserError, did_you_mean
-from switch_jax.utils.units import counted
 
 GIB = 2**30
-_MAX_CHIPS = 9216  # of a slice: a pod of tpu7x [docs], the largest
-_MAX_SLICES = 1000
 _DEVICES = Path("/dev")
 _ACCELERATORS = ("accel[0-9]*", "vfio/[0-9]*", "nvidia*", "kfd", "dxg")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Generation:
     """One generation of chips.
 
@@ -41,10 +38,10 @@ class Generation:
       hbm_bytes: of a chip.
       hbm_bandwidth: bytes per second, of a chip.
       link_bandwidth: bytes per second in one direction of one inter-chip link.
-      torus_dimensions: a chip has two links in each.
       dcn_bandwidth: bytes per second that a chip sends to other slices.
       shapes: chips along each dimension of the torus, of slices in common use.
-      accelerator: what Google Cloud's accelerator type begins with, as in 'v5litepod-16'.
+      accelerator: what Google Cloud's accelerator type begins with, as in 'v5litepod-16'; None: the
+        name.
       runtime: version of the software on a TPU VM; None: there are no TPU VMs.
       gke_accelerator: value of the node label cloud.google.com/gke-tpu-accelerator; None: not
         offered here on GKE.
@@ -54,17 +51,16 @@ class Generation:
     """
 
     name: str
-    devices_per_chip: int
-    counts_cores: bool
+    devices_per_chip: int = 1
+    counts_cores: bool = True
     peak_flops: float
     flops_per_cycle: int
     hbm_bytes: int
     hbm_bandwidth: float
     link_bandwidth: float
-    torus_dimensions: int
     dcn_bandwidth: float
-    shapes: tuple[str, ...]
-    accelerator: str
+    shapes: tuple[tuple[int, ...], ...]
+    accelerator: str | None = None
     runtime: str | None = None
     gke_accelerator: str | None = None
     gke_machine: str | None = None
@@ -75,42 +71,48 @@ class Generation:
         """Cycles a second."""
         return self.peak_flops / self.devices_per_chip / self.flops_per_cycle
 
+    @property
+    def torus_dimensions(self) -> int:
+        """Of the torus; a chip has two links in each."""
+        return len(self.shapes[0])
+
+    def size(self, shape: tuple[int, ...]) -> int:
+        """The number in the name of a slice of this shape."""
+        return math.prod(shape) * (2 if self.counts_cores else 1)
+
+
+def _shapes(written: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(map(int, shape.split("x"))) for shape in written.split())
+
 
 # Slices of 4 x 4 x 4 cubes and up close into a torus; below that [docs v4] they are meshes.
-_CUBES = tuple("2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8 8x8x16 8x16x16 16x16x16".split())
-_SQUARES = tuple("1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16".split())
+_CUBES = _shapes("2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8 8x8x16 8x16x16 16x16x16")
+_SQUARES = _shapes("1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16")
 
 _GENERATIONS = (
     # [v4 paper] 123 TFLOP/s, 900 GB/s, 4 links of 70 GB/s, 32 GiB; two devices a chip.
     Generation(
         name="v3",
         devices_per_chip=2,
-        counts_cores=True,
         peak_flops=123e12,
         flops_per_cycle=2 * 128 * 128 * 2,
         hbm_bytes=32 * GIB,
         hbm_bandwidth=900e9,
         link_bandwidth=70e9,
-        torus_dimensions=2,
         dcn_bandwidth=3.125e9,
-        shapes=("2x2", "4x4", "8x8", "8x16", "16x16", "16x32", "32x32"),
-        accelerator="v3",
+        shapes=_shapes("2x2 4x4 8x8 8x16 16x16 16x32 32x32"),
         runtime="tpu-ubuntu2204-base",
     ),
     # [v4 paper] 275 TFLOP/s, 1200 GB/s, 6 links of 50 GB/s, 32 GiB.
     Generation(
         name="v4",
-        devices_per_chip=1,
-        counts_cores=True,
         peak_flops=275e12,
         flops_per_cycle=8 * 128 * 128 * 2,
         hbm_bytes=32 * GIB,
         hbm_bandwidth=1200e9,
         link_bandwidth=50e9,
-        torus_dimensions=3,
         dcn_bandwidth=6.25e9,
         shapes=_CUBES,
-        accelerator="v4",
         runtime="tpu-ubuntu2204-base",
         gke_accelerator="tpu-v4-podslice",
         gke_machine="ct4p-hightpu",
@@ -119,14 +121,12 @@ _GENERATIONS = (
     # 6.4 Tbit/s of network for 256 chips.
     Generation(
         name="v5e",
-        devices_per_chip=1,
         counts_cores=False,
         peak_flops=197e12,
         flops_per_cycle=4 * 128 * 128 * 2,
         hbm_bytes=16 * GIB,
         hbm_bandwidth=819e9,
         link_bandwidth=50e9,
-        torus_dimensions=2,
         dcn_bandwidth=3.125e9,
         shapes=_SQUARES,
         accelerator="v5litepod",
@@ -138,17 +138,13 @@ _GENERATIONS = (
     # [docs] 459 TFLOP/s, 2765 GB/s, 1200 GB/s both ways over 6 links, 95 GiB; 50 Gbit/s.
     Generation(
         name="v5p",
-        devices_per_chip=1,
-        counts_cores=True,
         peak_flops=459e12,
         flops_per_cycle=8 * 128 * 128 * 2,
         hbm_bytes=95 * GIB,
         hbm_bandwidth=2765e9,
         link_bandwidth=100e9,
-        torus_dimensions=3,
         dcn_bandwidth=6.25e9,
         shapes=_CUBES,
-        accelerator="v5p",
         runtime="v2-alpha-tpuv5",
         gke_accelerator="tpu-v5p-slice",
         gke_machine="ct5p-hightpu",
@@ -156,17 +152,14 @@ _GENERATIONS = (
     # [docs] 918 TFLOP/s, 1640 GB/s, 800 GB/s both ways over 4 links, 32 GiB; 100 Gbit/s.
     Generation(
         name="v6e",
-        devices_per_chip=1,
         counts_cores=False,
         peak_flops=918e12,
         flops_per_cycle=4 * 256 * 256 * 2,
         hbm_bytes=32 * GIB,
         hbm_bandwidth=1640e9,
         link_bandwidth=100e9,
-        torus_dimensions=2,
         dcn_bandwidth=12.5e9,
         shapes=_SQUARES,
-        accelerator="v6e",
         runtime="v2-alpha-tpuv6e",
         gke_accelerator="tpu-v6e-slice",
         gke_machine="ct6e-standard",
@@ -176,16 +169,13 @@ _GENERATIONS = (
     Generation(
         name="tpu7x",
         devices_per_chip=2,
-        counts_cores=True,
         peak_flops=2307e12,
         flops_per_cycle=4 * 256 * 256 * 2,
         hbm_bytes=192 * GIB,
         hbm_bandwidth=7380e9,
         link_bandwidth=100e9,
-        torus_dimensions=3,
         dcn_bandwidth=12.5e9,
         shapes=_CUBES,
-        accelerator="tpu7x",
         gke_accelerator="tpu7x",
         gke_machine="tpu7x-standard",
     ),
@@ -280,7 +270,8 @@ class Slice:
     @property
     def accelerator_type(self) -> str:
         """What Cloud TPU calls one slice, as in 'v5litepod-16'."""
-        return f"{self.generation.accelerator}-{_size(self.generation, self.shape)}"
+        generation = self.generation
+        return f"{generation.accelerator or generation.name}-{generation.size(self.shape)}"
 
     @property
     def compiler_name(self) -> str:
@@ -306,9 +297,7 @@ def slice_of(devices: Iterable[Any]) -> Slice | None:
         return None
     coordinates = [device.coords[: generation.torus_dimensions] for device in devices]
     shape = tuple(1 + max(along) - min(along) for along in zip(*coordinates, strict=True))
-    count = num_slices(devices)
-    name = f"{generation.name}:{_written(shape)}"
-    return Slice(f"{count}x{name}" if count > 1 else name, generation, shape, count)
+    return _named(generation, shape, num_slices(devices))
 
 
 def parse_slice(name: str) -> Slice:
@@ -317,68 +306,49 @@ def parse_slice(name: str) -> Slice:
     Raises:
       UserError: no such slice; the message lists the known ones.
     """
-    number = "[0-9]{1,6}"
+    number = "[1-9][0-9]{0,4}"
     form = re.fullmatch(
         rf"(?:({number})x)?(v[0-9][a-z]*|tpu7x)(?:-({number})|:({number}(?:x{number})+))", name
     )
-    if not form or form.group(2) not in GENERATIONS or form.group(1) == "0":
-        near = did_you_mean(name, [s for g in GENERATIONS.values() for s in _names(g)])
-        raise UserError(f"no TPU topology {name!r}; {near}{_known()}")
-    generation = GENERATIONS[form.group(2)]
-    count = int(form.group(1) or 1)
-    for written in (form.group(4),) if form.group(4) else generation.shapes:
-        shape = _shape(written)
-        if form.group(4) or _size(generation, shape) == int(form.group(3)):
+    generation = GENERATIONS.get(form[2]) if form else None
+    if form and generation:
+        named = [s for s in generation.shapes if str(generation.size(s)) == form[3]]
+        for shape in (*named, *_shapes(form[4] or "")):  # one at most
             if len(shape) == generation.torus_dimensions:
-                return _checked(Slice(name, generation, shape, count))
-    raise UserError(f"no TPU topology {name!r}; {_known(generation)}")
+                return Slice(name, generation, shape, int(form[1] or 1))
+    names = [_names(g) for g in ([generation] if generation else GENERATIONS.values())]
+    listed = "; ".join(", ".join(sizes) for sizes in names)
+    similar = did_you_mean(name, list(itertools.chain(*names)))
+    raise UserError(
+        f"no TPU topology {name!r}{similar}; known are {listed}; several slices as 2x{names[0][-1]}"
+    )
 
 
 def equal_slices(hardware: Slice) -> Iterator[Slice]:
     """Other slices with the same number of chips: of another shape, or fewer of them."""
     generation = hardware.generation
-    usual = {_shape(written): written for written in generation.shapes}
     for count in (n for n in range(1, hardware.count + 1) if hardware.chips % n == 0):
         chips = hardware.chips // count
-        shapes = {shape for shape in usual if math.prod(shape) == chips}
+        shapes = {shape for shape in generation.shapes if math.prod(shape) == chips}
         if generation.torus_dimensions == 3:  # [docs v4] slices of cubes of 4 x 4 x 4, a <= b <= c
             sides = [n for n in range(4, chips // 16 + 1, 4) if chips % n == 0]
             cubes = itertools.combinations_with_replacement(sides, 3)
             shapes |= {shape for shape in cubes if math.prod(shape) == chips}
         for shape in sorted(shapes - ({hardware.shape} if count == hardware.count else set())):
-            size = f"-{_size(generation, shape)}" if shape in usual else f":{_written(shape)}"
-            name = f"{generation.name}{size}"
-            yield Slice(f"{count}x{name}" if count > 1 else name, generation, shape, count)
+            yield _named(generation, shape, count)
 
 
-def _checked(slices: Slice) -> Slice:
-    """Raises UserError where there are no such slices."""
-    chips = math.prod(slices.shape)
-    if not (1 <= chips <= _MAX_CHIPS and 1 <= slices.count <= _MAX_SLICES):
-        raise UserError(
-            f"{slices.name!r} is {counted(slices.count, 'slice')} of {counted(chips, 'chip')}: "
-            f"write 1 to {_MAX_SLICES:,} slices of 1 to {_MAX_CHIPS:,} chips"
-        )
-    return slices
+def _named(generation: Generation, shape: tuple[int, ...], count: int) -> Slice:
+    """Slices with the name that people use: of their size, if their shape is a common one."""
+    usual = shape in generation.shapes
+    size = f"-{generation.size(shape)}" if usual else f":{_written(shape)}"
+    name = f"{generation.name}{size}"
+    return Slice(f"{count}x{name}" if count > 1 else name, generation, shape, count)
 
 
 def _names(generation: Generation) -> list[str]:
-    return [f"{generation.name}-{_size(generation, _shape(s))}" for s in generation.shapes]
-
-
-def _shape(written: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in written.split("x"))
+    return [f"{generation.name}-{generation.size(shape)}" for shape in generation.shapes]
 
 
 def _written(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
-
-
-def _size(generation: Generation, shape: tuple[int, ...]) -> int:
-    return math.prod(shape) * (2 if generation.counts_cores else 1)
-
-
-def _known(only: Generation | None = None) -> str:
-    names = [_names(g) for g in ([only] if only else GENERATIONS.values())]
-    listed = "; ".join(", ".join(sizes) for sizes in names)
-    return f"known are {listed}; several slices as 2x{names[0][-1]}"

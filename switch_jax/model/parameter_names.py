@@ -106,6 +106,6 @@ def names_there(names: Collection[str], wanted: str = "") -> str:
         "/".join([*name.split("/")[:2], *["..."] * (name.count("/") > 1)]) for name in sorted(names)
     )
     return (
-        f"{did_you_mean(wanted, list(names))}there are {', '.join(beginnings)}; `switch_jax "
+        f"there are {', '.join(beginnings)}{did_you_mean(wanted, list(names))}; `switch_jax "
         "convert --inspect MODEL_DIR` prints all names of a run's parameters"
     )

@@ -97,7 +97,7 @@ def trained_parameters(config: Config) -> list[str]:
     trained = list(matching(wanted, axes.keys()))
     if not trained:
         raise UserError(
-            f"TRAINED_PARAMETERS = {wanted!r} matches no parameter: {did_you_mean(wanted, TRAINED)}"
+            f"TRAINED_PARAMETERS = {wanted!r} matches no parameter{did_you_mean(wanted, TRAINED)}: "
             f"write {', '.join(TRAINED)} or a regular expression of whole names: "
             f"{names_there(axes)}"
         )

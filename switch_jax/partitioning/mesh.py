@@ -30,10 +30,6 @@ if has_cuda_plugin() and not has_accelerator() and not jax.config.jax_platforms:
     jax.config.update("jax_platforms", "cpu")
 
 
-class MeshError(UserError):
-    """The sizes of the mesh do not multiply up to the number of devices."""
-
-
 def batch_shards(shape: Mapping[str, int]) -> int:
     """The number of parts into which a mesh splits the batch; `shape` is devices by mesh axis."""
     return shape[DATA] * shape[EXPERT]
@@ -50,8 +46,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
       devices: the devices to use; None = all.
 
     Raises:
-      MeshError: the sizes do not multiply up to the number of devices.
-      UserError: the slices do not divide the data axis.
+      UserError: the sizes do not multiply up to the number of devices, or the slices do not divide
+        the data axis.
     """
     if devices is None:
         if not jax.distributed.is_initialized():  # `processes.connect` offers each its own
@@ -79,12 +75,11 @@ def mesh_shape(
       platform: of the devices, for the error message.
 
     Raises:
-      MeshError: the sizes do not multiply up to `count`.
-      UserError: `slices` does not divide the data axis.
+      UserError: the sizes do not multiply up to `count`, or `slices` does not divide the data axis.
     """
     shape = data, expert, model = mesh_sizes(config, count)
     if math.prod(shape) != count:
-        raise MeshError(
+        raise UserError(
             f"mesh data x expert x model = {data} x {expert} x {model} = {math.prod(shape)}, but "
             f"the number of {platform} devices is {count}; the sizes must multiply up to {count}, "
             "which expert x model must divide: set MESH_DATA, MESH_EXPERT and MESH_MODEL"

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,11 @@ class OutOfMemory:
     Attributes:
       needed, limit: bytes of a device's memory; `needed` may be that of the temporaries only.
       seconds: time of compilation.
-      message: the compiler's first line.
     """
 
     needed: int
     limit: int
     seconds: float
-    message: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +110,18 @@ def _options(hardware: Slice) -> dict[str, Any]:
 
 
 def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
-    """Compiles for the devices of the program's shardings."""
+    """Compiles for the devices of the program's shardings; Ctrl-C leaves no schedules behind."""
     folder = _prepare()
     _empty(folder)
     start = time.monotonic()
     try:
-        compiled = lowered.compile()
+        # In a thread: this one is woken by Ctrl-C, while a compiler runs for minutes.
+        compiled = ThreadPoolExecutor(1).submit(lowered.compile).result()
     except jax.errors.JaxRuntimeError as error:
         return _out_of_memory(error, time.monotonic() - start)
+    except KeyboardInterrupt:
+        remove_schedules()
+        raise
     seconds = time.monotonic() - start
     text, memory = compiled.as_text(), compiled.memory_analysis()
     assert text is not None and memory is not None  # libtpu has both
@@ -169,18 +172,15 @@ def _prepare() -> Path:
 
 
 def remove_schedules() -> None:
-    """Removes what the compiler wrote; Python does so, too, where it ends by itself."""
+    """Removes what the compiler wrote, when Python ends or a compilation is given up."""
     if _schedules is not None and _schedules.is_dir():
         # Under another name first, so that a compiler that goes on finds no folder to write to.
         shutil.rmtree(_schedules.rename(f"{_schedules}_"), ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
 
 
 def _out_of_memory(error: Exception, seconds: float) -> OutOfMemory:
@@ -191,4 +191,4 @@ def _out_of_memory(error: Exception, seconds: float) -> OutOfMemory:
     needed, limit = (
         int(float(sizes.group(i)) * 1024 ** (1 + "KMGT".index(sizes.group(i + 1)))) for i in (1, 3)
     )
-    return OutOfMemory(needed, limit, seconds, str(error).strip().split("\n")[0])
+    return OutOfMemory(needed, limit, seconds)

@@ -9,7 +9,7 @@ from switch_jax.drawing import figures
 from switch_jax.drawing.figures import Chart
 from switch_jax.reports import curves, routers
 from switch_jax.reports.findings import Findings
-from switch_jax.reports.records import QUALITY
+from switch_jax.reports.records import QUALITY, experts_choose
 from switch_jax.reports.runs import Run
 from switch_jax.reports.table import table
 from switch_jax.utils.units import duration, perplexity, rounded
@@ -53,7 +53,7 @@ def sections(findings: Findings) -> dict[str, list[Chart]]:
         found[f"Load of the experts: {run.name}"] = [
             routers.load(stack, layer, router)
             for stack, layers in run.routers.items()
-            if not run.experts_choose(stack)
+            if not experts_choose(run.facts, stack)
             for layer, router in layers.items()
         ]
         found[f"Dropped tokens and router entropy: {run.name}"] = [

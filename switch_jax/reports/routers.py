@@ -17,6 +17,7 @@ from switch_jax.drawing.figures import (
     means_of_neighbours,
     plain_ticks,
 )
+from switch_jax.reports.records import experts_choose
 from switch_jax.reports.runs import Run, Series
 from switch_jax.utils.units import percent
 
@@ -74,7 +75,7 @@ def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart | None]
     routers = run.routers[stack]
     tints = shades(colour, len(routers))
     most = max(router.last("dropped") for router in routers.values())
-    why = "no expert took" if run.experts_choose(stack) else "found their expert full"
+    why = "no expert took" if experts_choose(run.facts, stack) else "found their expert full"
     dropped = f"Share of the tokens that {why}. At the last step {percent(most)} at most."
     highest = math.log(max(router.values["load"].shape[1] for router in routers.values()))
     entropy = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from switch_jax.config import by_macro
 from switch_jax.config.model import router_names
-from switch_jax.reports.records import READING_ERRORS, experts_choose, that_count
+from switch_jax.reports.records import READING_ERRORS, that_count
 from switch_jax.run_folder import (
     OPTIONAL_ROUTER_STATISTICS,
     ROUTER_STATISTICS,
@@ -91,9 +91,6 @@ class Run:
     def seconds(self) -> float:
         """Training wall time so far."""
         return max(float(s.seconds[-1]) for s in (self.train, *self.evals.values()) if len(s.step))
-
-    def experts_choose(self, stack: str) -> bool:
-        return experts_choose(self.facts, stack)
 
 
 def read_runs(folders: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[str]]:

@@ -88,14 +88,14 @@ def storage_error(message: str, cause: BaseException) -> UserError:
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str:
-    """The similar choices, as "did you mean a or b? "; "" if there are none.
+    """The similar choices, as " (did you mean a or b?)"; "" if there are none.
 
     NUM_EXPERTS is similar to num_experts.
     """
     by_small_letters = {choice.lower(): choice for choice in choices}
     found = difflib.get_close_matches(name.lower(), by_small_letters)
     similar = [by_small_letters[match] for match in found]
-    return f"did you mean {' or '.join(similar)}? " if similar else ""
+    return f" (did you mean {' or '.join(similar)}?)" if similar else ""
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -61,11 +61,6 @@ def import_failure(name: str, error: BaseException) -> UserError:
             f"cannot import {name!r} ({reason}): give a module that is in {os.getcwd()} or is "
             "installed, without .py"
         )
-    if isinstance(error, SystemExit):
-        return UserError(
-            f"cannot import {name!r}: it ends the program{location}; code that is to run only when "
-            'the file is a program belongs under `if __name__ == "__main__":`'
-        )
     return storage_error(
         f"cannot import {name!r}: {type(error).__name__}{location}: {reason or 'no message'}", error
     )

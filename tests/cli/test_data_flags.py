@@ -6,7 +6,8 @@ import os
 import pytest
 import seqio
 
-from switch_jax.cli import data_flags, main
+from switch_jax.cli import data_flags
+from tests.cli.mistakes import refused
 
 
 @pytest.fixture(autouse=True)
@@ -47,13 +48,8 @@ def test_both_flags():
             ["--seqio_additional_cache_dirs=/no,a\udcff"],
             r"--seqio_additional_cache_dirs 'a\udcff': a path is UTF-8 text without NUL",
         ),
-        (["--gin.VOCABULARY=a\udcff"], r"VOCABULARY 'a\udcff': a path is UTF-8 text without NUL"),
-        (["--gin.MODEL_DIR='a\\x00b'"], r"MODEL_DIR 'a\x00b': a path is UTF-8 text without NUL"),
-        (["--gin.INITIAL_CHECKPOINT_PATH=gs:///x"], "INITIAL_CHECKPOINT_PATH 'gs:///x': write "),
     ],
 )
 def test_train_takes_them(values, told, capsys, tmp_path):
     config = ["--gin_file=runs/demo_switch.gin", f"--gin.MODEL_DIR={tmp_path}", "--dry_run"]
-    assert main(["train", *config, *values]) == 2
-    printed = capsys.readouterr().err
-    assert told in printed and len(printed.splitlines()) == 1
+    assert told in refused(capsys, "train", *config, *values)

@@ -73,7 +73,8 @@ def test_a_folder_that_is_none_of_a_run_does_not_hide_the_others(make, tmp_path,
         "running",
         "finished",
     ]
-    assert printed.err.startswith(f"switch_jax status: {tmp_path}/absent is no folder of a run")
+    told = f"{tmp_path}/absent is no folder of a run, a training's MODEL_DIR: it has no "
+    assert printed.err.startswith(f"switch_jax status: {told}")
 
 
 def test_a_folder_that_cannot_be_read_now_may_pass(make, monkeypatch, capsys):

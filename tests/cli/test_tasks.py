@@ -1,8 +1,7 @@
-import pytest
-
 from switch_jax.cli import main
 from switch_jax.data.catalogue.vocabularies import vocabulary
 from switch_jax.utils.errors import UserError
+from tests.cli.mistakes import refused
 
 
 def test_without_a_name_lists_the_tasks(capsys):
@@ -31,19 +30,11 @@ def test_mistakes_are_one_line_on_standard_error(capsys):
         (["vocabulary", "bible_span_corruption", "--size", "500"], "--size 8000 --output FILE"),
         (["bible_span_corruption", "--vocabulary", "/no.model"], "is found at /no.model"),
         (["--import", ".."], "cannot import '..': write the name of a module, for exam"),
-        (["bible_span_corruption", "--inputs", "65536"], "masks 3641 spans in them"),
         (["bible_span_corruption", "--inputs", "1000000000000"], "at most 65,536 tokens"),
-        (["bible_span_corruption", "--targets", str(10**30)], "at most 65,536 tokens"),
         (["bible_span_corruption", "--examples", "-1"], "--examples = -1: it must be at least 1"),
-        (["bible_span_corruption", "--examples", str(10**30)], "it must be at most 2,147,483,647"),
-        (_vocabulary_of(10**12), "--size = 1000000000000: it must be at most 1,048,576"),
         (_vocabulary_of(-5), "--size = -5: it must be at least 4"),
     ]:
-        assert main(["tasks", *arguments]) == 2
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert captured.err.count("\n") == 1
-        assert expected in captured.err
+        assert expected in refused(capsys, "tasks", *arguments)
 
 
 def test_a_vocabulary_is_trained_and_serves_the_task(capsys, tmp_path):
@@ -55,8 +46,7 @@ def test_a_vocabulary_is_trained_and_serves_the_task(capsys, tmp_path):
     assert vocabulary(path).vocab_size == 300 + 100
     assert main(["tasks", "bible_span_corruption", "--vocabulary", path, "--examples", "1"]) == 0
     assert "targets, 29 tokens: 399 " in capsys.readouterr().out  # <extra_id_0> is the last id
-    assert main(["tasks", "vocabulary", *arguments]) == 2
-    assert f"{path} exists already" in capsys.readouterr().err
+    assert f"{path} exists already" in refused(capsys, "tasks", "vocabulary", *arguments)
 
 
 def test_bytes_are_the_default_but_in_small_vocabularies(monkeypatch, tmp_path):
@@ -71,9 +61,3 @@ def test_bytes_are_the_default_but_in_small_vocabularies(monkeypatch, tmp_path):
     for more in (["8000"], ["2047"], ["2047", "--byte_fallback"], ["8000", "--no-byte_fallback"]):
         assert main(["tasks", "vocabulary", *arguments, "--size", *more]) == 2
     assert trained == [True, False, True, False]
-
-
-def test_help_shows_the_vocabulary(capsys):
-    with pytest.raises(SystemExit):
-        main(["tasks", "--help"])
-    assert "switch_jax tasks vocabulary NAME --size 8000 --output FILE" in capsys.readouterr().out

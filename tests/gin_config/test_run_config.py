@@ -35,37 +35,22 @@ def _config(*files, bindings=()):
 # The order of files.
 
 
-@pytest.mark.parametrize("model", ["t5_base", "switch_base", "switch_c"])
-def test_a_model_after_what_changes_it_is_refused(model):
-    files = ["runs/finetune.gin", f"models/{model}.gin"]
+def test_a_model_after_what_changes_it_is_refused():
+    files = ["runs/finetune.gin", "models/t5_base.gin"]
     message = (
-        rf"^models/{model}.gin describes a whole model, and replaces what runs/finetune.gin sets: "
-        r"DROPOUT_RATE = 0.1 by 0.0; give one model, before other files$"
+        "^models/t5_base.gin describes a whole model, and replaces what runs/finetune.gin sets: "
+        "DROPOUT_RATE = 0.1 by 0.0; give one model, before other files$"
     )
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(UserError, match=message):
         _read(*files)
-    assert error.value.exit_code == 2
     assert _config(*reversed(files)).model.dropout_rate == 0.1
 
 
-def test_a_model_that_a_file_includes_counts_too(file):
-    mine = file("include 'models/switch_base.gin'\nNUM_EXPERTS = 8\n")
-    with pytest.raises(UserError, match=r"mine.gin .* replaces what runs/finetune.gin sets"):
-        _read("runs/finetune.gin", mine)
-    assert _config(mine, "runs/finetune.gin").model.num_experts == 8
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        ("models/switch_base.gin", "models/t5_large.gin"),
-        ("runs/demo_switch.gin", "models/switch_base.gin"),
-        ("models/switch_base.gin", "runs/demo_switch.gin"),
-    ],
-)
-def test_two_models_are_refused(files):
-    with pytest.raises(UserError, match=f"{files[1]} .* replaces what {files[0]} sets"):
-        _read(*files)
+def test_two_models_are_refused():
+    files = "runs/demo_switch.gin", "models/switch_base.gin"  # also one that a file includes
+    for first, second in (files, files[::-1]):
+        with pytest.raises(UserError, match=f"{second} .* replaces what {first} sets"):
+            _read(first, second)
 
 
 def test_a_model_after_a_run_that_it_takes_nothing_from_is_fine():
@@ -137,20 +122,18 @@ def test_no_command_line_of_the_docs_is_refused(monkeypatch):
         (DEMO + "TRAIN_STEPS 5\n", r"mine.gin, line 2: .*: TRAIN_STEPS 5$"),
         (DEMO + "TRAIN_STEPS = @nothing\n", r"mine.gin, line 2: No configurable.*'@nothing'"),
         (DEMO + "TRAIN_STEPS = @RunConfig\n", r"TRAIN_STEPS = .*: it must be a whole number"),
-        (DEMO + "RunConfg.seed = 5\n", r"mine.gin, line 2: .*'RunConfg'; did you mean RunConfig"),
+        (DEMO + "RunConfg.seed = 5\n", r"mine.gin, line 2: .*'RunConfg' .did you mean RunConfig"),
         (DEMO + "A = 5\n", r"nothing uses the macro A$"),
         (DEMO + "SCALE = %SCALE\n", r"macros refer to each other in a circle$"),
         ("include 'mine.gin'\n", r"mine.gin -> .*mine.gin: the files include each other; remove o"),
         ("include 'absent.gin'\n", r"mine.gin, line 1: .*absent.gin"),
         ("\nimport absent_y\n", r"mine.gin, line 2: cannot import 'absent_y'.*: give a module"),
         ("import mine_a\n", r"mine.gin, line 1: cannot import 'mine_a': KeyError in .*, line 2:"),
-        ("import mine_b\n", r"mine.gin, line 1: cannot import 'mine_b': it ends the program"),
         ("import mine_c\n", r"mine.gin, line 1: cannot import 'mine_c': SyntaxError in .*, line 1"),
     ],
 )
 def test_a_mistake_in_a_file_is_one_line_with_its_location(text, message, file, capsys):
     file("\n{}['k']\n", "mine_a.py")
-    file("raise SystemExit(0)\n", "mine_b.py")
     file("x = = 1\n", "mine_c.py")
     assert main(["train", f"--gin_file={file(text)}", "--dry_run"]) == 2
     error = capsys.readouterr().err
@@ -177,12 +160,12 @@ def test_a_dense_models_file_after_that_of_switch_base_gives_it_experts(file):
 
 
 def test_a_macro_in_small_letters_is_known():
-    with pytest.raises(UserError, match="knows a macro num_experts; did you mean NUM_EXPERTS"):
+    with pytest.raises(UserError, match="knows a macro num_experts .did you mean NUM_EXPERTS"):
         _read("runs/demo_switch.gin", bindings=["num_experts=8"])
 
 
 def test_fields_are_not_answered_by_macros(file):
-    with pytest.raises(UserError, match=r"'dropout'.*; did you mean dropout_rate"):
+    with pytest.raises(UserError, match=r"'dropout'.*did you mean dropout_rate"):
         _read(file(f"{DEMO}ModelConfig.dropout = 0.1\n"))
 
 
@@ -192,37 +175,29 @@ def test_a_file_that_is_not_text(file, tmp_path):
         _read("mine.gin")
 
 
-def test_a_storage_fault_is_transient(file, monkeypatch):
-    fault = OSError(errno.EIO, os.strerror(errno.EIO))
-    mine = file(DEMO)
+@pytest.mark.parametrize(
+    ("number", "kind", "of", "name"),
+    [
+        (errno.EIO, TransientError, reader, "open"),
+        (errno.EIO, TransientError, os, "stat"),
+        (errno.EACCES, UserError, reader, "open"),
+    ],
+)
+def test_a_fault_of_the_storage_may_pass_and_a_refusal_stays(
+    number, kind, of, name, file, monkeypatch
+):
+    real, mine = getattr(of, name, open), file(DEMO)
 
-    def fails(real):
-        def call(path, *args, **kwargs):
-            if str(path).endswith("mine.gin"):
-                raise fault
-            return real(path, *args, **kwargs)
-
-        return call
+    def fail(path, *args, **kwargs):
+        if str(path).endswith("mine.gin"):
+            raise OSError(number, os.strerror(number))
+        return real(path, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reader, "open", fails(builtins.open), raising=False)
-        with pytest.raises(TransientError, match="mine.gin cannot be read: .*; this may pass"):
+        patch.setattr(of, name, fail, raising=False)
+        with pytest.raises(UserError, match=f"mine.gin cannot be read: {os.strerror(number)}") as e:
             _read(mine)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "stat", fails(os.stat))
-        with pytest.raises(TransientError, match="mine.gin cannot be read: .*; this may pass"):
-            _read(mine)
-
-
-def test_a_file_without_permission_stays_a_mistake(file, monkeypatch):
-    def refuse(path, *args, **kwargs):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    mine = file(DEMO)
-    monkeypatch.setattr(reader, "open", refuse, raising=False)
-    with pytest.raises(UserError, match="mine.gin cannot be read: Permission denied") as error:
-        _read(mine)
-    assert error.value.exit_code == 2
+    assert type(e.value) is kind
 
 
 # Values of the command line.
@@ -244,12 +219,6 @@ def test_a_file_without_permission_stays_a_mistake(file, monkeypatch):
         ("RunConfig.random_seed=-1", r"RunConfig.random_seed = -1: it must be at least 0"),
         ("LEARNING_RATE=1e400", r"LEARNING_RATE = inf: it must be a finite number"),
         ("LEARNING_RATE=nan", r"LEARNING_RATE = 'nan': it must be a number"),
-        ("BATCH_SIZE=2147483648", r"BATCH_SIZE = 2147483648: it must be at most 1,048,576"),
-        ("MESH_DATA=0", r"MESH_DATA = 0: it must be at least 1, or None"),
-        (
-            "TASK_FEATURE_LENGTHS={'inputs': 2147483648, 'targets': 9}",
-            r"inputs must be at most",
-        ),
     ],
 )
 def test_a_value_of_the_command_line_is_one_value(binding, message):
@@ -294,9 +263,13 @@ def test_every_number_has_a_type_and_a_range(argument, field, demo):
             demo.replace(argument, **{field: value})
 
 
-def test_every_config_has_numbers():
+def test_every_config_has_numbers_and_every_text_of_a_model_is_one_of_several(demo):
     assert {argument for argument, _ in NUMBERS} == set(PARTS)
     assert len(NUMBERS) > 40
+    hints = typing.get_type_hints(PARTS["model"])
+    for field in (name for name, hint in hints.items() if hint is str):
+        with pytest.raises(UserError, match=f"^{field} = 'any' is not known; write one of "):
+            demo.replace("model", **{field: "any"})
 
 
 def test_each_file_is_parsed_once_and_no_other_is_read(monkeypatch):

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from switch_jax.cli import main
+from tests.cli.mistakes import refused
 from tests.launch.jobs import DEMO, LARGE_TABLE, ON_VM
 
 RUN = [*ON_VM, *DEMO, "--dry_run"]  # a later --on is taken
@@ -30,12 +31,9 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--gin.INITIAL_CHECKPOINT_PATH=gs://x/y"], r"INITIAL_CHECKPOINT_PATH .*name 'x'"),
         ([VM, "--tfds_data_dir=gs://my-bucket/../x"], r"--tfds_data_dir .*without '//', '\.' and"),
         ([VM, "--tfds_data_dir=s3://my-bucket/x"], r"see no folder of this machine, and use Goog"),
-        ([VM, "--topology=v5e-17"], r"no TPU topology 'v5e-17'; known are v5e-1, v5e-4"),
-        ([VM, "--topology=h100-8"], r"no TPU topology 'h100-8'"),
+        ([VM, "--topology=v5e-17"], r"no TPU topology 'v5e-17' .*known are v5e-1,"),
         ([VM, "--topology=2xv5e-16"], r"several slices find each other by --on=queued-resource"),
         ([VM, "--topology=tpu7x-128"], r"--on=tpu-vm: Google Cloud offers tpu7x on GKE only"),
-        ([VM, "--topology=v5e:999x999"], r"is 1 slice of 998,001 chips: .* of 1 to 9,216 chips"),
-        ([QUEUED, "--topology=1001xv5e-16"], r"'1001xv5e-16' is 1,001 slices of 16 chips: write 1"),
         ([VM, "--topology=v5e:1x2"], r"1x2 is not a number of whole hosts, of 4 chips"),
         ([QUEUED, "--topology=v5p:2x8x8"], r"as v5p-256 .* the shape 4x4x8; for another shape"),
         ([GKE, "--cluster=pods", "--topology=v3-32"], r"--on=gke: v3 is not supported on GKE"),
@@ -62,13 +60,7 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
              "--gin.MESH_EXPERT=32", "--gin.NUM_EXPERTS=32"],
             r"mesh data = 1 does not divide over 2 slices",
         ),
-        (["--gin.NUM_EXPERTS=12"], r"12 experts do not divide over MESH_EXPERT = 8"),
         (["--gin.BATCH_SIZE=60"], r"batch size 60 does not divide over data x expert = 16"),
-        (["--gin.DATA_STREAMS=3"], r"does not divide over 3 streams"),
-        (["--gin.MESH_DATA=1", "--gin.MESH_MODEL=2", "--gin.NUM_HEADS=3"], r"'heads' of size 3 "),
-        (["--gin.MIXTURE_OR_TASK_NAME=english_span"], r"english_span.*did you mean"),
-        (["--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 4}"], r"length 4 are too short"),
-        (["--gin.NUM_EMBEDDINGS=1024"], r"has 1100 ids, .* has 1024 rows; set NUM_EMBEDDINGS to"),
         (["--gin.VOCABULARY='nowhere.model'"], r"no SentencePiece model is found at .*/nowhere"),
         (["--gin.INITIAL_CHECKPOINT_PATH=runs/a"], r"INITIAL_CHECKPOINT_PATH 'runs/a': .*gs://"),
         (["--gin_file=runs/distill.gin", "--gin.TEACHER_DIR=runs/a"], r"TEACHER_DIR 'runs/a'"),
@@ -76,11 +68,8 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_clear_line(arguments, message, capsys):
-    assert main([*RUN, *arguments]) == 2
-    printed = capsys.readouterr()
-    assert re.search(message, printed.err), printed.err
-    assert len(printed.err.strip().splitlines()) == 1
-    assert printed.out == ""
+    line = refused(capsys, *RUN, *arguments)
+    assert re.search(message, line), line
 
 
 def test_a_teacher_that_only_the_hosts_read_is_told(capsys):

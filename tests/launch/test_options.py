@@ -63,6 +63,13 @@ def test_xpk_is_given_the_names_of_secrets_alone():
     assert sum("_KEY" in word for word in create) == 1
 
 
+def test_only_several_slices_of_newer_generations_have_flags_of_libtpu():
+    for topology in ("v5e-256", "2xv4-64", "4xv5e-256", "2xv5p-256", "2xv6e-256"):
+        found = make_job(topology).variables
+        wanted = topology not in ("v5e-256", "2xv4-64")
+        assert ("LIBTPU_INIT_ARGS" in found) == wanted, topology
+
+
 def test_xpk_gets_variables_and_a_variable_of_ours_can_be_set():
     (create,) = [argv for argv in words("xpk", env=("JAX_PLATFORMS=tpu",)) if "create" in argv]
     assert [word for word in create if word.startswith("--env=")] == ["--env=JAX_PLATFORMS=tpu"]

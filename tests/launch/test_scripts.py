@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from switch_jax.launch import tpu_hosts
-from tests.launch.fakes import put_on_path
+from tests.launch.fakes import change, put_on_path
 from tests.launch.jobs import make_job
 
 # A container is the file `job`: it holds its label.
@@ -92,8 +92,6 @@ def test_without_its_number_a_host_goes_by_its_name(calls, tmp_path):
 def test_the_script_may_be_overwritten_while_it_follows(calls, tmp_path):
     script = tmp_path / "base.sh"
     script.write_text(tpu_hosts.script(make_job("2xv5e-16")).text)
-    docker = tmp_path / "bin/docker"
-    overwrites = f"logs*) printf 'exit 9\\n%.0s' {{1..999}} > {script};"
-    docker.write_text(docker.read_text().replace("logs*)", overwrites))
+    change(tmp_path, "docker", "logs*)", f"logs*) printf 'exit 9\\n%.0s' {{1..999}} > {script};")
     ended = subprocess.run(["bash", script, "base-1"], capture_output=True, text=True, timeout=30)
     assert (ended.returncode, ended.stdout) == (75, LINES)

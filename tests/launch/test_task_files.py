@@ -12,6 +12,7 @@ from switch_jax.launch import task_files
 from switch_jax.tasks.english import DATA, VOCABULARY, as_targets
 from switch_jax.tasks.span_corruption import features
 from switch_jax.utils.errors import UserError
+from tests.cli.mistakes import refused
 from tests.launch.jobs import ON_VM
 
 DATA_CONFIG = DataConfig("launched_files", {"inputs": 64, "targets": 16})
@@ -96,9 +97,6 @@ def test_launch_refuses_them_for_a_cloud_alone(here, capsys):
         "DATA_STREAMS = 4\nMIXTURE_OR_TASK_NAME = 'launched_files'\nMODEL_DIR = 'gs://my-bucket/runs/x'\n"
     )
     cloud = [*ON_VM, "--dry_run", "--gin_file=mine.gin"]
-    assert main(cloud) == 2
-    printed = capsys.readouterr()
-    (line,) = printed.err.splitlines()
-    assert "the tasks of this run read a.txt: copy them to a bucket" in line
-    assert printed.out == ""
+    told = "the tasks of this run read a.txt: copy them to a bucket"
+    assert told in refused(capsys, *cloud)
     assert main([*cloud, "--skip_storage"]) == 0

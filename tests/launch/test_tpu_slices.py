@@ -10,7 +10,7 @@ from switch_jax.launch import commands, retries, tpu_hosts, tpu_slices
 from switch_jax.launch.targets.queued_resource import QueuedResource
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.utils.errors import UserError
-from tests.launch.fakes import GONE, put_on_path
+from tests.launch.fakes import GONE, change, fails_once, put_on_path
 from tests.launch.jobs import make_job
 
 # `state` is what a describe prints. An attempt prints what the file attempt_N says, and ends so.
@@ -21,7 +21,8 @@ case "$*" in
   *" create "*)
     if [ -e refused ]; then echo FAILED > state
     elif [ -e no_capacity ]; then rm no_capacity; echo "no more capacity" >&2; exit 1
-    else echo $READY > state; fi ;;
+    elif [[ "$*" == *queued-resources* ]]; then echo ACTIVE > state
+    else echo READY > state; fi ;;
   *"--command=bash base.sh"*)
     all="$*"; node=${{all##*base.sh }}; node=${{node%% *}}
     n=$(cat "attempts_$node" 2> /dev/null || echo 0); echo $((n + 1)) > "attempts_$node"
@@ -52,8 +53,7 @@ def _ends(*codes: int, shell: int | None = None) -> str:
     return "\n".join([*lines, f"exit {code}"])
 
 
-def test_a_job_that_is_done(calls, monkeypatch, tmp_path, capfd):
-    monkeypatch.setenv("READY", "READY")
+def test_a_job_that_is_done(calls, tmp_path, capfd):
     _script(tmp_path, "echo '[base 0] step 1'; echo '[base 1] step 1'\n" + _ends(0, 0, 0, 0))
     assert make_job("v5e-16", TpuVm).run() == 0
     verbs = re.findall(r"tpu-vm (\w+)", calls.read_text())
@@ -73,15 +73,13 @@ def test_a_job_that_is_done(calls, monkeypatch, tmp_path, capfd):
         (_ends(2, 2, 2, shell=255), 0, 2),  # one could not be reached, so others could not join it
     ],
 )
-def test_exit_codes_decide(first, code, starts, calls, monkeypatch, tmp_path):
-    monkeypatch.setenv("READY", "READY")
+def test_exit_codes_decide(first, code, starts, calls, tmp_path):
     _script(tmp_path, first, _ends(0, 0, 0, 0))
     assert make_job("v5e-16", TpuVm, max_restarts=1).run() == code
     assert calls.read_text().count("--command=bash base.sh base") == starts
 
 
 def test_crashes_are_counted_until_there_is_a_new_checkpoint(calls, monkeypatch, bucket_path):
-    monkeypatch.setenv("READY", "READY")
     writes = ["run.json", "checkpoints/10/commit_success.txt", "checkpoints/20/half_of_it"]
 
     def crash(job):
@@ -93,8 +91,7 @@ def test_crashes_are_counted_until_there_is_a_new_checkpoint(calls, monkeypatch,
     assert writes == []
 
 
-def test_preempted_slices_are_asked_for_again_and_do_not_count(calls, monkeypatch, tmp_path):
-    monkeypatch.setenv("READY", "ACTIVE")
+def test_preempted_slices_are_asked_for_again_and_do_not_count(calls, tmp_path):
     gone = "echo SUSPENDED > state; exit 255"
     _script(tmp_path, gone, gone, _ends(0, 0, 0, 0))
     assert make_job("v5e-16", max_restarts=0, spot=True).run() == 0
@@ -104,8 +101,7 @@ def test_preempted_slices_are_asked_for_again_and_do_not_count(calls, monkeypatc
     assert "--node-id=base --accelerator-type=v5litepod-16" in text
 
 
-def test_several_slices_are_one_job(calls, monkeypatch, tmp_path, capfd):
-    monkeypatch.setenv("READY", "ACTIVE")
+def test_several_slices_are_one_job(calls, tmp_path, capfd):
     _script(tmp_path, _ends(75, 75, 75, 75), _ends(0, 0, 0, 0))
     assert make_job("2xv5e-16", QueuedResource).run() == 0
     text, printed = calls.read_text(), capfd.readouterr().out
@@ -130,9 +126,8 @@ def test_slices_that_there_are_none_of_are_an_error_at_first(calls, tmp_path, ca
 
 
 def test_slices_that_there_are_none_of_after_a_preemption_are_asked_for_again(
-    calls, monkeypatch, tmp_path, capfd
+    calls, tmp_path, capfd
 ):
-    monkeypatch.setenv("READY", "READY")
     gone = "echo PREEMPTED > state; touch no_capacity; exit 255"
     _script(tmp_path, gone, _ends(0, 0, 0, 0))
     assert make_job("v5e-16", TpuVm, max_restarts=0, spot=True).run() == 0
@@ -140,11 +135,8 @@ def test_slices_that_there_are_none_of_after_a_preemption_are_asked_for_again(
     assert "tpu-vm create base" in capfd.readouterr().err
 
 
-def test_a_request_that_fails_after_a_preemption_is_made_again(calls, monkeypatch, tmp_path):
-    monkeypatch.setenv("READY", "ACTIVE")
-    gcloud = tmp_path / "bin/gcloud"
-    mended = gcloud.read_text().replace("echo FAILED > state", "echo FAILED > state; rm refused")
-    gcloud.write_text(mended)
+def test_a_request_that_fails_after_a_preemption_is_made_again(calls, tmp_path):
+    change(tmp_path, "gcloud", "echo FAILED > state", "echo FAILED > state; rm refused")
     _script(tmp_path, "echo SUSPENDED > state; touch refused; exit 255", _ends(0, 0, 0, 0))
     assert make_job("v5e-16", QueuedResource, max_restarts=0).run() == 0
     assert calls.read_text().count("queued-resources create base") == 3
@@ -171,7 +163,6 @@ def test_ctrl_c_in_the_queue_says_so_and_how_to_leave_it(calls, monkeypatch, tmp
 
 
 def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp_path):
-    monkeypatch.setenv("READY", "READY")
     monkeypatch.setattr(tpu_hosts, "FAILURE_GRACE", 0.1)
     wait = 'echo "[base 0] exit code 2"; until [ -e killed ]; do sleep 0.05; done\n'
     _script(tmp_path, wait + _ends(2, 137, 137, 137))
@@ -180,7 +171,6 @@ def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp
 
 
 def test_a_host_that_hangs_for_good_holds_up_nothing(calls, monkeypatch, tmp_path):
-    monkeypatch.setenv("READY", "READY")
     monkeypatch.setattr(tpu_hosts, "FAILURE_GRACE", 0.1)
     monkeypatch.setattr(tpu_hosts, "_KILL_GRACE", 0.3)
     hangs = 'echo "[base 0] exit code 134"; sleep 5'
@@ -188,13 +178,9 @@ def test_a_host_that_hangs_for_good_holds_up_nothing(calls, monkeypatch, tmp_pat
     assert make_job("v5e-16", TpuVm, max_restarts=0).run() == UNREACHABLE
 
 
-def test_a_network_that_is_away_for_a_while_ends_nothing(calls, monkeypatch, tmp_path):
-    monkeypatch.setenv("READY", "READY")
-    away = "touch away; exit 255"
-    _script(tmp_path, away, _ends(0, 0, 0, 0))
-    gcloud = tmp_path / "bin/gcloud"
-    fails = 'if [[ "$*" == *describe* && -e away ]]; then rm away; echo "no route" >&2; exit 1; fi'
-    gcloud.write_text(gcloud.read_text().replace("\ncase", f"\n{fails}\ncase", 1))
+def test_a_network_that_is_away_for_a_while_ends_nothing(calls, tmp_path):
+    _script(tmp_path, "touch away; exit 255", _ends(0, 0, 0, 0))
+    change(tmp_path, "gcloud", "\ncase", f"\n{fails_once('*describe*')}\ncase")
     assert make_job("v5e-16", TpuVm).run() == 0
     assert not (tmp_path / "away").exists()
 

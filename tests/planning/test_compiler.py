@@ -1,7 +1,9 @@
 """Errors of the TPU's compiler."""
 
 import contextlib
+import os
 import signal
+import threading
 import types
 from unittest.mock import Mock
 
@@ -27,15 +29,29 @@ def _refusing(message):
     ],
 )
 def test_out_of_memory_errors_are_read(message, needed, limit, monkeypatch, tmp_path):
-    monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path)
+    monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path / "made")
     report = compiler.compile_program(_refusing(f"Ran out of memory in {message}"))
     assert isinstance(report, OutOfMemory)
     assert (report.needed, report.limit) == (needed * 2**30, limit * 2**30)
-    assert "\n" not in report.message
+
+
+def test_ctrl_c_does_not_wait_for_the_compiler_and_leaves_no_schedules(monkeypatch, tmp_path):
+    ended, schedules = threading.Event(), tmp_path / "schedules"
+    schedules.mkdir()
+    monkeypatch.setattr(compiler, "_schedules", schedules)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            compiler.compile_program(Mock(**{"compile.side_effect": ended.wait}))
+        assert not ended.is_set() and list(tmp_path.iterdir()) == []
+    finally:
+        ended.set()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_another_error_of_the_compiler_is_raised(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path)
+    monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path / "made")
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL: something else"):
         compiler.compile_program(_refusing("INTERNAL: something else"))
 
@@ -48,7 +64,7 @@ def test_a_request_to_terminate_is_handled_as_before_libtpu(fails, monkeypatch, 
             raise ValueError("no such slice")
         return types.SimpleNamespace(devices=["chip"])
 
-    monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path)
+    monkeypatch.setattr(compiler, "_prepare", lambda: tmp_path / "made")
     monkeypatch.setattr(compiler.topologies, "get_topology_desc", get_topology_desc)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(UserError) if fails else contextlib.nullcontext():

@@ -196,7 +196,7 @@ def test_a_plan_of_a_step_that_fits(compile_to):
 
 @pytest.mark.parametrize("needed", [20, 15])  # the compiler rounds what it prints
 def test_a_plan_of_a_step_that_does_not_fit(compile_to, needed):
-    compile_to(OutOfMemory(needed * 2**30, 15 * 2**30, 2.5, "out of memory"))
+    compile_to(OutOfMemory(needed * 2**30, 15 * 2**30, 2.5))
     made = plan.make_plan(CONFIG, parse_slice("v3-8"))
     assert not made.fits
     # Two devices a chip.

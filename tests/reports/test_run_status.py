@@ -13,7 +13,6 @@ import pytest
 from switch_jax.checkpointing import lock_run
 from switch_jax.reports.run_status import health, page, read_status, table
 from switch_jax.run_folder import RunFolder
-from switch_jax.utils.errors import UserError
 
 NOW = 1_800_000_000.0
 NOTHING = {"step": 0.0, "data": 0.0, "checkpoint": 0.0, "eval": 0.0, "compile": 0.0, "idle": 0.0}
@@ -282,10 +281,3 @@ def test_a_line_for_each_of_several(write):
     assert heading.split() == "run state step loss tokens/s left checkpoint health".split()
     cells = ["running", "500/1,000", "5", "123 k", "17.5 min", "-", "-"]
     assert re.split(" {2,}", line) == [status.folder, *cells]
-
-
-def test_a_folder_that_is_none_of_a_run(tmp_path):
-    for folder in (tmp_path, tmp_path / "absent"):
-        message = f"{folder} is no folder of a run, a training's MODEL_DIR: it has no run.json, sta"
-        with pytest.raises(UserError, match=message):
-            read_status(folder)

@@ -90,20 +90,13 @@ def test_a_resume_discards_what_the_lost_attempt_logged_past_it(tmp_path, later)
 
 def test_a_rollback_discards_the_steps_given_up_that_are_not_logged_again(tmp_path):
     given_up = [train(1000, -4.0), evaluation(1000, -4.1), train(1024, -9.0)]
-    given_up.append(evaluation(1024, -9.1))
+    given_up += [evaluation(1024, -9.1), {"kind": "skipped", "step": 1018, "batch": 1018}]
     back = {"kind": "rollback", "step": 1024, "bad_steps": 11, "back_to": 1000}
     run = read_run(write(tmp_path, [*given_up, back]))
     assert list(run.train.step) == list(run.evals["t"].step) == [1000]
+    assert run.skipped_steps == 1
     run = read_run(write(tmp_path, [*given_up, back, train(1100, -3.0), evaluation(1100, -3.1)]))
     assert list(run.train.step) == list(run.evals["t"].step) == [1000, 1100]
-
-
-def test_bad_steps_of_lost_attempts_count(tmp_path):
-    bad = [{"kind": "skipped", "step": step, "batch": step} for step in (18, 19)]
-    back = {"kind": "rollback", "step": 19, "bad_steps": 2, "back_to": 10}
-    run = read_run(write(tmp_path, [train(10, -5.0), train(19, -5.0), *bad, back, train(15, -4.0)]))
-    assert list(run.train.step) == [10, 15]
-    assert run.skipped_steps == 2
 
 
 @pytest.mark.parametrize("state", ["running", "finished"])

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ def test_lines_that_are_no_records_or_lack_what_is_read_are_left_out(tmp_path):
         '{"kind": 1, "step": 1}', '{"kind": ["train"], "step": 1}', '{"kind": "train"}',
         '{"kind": "train", "step": "1"}', '{"kind": "train", "step": true}',
         '{"kind": "eval", "step": 1, "accuracy": 1.0}', '{"kind": "rollback", "step": 5}',
+        "\0" * 50,
+        *(f'{{"kind": "train", "step": 1, "loss": {x}}}' for x in ("[1.5]", "1" * 400)),
+        *(f'{{"kind": "train", "step": {x}}}' for x in ("20.5", "NaN", "1" * 5000)),
+        '{"kind": "eval", "step": 1, "task": [1], "neg_log_perplexity": -1.0}',
         '{"kind": "train", "step": 2, "lo',
     ]  # fmt: skip
     lines = [json.dumps(good[0]), "", bad[0], *map(json.dumps, good[1:]), *bad[1:]]
@@ -53,10 +58,13 @@ def test_a_damaged_object_is_one_line(tmp_path, text):
 def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path, monkeypatch):
     file = epath.Path(tmp_path / "file")
     assert (read_records(file), read_object(file)) == (([], None), ({}, None))
-    file.mkdir()
-    for read in (read_records, read_object):
-        found = read(file)
-        assert not found.value and found.left_out.endswith("cannot be read (Is a directory)")
+    whys = {os.mkdir: "it cannot be read (Is a directory)", os.mkfifo: "it is a pipe, of which a "}
+    for make, why in whys.items():
+        make(tmp_path / "file")
+        for read in (read_records, read_object):
+            found = read(file)
+            assert not found.value and found.left_out.startswith(f"{file} is left out: {why}")
+        (tmp_path / "file").rmdir() if make is os.mkdir else (tmp_path / "file").unlink()
 
     def fail(path):
         raise OSError(errno.ESTALE, "Stale file handle", path)

@@ -35,7 +35,7 @@ def provider(name: str) -> seqio.Task | seqio.Mixture:
         family = next(families, None)
         if family is None:
             raise UserError(
-                f"no task or mixture is registered as {name!r}: {did_you_mean(name, names())}A "
+                f"no task or mixture is registered as {name!r}{did_you_mean(name, names())}: a "
                 "task of your own is known once its module is imported (in gin: `import "
                 "my_tasks`; for `switch_jax tasks`: --import my_tasks); `switch_jax tasks` lists "
                 "all"

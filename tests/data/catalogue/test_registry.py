@@ -8,7 +8,7 @@ from switch_jax.utils.errors import UserError
 
 
 def test_an_unknown_name_is_reported_with_similar_ones():
-    with pytest.raises(UserError, match="'bible_corruption': did you mean bible_span_corruption"):
+    with pytest.raises(UserError, match="'bible_corruption' .did you mean bible_span_corruption"):
         registry.provider("bible_corruption")
     with pytest.raises(UserError, match="'zzz': A task of your own .*`import my_tasks`"):
         registry.provider("zzz")
@@ -55,7 +55,7 @@ def test_a_mixture_is_written_as_rates():
         ("toy_pairs=3,", "'' is not NAME=RATE, as in"),
         ("toy_pairs=3, toy_long=1, toy_pairs=1", "toy_long=1, toy_pairs=1' names a task twice"),
         ("toy_pairs=often", "'toy_pairs=often' is not NAME=RATE"),
-        ("toy_pears=3, toy_long=1", "registered as 'toy_pears': did you mean toy_pairs"),
+        ("toy_pears=3, toy_long=1", "registered as 'toy_pears' .did you mean toy_pairs"),
     ],
 )
 def test_rates_that_are_no_mixture(name, message):

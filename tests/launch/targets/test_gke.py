@@ -10,7 +10,7 @@ from switch_jax.launch.targets import gke
 from switch_jax.launch.targets.gke import Gke
 from switch_jax.launch.targets.xpk import Xpk
 from switch_jax.utils.errors import UserError
-from tests.launch.fakes import put_on_path
+from tests.launch.fakes import change, fails_once, put_on_path
 from tests.launch.jobs import make_job
 
 # All eight pods run from the second look on; the JobSet is over when they have ended twice.
@@ -91,8 +91,8 @@ def test_lines_that_were_printed_are_not_asked_for_again(calls, monkeypatch, tmp
     (tmp_path / "over").write_text("Completed")
     times = [time.gmtime(day * 86400) for day in range(1, 5)]
     monkeypatch.setattr(jobset.time, "gmtime", lambda: times.pop(0))
-    kubectl = tmp_path / "bin/kubectl"  # and its own complaint is no line of the job's
-    kubectl.write_text(kubectl.read_text().replace("> ended ;;", "> ended; echo broken >&2 ;;"))
+    # kubectl's own complaint is no line of the job's.
+    change(tmp_path, "kubectl", "> ended ;;", "> ended; echo broken >&2 ;;")
     assert _job().run() == 0
     first, second = re.findall(r"kubectl logs .*--follow(.*)", calls.read_text())
     assert (first, second) == (" --tail=-1", " --tail=-1 --since-time=1970-01-02T00:00:00Z")
@@ -102,19 +102,15 @@ def test_lines_that_were_printed_are_not_asked_for_again(calls, monkeypatch, tmp
 def test_a_cluster_that_does_not_answer_for_a_while_ends_nothing(what, calls, tmp_path, capfd):
     (tmp_path / "over").write_text("Completed")
     (tmp_path / "away").touch()
-    kubectl = tmp_path / "bin/kubectl"
-    fails = (
-        f'if [[ "$*" == "get {what}"* && -e away ]]; then rm away; echo "no route" >&2; exit 1; fi'
-    )
-    kubectl.write_text(kubectl.read_text().replace("\ncase", f"\n{fails}\ncase", 1))
+    fails = fails_once(f'"get {what}"*')
+    change(tmp_path, "kubectl", "\ncase", f"\n{fails}\ncase")
     assert _job().run() == 0
     assert "no route; trying again in" in capfd.readouterr().err
 
 
 def test_a_job_that_somebody_deletes_is_not_waited_for(calls, tmp_path):
     (tmp_path / "over").touch()
-    kubectl = tmp_path / "bin/kubectl"
-    kubectl.write_text(kubectl.read_text().replace("logs*)", "logs*) rm there;"))
+    change(tmp_path, "kubectl", "logs*)", "logs*) rm there;")
     with pytest.raises(UserError, match="JobSet base is gone: somebody has deleted it"):
         _job().run()
 
@@ -126,22 +122,22 @@ def test_what_the_cluster_refuses_is_an_error(calls, tmp_path, capfd):
     assert "field is immutable" in capfd.readouterr().err
 
 
-def _pod(job):
+def _slice(job):
     (slices,) = gke.manifest(job)["spec"]["replicatedJobs"]
-    return slices["template"]["spec"]["template"]
+    return slices["template"]["spec"]
 
 
 def test_a_slice_of_one_host_needs_no_node_pool_of_its_own():
     manifest = gke.manifest(make_job("v6e-8", Gke))
     assert manifest["metadata"] == {"name": "base"}
-    job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    job = _slice(make_job("v6e-8", Gke))
     assert (job["parallelism"], job["completions"]) == (1, 1)
     (container,) = job["template"]["spec"]["containers"]
     assert container["resources"] == {"limits": {"google.com/tpu": "8"}}
 
 
-def test_spot_pods_go_where_spot_nodes_are():
-    spec = _pod(_job(spot=True))["spec"]
+def test_spot_pods_go_where_spot_nodes_are_and_only_they_are_given_up_without_counting():
+    spec = _slice(_job(spot=True))["template"]["spec"]
     assert spec["nodeSelector"] == {
         "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
         "cloud.google.com/gke-tpu-topology": "4x4",
@@ -149,17 +145,10 @@ def test_spot_pods_go_where_spot_nodes_are():
     }
     (toleration,) = spec["tolerations"]
     assert toleration["key"] == "cloud.google.com/gke-spot"
-    assert "tolerations" not in _pod(_job())["spec"]
-
-
-def test_only_spot_nodes_are_given_up_without_counting():
-    def conditions(job):
-        (slices,) = gke.manifest(job)["spec"]["replicatedJobs"]
-        rules = slices["template"]["spec"]["podFailurePolicy"]["rules"]
-        return [c["type"] for rule in rules for c in rule.get("onPodConditions", [])]
-
-    assert conditions(_job(spot=True)) == ["DisruptionTarget"]
-    assert conditions(_job()) == []
+    assert "tolerations" not in _slice(_job())["template"]["spec"]
+    for spot, expected in ((True, ["DisruptionTarget"]), (False, [])):
+        rules = _slice(_job(spot=spot))["podFailurePolicy"]["rules"]
+        assert [c["type"] for r in rules for c in r.get("onPodConditions", [])] == expected
 
 
 def test_exit_codes_decide_as_elsewhere():

@@ -65,28 +65,11 @@ def pid_of(index, log):
     return int(line.split()[0])
 
 
-def test_a_dry_run_prints_the_commands_and_makes_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(local, "run_together", None)
-    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path / 'a run'}", "--gin.MESH_DATA=1"]
-    assert main(launch_here(2, "--dry_run", *train)) == 0
-    common = (
-        f"JAX_PLATFORMS=cpu python -m switch_jax train --gin_file={TINY} "
-        f"--gin.MODEL_DIR='{tmp_path}/a run' --gin.MESH_DATA=1 "
-        "--coordinator_address=localhost:8476 --process_count=2 --process_index="
-    )
-    assert capsys.readouterr().out == (
-        f"# process 0 of 2\n{common}0\n# process 1 of 2\n{common}1\n"
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("count", "flags", "message"),
     [
         (3, [], r"3 processes cannot share the 4 devices .* 2 x 2 x 1 equally \(4 % 3 = 1\)"),
-        (8, [], r"\(4 % 8 = 4\)$"),
         (3, ["--gin.MESH_DATA=None"], r"the 2 devices of the mesh .* None x 2 x 1 equally"),
-        (2, ["--gin.BATCH_SIZE=18"], r"batch size 18 does not divide"),
         (0, [], r"--process_count=0: write 1 to 256, which share this machine's"),
         (2, ["--gin.MODEL_DIR=~no-such-user/x"], r"MODEL_DIR '~no-such-user/x': this machine has"),
         (2, ["--gin.MODEL_DIR="], r"MODEL_DIR '': the path is empty; write one"),
@@ -115,16 +98,6 @@ def script(monkeypatch):
         return left
 
     return script
-
-
-def test_a_job_that_crashes_starts_again(script, tmp_path, capfd):
-    left = script(137, 75, 0)
-    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path}"]
-    assert main(launch_here(2, "--max_restarts=1", *train)) == 0
-    assert left == []
-    said = capfd.readouterr().err
-    assert "switch_jax launch: crashed (exit code 137): starting again from the beginning" in said
-    assert "switch_jax launch: preempted (exit code 75): starting again" in said
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 75), ("SIGINT", 137), ("SIGTERM", 0)])
@@ -169,15 +142,8 @@ def assert_same_run(folder, expected):
 
 
 @pytest.mark.slow
-def test_four_processes_give_the_losses_of_one(start, alone, tmp_path):
-    log = tmp_path / "run.log"
-    launcher = start(4, log, *CORPUS, f"--gin.MODEL_DIR={tmp_path / 'run'}")
-    assert launcher.wait(600) == 0, log.read_text()
-    assert_same_run(tmp_path / "run", alone)
-
-
-@pytest.mark.slow
 def test_one_killed_ends_all_and_the_job_starts_again_from_the_checkpoint(start, alone, tmp_path):
+    """And four processes give the losses of one."""
     folder, log = tmp_path / "run", tmp_path / "run.log"
     launcher = start(4, log, *CORPUS, f"--gin.MODEL_DIR={folder}")
     wait_for(lambda: (folder / "checkpoints/5").exists(), launcher, log)
@@ -189,7 +155,7 @@ def test_one_killed_ends_all_and_the_job_starts_again_from_the_checkpoint(start,
     said = log.read_text()
     assert "process 2 has ended with exit code 137: ending the others" in said
     assert re.search(r"crashed \(exit code 137\): starting again from the checkpoint of step", said)
-    assert re.search(r"^\[0\] continuing from the checkpoint of step \d+$", said, re.M)
+    assert re.search(r"^\[0\] continuing from the checkpoint of step \d+ in ", said, re.M)
     assert_same_run(folder, alone)
 
 
