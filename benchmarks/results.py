@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from switch_jax.reports.records import that_count
-from switch_jax.run_folder import RunFolder, parse_records, read_metrics, read_run_json
+from switch_jax.run_folder import RunFolder, read_object, read_records
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COLUMNS = [
@@ -33,10 +33,10 @@ COLUMNS = [
 
 def rows_of(run: Path) -> Iterator[dict[str, Any]]:
     folder = RunFolder.at(run)
-    facts = read_run_json(folder).value
+    facts = read_object(folder.description).value
     of_run = {"run": run.name, "flops": facts["flops_per_token"]}
     of_run |= {name: facts[name] for name in ("seed", "num_experts", "parameters")}
-    counted = that_count(read_metrics(folder).value)
+    counted = that_count(read_records(folder.metrics).value)
     evals = [record for of_task in counted.evals.values() for record in of_task]
     for record in [*counted.train, *evals]:
         row = of_run | {name: record[name] for name in ("kind", "step", "seconds")}
@@ -49,8 +49,7 @@ def rows_of(run: Path) -> Iterator[dict[str, Any]]:
                 row[name] = np.mean([x for stack in router.values() for x in stack[name]])
             row["load"] = np.float32(router["encoder"]["load"][0])
         yield row
-    scores = run / "eval/metrics.jsonl"
-    for score in parse_records(scores.read_bytes())[0] if scores.exists() else ():
+    for score in read_records(folder.evaluation.metrics).value:
         if score["kind"] == "generated":
             row = of_run | {name: score[name] for name in ("kind", "step", "task")}
             yield row | {"em": score["metrics"].get("em")}

@@ -79,8 +79,9 @@ def _description(args: argparse.Namespace) -> list[str]:
 
 def _to_run(folder: ModelFolder, target: epath.Path) -> None:
     """Writes a run."""
-    from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file, vocabulary_identity
+    from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
     from switch_jax.conversion.to_run import write_run
+    from switch_jax.data.catalogue.vocabularies import identity, vocabulary
 
     source, config, text = folder.source, folder.config, folder.config_text
     assert source is not None
@@ -88,7 +89,8 @@ def _to_run(folder: ModelFolder, target: epath.Path) -> None:
     file = sentencepiece_file(source.folder, config.model.num_embeddings)
     if config.data.vocabulary != str(RunFolder(target).vocabulary):  # --gin.VOCABULARY
         file = None
-    identities = dict.fromkeys(("inputs", "targets"), vocabulary_identity(file)) if file else {}
+    own = None if file is None else identity(vocabulary(str(file)))
+    identities = {} if own is None else dict.fromkeys(("inputs", "targets"), own)
     if folder.note:
         print(folder.note)
     write_run(target, source.parameters, config, text, source.path, file, identities, progress_bar)

@@ -125,12 +125,8 @@ def _infer(
 
         def compute(part: Iterable[TextExample], first_id: int) -> Iterator[dict[str, Any]]:
             nonlocal num_done, num_cut
-            if args.score:
-                results = infer.scores(predictor, parameters, part, first_id)
-            else:
-                vocabulary = vocabulary_of["targets"]
-                results = infer.predictions(predictor, parameters, part, vocabulary, first_id)
-            for result in results:
+            vocabulary = None if args.score else vocabulary_of["targets"]
+            for result in infer.results(predictor, parameters, part, vocabulary, first_id):
                 progress.update()
                 num_done += 1
                 num_cut += "cut" in result

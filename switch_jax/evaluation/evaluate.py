@@ -3,7 +3,7 @@
 import functools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +14,6 @@ from switch_jax.data.catalogue.configured_tasks import OpenedTasks
 from switch_jax.data.reading.sources import data_locations
 from switch_jax.evaluation.task_metrics import (
     DecodingEvaluation,
-    TaskResult,
     average_of_tasks,
     check_metrics,
 )
@@ -39,7 +38,9 @@ def evaluate_checkpoints(
       model: the run.
       decoding: how the model's text is decoded.
       checkpoint: 'latest', 'best', 'all', or the number of a step.
-      max_examples: see `CheckpointEvaluator`.
+      max_examples: decode only this many examples of each task, the first ones; score the targets
+        of this many rows, which hold several examples with PACK, rounded up to whole batches. None:
+        all.
 
     Returns:
       The records, those that were there before included; see `CheckpointEvaluator.evaluate`.
@@ -85,27 +86,18 @@ class CheckpointEvaluator:
         model: TrainedModel,
         decoding: DecodingConfig,
         opened: OpenedTasks,
-        num_examples: int | None = None,
+        max_examples: int | None = None,
     ) -> None:
-        """Opens the folder; does not read examples yet.
-
-        Args:
-          model: the run.
-          decoding: how the model's text is decoded.
-          opened: the tasks to evaluate.
-          num_examples: decode only this many examples of each task, the first ones. Teacher-forced
-            evaluation takes this many rows, which hold several examples with PACK, rounded up to
-            whole batches. None = all.
+        """Opens the folder; reads no examples yet. See `evaluate_checkpoints`; `opened`: the tasks.
 
         Raises:
           UserError: the folder cannot be written.
         """
-        self._model, self._opened, self._num_examples = model, opened, num_examples
+        self._model, self._opened, self._max_examples = model, opened, max_examples
         self._folder = RunFolder(model.path).evaluation
         predictor = Predictor(model.config, model.mesh, decoding)
-        self._by_decoding = DecodingEvaluation(predictor, opened, num_examples)
+        self._by_decoding = DecodingEvaluation(predictor, opened, max_examples)
         self._decoding = decoding.describe()
-        self._options: dict[str, dict[str, Any]] = {}  # of the current checkpoint's records
         self._writer = run_on_all(self._open)
 
     def _open(self) -> MetricWriter:
@@ -135,75 +127,67 @@ class CheckpointEvaluator:
           UserError: the checkpoint cannot be read; see also `DecodingEvaluation`.
         """
         data, given, decoded = self._opened.config, RecordKind.TEACHER_FORCED, RecordKind.GENERATED
-        self._options = {
-            given: self._described({**settings, "pack": data.pack}),
-            decoded: {**self._described(settings), "decoding": self._decoding},
+        options: dict[str, Any] = {"split": data.split, "max_examples": self._max_examples}
+        # As text: TensorBoard would show the numbers of a dict as metrics.
+        packed = json.dumps({**settings, "pack": data.pack}, sort_keys=True)
+        options_of = {
+            given: {**options, "settings": packed},
+            decoded: {
+                **options,
+                "settings": json.dumps(settings, sort_keys=True),
+                "decoding": self._decoding,
+            },
         }
-        tasks, with_metrics = self._opened.names, [t.name for t in self._opened if t.metric_objs]
-        to_score = [task for task in tasks if not self._find(given, step, task)]
-        to_decode = [task for task in with_metrics if not self._find(decoded, step, task)]
-        if to_score or to_decode:
-            _log(f"reading the checkpoint of step {step}")
-            parameters = self._model.load(step)
-            if to_score:
-                _log(f"step {step}: scoring the targets")
-                for task, metrics in self._by_targets(parameters).items():
-                    self._write(given, step, task, metrics)
-            for task in to_decode:
-                _log(f"step {step}: {task}")
-                for result in self._by_decoding(parameters, [task]):
-                    self._write_decoded(step, result)
-        records = [self._find(given, step, task) for task in tasks]
-        generated = [self._find(decoded, step, task) for task in with_metrics]
-        if len(generated) > 1:
-            if not self._find(decoded, step, data.mixture_or_task_name):
-                by_task = {r["task"]: r["metrics"] for r in generated}  # null in JSON is NaN
-                average = {"average": average_of_tasks(by_task)}
-                self._write(decoded, step, data.mixture_or_task_name, average)
-            generated.append(self._find(decoded, step, data.mixture_or_task_name))
-        return records + generated
 
-    def _described(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """What is written beside a record's metrics, of what they depend on."""
-        return {
-            "split": self._opened.config.split,
-            "max_examples": self._num_examples,
-            # As text: TensorBoard would show the numbers of a dict as metrics.
-            "settings": json.dumps(settings, sort_keys=True),
-        }
+        @functools.cache
+        def parameters() -> Any:
+            _log(f"reading the checkpoint of step {step}")
+            return self._model.load(step)
+
+        @functools.cache
+        def by_targets() -> dict[str, dict[str, float]]:
+            loaded = parameters()
+            _log(f"step {step}: scoring the targets")
+            return self._by_targets(loaded)
+
+        def by_decoding(task: str) -> dict[str, Any]:
+            loaded = parameters()
+            _log(f"step {step}: {task}")
+            metrics, baseline, rows = self._by_decoding(task, loaded)
+            lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
+            file = self._folder.predictions_of(task, data.split, step)
+            run_on_first(lambda: write_file(file, "".join(lines)))
+            return {"examples": len(lines), "majority_baseline": baseline, "metrics": metrics}
+
+        def record(kind: RecordKind, task: str, compute: Callable[[str], Any]) -> Record:
+            """The record with these options, as the first process sees it; new if there is none."""
+            own = {"task": task, **options_of[kind]}
+            wanted = {"kind": kind, "step": step, **own}
+            if not from_first(lambda: self._writer.find(wanted)):
+                values = {**own, **compute(task)}
+                run_on_all(lambda: self._writer.write(kind, step, 0.0, values))
+            return from_first(lambda: self._writer.find(wanted)) or {}
+
+        records = [
+            record(given, task, lambda task: {"metrics": by_targets()[task]})
+            for task in self._opened.names
+        ]
+        generated = [record(decoded, task, by_decoding) for task in self._by_decoding.tasks]
+        if len(generated) > 1:
+            by_task = {r["task"]: r["metrics"] for r in generated}  # null in JSON is NaN
+            average = {"metrics": {"average": average_of_tasks(by_task)}}
+            generated.append(record(decoded, data.mixture_or_task_name, lambda task: average))
+        return records + generated
 
     @functools.cached_property
     def _by_targets(self) -> TeacherForcedEvaluation:
         """Of all tasks together, whose batches are read and whose program is compiled once."""
         model, num_batches = self._model, None
-        if self._num_examples is not None:
-            num_batches = -(-self._num_examples // model.config.run.batch_size)
+        if self._max_examples is not None:
+            num_batches = -(-self._max_examples // model.config.run.batch_size)
         return TeacherForcedEvaluation(
             model.config, model.mesh, model.parameters, self._opened, num_batches
         )
-
-    def _write_decoded(self, step: int, result: TaskResult) -> None:
-        lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in result.rows]
-        file = self._folder.predictions_of(result.task, self._opened.config.split, step)
-        run_on_first(lambda: write_file(file, "".join(lines)))
-        more = {"examples": len(lines), "majority_baseline": result.majority_baseline}
-        self._write(RecordKind.GENERATED, step, result.task, result.metrics, more)
-
-    def _write(
-        self,
-        kind: RecordKind,
-        step: int,
-        task: str,
-        metrics: Mapping[str, float],
-        more: Mapping[str, Any] | None = None,
-    ) -> None:
-        values = {"task": task, **self._options[kind], **(more or {}), "metrics": metrics}
-        run_on_all(lambda: self._writer.write(kind, step, 0.0, values))
-
-    def _find(self, kind: RecordKind, step: int, task: str) -> Record:
-        """The record with the current options, as the first process sees it; empty if none."""
-        values = {"kind": kind, "step": step, "task": task, **self._options[kind]}
-        return from_first(lambda: self._writer.find(values)) or {}
 
 
 def _log(text: str) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,6 @@ class TaskResult(NamedTuple):
     """What was found of a task.
 
     Attributes:
-      task: its name.
       metrics: by name; NaN where a metric has no number.
       majority_baseline: the same metrics if every prediction were the most frequent target. Empty
         where no target occurs twice, or targets are no single values, and of the metrics of
@@ -35,7 +34,6 @@ class TaskResult(NamedTuple):
         the model's 'prediction' or 'score'.
     """
 
-    task: str
     metrics: dict[str, float]
     majority_baseline: dict[str, float]
     rows: list[dict[str, Any]]
@@ -46,6 +44,9 @@ class DecodingEvaluation:
 
     The examples are read when they are first needed, and kept; every host reads all of them. The
     paper reports the best of such metrics over a fine-tuning (section 4.1).
+
+    Attributes:
+      tasks: the names of those that have metrics.
     """
 
     def __init__(
@@ -55,44 +56,41 @@ class DecodingEvaluation:
 
         Args:
           predictor: of the model.
-          opened: the tasks; those without metrics are left out.
+          opened: the tasks.
           num_examples: of each task, the first ones; None: all.
         """
-        self._predictor, self._opened, self._num_examples = predictor, opened, num_examples
+        self._predictor, self._config, self._num_examples = predictor, opened.config, num_examples
+        self._with_metrics = {task.name: task for task in opened if task.metric_objs}
+        self.tasks = list(self._with_metrics)
         self._examples: dict[str, list[Example]] = {}
 
-    def __call__(
-        self, parameters: Any, names: Container[str] | None = None
-    ) -> Iterator[TaskResult]:
-        """Yields the result of one task after the other, since some take minutes.
+    def __call__(self, name: str, parameters: Any) -> TaskResult:
+        """The result of a task.
 
         Args:
+          name: of the task.
           parameters: of the model, on the mesh.
-          names: of the tasks to evaluate; None: all.
 
         Raises:
           UserError: the examples cannot be read, see `read_examples`; a metric raises
-            an exception, or its value is not a number.
+            an exception, or returns no dict of numbers.
           TransientError: the storage failed.
         """
-        for task in self._opened:
-            if task.metric_objs and (names is None or task.name in names):
-                yield self._evaluate(task, parameters)
-
-    def _evaluate(self, task: seqio.Task, parameters: Any) -> TaskResult:
-        if task.name not in self._examples:
-            in_all = in_order(task, self._opened.config)
-            self._examples[task.name] = list(itertools.islice(in_all, self._num_examples))
-        examples = self._examples[task.name]
+        task = self._with_metrics[name]
+        if name not in self._examples:
+            in_all = in_order(task, self._config)
+            self._examples[name] = list(itertools.islice(in_all, self._num_examples))
+        examples = self._examples[name]
         outputs = self._outputs(task, examples, parameters)
         try:
-            values, given = _computed(task, examples, outputs)
+            metrics, given = _computed(task, examples, outputs)
+        except UserError:
+            raise
         except Exception as error:  # a user's metric may raise any exception
             reason = f"{type(error).__name__} {error}".splitlines()[0]
-            raise UserError(f"{task.name} cannot be scored: {reason}") from error
-        metrics = _as_floats(values, task.name)
+            raise UserError(f"{name} cannot be scored: {reason}") from error
         rows = _rows(task, examples, given)
-        return TaskResult(task.name, metrics, _majority_baseline(task, given["targets"]), rows)
+        return TaskResult(metrics, _majority_baseline(task, given["targets"]), rows)
 
     def _outputs(
         self, task: seqio.Task, examples: Sequence[Example], parameters: Any
@@ -108,22 +106,24 @@ class DecodingEvaluation:
             yield from tqdm(examples, task.name, unit="example", leave=False, disable=None)
 
         wanted = {metric.model_output_type for metric in task.metric_objs}
-        found: dict[Any, Any] = {}
+        tokens = scores = of_targets = None
         if wanted & {_Output.PREDICTION, _Output.PREDICTION_WITH_AUX}:
             predictions = list(self._predictor.predict(parameters, shown()))
             tokens = np.array([prediction.tokens for prediction in predictions])
             scores = np.array([prediction.score for prediction in predictions])
-            found[_Output.PREDICTION] = tokens
-            found[_Output.PREDICTION_WITH_AUX] = tokens, {"scores": scores}
         if _Output.SCORE in wanted:
-            found[_Output.SCORE] = np.array(list(self._predictor.score(parameters, shown())))
-        return found
+            of_targets = np.array(list(self._predictor.score(parameters, shown())))
+        return _by_kind(tokens, scores, of_targets)
 
 
 def _computed(
     task: seqio.Task, examples: Sequence[Example], outputs: Mapping[Any, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The values of a task's metrics by name, and what they got, as 'targets' and 'prediction'."""
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The values of a task's metrics by name, and what they got, as 'targets' and 'prediction'.
+
+    Raises:
+      UserError: a metric returns no dict of numbers.
+    """
     values: dict[str, Any] = {}
     given: dict[str, Any] = {"targets": []}
     for metric in task.metric_objs:
@@ -136,11 +136,16 @@ def _computed(
         else:
             new = computed.compute()
             of_metric = getattr(computed, "targets_and_inferences", {})
+        if not isinstance(new, Mapping):
+            raise UserError(
+                f"{task.name}: a metric function returns {short_repr(new)}: write a dict of "
+                "numbers by name, as {'accuracy': 50.0}"
+            )
         if twice := values.keys() & new.keys():
-            raise ValueError(f"two of its metrics are called {min(twice)}")
+            raise UserError(f"{task.name}: two of its metrics are called {min(twice)}")
         values |= new
         given |= of_metric
-    return values, given
+    return _as_floats(values, task.name), given
 
 
 def _rows(
@@ -168,58 +173,37 @@ def _majority_baseline(task: seqio.Task, targets: Sequence[Any]) -> dict[str, fl
     return {name: value for name, value in floats.items() if math.isfinite(value)}
 
 
-def check_infer_evaluation(opened: OpenedTasks) -> None:
-    """Raises UserError where no task has metrics, or one does not fit; see `check_metrics`."""
-    check_metrics(opened)
-    if not any(task.metric_objs for task in opened):
-        raise UserError(
-            f"INFER_EVAL = True evaluates by the tasks' own metrics, and {', '.join(opened.names)} "
-            "has none: set INFER_EVAL to False"
-        )
-
-
 def check_metrics(opened: OpenedTasks) -> None:
-    """Calls each metric of the tasks on a few targets, as if the model had predicted them.
+    """Calls each metric of the tasks on a few examples, as if the model had predicted the targets.
 
     Raises:
       UserError: a metric has other arguments than seqio's, or returns no dict of numbers.
     """
     for task in opened:
         try:
-            of_predictions, of_scores = task.predict_metric_fns, task.score_metric_fns
+            if not task.metric_objs:
+                continue
         except ValueError as error:
             raise UserError(f"{task.name}: {error}") from error
-        if of_predictions or of_scores:
-            examples = [*itertools.islice(in_order(task, opened.config), _EXAMPLES_CHECKED)]
-            for metric in of_predictions:
-                _check_metric(metric, task, examples, lambda targets: targets)
-            for metric in of_scores:
-                _check_metric(metric, task, examples, lambda targets: [-1.0] * len(targets))
+        examples = list(itertools.islice(in_order(task, opened.config), _EXAMPLES_CHECKED))
+        targets = (example["targets"].tolist() for example in examples)
+        tokens = np.array([*itertools.zip_longest(*targets, fillvalue=0)]).T  # [N, L]
+        scores = np.full(len(examples), -1.0)
+        try:
+            _computed(task, examples, _by_kind(tokens, scores, scores))
+        except UserError:
+            raise
+        except Exception:  # a user's metric may need more examples, or other predictions
+            continue
 
 
-def _check_metric(
-    metric: Callable[..., Any],
-    task: seqio.Task,
-    examples: Sequence[Example],
-    outputs: Callable[[list], list],
-) -> None:
-    """Raises UserError if a metric returns no dict of numbers; `outputs`: by the targets."""
-    decode = task.output_features["targets"].vocabulary.decode
-    try:
-        targets = [
-            task.postprocess_fn(decode(e["targets"].tolist()), example=e, is_target=True)
-            for e in examples
-        ]
-        values = metric(targets, outputs(targets))
-    except Exception:  # a user's metric may need more examples, or other predictions
-        return
-    if not isinstance(values, Mapping):
-        name = getattr(metric, "__name__", repr(metric))
-        raise UserError(
-            f"{task.name}: its metric function {name} returns {short_repr(values)}: write a dict "
-            "of numbers by name, as {'accuracy': 50.0}"
-        )
-    _as_floats(values, task.name)
+def _by_kind(tokens: Any, scores: Any, of_targets: Any) -> dict[Any, Any]:
+    """What metrics take of the model, by seqio's kind of output; see `DecodingEvaluation`."""
+    return {
+        _Output.PREDICTION: tokens,
+        _Output.PREDICTION_WITH_AUX: (tokens, {"scores": scores}),
+        _Output.SCORE: of_targets,
+    }
 
 
 def average_of_tasks(metrics: Mapping[str, Mapping[str, float | None]]) -> float:

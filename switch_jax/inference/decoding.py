@@ -11,13 +11,12 @@ from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
 from switch_jax.model import bind, cast_blocks, model_inputs
 from switch_jax.train_step.cross_entropy import token_sums
-from switch_jax.utils.errors import FieldError, UserError
-from switch_jax.utils.fields import COUNT, Count, Range, Seed, check_fields
+from switch_jax.utils.fields import COUNT, Checked, Count, Range, Seed, With
 
 
 @dataclasses.dataclass(frozen=True)
-class DecodingConfig:
-    """How sequences are decoded; greedily by default.
+class DecodingConfig(Checked):
+    """How sequences are decoded; greedily by default. Raises FieldError on values that do not fit.
 
     Attributes:
       max_tokens: L, the most tokens of a sequence, EOS included.
@@ -32,31 +31,11 @@ class DecodingConfig:
     max_tokens: Annotated[int, Range(1, 2**20)]
     num_beams: Count = 1
     length_penalty: Annotated[float, Range(0, 5)] = 0.6
-    temperature: Annotated[float, Range(0, 1000)] = 0.0
-    top_k: Count | None = None
-    top_p: Annotated[float, Range(0, 1, excluded_end="least")] | None = None
+    temperature: Annotated[float, Range(0, 1000), With("num_beams", (1,))] = 0.0
+    top_k: Annotated[int, COUNT, With("temperature")] | None = None
+    top_p: Annotated[float, Range(0, 1, "least"), With("temperature")] | None = None
     seed: Seed = 0
     eos_id: Annotated[int, Range(-1, COUNT.most)] = 1
-
-    def __post_init__(self) -> None:
-        """Raises FieldError on a value of another type or out of range; UserError if two clash."""
-        check_fields(self)
-        if 0 < self.temperature < 1e-3:
-            raise FieldError(
-                "temperature",
-                f"= {self.temperature}: below 0.001 the divided logits overflow; write 0, which "
-                "takes the most probable token",
-            )
-        if self.num_beams > 1 and self.temperature > 0:
-            raise UserError(
-                f"num_beams = {self.num_beams} and temperature = {self.temperature}: a beam search "
-                "does not sample; set one of them and leave the other out"
-            )
-        if self.temperature == 0 and (self.top_k or self.top_p):
-            raise UserError(
-                "top_k and top_p limit sampling, and at temperature 0 there is none: set a "
-                "temperature, for example 1.0"
-            )
 
     def describe(self) -> str:
         """A short text, as 'greedy, at most 62 tokens'; equal configs give equal texts."""

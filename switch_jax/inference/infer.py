@@ -25,76 +25,51 @@ def examples_of_task(opened: OpenedTasks) -> Iterator[TextExample]:
             yield TextExample(text, ids, {})
 
 
-def predictions(
+def results(
     predictor: Predictor,
     parameters: Any,
     examples: Iterable[TextExample],
-    vocabulary: seqio.Vocabulary,
+    vocabulary: seqio.Vocabulary | None,
     first_id: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """Yields for each example 'inputs', 'prediction' as text, and 'score'; of a cut one 'cut', too.
+    """Yields for each example 'inputs', 'prediction' and 'score'; or 'inputs', 'targets', 'score'.
 
-    The examples are read batch by batch.
+    The score is a log-probability; None where it is not finite, since JSON has no such numbers. An
+    example that is cut has 'cut', too: the tokens that are left out, by feature. The examples are
+    read batch by batch.
 
     Args:
       predictor, parameters: the model.
-      examples: what to decode.
-      vocabulary: of the targets.
-      first_id: index of the first example among all that are decoded, see `Predictor.predict`.
-    """
-    examples, read = itertools.tee(examples)
-    predicted = predictor.predict(parameters, (example.ids for example in read), first_id)
-    for example, prediction in zip(examples, predicted, strict=True):
-        yield {
-            "inputs": example.text["inputs"],
-            "prediction": vocabulary.decode(prediction.tokens.tolist()),
-            "score": _finite_or_none(prediction.score),
-            **_cut(example, ("inputs",)),
-        }
-
-
-def scores(
-    predictor: Predictor,
-    parameters: Any,
-    examples: Iterable[TextExample],
-    first_id: int = 0,
-) -> Iterator[dict[str, Any]]:
-    """Yields for each example 'inputs', 'targets' and 'score', the targets' log-probability.
-
-    An example that is cut has 'cut', too.
-
-    Args:
-      predictor, parameters: the model.
-      examples: what to score.
-      first_id: index of the first example among all, for error messages.
+      examples: what to decode, or to score.
+      vocabulary: of the targets, to predict them; None: given targets are scored.
+      first_id: index of the first example among all, see `Predictor.predict`.
 
     Raises:
-      UserError: an example has no targets.
+      UserError: an example has no targets to score.
     """
-
-    def ids(examples: Iterable[TextExample]) -> Iterator[Example]:
-        for number, example in enumerate(examples, start=first_id + 1):
-            if "targets" not in example.text:
-                raise UserError(
-                    f'record {number} has no \'targets\' to score: write {{"inputs": "...", '
-                    '"targets": "..."}, or leave out --score to predict them'
-                )
-            yield example.ids
-
     examples, read = itertools.tee(examples)
-    log_probs = predictor.score(parameters, ids(read))
-    for example, log_prob in zip(examples, log_probs, strict=True):
-        text = {name: example.text[name] for name in ("inputs", "targets")}
-        cut = _cut(example, text)
-        yield {**text, "score": _finite_or_none(log_prob), **cut}
+    found: Iterator[dict[str, Any]]
+    if vocabulary is None:
+        given = ["inputs", "targets"]
+        found = ({"score": x} for x in predictor.score(parameters, _to_score(read, first_id)))
+    else:
+        given = ["inputs"]
+        found = (
+            {"prediction": vocabulary.decode(predicted.tokens.tolist()), "score": predicted.score}
+            for predicted in predictor.predict(parameters, (e.ids for e in read), first_id)
+        )
+    for example, result in zip(examples, found, strict=True):
+        text = {name: example.text[name] for name in given}
+        score = result["score"] if math.isfinite(result["score"]) else None
+        cut = {name: example.cut[name] for name in given if name in example.cut}
+        yield {**text, **result, "score": score, **({"cut": cut} if cut else {})}
 
 
-def _cut(example: TextExample, features: Iterable[str]) -> dict[str, Any]:
-    """Under 'cut' the tokens that are left out of these features; nothing where none is."""
-    cut = {name: example.cut[name] for name in features if name in example.cut}
-    return {"cut": cut} if cut else {}
-
-
-def _finite_or_none(score: float) -> float | None:
-    """None for infinities and NaN, which JSON does not have."""
-    return score if math.isfinite(score) else None
+def _to_score(examples: Iterable[TextExample], first_id: int) -> Iterator[Example]:
+    for number, example in enumerate(examples, start=first_id + 1):
+        if "targets" not in example.text:
+            raise UserError(
+                f'record {number} has no \'targets\' to score: write {{"inputs": "...", '
+                '"targets": "..."}, or leave out --score to predict them'
+            )
+        yield example.ids

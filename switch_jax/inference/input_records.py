@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from switch_jax.data.batch import Example
-from switch_jax.storage import explain_read_errors, is_folder, storage_path
+from switch_jax.storage import explain_read_errors, storage_path
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.fields import short_repr
 from switch_jax.utils.tensorflow_setup import seqio
@@ -49,10 +49,7 @@ def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
         yield from _from_lines(stdin or sys.stdin.buffer, "standard input", json_lines=None)
         return
     with explain_read_errors(path):
-        file = storage_path(path)
-        if is_folder(file):
-            raise UserError(f"{path} is a folder: give one of its files")
-        with file.open("rb") as lines:
+        with storage_path(path).open("rb") as lines:
             yield from _from_lines(lines, path, json_lines=path.endswith((".jsonl", ".json")))
 
 
@@ -78,8 +75,7 @@ def _checked(record: object, source: str) -> Record:
     if not isinstance(record, dict) or not isinstance(record.get("inputs"), str):
         raise UserError(f'{source} has no text as \'inputs\': write {{"inputs": "..."}}')
     texts = {name: text for name, text in record.items() if isinstance(text, str)}
-    for name, text in texts.items():
-        check_characters(text, f"{source} has in {name!r}")
+    "".join(texts.values()).encode()  # raises where a text has half of a character
     return texts
 
 
@@ -90,18 +86,6 @@ def check_texts(name: str, texts: Any) -> None:
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise UserError(f"{name}[{number}] = {short_repr(text)}: write a text")
-        check_characters(text, f"{name}[{number}] has")
-
-
-def check_characters(text: str, source: str) -> None:
-    """Raises UserError, which begins with `source`, if the text has half of a character in it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{source}, at {error.start}, {text[error.start]!r}, half of a character: write the "
-            "character in UTF-8, or both of its \\u halves"
-        ) from error
 
 
 def encode(

@@ -14,7 +14,6 @@ from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.input_records import Record, check_texts, encode
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import decoding_config
-from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio
 
 
@@ -55,8 +54,7 @@ class InteractiveModel:
           A text for each input, in their order.
 
         Raises:
-          UserError: `inputs` is no list of texts, there is no such option, one is out of range, or
-            two contradict.
+          UserError: `inputs` is no list of texts, an option is out of range, or two contradict.
         """
         check_texts("inputs", inputs)
         predictor = self._predictor(**options)
@@ -77,14 +75,10 @@ class InteractiveModel:
           A number for each pair, in nats: the sum over the target's tokens.
 
         Raises:
-          UserError: they are not two lists of the same length.
+          UserError: they are no lists of texts.
         """
         check_texts("inputs", inputs)
         check_texts("targets", targets)
-        if len(inputs) != len(targets):
-            raise UserError(
-                f"{len(inputs)} inputs and {len(targets)} targets: give a target for each input"
-            )
         pairs = zip(inputs, targets, strict=True)
         examples = self._encode([{"inputs": i, "targets": t} for i, t in pairs])
         with jax.set_mesh(self.mesh):

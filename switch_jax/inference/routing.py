@@ -13,20 +13,13 @@ from switch_jax.config import ModelConfig
 from switch_jax.config.model import router_names
 from switch_jax.data.batch import empty_batch, write_row
 from switch_jax.data.catalogue.vocabularies import piece
-from switch_jax.inference.input_records import check_characters, encode
+from switch_jax.inference.input_records import encode
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.model import bind, model_inputs
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.utils.errors import UserError
-from switch_jax.utils.tensorflow_setup import seqio
 from switch_jax.utils.units import aligned
-
-# By stack: what it reads of a batch, its segments there, and the feature that they are made of.
-READ = {
-    "encoder": ("encoder_input_tokens", "encoder_segment_ids", "inputs"),
-    "decoder": ("decoder_input_tokens", "decoder_segment_ids", "targets"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,36 +88,29 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
       last one.
 
     Raises:
-      UserError: the model is dense, or what is given is not a text.
+      UserError: the model is dense.
     """
-    if not isinstance(model, InteractiveModel):
-        raise UserError(
-            f"model is of type {type(model).__name__}: give what switch_jax.load returned"
-        )
     config = model.config
     if not config.model.num_experts:
         raise UserError("the model is dense: it has no experts to route to")
     record = {"inputs": text} if target is None else {"inputs": text, "targets": target}
-    for name, given in zip(("text", "target"), record.values(), strict=False):
-        if not isinstance(given, str):
-            raise UserError(f"{name} is of type {type(given).__name__}: write one text")
-        check_characters(given, f"{name} has")
     batch = empty_batch(config.run.batch_size, config.data.task_feature_lengths)
     _, example, cut = encode(record, model.vocabularies, config.data.task_feature_lengths)
     write_row(batch, 0, [example])
 
     with jax.set_mesh(model.mesh):
-        choose = expert_chooser(config.model, model.mesh)
+        choose = _expert_chooser(config.model, model.mesh)
         chosen = jax.device_get(choose(model.parameters, put_batch(batch, model.mesh)))
     found = {}
-    for stack, (name, _, feature) in READ.items():
+    for stack, feature in (("encoder", "inputs"), ("decoder", "targets")):
         if feature not in record or stack not in chosen:
             continue
         length, vocabulary = len(example[feature]), model.vocabularies[feature]
-        ids = map(int, batch[name][0, :length])
-        tokens = [
-            "</s>" if i == vocabulary.eos_id else token_read(stack, vocabulary, i) for i in ids
-        ]
+        ids = batch[f"{stack}_input_tokens"][0, :length].tolist()
+        names = {vocabulary.eos_id: "</s>"}
+        if stack == "decoder":
+            names[0] = "<start>"  # before the targets
+        tokens = [names.get(i) or piece(vocabulary, i) for i in ids]
         experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack])
         layers, sublayers = map(list, zip(*config.model.routers[stack], strict=True))
         found[stack] = Routing(tokens, layers, sublayers, experts, gates, cut.get(feature, 0))
@@ -132,15 +118,10 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
 
 
 @functools.lru_cache(maxsize=8)
-def expert_chooser(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str, jax.Array]], Any]:
+def _expert_chooser(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str, jax.Array]], Any]:
     """`Transformer.choose_experts` as a function of parameters and batch; once compiled, kept."""
 
     def choose(parameters: Any, batch: dict[str, jax.Array]) -> Any:
         return bind(config, parameters).choose_experts(**model_inputs(batch))
 
     return jax.jit(choose, out_shardings=replicated(mesh))
-
-
-def token_read(stack: str, vocabulary: seqio.Vocabulary, token: int) -> str:
-    """The text of a token that a stack reads. The decoder begins with id 0, before the targets."""
-    return "<start>" if stack == "decoder" and token == 0 else piece(vocabulary, token)

@@ -204,12 +204,9 @@ def decoding_config(
       options: other fields of `DecodingConfig`.
 
     Raises:
-      FieldError: a value is out of range.
-      UserError: there is no such option, two values contradict, or the vocabulary cannot be read.
+      FieldError: a value is out of range, or two contradict.
+      UserError: the vocabulary cannot be read.
     """
-    known = [field.name for field in dataclasses.fields(DecodingConfig) if field.name != "eos_id"]
-    if unknown := options.keys() - set(known):
-        raise UserError(f"{min(unknown)} is no option of decoding: there are {', '.join(known)}")
     eos_id = vocabularies(data)["targets"].eos_id
     return DecodingConfig(
         max_tokens=data.lengths[1] if max_tokens is None else max_tokens,

@@ -11,13 +11,11 @@ from clu import metric_writers
 from etils import epath
 
 from switch_jax.monitoring.wandb_run import start_wandb
-from switch_jax.run_folder import MetricsFolder, Record, RecordKind, parse_records
+from switch_jax.run_folder import MetricsFolder, Record, RecordKind, read_records
 from switch_jax.storage import (
     Spool,
     appended_file,
-    explain_read_errors,
     explain_write_errors,
-    read_appended,
 )
 from switch_jax.utils.errors import storage_error
 from switch_jax.utils.tensorflow_setup import tf
@@ -46,7 +44,7 @@ class MetricWriter:
         """
         self._folder, self._path = folder, folder.metrics
         self._active = active
-        self._reported_invalid = not active
+        self._reported = not active
         if not active:
             return
         with explain_write_errors(self._path):
@@ -112,18 +110,11 @@ class MetricWriter:
             self._wandb.finish()
 
     def _records(self) -> list[Record]:
-        """The valid records so far, in their order; the first call reports invalid lines."""
-        content = b""
-        with explain_read_errors(self._path), contextlib.suppress(FileNotFoundError):
-            content = read_appended(self._path)
-        records, invalid = parse_records(content)
-        if invalid and not self._reported_invalid:
-            self._reported_invalid = True
-            print(
-                f"{self._path}: {len(invalid)} of {len(records) + len(invalid)} lines are not "
-                f"valid records (first: line {invalid[0]}); they are ignored and stay in the file",
-                file=sys.stderr,
-            )
+        """The valid records so far, in their order; the first call says what is left out."""
+        records, left_out = read_records(self._path)
+        if left_out and not self._reported:
+            self._reported = True
+            print(left_out, file=sys.stderr)
         return records
 
 

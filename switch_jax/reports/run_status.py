@@ -17,9 +17,8 @@ from switch_jax.run_folder import (
     RunPhase,
     process_that_is_gone,
     read_commit_time,
-    read_metrics,
-    read_run_json,
-    read_status_json,
+    read_object,
+    read_records,
     training_seconds,
 )
 from switch_jax.storage import last_written, list_names
@@ -90,7 +89,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     """
     run_folder, now = RunFolder.at(folder), time.time() if now is None else now
     gone = process_that_is_gone(run_folder)  # first: a process that ends now says so in the files
-    files = [read(run_folder) for read in (read_run_json, read_status_json, read_metrics)]
+    objects = map(read_object, (run_folder.description, run_folder.status))
+    files = [*objects, read_records(run_folder.metrics)]
     facts, status, records = (file.value for file in files)
     left_out = [file.left_out for file in files if file.left_out]
     if not (facts or status or records):

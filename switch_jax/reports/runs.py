@@ -17,10 +17,8 @@ from switch_jax.run_folder import (
     Record,
     RunFolder,
     RunPhase,
-    read_config_json,
-    read_metrics,
-    read_run_json,
-    read_status_json,
+    read_object,
+    read_records,
 )
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import printable
@@ -120,8 +118,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
       UserError: there is no record, or what is there cannot be understood.
     """
     run_folder = RunFolder.at(folder)
-    readers = (read_metrics, read_run_json, read_config_json, read_status_json)
-    files = [read(run_folder) for read in readers]
+    objects = (run_folder.description, run_folder.config_json, run_folder.status)
+    files = [read_records(run_folder.metrics), *map(read_object, objects)]
     records, facts, config, status = (file.value for file in files)
     left_out = tuple(file.left_out for file in files if file.left_out)
     file = run_folder.metrics

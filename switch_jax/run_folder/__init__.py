@@ -18,10 +18,8 @@ from switch_jax.run_folder.readers import (
     config_of_run,
     process_that_is_gone,
     read_commit_time,
-    read_config_json,
-    read_metrics,
-    read_run_json,
-    read_status_json,
+    read_object,
+    read_records,
 )
 from switch_jax.run_folder.records import (
     MAX_WAITING,
@@ -32,7 +30,6 @@ from switch_jax.run_folder.records import (
     RecordKind,
     RunPhase,
     TimeCategory,
-    parse_records,
     training_seconds,
 )
 from switch_jax.run_folder.writers import (

@@ -13,7 +13,7 @@ from etils import epath
 
 from switch_jax.config import Config
 from switch_jax.run_folder.layout import RunFolder
-from switch_jax.run_folder.records import parse_object, parse_records
+from switch_jax.run_folder.records import is_record, parse_object
 from switch_jax.storage import explain_read_errors, holder_gone, read_appended, read_bytes
 from switch_jax.utils.errors import UserError
 
@@ -30,24 +30,28 @@ class FileContent(NamedTuple):
     left_out: str | None = None
 
 
-def read_metrics(folder: RunFolder) -> FileContent:
-    """The records of `metrics.jsonl` in their order."""
-    return _read_records(folder.metrics)
+def read_object(path: epath.Path) -> FileContent:
+    """The object in a JSON file."""
+    data, problem = _read_bytes(path)
+    if data is None:
+        return FileContent({}, problem)
+    content = parse_object(data)
+    return FileContent(content, None if content else f"{path} is left out: it is damaged")
 
 
-def read_run_json(folder: RunFolder) -> FileContent:
-    """The object in `run.json`."""
-    return _read_object(folder.description)
-
-
-def read_status_json(folder: RunFolder) -> FileContent:
-    """The object in `status.json`."""
-    return _read_object(folder.status)
-
-
-def read_config_json(folder: RunFolder) -> FileContent:
-    """The object in `config.json`, see `Config.settings`."""
-    return _read_object(folder.config_json)
+def read_records(path: epath.Path) -> FileContent:
+    """The records of a file of JSON lines, in their order."""
+    data, problem = _read_bytes(path, read_appended)
+    if data is None:
+        return FileContent([], problem)
+    lines = [line for line in enumerate(data.split(b"\n"), start=1) if line[1].strip()]
+    parsed = [(number, parse_object(line)) for number, line in lines]
+    records = [record for _, record in parsed if is_record(record)]
+    invalid = [number for number, record in parsed if not is_record(record)]
+    if not invalid:
+        return FileContent(records)
+    count = f"{len(invalid)} of {len(records) + len(invalid)} records"
+    return FileContent(records, f"{path}: {count} left out (the first is line {invalid[0]})")
 
 
 def config_of_run(folder: RunFolder) -> Config | None:
@@ -77,7 +81,7 @@ def config_of_run(folder: RunFolder) -> Config | None:
 
 def read_commit_time(checkpoint: epath.Path) -> float | None:
     """When a checkpoint was saved, in seconds since the epoch; None where it does not say."""
-    found = _read_object(checkpoint / "_CHECKPOINT_METADATA").value.get("commit_timestamp_nsecs")
+    found = read_object(checkpoint / "_CHECKPOINT_METADATA").value.get("commit_timestamp_nsecs")
     return found / 1e9 if isinstance(found, int) else None
 
 
@@ -102,22 +106,3 @@ def _read_bytes(
         return None, None
     except OSError as error:
         return None, f"{path} is left out: it cannot be read ({error.strerror or error})"
-
-
-def _read_object(path: epath.Path) -> FileContent:
-    data, problem = _read_bytes(path)
-    if data is None:
-        return FileContent({}, problem)
-    content = parse_object(data)
-    return FileContent(content, None if content else f"{path} is left out: it is damaged")
-
-
-def _read_records(path: epath.Path) -> FileContent:
-    data, problem = _read_bytes(path, read_appended)
-    if data is None:
-        return FileContent([], problem)
-    records, invalid = parse_records(data)
-    if not invalid:
-        return FileContent(records)
-    count = f"{len(invalid)} of {len(records) + len(invalid)} records"
-    return FileContent(records, f"{path}: {count} left out (the first is line {invalid[0]})")

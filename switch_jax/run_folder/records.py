@@ -55,20 +55,8 @@ def training_seconds(spent: Mapping[str, float]) -> float:
     return spent["step"] + spent["data"] + spent["idle"]
 
 
-def parse_records(data: bytes) -> tuple[list[Record], list[int]]:
-    """The records of JSON lines; blank lines do not count.
-
-    Returns:
-      The records in their order; and the numbers, from 1, of lines that are none: damaged,
-      half-written, or without a field that readers need, or one of another type.
-    """
-    lines = [(n, line) for n, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
-    parsed = [(n, parse_object(line)) for n, line in lines]
-    records = [record for _, record in parsed if _is_record(record)]
-    return records, [n for n, record in parsed if not _is_record(record)]
-
-
-def _is_record(record: Record) -> bool:
+def is_record(record: Record) -> bool:
+    """Whether it has a kind and a step, and what readers need, of the types that they need."""
     kind = record.get("kind")
     if not isinstance(kind, str) or type(record.get("step")) is not int:
         return False

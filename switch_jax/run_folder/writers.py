@@ -11,7 +11,7 @@ from etils import epath
 
 from switch_jax.config import Config
 from switch_jax.run_folder.layout import RunFolder
-from switch_jax.run_folder.readers import read_run_json
+from switch_jax.run_folder.readers import read_object
 from switch_jax.storage import (
     atomic_write,
     check_writable,
@@ -84,7 +84,7 @@ def write_description(
 def _initial_checkpoint(folder: RunFolder, start: PurePath | None) -> str | None:
     if not folder.checkpoint_steps():
         return str(start) if start else None
-    earlier = read_run_json(folder).value
+    earlier = read_object(folder.description).value
     if "initial_checkpoint" in earlier:
         return earlier["initial_checkpoint"]
     print(

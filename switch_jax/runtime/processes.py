@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import itertools
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from switch_jax.partitioning.mesh import offer_virtual_cpus
+from switch_jax.utils.differences import differences, listed
 from switch_jax.utils.errors import LostHostError, TransientError, UserError
 from switch_jax.version import __version__
 
@@ -53,19 +53,6 @@ def connect(
       LostHostError: they did not start in time.
       TransientError: this machine's TPU is not found.
     """
-    given = (coordinator_address, process_count, process_index)
-    if None in given and given != (None, None, None):
-        raise UserError(
-            "--coordinator_address, --process_count and --process_index belong together: give all "
-            "three, or --multihost alone where the platform knows them"
-        )
-    if process_count is not None and process_count < 1:
-        raise UserError(f"--process_count={process_count}: write 1 or more")
-    if process_count is not None and not 0 <= (process_index or 0) < process_count:
-        raise UserError(
-            f"--process_index={process_index}: write a number from 0 to {process_count - 1}, "
-            "another one for each process"
-        )
     if local_cpu_devices:
         offer_virtual_cpus(local_cpu_devices)
     # Its SIGTERM handler would replace ours.
@@ -110,12 +97,12 @@ def check_same_config(config_text: str) -> None:
       config_text: the parsed config.
 
     Raises:
-      UserError: on every process, with the first thing that differs.
+      UserError: on every process, with what differs.
     """
     index, client = distributed.global_state.process_id, _coordinator()
     folder = "switch_jax/same_config"
-    own = json.dumps({**versions(), "config": config_text})
-    client.key_value_set(f"{folder}/{index}", own)
+    lines = {f"line {n}": line for n, line in enumerate(config_text.splitlines(), 1)}
+    client.key_value_set(f"{folder}/{index}", json.dumps({**versions(), **lines}))
     client.wait_at_barrier(folder, 1000 * _HEARTBEAT_TIMEOUT)
     facts = {int(key.rpartition("/")[2]): text for key, text in client.key_value_dir_get(folder)}
     error = difference([json.loads(facts[index]) for index in sorted(facts)])
@@ -177,28 +164,17 @@ def versions() -> dict[str, str]:
 
 
 def difference(facts: Sequence[Mapping[str, str]]) -> str | None:
-    """The first difference between the processes, as one line; None: there is none.
+    """What the first of the processes that differ have otherwise, as one line; None: nothing.
 
     Args:
-      facts: `versions` and "config" of each process, by its index.
+      facts: `versions` of each process, by its index, and the lines of its config.
     """
-    for name, first in facts[0].items():
-        index, other = next(
-            ((i, f[name]) for i, f in enumerate(facts) if f[name] != first), (0, "")
-        )
-        if not index:
-            continue
-        if name == "config":
-            lines = itertools.zip_longest(first.splitlines(), other.splitlines(), fillvalue="")
-            ours, theirs = next((a, b) for a, b in lines if a != b)
+    for index, other in enumerate(facts):
+        if found := differences(facts[0], other):
             return (
-                f"the configs differ: {ours!r} on process 0, {theirs!r} on process {index}; give "
-                "all processes the same gin files and values"
+                f"process {index} differs from process 0 ({listed(found)}): give all processes the "
+                "same gin files and values, and the same versions (docs/install.md)"
             )
-        return (
-            f"the versions of {name} differ: {first} on process 0, {other} on process {index}; "
-            "install the same on all hosts (docs/install.md)"
-        )
     return None
 
 

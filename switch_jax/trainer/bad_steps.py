@@ -60,17 +60,13 @@ class BadSteps:
         """False among bad steps: the checkpoint would replace one that the run can return to."""
         return self.in_a_row == 0
 
-    def may_go_back(self) -> bool:
-        """Whether another return to a checkpoint is allowed."""
-        return self.rollbacks < self._config.max_rollbacks
-
     def in_words(self, step: int) -> str:
         """The number of bad steps in a row, for a message."""
         return f"{self.in_a_row} bad steps in a row, up to step {step}"
 
     def check_may_go_back(self, step: int) -> None:
         """Raises UserError if the run has returned too often; `step`: the last step."""
-        if not self.may_go_back():
+        if self.rollbacks >= self._config.max_rollbacks:
             raise UserError(
                 f"{self.in_words(step)}, after {self.rollbacks} returns to a checkpoint without a "
                 f"good one since: stopping; {self._last}. The last good checkpoint and the skipped "

@@ -218,9 +218,11 @@ class TrainingLoop:
             instruments.watchdog.alive()
             if self._infer_evaluation is not None:
                 own = {}
-                for found in self._infer_evaluation(stack_layers(run.state.parameters)):
-                    own[found.task] = found.metrics
-                    results[found.task] |= {
+                parameters = stack_layers(run.state.parameters)
+                for task in self._infer_evaluation.tasks:
+                    found = self._infer_evaluation(task, parameters)
+                    own[task] = found.metrics
+                    results[task] |= {
                         "generated": found.metrics,
                         "majority_baseline": found.majority_baseline,
                     }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from switch_jax.checkpointing import lock_run
-from switch_jax.run_folder import RunFolder, RunPhase, read_status_json
+from switch_jax.run_folder import RunFolder, RunPhase, read_object
 from switch_jax.runtime.processes import process_index_and_count
 from switch_jax.storage import atomic_write, explain_write_errors
 from switch_jax.trainer.signals import Stopped
@@ -108,6 +108,6 @@ def record_early_failure(model_dir: str) -> Iterator[None]:
 def _record(model_dir: str, failure: UserError) -> None:
     with contextlib.suppress(UserError, OSError):
         folder = RunFolder.at(model_dir)
-        if read_status_json(folder).value.get("state") in (RunPhase.STARTING, RunPhase.RUNNING):
+        if read_object(folder.status).value.get("state") in (RunPhase.STARTING, RunPhase.RUNNING):
             with contextlib.closing(lock_run(folder, wait=False)), StatusFile(folder, active=True):
                 raise failure  # StatusFile writes it

@@ -109,18 +109,11 @@ def test_inspect_describes_all(theirs, t5x, run, capsys):
     assert fields["num_experts"] == "4" and "group_size" in fields
     of_all = [x[[line.split()[0] for line in x].index("parameters") :] for x in lines]
     assert of_all[0] == of_all[1] == of_all[2], "the parameters are the same"
-    told = [(x["format"], x["step"], x["vocabulary"]) for x in others]
-    assert told == [
-        (
-            "Hugging Face SwitchTransformersForConditionalGeneration, model.safetensors",
-            "unknown",
-            "spiece.model, 1,000 pieces",
-        ),
-        (
-            "T5X checkpoint, version 3, with the optimiser's state, which is left out",
-            "7",
-            "no spiece.model in the folder",
-        ),
+    hugging_face = "Hugging Face SwitchTransformersForConditionalGeneration, model.safetensors"
+    t5x_format = "T5X checkpoint, version 3, with the optimiser's state, which is left out"
+    assert [(x["format"], x["step"], x["vocabulary"]) for x in others] == [
+        (hugging_face, "unknown", "spiece.model, 1,000 pieces"),
+        (t5x_format, "7", "no spiece.model in the folder"),
     ]
 
 
@@ -132,22 +125,12 @@ class Stopped(BaseException):
 def test_nothing_is_left_of_a_conversion_that_stops(theirs, run, tmp_path, monkeypatch, direction):
     seen = []
 
-    class Bar:
-        def __init__(self, **options):
-            pass
+    def update(bar, size):
+        seen.append(size)
+        if len(seen) == 20:
+            raise Stopped
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def update(self, size):
-            seen.append(size)
-            if len(seen) == 20:
-                raise Stopped
-
-    monkeypatch.setattr("tqdm.tqdm", Bar)
+    monkeypatch.setattr("tqdm.tqdm.update", update)
     source = theirs if direction == "to_run" else run
     with pytest.raises(Stopped):
         main(["convert", str(source), str(tmp_path / "target")])
@@ -167,29 +150,18 @@ def test_a_full_disk_is_one_line(theirs, tmp_path, monkeypatch, capsys):
 
 def test_mistakes_are_one_line_and_write_nothing(theirs, run, tmp_path, capsys):
     target = tmp_path / "target"
-    empty = tmp_path / "empty"
-    empty.mkdir()
     small = with_vocabulary(write_folder(tmp_path / "small"))
     damaged = write_folder(tmp_path / "damaged")
     (damaged / "spiece.model").write_text("no model")
     for arguments, message in (
-        ((tmp_path / "absent", target), "there is no folder .*absent to take a model from: give"),
         ((theirs,), "write --inspect SOURCE to describe it, or SOURCE TARGET to convert it"),
         ((theirs, target, "--inspect"), "write --inspect SOURCE to describe it, or SOURCE TARG"),
-        (
-            (empty, target),
-            "empty holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a con",
-        ),
         ((theirs, run), "run is there already: name a folder that is not, or an empty one"),
         ((run, theirs), "switch-tiny is there already: name a folder that is not, or an empty"),
         ((small, target), "spiece.model has 1100 ids, and the model's embedding 128 rows: it is"),
         ((damaged, target), "no SentencePiece model is found at .*damaged/spiece.model"),
         ((run / "checkpoints/0", target), "checkpoints/0 holds no model: a MODEL_DIR has a config"),
-        ((run, target, "--checkpoint=7"), "has no checkpoint of step 7: there are 0"),
-        (
-            (run, target, "--checkpoint=all"),
-            "--checkpoint = 'all': write latest, best, or the number of a step",
-        ),
+        ((run, target, "--checkpoint=all"), "--checkpoint = 'all': write latest, best, or the nu"),
         ((run, target, "--model_type=t5"), "--model_type=t5 is for a model without experts, and"),
         ((theirs, target, "--gin.NUM_EXPERTS=8"), "describe: NUM_EXPERTS 4 -> 8; set th"),
         ((run, target, "--gin.VOCABULARY=byte"), "another vocabulary .ByteVocabulary. than .*run"),

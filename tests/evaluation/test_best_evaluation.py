@@ -27,31 +27,19 @@ def test_best_counts_evaluations_since_the_best_and_gets_over_nan():
     assert best == Best(value=-2.0, step=2, since=3)
     assert best.in_words("accuracy") == "no better accuracy than that of step 2 in 3 evaluations"
     assert Best(**best.as_json()) == best
+    none = Best()
+    none.update(1, math.nan)
+    assert (none.value, none.since) == (None, 1), "it brings the early stop nearer"
+    assert none.in_words("accuracy") == "no number for accuracy in 1 evaluations"
 
 
-def test_evaluations_that_give_no_number_bring_the_early_stop_nearer():
-    best = Best()
-    for step in range(4):
-        best.update(step, math.nan)
-    assert (best.value, best.since) == (None, 4)
-    assert best.in_words("accuracy") == "no number for accuracy in 4 evaluations"
-    best.update(4, -9.0)
-    assert (best.value, best.step, best.since) == (-9.0, 4, 0)
-
-
-def test_an_evaluation_in_words():
-    """Of the last entry, which is "all" if there are several tasks."""
-    quality = "neg_log_perplexity"
-    results = {"a": {quality: -9.0}, "all": {quality: -2.5, "accuracy": 0.25, "dropped": 0.02}}
-    said = "held-out negative log perplexity -2.5000"
-    assert in_words(results, quality) == said
-    assert in_words(results, "all/accuracy") == f"{said}, all/accuracy 25.00 % of the tokens"
-    results["all"]["dropped"] = 0.123
-    assert in_words(results, quality) == f"{said}, 12.3% of the tokens dropped"
-
-
-def test_an_evaluation_in_words_begins_with_the_tasks_own_metrics():
+def test_an_evaluation_in_words_is_of_all_and_begins_with_the_tasks_own_metrics():
     quality, held_out = "neg_log_perplexity", "held-out negative log perplexity -2.5000"
+    results = {"a": {quality: -9.0}, "all": {quality: -2.5, "accuracy": 0.25, "dropped": 0.02}}
+    assert in_words(results, quality) == held_out
+    assert in_words(results, "all/accuracy") == f"{held_out}, all/accuracy 25.00 % of the tokens"
+    results["all"]["dropped"] = 0.123
+    assert in_words(results, quality) == f"{held_out}, 12.3% of the tokens dropped"
     own = {
         quality: -2.5,
         "generated": {"accuracy": 48.25, "f1": 30.0},
@@ -65,18 +53,14 @@ def test_an_evaluation_in_words_begins_with_the_tasks_own_metrics():
 
 
 def test_a_metric_of_all_tasks_or_of_one():
-    results = {"a": {"accuracy": 0.1}, "b": {"accuracy": 0.2}, "all": {"accuracy": 0.3}}
-    names = ("accuracy", "all/accuracy", "b/accuracy")
-    assert [metric_of(results, name) for name in names] == [0.3, 0.3, 0.2]
-    assert metric_of({"a": {"accuracy": 0.1}}, "all/accuracy") == 0.1
-
-
-def test_a_metric_of_generated_text():
     results = {
         "a": {"accuracy": 0.1, "generated": {"accuracy": 30.0}},
         "b": {"accuracy": 0.2},
         "all": {"accuracy": 0.3, "generated": {"average": 30.0}},
     }
+    names = ("accuracy", "all/accuracy", "b/accuracy")
+    assert [metric_of(results, name) for name in names] == [0.3, 0.3, 0.2]
+    assert metric_of({"a": {"accuracy": 0.1}}, "all/accuracy") == 0.1
     assert metric_of(results, "a/generated_accuracy") == 30.0
     assert metric_of(results, "generated_average") == 30.0
     for name in ("a/generated_em", "b/generated_accuracy", "generated_accuracy"):

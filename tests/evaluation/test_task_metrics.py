@@ -39,8 +39,7 @@ def evaluation_of(*tasks, predictor=None, num_examples=None, config=CONFIG):
 
 
 def result_of(task, **options):
-    (result,) = evaluation_of(task, **options)(None)
-    return result
+    return evaluation_of(task, **options)(task.name, None)
 
 
 def test_metrics_and_rows_of_predictions():
@@ -83,11 +82,9 @@ def test_a_metric_object_of_seqio_gives_what_its_function_gives():
     assert found == result_of(EXACT)._replace(majority_baseline={})
 
 
-def test_each_task_that_has_metrics_or_those_that_are_named():
+def test_each_task_that_has_metrics():
     tasks = EXACT, seqio.TaskRegistry.get("unscored_answers"), PROBABLE
-    evaluation = evaluation_of(*tasks)
-    assert [result.task for result in evaluation(None)] == ["exact_answers", "probable_answers"]
-    assert [result.task for result in evaluation(None, ["probable_answers"])] == [PROBABLE.name]
+    assert evaluation_of(*tasks).tasks == ["exact_answers", "probable_answers"]
 
 
 def test_the_majority_baseline_is_of_the_most_frequent_target():
@@ -155,7 +152,7 @@ def test_examples_in_files_are_read_once(storage):
     task = EXACT.replace(source=source, preprocessors=[parse_json_lines, *EXACT.preprocessors])
     evaluation = evaluation_of(task)
     for _ in range(2):
-        (result,) = evaluation(None)
+        result = evaluation(task.name, None)
         assert [(row["inputs"], row["targets"]) for row in result.rows] == [
             (question, str(i)) for i, question in enumerate(QUESTIONS)
         ]
@@ -177,11 +174,8 @@ def test_a_task_with_another_vocabulary():
     ("metrics", "message"),
     [
         ([lambda targets, predictions: {"exact": 1 / 0}], "cannot be scored: ZeroDivisionError "),
-        (
-            [lambda targets, predictions: {"exact": []}],
-            r": its metric 'exact' is not a number: \[\]",
-        ),
-        ([answers.exact] * 2, "cannot be scored: ValueError two of its metrics are called exact"),
+        ([lambda targets, predictions: {"exact": []}], r": its metric 'exact' is not a number: \["),
+        ([answers.exact] * 2, ": two of its metrics are called exact"),
     ],
 )
 def test_a_metric_that_fails_names_the_task(metrics, message):
@@ -197,8 +191,8 @@ def _check(metric):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (0.5, r"its metric function \w+ returns 0\.5: write a dict of numbers by name, as \{'accu"),
-        (None, r"its metric function \w+ returns None: write a dict"),
+        (0.5, r"a metric function returns 0\.5: write a dict of numbers by name, as \{'accu"),
+        (None, "a metric function returns None: write a dict"),
         ({"accuracy": "high"}, "its metric 'accuracy' is not a number: 'high'"),
     ],
 )
@@ -228,5 +222,5 @@ def test_a_metric_that_needs_more_examples_passes():
 
 def test_no_evaluation_leaves_a_file_open_or_a_thread():
     evaluation = evaluation_of(EXACT)
-    files, threads = left_open(lambda: list(evaluation(None)), times=8)
+    files, threads = left_open(lambda: evaluation(EXACT.name, None), times=8)
     assert files < 5 and threads < 5

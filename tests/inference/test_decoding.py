@@ -1,4 +1,4 @@
-"""Decoding and scoring with a cache, against the model on complete sequences."""
+"""Beams with a cache, against the model on complete sequences."""
 
 import dataclasses
 import functools
@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import seqio
 
-from switch_jax.config import DataConfig, MeshConfig
-from switch_jax.inference import DecodingConfig, make_decode, make_score, trained_model
+from switch_jax.config import DataConfig
+from switch_jax.inference import DecodingConfig, make_decode, trained_model
 from switch_jax.model import bind, init_parameters
-from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.utils.errors import UserError
-from tests.inference.models import DENSE
+from tests.trainer.helpers import tiny_model
 
 B, M, L, EOS = 8, 5, 6, 1
 # The capacity is enough for all tokens; a group is one row in both stacks.
-SWITCH = dataclasses.replace(DENSE, num_experts=4, group_size=M, eval_expert_capacity_factor=4.0)
+SWITCH = tiny_model(num_embeddings=8, group_size=M, eval_expert_capacity_factor=4.0)
 EXAMPLE_IDS = np.arange(B)
 
 
@@ -47,34 +46,6 @@ def log_probs(model, inputs, words):
     return np.array(jax.nn.log_softmax(apply(model, parameters(model), *inputs, before)))
 
 
-def greedy_without_cache(model, inputs):
-    words, done = np.zeros((B, L), int), np.zeros(B, bool)
-    scores = np.zeros(B)
-    for i in range(L):
-        last = log_probs(model, inputs, words)[:, i]
-        words[:, i] = np.where(done, 0, last.argmax(-1))
-        scores += np.where(done, 0, last.max(-1))
-        done |= words[:, i] == EOS
-    return words, scores
-
-
-@pytest.mark.parametrize(
-    "model",
-    [pytest.param(DENSE, marks=pytest.mark.slow), SWITCH],
-    ids=["dense", "switch"],
-)
-def test_greedy_equals_greedy_without_cache_on_every_mesh(model, inputs):
-    words, scores = greedy_without_cache(model, inputs)
-    assert len({tuple(row) for row in words}) > 2, "rows should differ"
-    decode = make_decode(model, DecodingConfig(L))
-    for mesh in (1, 1, 1), (2, 2, 2):
-        devices = jax.devices()[: int(np.prod(mesh))]
-        with jax.set_mesh(make_mesh(MeshConfig(*mesh), devices)):
-            decoded = jax.device_get(jax.jit(decode)(parameters(model), *inputs, EXAMPLE_IDS))
-        assert decoded.tokens[:, 0].tolist() == words.tolist()
-        np.testing.assert_allclose(decoded.scores[:, 0], scores, atol=1e-4)
-
-
 def test_weights_are_cast_once_and_not_for_each_token(inputs):
     """The loop over tokens takes matrices in bfloat16; only router and norms are float32."""
     model = dataclasses.replace(SWITCH, activation_dtype="bfloat16")
@@ -88,7 +59,6 @@ def test_weights_are_cast_once_and_not_for_each_token(inputs):
 def test_beam_search_scores_equal_those_of_the_model(inputs):
     decode = make_decode(SWITCH, DecodingConfig(L, num_beams=3, length_penalty=0.6))
     decoded = jax.device_get(jax.jit(decode)(parameters(SWITCH), *inputs, EXAMPLE_IDS))
-    greedy_scores = greedy_without_cache(SWITCH, inputs)[1]
     for beam in range(3):
         words = decoded.tokens[:, beam]
         length = np.where((words == EOS).any(1), (words == EOS).argmax(1) + 1, L)
@@ -98,27 +68,6 @@ def test_beam_search_scores_equal_those_of_the_model(inputs):
         np.testing.assert_allclose(
             decoded.scores[:, beam], total / ((5 + length) / 6) ** 0.6, rtol=1e-4
         )
-        if beam == 0:
-            assert (total > greedy_scores + 1e-3).any(), "some sequence should be better"
-
-
-def test_scores_are_sums_over_the_targets(inputs):
-    rng = np.random.default_rng(4)
-    words = rng.integers(1, 8, (B, L))
-    length = rng.integers(1, L + 1, B)
-    weights = (np.arange(L) < length[:, None]).astype(np.float32)
-    batch = {
-        "encoder_input_tokens": inputs[0],
-        "encoder_segment_ids": inputs[1],
-        "decoder_input_tokens": np.pad(words, ((0, 0), (1, 0)))[:, :-1],
-        "decoder_target_tokens": words,
-        "decoder_loss_weights": weights,
-        "decoder_segment_ids": weights.astype(np.int32),
-    }
-    scores = jax.jit(make_score(DENSE))(parameters(DENSE), batch)
-    all_ = log_probs(DENSE, inputs, words)
-    expected = [sum(all_[b, i, words[b, i]] for i in range(length[b])) for b in range(B)]
-    np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -126,14 +75,11 @@ def test_scores_are_sums_over_the_targets(inputs):
     [
         ({"max_tokens": 0}, "max_tokens = 0: it must be at least 1"),
         ({"num_beams": "4"}, "num_beams = '4': it must be a whole number"),
-        ({"temperature": 1e-40}, "temperature = 1e-40: below 0.001 .* overflow; write 0, which"),
         ({"length_penalty": 1e9}, "length_penalty = 1000000000.0: it must be at most 5"),
         ({"top_p": 1.5, "temperature": 1.0}, "top_p = 1.5: it must be at most 1, or None"),
-        (
-            {"num_beams": 2, "temperature": 1.0},
-            "num_beams = 2 and temperature = 1.0: a beam search",
-        ),
-        ({"top_k": 3}, "at temperature 0 there is none: set a temperature"),
+        ({"num_beams": 2, "temperature": 1.0}, "temperature = 1.0 does not go with NUM_BEAMS = 2"),
+        ({"top_k": 3}, "top_k = 3 does not go with TEMPERATURE = 0.0"),
+        ({"top_p": 0.5}, "top_p = 0.5 does not go with TEMPERATURE = 0.0"),
     ],
 )
 def test_values_that_are_refused(values, message):

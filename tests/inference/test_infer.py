@@ -1,6 +1,5 @@
 """Results as text and in the order of the examples, with a predictor that has no model."""
 
-import json
 import math
 
 import numpy as np
@@ -33,21 +32,26 @@ def with_index(inputs, index):
     return [*inputs, *BYTES.encode(str(index)), BYTES.eos_id]
 
 
+def predictions(examples, predictor=None, **options):
+    return list(
+        infer.results(predictor or FakePredictor(with_index), None, examples, BYTES, **options)
+    )
+
+
+def scores(examples, predictor=None, **options):
+    return list(infer.results(predictor or FakePredictor(), None, examples, None, **options))
+
+
 def test_predictions_are_text_in_the_order_of_the_examples():
-    predictor = FakePredictor(with_index)
-    results = infer.predictions(predictor, None, [example("a"), example("é")], BYTES, first_id=7)
-    assert list(results) == [
+    assert predictions([example("a"), example("é")], first_id=7) == [
         {"inputs": "a", "prediction": "a7", "score": -7.0},
         {"inputs": "é", "prediction": "é8", "score": -8.0},
     ]
 
 
 def test_scores_repeat_inputs_and_targets():
-    examples = [
-        example("a", targets="x", note="other fields are dropped"),
-        example("b", targets=""),
-    ]
-    assert list(infer.scores(FakePredictor(), None, examples)) == [
+    note = "other fields are dropped"
+    assert scores([example("a", targets="x", note=note), example("b", targets="")]) == [
         {"inputs": "a", "targets": "x", "score": 0.0},
         {"inputs": "b", "targets": "", "score": -1.0},
     ]
@@ -55,8 +59,7 @@ def test_scores_repeat_inputs_and_targets():
 
 def test_results_of_cut_texts_say_how_much_is_left_out():
     examples = [example("a", targets="x"), example("b", {"inputs": 3, "targets": 2}, targets="y")]
-    predicted = list(infer.predictions(FakePredictor(with_index), None, examples, BYTES))
-    scored = list(infer.scores(FakePredictor(), None, examples))
+    predicted, scored = predictions(examples), scores(examples)
     assert "cut" not in predicted[0] and "cut" not in scored[0]
     assert predicted[1]["cut"] == {"inputs": 3}, "given targets are not read"
     assert scored[1]["cut"] == {"inputs": 3, "targets": 2}
@@ -71,18 +74,16 @@ def test_a_score_that_json_cannot_hold_is_null(score):
         def score(self, parameters, examples):
             return [score for _ in examples]
 
-    (prediction,) = infer.predictions(Predictor(), None, [example("a")], BYTES)
-    (scored,) = infer.scores(Predictor(), None, [example("a", targets="b")])
-    assert prediction["score"] is scored["score"] is None
-    json.dumps([prediction, scored], allow_nan=False)
+    found = predictions([example("a")], Predictor()) + scores(
+        [example("a", targets="b")], Predictor()
+    )
+    assert [result["score"] for result in found] == [None, None]
 
 
 def test_an_example_without_targets_is_named_by_its_number_in_the_file():
     examples = [example("a", targets="x"), example("b")]
-    with pytest.raises(
-        UserError, match="record 12 has no 'targets' to score: .* leave out --score"
-    ):
-        list(infer.scores(FakePredictor(), None, examples, first_id=10))
+    with pytest.raises(UserError, match="record 12 has no 'targets' to score: .* leave out --sc"):
+        scores(examples, first_id=10)
 
 
 def test_examples_of_a_mixture_are_those_of_each_task_in_order():
@@ -97,12 +98,10 @@ def test_examples_of_a_mixture_are_those_of_each_task_in_order():
 
 def test_no_file_that_is_answered_stays_open(tmp_path):
     (tmp_path / "texts.txt").write_text("a\n" * 40)
-    predictor = FakePredictor(with_index)
 
     def answer():
         records = read_records(str(tmp_path / "texts.txt"))
-        examples = [encode(record, VOCABULARIES, LENGTHS) for record in records]
-        assert len(list(infer.predictions(predictor, None, examples, BYTES))) == 40
+        assert len(predictions([encode(r, VOCABULARIES, LENGTHS) for r in records])) == 40
 
     files, threads = left_open(answer, times=30)
     assert files < 10 and threads < 10

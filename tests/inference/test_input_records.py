@@ -39,11 +39,7 @@ def test_standard_input_is_json_or_text():
         ('{"inputs": "\udce9"}', "in.jsonl, line 2 is not UTF-8 text"),
         ("[" * 100_000, "in.jsonl, line 2 is not valid JSON: maximum recursion"),
         ('{"inputs": "a", "id": %s}' % ("1" * 5000), "line 2 is not valid JSON: Exceeds the limit"),
-        (r'{"inputs": "a\ud800"}', "line 2 has in 'inputs', at 1, '.ud800', half of a char"),
-        (
-            r'{"inputs": "a", "targets": "\udc00"}',
-            "line 2 has in 'targets', at 0, '.udc00', half of a",
-        ),
+        (r'{"inputs": "a", "targets": "\udc00"}', "line 2 is not valid JSON: .*surrogates not all"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, message):
@@ -55,23 +51,11 @@ def test_a_bad_line_is_named(tmp_path, line, message):
         next(records)
 
 
-def test_a_line_that_is_not_utf8_is_named():
-    records = read_records("-", io.BytesIO(b"a\n\xe9"))
-    assert next(records) == {"inputs": "a"}
-    with pytest.raises(UserError, match="standard input, line 2 is not UTF-8 text"):
-        next(records)
-
-
-@pytest.mark.parametrize("name", ["in.txt", "in.jsonl"])
-def test_a_folder_is_refused(tmp_path, name):
-    (tmp_path / name).mkdir()
-    with pytest.raises(UserError, match=f"{name} is a folder: give one of its files"):
+@pytest.mark.parametrize("name", ["folder", "none.jsonl"])
+def test_what_is_no_file_is_named(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
         list(read_records(str(tmp_path / name)))
-
-
-def test_a_missing_file(tmp_path):
-    with pytest.raises(UserError, match="none.jsonl cannot be read"):
-        list(read_records(str(tmp_path / "none.jsonl")))
 
 
 def test_ids_end_with_eos_and_are_cut_off_before_it():

@@ -1,6 +1,5 @@
 """Predictions and scores of a tiny model against argmax and log-softmax in numpy, one by one."""
 
-import dataclasses
 import functools
 
 import jax
@@ -12,11 +11,12 @@ from switch_jax.inference import DecodingConfig
 from switch_jax.inference.predictor import Predictor
 from switch_jax.model import bind, init_parameters
 from switch_jax.partitioning.mesh import make_mesh
-from tests.inference.models import DENSE
+from tests.trainer.helpers import tiny_model
 
 M, L, EOS = 6, 5, 1
 # Enough capacity for all tokens, in groups of one row.
-SWITCH = dataclasses.replace(DENSE, num_experts=4, group_size=M, eval_expert_capacity_factor=4.0)
+SWITCH = tiny_model(num_embeddings=8, group_size=M, eval_expert_capacity_factor=4.0)
+DENSE = tiny_model(num_embeddings=8, num_experts=0)
 # Inputs and targets of different lengths; the last targets fill their row.
 INPUTS = [[3, 1], [5, 2, 7, 4, 6, 1], [2, 2, 1], [6, 5, 4, 1], [7, 1]]
 TARGETS = [[4, 1], [1], [2, 6, 1], [], [3, 3, 5, 2, 1]]
@@ -80,14 +80,14 @@ def make_predictor(model, batch_size, mesh_shape=(1, 1, 1), **decoding):
     return Predictor(config, mesh, DecodingConfig(L, **decoding)), mesh
 
 
-@pytest.fixture(scope="module")
-def on_eight_devices():
+@pytest.fixture(scope="module", params=[(1, 1, 1), (2, 2, 2)], ids=str)
+def of_experts(request):
     """Of four examples a batch: the last batch has one."""
-    return make_predictor(SWITCH, 4, (2, 2, 2))
+    return make_predictor(SWITCH, 4, request.param)
 
 
-def test_predictions_are_the_most_probable_words_in_the_order_of_the_examples(on_eight_devices):
-    predictor, mesh = on_eight_devices
+def test_predictions_are_the_most_probable_words_in_the_order_of_the_examples(of_experts):
+    predictor, mesh = of_experts
     with jax.set_mesh(mesh):
         predictions = list(predictor.predict(parameters(SWITCH), EXAMPLES))
     expected = [greedy(SWITCH, inputs) for inputs in INPUTS]
@@ -100,8 +100,8 @@ def test_predictions_are_the_most_probable_words_in_the_order_of_the_examples(on
     np.testing.assert_allclose(scores, [score for _, score in expected], atol=1e-4)
 
 
-def test_scores_are_sums_of_log_probabilities_in_the_order_of_the_examples(on_eight_devices):
-    predictor, mesh = on_eight_devices
+def test_scores_are_sums_of_log_probabilities_in_the_order_of_the_examples(of_experts):
+    predictor, mesh = of_experts
     with jax.set_mesh(mesh):
         scores = list(predictor.score(parameters(SWITCH), EXAMPLES))
     expected = [score(SWITCH, i, t) for i, t in zip(INPUTS, TARGETS, strict=True)]
@@ -117,12 +117,6 @@ def test_examples_are_cut_off_at_the_lengths_of_the_config():
     assert of_long == of_short
     of_long, of_short = predictor.predict(parameters(DENSE), [long, short])
     assert of_long.tokens.tolist() == of_short.tokens.tolist()
-
-
-def test_no_examples_have_no_results():
-    predictor, _ = make_predictor(DENSE, batch_size=2)
-    assert list(predictor.predict(parameters(DENSE), [])) == []
-    assert list(predictor.score(parameters(DENSE), [])) == []
 
 
 def test_samples_depend_on_the_index_among_all_examples():

@@ -20,6 +20,7 @@ def clock():
 
 def test_every_second_counts_for_the_innermost_block_and_once(clock):
     goodput = Goodput(clock=clock)
+    assert goodput.fraction() == 0
     clock.now += 1  # idle
     with goodput.spend("eval"):
         clock.now += 2
@@ -30,13 +31,8 @@ def test_every_second_counts_for_the_innermost_block_and_once(clock):
     with goodput.spend("step"):
         clock.now += 32
     assert goodput.seconds() == {
-        "step": 32,
-        "data": 4,
-        "checkpoint": 0,
-        "eval": 10,
-        "compile": 0,
-        "idle": 17,
-    }
+        "step": 32, "data": 4, "checkpoint": 0, "eval": 10, "compile": 0, "idle": 17
+    }  # fmt: skip
     assert goodput.fraction() == 32 / 63
 
 
@@ -66,10 +62,6 @@ def test_a_run_goes_on_with_the_seconds_of_its_earlier_starts(clock):
         clock.now += 5
     assert goodput.seconds() == {**dict.fromkeys(TIME_CATEGORIES, 0.0), "step": 15.0, "idle": 1.0}
     assert earlier == {"step": 10.0, "idle": 1.0}
-
-
-def test_no_time_has_no_good_part(clock):
-    assert Goodput(clock=clock).fraction() == 0
 
 
 def test_waiting_is_measured_over_ten_minutes_and_not_over_a_busy_one():

@@ -6,24 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from etils import epath
 
 from switch_jax.run_folder import (
     RunFolder,
     config_of_run,
     read_commit_time,
-    read_config_json,
-    read_metrics,
-    read_run_json,
-    read_status_json,
+    read_object,
+    read_records,
 )
 from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import tiny_config, tiny_model
-
-OBJECTS = {
-    "run.json": read_run_json,
-    "status.json": read_status_json,
-    "config.json": read_config_json,
-}
 
 
 def test_lines_that_are_no_records_or_lack_what_is_read_are_left_out(tmp_path):
@@ -48,42 +41,37 @@ def test_lines_that_are_no_records_or_lack_what_is_read_are_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="latin-1")
     count = f"{len(bad)} of {len(good) + len(bad)} records"
     left_out = f"{tmp_path}/metrics.jsonl: {count} left out (the first is line 3)"
-    assert read_metrics(RunFolder(tmp_path)) == (good, left_out)
+    assert read_records(RunFolder(tmp_path).metrics) == (good, left_out)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "\udcff"])
 def test_a_damaged_object_is_one_line(tmp_path, text):
-    for name, read in OBJECTS.items():
+    file = epath.Path(tmp_path / "run.json")
+    file.write_text('{"state": "running"}')
+    assert read_object(file) == ({"state": "running"}, None)
+    for name in ("run.json", "_CHECKPOINT_METADATA"):
         (tmp_path / name).write_text(text, errors="surrogateescape")
-        left_out = f"{tmp_path}/{name} is left out: it is damaged"
-        assert read(RunFolder(tmp_path)) == ({}, left_out)
-        (tmp_path / name).write_text('{"state": "running"}')
-        assert read(RunFolder(tmp_path)) == ({"state": "running"}, None)
-    (tmp_path / "_CHECKPOINT_METADATA").write_text(text, errors="surrogateescape")
-    assert read_commit_time(tmp_path) is None
+    assert read_object(file) == ({}, f"{file} is left out: it is damaged")
+    assert read_commit_time(epath.Path(tmp_path)) is None
 
 
-def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path):
-    folder = RunFolder(tmp_path)
-    assert read_metrics(folder) == ([], None)
-    assert read_config_json(folder) == ({}, None)
+def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path, monkeypatch):
+    file = epath.Path(tmp_path / "file")
+    assert (read_records(file), read_object(file)) == (([], None), ({}, None))
     whys = {os.mkdir: "it cannot be read (Is a directory)", os.mkfifo: "it is a pipe, of which a "}
-    for name, read in {"metrics.jsonl": read_metrics, **OBJECTS}.items():
-        for make, why in whys.items():
-            make(tmp_path / name)
-            found = read(folder)
-            assert not found.value and found.left_out.startswith(f"{tmp_path}/{name} is left out: ")
-            assert why in found.left_out
-            (tmp_path / name).rmdir() if make is os.mkdir else (tmp_path / name).unlink()
+    for make, why in whys.items():
+        make(tmp_path / "file")
+        for read in (read_records, read_object):
+            found = read(file)
+            assert not found.value and found.left_out.startswith(f"{file} is left out: {why}")
+        (tmp_path / "file").rmdir() if make is os.mkdir else (tmp_path / "file").unlink()
 
-
-def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, monkeypatch):
     def fail(path):
         raise OSError(errno.ESTALE, "Stale file handle", path)
 
     monkeypatch.setattr(Path, "is_fifo", fail)
-    left_out = f"{tmp_path}/metrics.jsonl is left out: it cannot be read (Stale file handle)"
-    assert read_metrics(RunFolder(tmp_path)) == ([], left_out)
+    left_out = f"{file} is left out: it cannot be read (Stale file handle)"
+    assert read_records(file) == ([], left_out)
 
 
 def test_the_config_of_a_run(storage):

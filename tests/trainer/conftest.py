@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from switch_jax.data.train_batches import TrainBatches
 from switch_jax.evaluation import teacher_forced
 from switch_jax.trainer import train as train_module
 from switch_jax.trainer.start import restore
@@ -60,6 +61,22 @@ def _drawn_once(drawn, draw):
         return jax.device_put(copies, jax.tree.map(lambda s: s.sharding, abstract))
 
     return initial_state
+
+
+@pytest.fixture
+def at_each_batch(monkeypatch):
+    """at_each_batch(act): calls act(batch, number from 1) before a batch is given to the run."""
+
+    def patch(act):
+        class Batches(TrainBatches):
+            def __next__(self):
+                batch, position = super().__next__()
+                act(batch, position.batches)
+                return batch, position
+
+        monkeypatch.setattr(train_module, "TrainBatches", Batches)
+
+    return patch
 
 
 @pytest.fixture(scope="module")

@@ -11,25 +11,21 @@ from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.reports.run_status import read_status
 from switch_jax.train_step.step import batch_hash
-from switch_jax.trainer import train as train_module
 from switch_jax.utils.errors import UserError
 from tests.run_folder.documented import problems, table_of
 from tests.trainer.tiny_runs import DATA, records_of, step_hashes, train_tiny
 
 
 @pytest.fixture
-def poison(monkeypatch):
+def poison(at_each_batch):
     """Spoils some global batches, by number from 1: their loss is NaN, or as the weights say."""
 
     def poison(numbers, weights=np.nan):
-        class Poisoned(TrainBatches):
-            def __next__(self):
-                batch, position = super().__next__()
-                if position.batches in numbers:
-                    batch["decoder_loss_weights"][:] = weights
-                return batch, position
+        def spoil(batch, number):
+            if number in numbers:
+                batch["decoder_loss_weights"][:] = weights
 
-        monkeypatch.setattr(train_module, "TrainBatches", Poisoned)
+        at_each_batch(spoil)
 
     return poison
 

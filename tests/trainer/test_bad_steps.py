@@ -6,14 +6,8 @@ import pytest
 
 from switch_jax.config import GuardConfig
 from switch_jax.run_folder import RunFolder
-from switch_jax.trainer.bad_steps import BadSteps, verdict
+from switch_jax.trainer.bad_steps import BadSteps
 from switch_jax.utils.errors import UserError
-
-
-def test_a_verdict_has_the_value_and_the_limit():
-    assert verdict("loss", 9.3, 4.1) == "loss 9.3 is above its limit 4.1"
-    assert verdict("loss", float("nan"), 4.1) == "loss nan is not finite"
-    assert verdict("loss", 2.0, float("inf")) == "loss 2"
 
 
 def test_the_run_goes_back_so_often_and_a_good_checkpoint_begins_the_count_anew():
@@ -22,18 +16,16 @@ def test_the_run_goes_back_so_often_and_a_good_checkpoint_begins_the_count_anew(
     assert not bad.too_many() and not bad.may_save()
     for _ in range(2):
         bad.in_a_row = 3
-        assert bad.too_many() and bad.may_go_back()
+        assert bad.too_many()
         bad.check_may_go_back(7)
         bad.went_back()
         assert not bad.too_many() and bad.may_save()
-    assert not bad.may_go_back()
     bad.in_a_row = 1
     bad.saved()  # by a signal, say
-    assert not bad.may_go_back()
     with pytest.raises(
         UserError, match="^1 bad steps in a row, up to step 7, after 2 returns.*higher SPIKE_SIGMAS"
     ):
         bad.check_may_go_back(7)
     bad.in_a_row = 0
     bad.saved()
-    assert bad.may_go_back()
+    bad.check_may_go_back(7)

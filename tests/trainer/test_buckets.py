@@ -8,7 +8,7 @@ import pytest
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from switch_jax.reports.run_status import read_status
-from switch_jax.run_folder import RunFolder, read_metrics
+from switch_jax.run_folder import RunFolder, read_records
 from switch_jax.storage import list_names
 from switch_jax.storage.retries import Retries
 from tests.storage.slow_proxy import Faults
@@ -16,7 +16,7 @@ from tests.trainer.tiny_runs import train_tiny
 
 
 def _losses(folder):
-    records = read_metrics(RunFolder(folder)).value
+    records = read_records(RunFolder(folder).metrics).value
     return [(r["step"], r["loss"]) for r in records if r["kind"] == "train"]
 
 

@@ -1,6 +1,5 @@
 """The tasks' own metrics within a run, against those that `switch_jax eval` finds afterwards."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from switch_jax.checkpointing import chosen_step
-from switch_jax.config import Config, DataConfig, MeshConfig, OptimizerConfig, RunConfig
+from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.evaluation.task_metrics import DecodingEvaluation
 from switch_jax.inference.predictor import Predictor
@@ -17,32 +16,31 @@ from switch_jax.trainer.train import train
 from tests.cli import answers  # noqa: F401  registers its tasks
 from tests.run_folder.documented import problems, table_of
 from tests.trainer.helpers import tiny_model
+from tests.trainer.tiny_runs import config_of, records_of
 
 DATA = DataConfig("answers", {"inputs": 32, "targets": 8}, data_streams=2)
 MODEL = tiny_model(
     num_embeddings=1152, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1, group_size=32
 )
 BEST = "probable_answers/generated_log_prob"
+PERIODS = {"eval_period": 2, "checkpoint_period": 1, "keep_checkpoints": 9, "eval_steps": 1}
 
 
-def config_of(folder, **changes):
-    periods = {"eval_period": 2, "checkpoint_period": 1, "keep_checkpoints": 9, "eval_steps": 1}
-    run = RunConfig(str(folder), train_steps=3, batch_size=8, **{**periods, **changes})
-    return Config(run, MODEL, DATA, MeshConfig(1, 2, 1), OptimizerConfig(warmup_steps=100))
+def run_of(folder, **changes):
+    return config_of(folder, 3, (1, 2, 1), MODEL, DATA, **PERIODS, **changes)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run with the tasks' own metrics: its config, its final state, its evaluations."""
-    config = config_of(tmp_path_factory.mktemp("run"), infer_eval=True, best_metric=BEST)
+    config = run_of(tmp_path_factory.mktemp("run"), infer_eval=True, best_metric=BEST)
     state = train(config)
-    lines = (Path(config.run.model_dir) / "metrics.jsonl").read_text().splitlines()
-    records = [record for record in map(json.loads, lines) if record["kind"] == "eval"]
-    return config, state, records
+    return config, state, records_of(Path(config.run.model_dir), "eval")
 
 
 def test_they_are_those_of_the_checkpoint(finished):
     config, _, records = finished
+    assert [p for record in records for p in problems(record, table_of("eval"))] == []
     found = {(r["step"], r["task"]): r["generated"] for r in records}
     assert sorted({step for step, _ in found}) == [0, 2, 3]
     opened = open_tasks(config.replace("data", split="validation").data)
@@ -53,8 +51,9 @@ def test_they_are_those_of_the_checkpoint(finished):
         evaluation = DecodingEvaluation(predictor, opened, num_examples=8)
         for step in (2, 3):
             means = []
-            for expected in evaluation(model.load(step)):
-                assert found[step, expected.task] == pytest.approx(expected.metrics, rel=1e-5)
+            for task in evaluation.tasks:
+                expected = evaluation(task, model.load(step))
+                assert found[step, task] == pytest.approx(expected.metrics, rel=1e-5)
                 means.append(np.mean(list(expected.metrics.values())))
             assert found[step, "all"] == {"average": pytest.approx(np.mean(means), rel=1e-5)}
 
@@ -67,11 +66,6 @@ def test_the_best_checkpoint_is_chosen_by_one_of_them(finished):
     assert chosen_step(Path(config.run.model_dir), "best") == best
 
 
-def test_the_records_are_as_documented(finished):
-    *_, records = finished
-    assert [p for record in records for p in problems(record, table_of("eval"))] == []
-
-
 def test_training_is_the_same_without_them(finished, tmp_path):
     _, state, _ = finished
-    jax.tree.map(np.testing.assert_array_equal, train(config_of(tmp_path)), state)
+    jax.tree.map(np.testing.assert_array_equal, train(run_of(tmp_path)), state)

@@ -1,4 +1,3 @@
-import contextlib
 import errno
 import json
 import os
@@ -12,14 +11,12 @@ from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import chosen_step, lock_run
 from switch_jax.data.reading.prefetch import Prefetch
-from switch_jax.data.train_batches import TrainBatches
 from switch_jax.evaluation.teacher_forced import TeacherForcedEvaluation
 from switch_jax.monitoring import MetricWriter
 from switch_jax.reports.run_status import read_status
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer import loop
 from switch_jax.trainer import train as train_module
-from switch_jax.trainer.instruments import closed_by
 from switch_jax.trainer.signals import Stopped
 from switch_jax.utils.errors import UserError
 from tests.run_folder.documented import problems, table_of, tables
@@ -88,19 +85,18 @@ def test_a_finished_run_stays_as_it_is(whole, capsys, monkeypatch):
     assert "nothing to do" not in capsys.readouterr().out
 
 
-def test_data_that_end_leave_a_checkpoint_of_the_last_step(whole, tmp_path, monkeypatch, capsys):
-    class Ending(TrainBatches):
-        def __next__(self):
-            batch, position = super().__next__()
-            if position.batches == 6:
-                raise UserError("the file is gone")
-            return batch, position
+def test_data_that_end_leave_a_checkpoint_of_the_last_step(whole, tmp_path, at_each_batch, capsys):
+    end: int | None = 6
 
-    with monkeypatch.context() as patched:
-        patched.setattr(train_module, "TrainBatches", Ending)
-        with pytest.raises(UserError, match="the file is gone"):
-            train_tiny(tmp_path, 9)
+    def stop(batch, number):
+        if number == end:
+            raise UserError("the file is gone")
+
+    at_each_batch(stop)
+    with pytest.raises(UserError, match="the file is gone"):
+        train_tiny(tmp_path, 9)
     assert "the state of step 5 is saved" in capsys.readouterr().out
+    end = None
     train_tiny(tmp_path, 6)
     assert "continuing from the checkpoint of step 5" in capsys.readouterr().out
     assert step_hashes(tmp_path) == step_hashes(whole[0])
@@ -123,17 +119,6 @@ def test_a_save_that_fails_stops_the_run_with_one_line(tmp_path, monkeypatch, ca
         train_tiny(tmp_path, 9, log_period=1)
     assert records_of(tmp_path, "train")[-1]["step"] == 3, "no step after the save of step 3"
     assert capsys.readouterr().err == ""
-
-
-def test_an_error_of_closing_with_another_cause_is_shown_beside_the_first(capsys):
-    def close():
-        raise UserError("checkpoints cannot be written") from OSError(errno.ENOSPC, "full")
-
-    with pytest.raises(UserError, match="^a task fails$"), contextlib.ExitStack() as closing:
-        closing.push(closed_by(close))
-        raise UserError("a task fails")
-    told = "switch_jax train: and as the run was closed: checkpoints cannot be written\n"
-    assert capsys.readouterr().err == told
 
 
 def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch, capsys):
@@ -178,37 +163,33 @@ def test_a_second_job_in_the_folder_is_refused(tmp_path):
     lock.close()
 
 
-def test_a_signal_saves_and_stops_the_run(whole, tmp_path, monkeypatch):
-    class Signalling(TrainBatches):
-        def __next__(self):
-            batch, position = super().__next__()
-            if position.batches == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return batch, position
+def test_a_signal_saves_and_stops_the_run(whole, tmp_path, at_each_batch):
+    numbers = {4}
 
-    monkeypatch.setattr(train_module, "TrainBatches", Signalling)
+    def send(batch, number):
+        if number in numbers:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    at_each_batch(send)
     with pytest.raises(Stopped, match="the state of step . is saved") as stopped:
         train_tiny(tmp_path, 6, checkpoint_period=100)
     assert stopped.value.exit_code == 75
     assert read_status(tmp_path).state == "stopped"
-    monkeypatch.undo()
+    numbers.clear()
     resumed = train_tiny(tmp_path, 6)
     jax.tree.map(np.testing.assert_array_equal, resumed, whole[1])
 
 
 @pytest.fixture
-def stall(monkeypatch):
+def stall(monkeypatch, at_each_batch):
     """Has the data stop before a batch, by number from 1, and SIGTERM come when none are left."""
     stalled, go_on = threading.Event(), threading.Event()
 
-    def stall(number):
-        class Stalling(TrainBatches):
-            def __next__(self):
-                batch, position = super().__next__()
-                if position.batches == number:
-                    stalled.set()
-                    go_on.wait(60)
-                return batch, position
+    def stall(at):
+        def wait(batch, number):
+            if number == at:
+                stalled.set()
+                go_on.wait(60)
 
         class Waiting(Prefetch):
             def get(self, seconds=None):
@@ -220,7 +201,7 @@ def stall(monkeypatch):
                     raise
 
         stalled.clear()
-        monkeypatch.setattr(train_module, "TrainBatches", Stalling)
+        at_each_batch(wait)
         monkeypatch.setattr(train_module, "Prefetch", Waiting)
         monkeypatch.setattr(loop, "_PATIENCE", 0.05)
 

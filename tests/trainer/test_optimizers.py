@@ -6,20 +6,18 @@ import shutil
 import numpy as np
 import pytest
 
-from switch_jax.config import Config, MeshConfig, OptimizerConfig, RunConfig
+from switch_jax.config import OptimizerConfig
 from switch_jax.trainer.train import train
-from tests.trainer.tiny_runs import DATA, MODEL, bits
+from tests.trainer.tiny_runs import bits, config_of
 
 
 def _train(folder, optimizer):
-    run = RunConfig(
-        str(folder), 3, batch_size=8, log_period=1, eval_period=None, checkpoint_period=2
-    )
     chosen = OptimizerConfig(
         optimizer=optimizer, learning_rate=0.01, warmup_steps=1, lr_schedule="cosine",
         gradient_clip_norm=1.0, weight_decay=0.1,
     )  # fmt: skip
-    return train(Config(run, MODEL, DATA, MeshConfig(1, 2, 1), chosen))
+    periods = {"log_period": 1, "eval_period": None, "checkpoint_period": 2}
+    return train(config_of(folder, 3, (1, 2, 1), optimizer=chosen, **periods))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])

@@ -23,35 +23,43 @@ def _send(number):
     os.kill(os.getpid(), number)
 
 
-def test_signals_become_what_the_step_is_told():
-    with StopSignals(MESH, lambda: None) as signals:
-        np.testing.assert_array_equal(signals.array(), [NONE] * 4)
-        assert signals.array() is signals.array()  # nothing is sent while nothing happens
-        _send(signal.SIGTERM)
-        np.testing.assert_array_equal(signals.array(), [PREEMPTED] * 4)
-
-
-def test_a_second_interrupt_ends_the_process_at_once(capfd):
-    with StopSignals(MESH, lambda: None) as signals:
-        _send(signal.SIGINT)
-        np.testing.assert_array_equal(signals.array(), [INTERRUPTED] * 4)
-        assert "stopping after this step" in capfd.readouterr().err
-        with pytest.raises(KeyboardInterrupt):
-            _send(signal.SIGINT)
-
-
-def test_an_interrupt_saves_though_nobody_reads_what_it_says():
-    with StopSignals(MESH, lambda: None) as signals, _in_place_of(2, _pipe_that_nobody_reads()):
-        _send(signal.SIGINT)  # as of `2>&1 | tee log`, where it has ended tee
-        np.testing.assert_array_equal(signals.array(), [INTERRUPTED] * 4)
-
-
-def test_sigusr1_asks_for_a_trace():
+@pytest.fixture
+def signals():
+    """The signals of a run; `asked` has a word for each trace that is asked for."""
     asked = []
-    with StopSignals(MESH, lambda: asked.append(True)) as signals:
-        _send(signal.SIGUSR1)
-        assert asked == [True]
-        np.testing.assert_array_equal(signals.array(), [NONE] * 4)
+    with StopSignals(MESH, lambda: asked.append("trace")) as signals:
+        signals.asked = asked
+        yield signals
+
+
+def _assert_told(signals, number, **options):
+    np.testing.assert_array_equal(signals.array(**options), [number] * 4)
+
+
+def test_signals_become_what_the_step_is_told(signals):
+    _assert_told(signals, NONE)
+    assert signals.array() is signals.array()  # nothing is sent while nothing happens
+    _send(signal.SIGUSR1)
+    assert signals.asked == ["trace"] and not signals.is_wanted()
+    _assert_told(signals, NONE)
+    _send(signal.SIGTERM)
+    assert signals.is_wanted()
+    _assert_told(signals, PREEMPTED)
+    _assert_told(signals, NO_STEP + PREEMPTED, no_step=True)  # of a host without data
+
+
+def test_a_second_interrupt_ends_the_process_at_once(signals, capfd):
+    _send(signal.SIGINT)
+    _assert_told(signals, INTERRUPTED)
+    assert "stopping after this step" in capfd.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        _send(signal.SIGINT)
+
+
+def test_an_interrupt_saves_though_nobody_reads_what_it_says(signals):
+    with _in_place_of(2, _pipe_that_nobody_reads()):
+        _send(signal.SIGINT)  # as of `2>&1 | tee log`, where it has ended tee
+    _assert_told(signals, INTERRUPTED)
 
 
 @contextlib.contextmanager
@@ -84,7 +92,7 @@ def test_a_terminal_that_is_closed_ends_the_run_with_its_state_saved():
                     os.write(1, b"x")
                 _send(signal.SIGHUP)
                 os.write(1, b"x")  # to nobody
-            np.testing.assert_array_equal(signals.array(), [PREEMPTED] * 4)
+            _assert_told(signals, PREEMPTED)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -101,23 +109,14 @@ def test_a_hangup_that_was_ignored_as_under_nohup_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_host_without_data_adds_that_no_step_is_to_be_done():
-    with StopSignals(MESH, lambda: None) as signals:
-        assert not signals.is_wanted()
-        _send(signal.SIGTERM)
-        assert signals.is_wanted()
-        np.testing.assert_array_equal(signals.array(no_step=True), [NO_STEP + PREEMPTED] * 4)
-
-
-def test_a_signal_to_another_host_is_found_when_it_is_asked_for(monkeypatch):
+def test_a_signal_to_another_host_is_found_when_it_is_asked_for(signals, monkeypatch):
     words = []
     monkeypatch.setattr(signals_module, "published", lambda name: words)
-    with StopSignals(MESH, lambda: None) as signals:
-        assert not signals.is_wanted()
-        words += [str(INTERRUPTED), str(PREEMPTED)]
-        np.testing.assert_array_equal(signals.array(), [NONE] * 4)
-        assert signals.is_wanted()
-        np.testing.assert_array_equal(signals.array(no_step=True), [NO_STEP + PREEMPTED] * 4)
+    assert not signals.is_wanted()
+    words += [str(INTERRUPTED), str(PREEMPTED)]
+    _assert_told(signals, NONE)
+    assert signals.is_wanted()
+    _assert_told(signals, NO_STEP + PREEMPTED, no_step=True)
 
 
 def test_other_hosts_hear_of_a_signal_though_the_main_thread_is_not_in_python(monkeypatch):

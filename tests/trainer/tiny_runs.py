@@ -1,5 +1,6 @@
 """Runs of a tiny model, and what their records say."""
 
+import dataclasses
 import json
 
 import jax
@@ -26,13 +27,20 @@ MODEL = tiny_model(num_embeddings=1152, sparse_step=1, num_encoder_layers=1, num
                    group_size=64, dropout_rate=0.1, scan_layers=False)  # fmt: skip
 
 
-def train_tiny(folder, steps, mesh=(1, 2, 1), model=MODEL, data=DATA, guard=None, **changes):
-    periods = {"log_period": 2, "eval_period": 3, "eval_steps": 1, "checkpoint_period": 3}
+def config_of(folder, steps=3, mesh=(1, 1, 1), model=MODEL, data=DATA, **changes):
+    """A run in a folder; `changes`: fields of its RunConfig, or whole parts of Config."""
+    names = {field.name for field in dataclasses.fields(Config)} & changes.keys()
+    parts = {"optimizer": OptimizerConfig(warmup_steps=100)}
+    parts |= {name: changes.pop(name) for name in names}
+    run = RunConfig(str(folder), train_steps=steps, batch_size=8, **changes)
+    return Config(run, model, data, MeshConfig(*mesh), **parts)
+
+
+def train_tiny(folder, steps, mesh=(1, 2, 1), guard=None, **changes):
     guard = guard or GuardConfig()
-    run = RunConfig(str(folder), train_steps=steps, batch_size=8, **{**periods, **changes})
-    optimizer = OptimizerConfig(warmup_steps=100)
-    text = f"# config\nSPIKE_WINDOW = {guard.spike_window}\n"
-    return train(Config(run, model, data, MeshConfig(*mesh), optimizer, guard=guard), text)
+    periods = {"log_period": 2, "eval_period": 3, "eval_steps": 1, "checkpoint_period": 3}
+    config = config_of(folder, steps, mesh, guard=guard, **{**periods, **changes})
+    return train(config, f"# config\nSPIKE_WINDOW = {guard.spike_window}\n")
 
 
 def records_of(folder, kind):

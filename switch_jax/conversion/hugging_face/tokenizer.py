@@ -43,11 +43,6 @@ def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
     return file
 
 
-def vocabulary_identity(file: epath.Path) -> str:
-    """See `data.catalogue.vocabularies.identity`."""
-    return identity(vocabulary(str(file)))
-
-
 def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
     """The files by name with which Hugging Face's tokenizer gives the ids of our vocabulary.
 

@@ -20,7 +20,7 @@ from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import no_examples, read_examples
 from switch_jax.data.span_corruption.preprocessing import preprocessing_key
 from switch_jax.data.span_corruption.span_masking import arguments_of, masked_spans, row_length
-from switch_jax.run_folder import RunFolder, read_run_json
+from switch_jax.run_folder import RunFolder, read_object
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio
 from switch_jax.utils.units import counted
@@ -213,7 +213,7 @@ def check_streams(config: Config, readers: int) -> list[str]:
 
 def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:
     """Raises UserError unless the data have the vocabularies that a run was trained with."""
-    trained_with = read_run_json(RunFolder(model_dir)).value.get("vocabulary", {})
+    trained_with = read_object(RunFolder(model_dir).description).value.get("vocabulary", {})
     for name, vocabulary in identities(data).items():
         expected = trained_with.get(name, vocabulary)
         if vocabulary != expected:

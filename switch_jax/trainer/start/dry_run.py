@@ -5,7 +5,6 @@ from switch_jax.run_folder import RunFolder
 from switch_jax.storage import list_names
 from switch_jax.trainer.start.announcement import announcement, beginning, nothing_to_do
 from switch_jax.trainer.start.prepare import prepare
-from switch_jax.trainer.start.resume import ResumePoint
 from switch_jax.trainer.start.state_memory import describe_memory
 from switch_jax.utils.errors import UserError
 
@@ -22,30 +21,16 @@ def dry_run(config: Config, change_task: bool = False) -> list[str]:
       UserError: something does not fit; see `prepare`. Or no checkpoint of the run can be read.
     """
     prepared = prepare(config, change_task)
+    saved, folder = prepared.saved, RunFolder.at(config.run.model_dir)
+    newer = [step for step in folder.checkpoint_steps() if saved is None or step > saved.step]
+    if saved is None and (newer or list_names(folder.damaged)):
+        raise UserError(f"all checkpoints of the run in {folder} are damaged: none can be read")
     lines = [*describe_memory(prepared), *announcement(config, prepared.mesh)]
-    saved = prepared.saved
-    lines += _damaged(config, saved)
+    if saved is not None and newer:
+        lines.append(
+            f"warning: of step {', '.join(map(str, newer))} the checkpoint is damaged: what came "
+            f"after step {saved.step} is computed again"
+        )
     if saved is not None and saved.is_over(config):
         return [*lines, nothing_to_do(prepared, saved.step)]
     return [*lines, *beginning(prepared, saved)]
-
-
-def _damaged(config: Config, saved: ResumePoint | None) -> list[str]:
-    """A warning of checkpoints newer than the one that the run goes on from; empty: none.
-
-    Raises:
-      UserError: there are checkpoints, or were, and none can be read.
-    """
-    folder = RunFolder.at(config.run.model_dir)
-    newer = [step for step in folder.checkpoint_steps() if saved is None or step > saved.step]
-    if saved is None and not newer and list_names(folder.damaged):
-        raise UserError(
-            f"no checkpoint is left in {folder.checkpoints}: all were damaged, and are in "
-            f"{folder.damaged}"
-        )
-    if not newer:
-        return []
-    damaged = f"of step {', '.join(map(str, newer))} the checkpoint is damaged"
-    if saved is None:
-        raise UserError(f"no checkpoint in {folder.checkpoints} can be read: {damaged}")
-    return [f"warning: {damaged}: what came after step {saved.step} is computed again"]

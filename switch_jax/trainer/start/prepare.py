@@ -19,7 +19,7 @@ from switch_jax.data.catalogue.checks import (
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, all_tasks, vocabulary_is_here
 from switch_jax.data.catalogue.registry import mixing_rates
 from switch_jax.evaluation.best_evaluation import check_metric
-from switch_jax.evaluation.task_metrics import check_infer_evaluation
+from switch_jax.evaluation.task_metrics import check_metrics
 from switch_jax.monitoring.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
@@ -92,7 +92,13 @@ def prepare(config: Config, change_task: bool = False) -> Prepared:
     warnings += check_vocabulary(config)
     state = abstract_state(config, mesh)
     if config.run.infer_eval and validation_tasks is not None:
-        check_infer_evaluation(validation_tasks)
+        check_metrics(validation_tasks)
+        if not any(task.metric_objs for task in validation_tasks):
+            names = ", ".join(validation_tasks.names)
+            raise UserError(
+                f"INFER_EVAL = True evaluates by the tasks' own metrics, and {names} has none: set "
+                "INFER_EVAL to False"
+            )
     files = RunFiles(
         _files_digests(train_tasks),
         None if validation_tasks is None else _files_digests(validation_tasks),

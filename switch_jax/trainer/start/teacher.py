@@ -10,11 +10,9 @@ from switch_jax.checkpointing import find_checkpoint
 from switch_jax.checkpointing.read_only import check_part, load_parts
 from switch_jax.config import Config, ModelConfig
 from switch_jax.data.catalogue.checks import check_vocabularies_of_run
-from switch_jax.run_folder import RunFolder, read_run_json
+from switch_jax.run_folder import RunFolder, read_object
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.state import abstract_model
-from switch_jax.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,23 +45,13 @@ def find_teacher(config: Config, mesh: Mesh) -> Teacher | None:
     """The teacher of a run, checked before anything is compiled; None where it has none.
 
     Raises:
-      UserError: TEACHER_DIR has no checkpoint, or none of that step; its model has another
-        vocabulary or does not fit the mesh; it is the run's own folder; or a run goes on, and its
-        run.json does not tell the step.
+      UserError: TEACHER_DIR has no checkpoint, or none of that step; or its model has another
+        vocabulary or does not fit the mesh.
     """
     folder = config.distillation.teacher_dir
     if folder is None:
         return None
-    if config.teacher is None:
-        raise UserError(
-            f"teacher_dir is {folder!r}, but the config has no `teacher`: set it to the config of "
-            "the run there"
-        )
-    own = run_on_all(lambda: resolved(storage_path(config.run.model_dir, "MODEL_DIR")))
-    if own == run_on_all(lambda: resolved(storage_path(folder, "TEACHER_DIR"))):
-        raise UserError(
-            f"TEACHER_DIR {folder!r} is MODEL_DIR itself: write another MODEL_DIR for the student"
-        )
+    assert config.teacher is not None  # see `gin_config.teacher`
     began_with = run_on_all(lambda: _recorded_checkpoint(config))
     step = config.distillation.teacher_step
     if step is None and began_with is not None:
@@ -95,12 +83,5 @@ def _recorded_checkpoint(config: Config) -> epath.Path | None:
     own = RunFolder.at(config.run.model_dir)
     if not own.checkpoint_steps():
         return None
-    facts, left_out = read_run_json(own)
-    is_known = "teacher_checkpoint" in facts or config.distillation.teacher_step is not None
-    if left_out and not is_known:
-        raise UserError(
-            f"{left_out}; so the step of the teacher that the run began with is not known: set "
-            "TEACHER_STEP to it"
-        )
-    recorded = facts.get("teacher_checkpoint")
+    recorded = read_object(own.description).value.get("teacher_checkpoint")
     return None if recorded is None else epath.Path(recorded)

@@ -8,12 +8,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from switch_jax.checkpointing.in_pieces import create_checkpoint, open_parameters
-from switch_jax.config import Config, MeshConfig, RunConfig
 from switch_jax.model import abstract_parameters
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer.start.warm_start import describe_start
 from switch_jax.utils.errors import UserError
-from tests.trainer.tiny_runs import DATA, MODEL, first_state, start_of
+from tests.trainer.tiny_runs import MODEL, config_of, first_state, start_of
 
 SAME = r"\g<0>"
 WIDER = dataclasses.replace(MODEL, num_embeddings=1280)  # another vocabulary
@@ -35,12 +34,10 @@ def parent(tmp_path_factory):
     return folder, arrays
 
 
-def _config(folder, pairs, model=MODEL, data=DATA, mesh=(1, 1, 1), **changes):
+def _config(folder, pairs, model=MODEL, **changes):
     start = None if folder is None else str(folder)
-    run = RunConfig(
-        "unused", 3, 8, initial_checkpoint_path=start, restored_parameters=pairs, **changes
-    )
-    return Config(run, model, data, MeshConfig(*mesh))
+    changes |= {"initial_checkpoint_path": start, "restored_parameters": pairs}
+    return config_of("unused", 3, model=model, **changes)
 
 
 def test_what_matches_is_restored_by_its_name_there_and_the_rest_is_drawn(parent):

@@ -10,25 +10,16 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from switch_jax.config import OptimizerConfig
-from switch_jax.model import ModelConfig, abstract_parameters, bind, init_parameters
+from switch_jax.model import abstract_parameters, bind, init_parameters
 from switch_jax.optim.adafactor import AdafactorState, Moment
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.trainer.start.origins import assemble
 from switch_jax.trainer.start.upcycling import dense_twin, upcycled, upcycled_moments
 from switch_jax.utils.errors import UserError
-from tests.trainer.helpers import tiny_config
+from tests.trainer.helpers import tiny_config, tiny_model
 
 E = 4
-DENSE = ModelConfig(
-    num_embeddings=64,
-    embed_dim=16,
-    mlp_dim=24,
-    head_dim=8,
-    num_heads=2,
-    num_encoder_layers=4,
-    num_decoder_layers=2,
-    activation_dtype="float32",
-)
+DENSE = tiny_model(num_experts=0, num_encoder_layers=4, mlp_dim=24, group_size=48)
 # A factor of E leaves a slot for each token, whichever expert it chooses.
 SWITCH = dataclasses.replace(DENSE, num_experts=E, eval_expert_capacity_factor=float(E))
 PARAMETERS = jax.jit(init_parameters, static_argnums=0)(DENSE, jax.random.key(1))
@@ -50,13 +41,9 @@ def _upcycled(model=SWITCH, upcycle="copy", noise=0.0, dense=PARAMETERS):
     return unflatten_dict(arrays, sep="/")
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _logits(model, parameters):
     """[B, L, V] of a batch of random tokens, without dropout or jitter."""
-    return np.asarray(_apply(model, parameters))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(model, parameters):
     tokens = jax.random.randint(jax.random.key(3), (4, 12), 1, 64)
     ones = jnp.ones_like(tokens)
     return bind(model, parameters)(tokens, tokens, ones, ones).logits
@@ -125,17 +112,30 @@ def test_with_two_experts_a_plain_copy_gives_the_dense_output():
     """The gates sum to 1."""
     two = dataclasses.replace(SWITCH, num_selected_experts=2, second_expert_policy="random")
     np.testing.assert_allclose(_logits(two, _upcycled(two)), _logits(DENSE, PARAMETERS), atol=1e-5)
-    assert dense_twin(two, "copy") == dense_twin(SWITCH, "copy")
-    with pytest.raises(UserError, match="NUM_SELECTED_EXPERTS = 2, .*take 'copy'"):
-        dense_twin(two, "scaled_copy")
-    choosing = dataclasses.replace(SWITCH, encoder_router_type="experts_choose")
-    assert dense_twin(choosing, "copy") == dense_twin(SWITCH, "copy")
-    with pytest.raises(UserError, match="ENCODER_ROUTER_TYPE = 'experts_choose': take 'copy'"):
-        dense_twin(choosing, "scaled_copy")
-    with pytest.raises(UserError, match="SHARED_EXPERT_MLP_DIM = 8, of which a dense model"):
-        dense_twin(dataclasses.replace(SWITCH, shared_expert_mlp_dim=8), "copy")
-    with pytest.raises(UserError, match="EXPERT_SUBLAYERS = 'both', of which a dense model"):
-        dense_twin(dataclasses.replace(SWITCH, expert_sublayers="both"), "copy")
+
+
+@pytest.mark.parametrize(
+    ("changes", "upcycle", "message"),
+    [
+        ({"num_experts": 0}, "copy", "this model has none"),
+        ({"expert_mlp_dim": 12}, "copy", "EXPERT_MLP_DIM = 12 .* of MLP_DIM = 24"),
+        ({"shared_expert_mlp_dim": 8}, "copy", "SHARED_EXPERT_MLP_DIM = 8, of which a dense model"),
+        ({"expert_sublayers": "both"}, "copy", "EXPERT_SUBLAYERS = 'both', of which a dense model"),
+        ({"num_selected_experts": 2}, "scaled_copy", "NUM_SELECTED_EXPERTS = 2, .*take 'copy'"),
+        (
+            {"encoder_router_type": "experts_choose"},
+            "scaled_copy",
+            "ENCODER_ROUTER_TYPE = 'experts_choose': take 'copy'",
+        ),
+    ],
+)
+def test_models_that_no_dense_one_becomes(changes, upcycle, message):
+    model = dataclasses.replace(SWITCH, **changes)
+    with pytest.raises(UserError, match=message):
+        dense_twin(model, upcycle)
+    if upcycle == "scaled_copy":
+        assert dense_twin(model, "copy") == dense_twin(SWITCH, "copy")
+        assert dense_twin(model, "copy").num_experts == 0
 
 
 def test_noise_is_relative_to_each_matrix_and_of_each_expert():
@@ -169,15 +169,6 @@ def test_moments_follow_the_parameters_but_for_those_of_routers_and_experts():
     np.testing.assert_array_equal(layer["self_attention"]["query"].row[1], 7 * wanted)
     assert updates == 7 and layer["feed_forward"]["wo"].row.shape == (2, E, DENSE.mlp_dim)
     assert not any(np.any(moment.row) for moment in layer["feed_forward"].values())
-
-
-def test_the_dense_model_of_a_switch_model():
-    assert dense_twin(SWITCH, "copy").num_experts == 0
-    with pytest.raises(UserError, match="this model has none"):
-        dense_twin(DENSE, "copy")
-    narrow = dataclasses.replace(SWITCH, expert_mlp_dim=12)
-    with pytest.raises(UserError, match="EXPERT_MLP_DIM = 12 .* of MLP_DIM = 24"):
-        dense_twin(narrow, "copy")
 
 
 @pytest.mark.parametrize("updates", [3, 550_000])
