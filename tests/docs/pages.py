@@ -75,3 +75,20 @@ def follow(typed: list[str], folder: Path) -> str:
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         printed += done.stdout
     return printed
+
+
+# What a command needs that a test has not: a bucket, data sets, models or packages of others, hours.
+_ELSEWHERE = (
+    *("gs://", "/data/tfds", "c4_span_corruption", "super_glue", "trivia_qa"),
+    *("pip install", "from transformers", "paper_in_small"),
+)
+
+
+def typed_here(page: str) -> list[str]:
+    """The blocks of a page but those that need more than a checkout and some minutes.
+
+    Args:
+      page: its path in docs/.
+    """
+    found = blocks((DOCS / page).read_text())
+    return [block for block in found if not any(name in block for name in _ELSEWHERE)]
