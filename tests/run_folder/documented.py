@@ -10,7 +10,6 @@ STACKS = ("encoder", "decoder")
 
 class Row(NamedTuple):
     type: str
-    unit: str
     meaning: str
 
 
@@ -21,7 +20,7 @@ def tables() -> dict[str, dict[str, Row]]:
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             rows = found.setdefault(line.lstrip("# ").replace("`", ""), {})
-        elif match := re.fullmatch(r"\| `([^`]+)` \| ([^|]+) \| ([^|]*) \| ([^|]+) \|", line):
+        elif match := re.fullmatch(r"\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|", line):
             field, *cells = match.groups()
             row = Row(*(cell.strip() for cell in cells))
             for stack in STACKS if "STACK" in field else [""]:
@@ -57,10 +56,13 @@ def _values(record: dict[str, Any], table: dict[str, Row], prefix: str = ""):
 def _is_a(value: Any, type_name: str) -> bool:
     if type_name.endswith(" or null"):
         return value is None or _is_a(value, type_name.removesuffix(" or null"))
-    if match := re.fullmatch("lists? of (.*)", type_name):
-        return isinstance(value, list) and all(_is_a(item, match[1]) for item in value)
-    if match := re.fullmatch("object of (.*)", type_name):
-        return isinstance(value, dict) and all(_is_a(item, match[1]) for item in value.values())
+    if match := re.fullmatch(r"(\w+) \[N(, E)?\]", type_name):
+        items = f"{match[1]} [N]" if match[2] else match[1]
+        return isinstance(value, list) and all(_is_a(item, items) for item in value)
+    if match := re.fullmatch("object of ([^:]*)(?:: (.*))?", type_name):
+        if not isinstance(value, dict) or (match[2] and not set(value) <= set(match[2].split(", "))):
+            return False
+        return all(_is_a(item, match[1]) for item in value.values())
     if type_name.startswith("string: "):
         return value in type_name.removeprefix("string: ").split(", ")
     types: dict[str, type | tuple[type | None, ...]] = {
