@@ -1,4 +1,4 @@
-"""The tables of docs/run_folder.md, and whether a record is as they say."""
+"""The fields in docs/run_folder.md, and whether a record is as it says."""
 
 import re
 from pathlib import Path
@@ -14,15 +14,16 @@ class Row(NamedTuple):
 
 
 def tables() -> dict[str, dict[str, Row]]:
-    """Rows by heading and field; a row with STACK is two, of the encoder and of the decoder."""
+    """Rows by heading and field; one with STACK is two, of the encoder and of the decoder."""
     found: dict[str, dict[str, Row]] = {}
     rows: dict[str, Row] = {}
-    for line in PAGE.read_text(encoding="utf-8").splitlines():
+    text = re.sub(r"\n  (?=\S)", " ", PAGE.read_text(encoding="utf-8"))  # an item a line
+    for line in text.splitlines():
         if line.startswith("#"):
             rows = found.setdefault(line.lstrip("# ").replace("`", ""), {})
-        elif match := re.fullmatch(r"\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|", line):
-            field, *cells = match.groups()
-            row = Row(*(cell.strip() for cell in cells))
+        elif match := re.fullmatch(r"- `([^`]+)`(?: \(([^)]+)\))?: (.+)", line):
+            field, type_name, meaning = match.groups()
+            row = Row(type_name or "number", meaning)
             for stack in STACKS if "STACK" in field else [""]:
                 rows[field.replace("STACK", stack)] = row
     return {heading: rows for heading, rows in found.items() if rows}
