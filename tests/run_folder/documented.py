@@ -61,9 +61,10 @@ def _is_a(value: Any, type_name: str) -> bool:
         items = f"{match[1]} [N]" if match[2] else match[1]
         return isinstance(value, list) and all(_is_a(item, items) for item in value)
     if match := re.fullmatch("object of ([^:]*)(?:: (.*))?", type_name):
-        if not isinstance(value, dict) or (match[2] and not set(value) <= set(match[2].split(", "))):
+        if not isinstance(value, dict):
             return False
-        return all(_is_a(item, match[1]) for item in value.values())
+        known = match[2].split(", ") if match[2] else value
+        return set(value) <= set(known) and all(_is_a(item, match[1]) for item in value.values())
     if type_name.startswith("string: "):
         return value in type_name.removeprefix("string: ").split(", ")
     types: dict[str, type | tuple[type | None, ...]] = {
