@@ -1,4 +1,4 @@
-"""The tables of docs/run_folder.md, and whether a record is as they say."""
+"""The fields in docs/run_folder.md, and whether a record is as it says."""
 
 import re
 from pathlib import Path
@@ -10,20 +10,20 @@ STACKS = ("encoder", "decoder")
 
 class Row(NamedTuple):
     type: str
-    unit: str
     meaning: str
 
 
 def tables() -> dict[str, dict[str, Row]]:
-    """Rows by heading and field; a row with STACK is two, of the encoder and of the decoder."""
+    """Rows by heading and field; one with STACK is two, of the encoder and of the decoder."""
     found: dict[str, dict[str, Row]] = {}
     rows: dict[str, Row] = {}
-    for line in PAGE.read_text(encoding="utf-8").splitlines():
+    text = re.sub(r"\n  (?=\S)", " ", PAGE.read_text(encoding="utf-8"))  # an item a line
+    for line in text.splitlines():
         if line.startswith("#"):
             rows = found.setdefault(line.lstrip("# ").replace("`", ""), {})
-        elif match := re.fullmatch(r"\| `([^`]+)` \| ([^|]+) \| ([^|]*) \| ([^|]+) \|", line):
-            field, *cells = match.groups()
-            row = Row(*(cell.strip() for cell in cells))
+        elif match := re.fullmatch(r"- `([^`]+)`(?: \(([^)]+)\))?: (.+)", line):
+            field, type_name, meaning = match.groups()
+            row = Row(type_name or "number", meaning)
             for stack in STACKS if "STACK" in field else [""]:
                 rows[field.replace("STACK", stack)] = row
     return {heading: rows for heading, rows in found.items() if rows}
@@ -57,10 +57,14 @@ def _values(record: dict[str, Any], table: dict[str, Row], prefix: str = ""):
 def _is_a(value: Any, type_name: str) -> bool:
     if type_name.endswith(" or null"):
         return value is None or _is_a(value, type_name.removesuffix(" or null"))
-    if match := re.fullmatch("lists? of (.*)", type_name):
-        return isinstance(value, list) and all(_is_a(item, match[1]) for item in value)
-    if match := re.fullmatch("object of (.*)", type_name):
-        return isinstance(value, dict) and all(_is_a(item, match[1]) for item in value.values())
+    if match := re.fullmatch(r"(\w+) \[N(, E)?\]", type_name):
+        items = f"{match[1]} [N]" if match[2] else match[1]
+        return isinstance(value, list) and all(_is_a(item, items) for item in value)
+    if match := re.fullmatch("object of ([^:]*)(?:: (.*))?", type_name):
+        if not isinstance(value, dict):
+            return False
+        known = match[2].split(", ") if match[2] else value
+        return set(value) <= set(known) and all(_is_a(item, match[1]) for item in value.values())
     if type_name.startswith("string: "):
         return value in type_name.removeprefix("string: ").split(", ")
     types: dict[str, type | tuple[type | None, ...]] = {
