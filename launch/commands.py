@@ -161,7 +161,7 @@ def check_programs(steps: Iterable[Step]) -> None:
     programs = {step.argv[0] for step in steps if isinstance(step, Command)}
     missing = sorted(program for program in programs if shutil.which(program) is None)
     if missing:
-        raise UserError(f"there is no {' and no '.join(missing)} here (docs/launching.md)")
+        raise UserError(f"there is no {' and no '.join(missing)} here (docs/launch_targets.md)")
 
 
 def output_lines(process: subprocess.Popen[str]) -> Iterator[str]:

@@ -58,7 +58,7 @@ class GoogleCloudTarget(Target):
     job_name: JobName
     project: Annotated[str, Flag("project of Google Cloud", "ID")]
     zone: Annotated[str, Flag("for example us-central1-a", "ZONE")]
-    image: Annotated[str, Flag("container image with its tag; see docs/launching.md", "IMAGE")]
+    image: Annotated[str, Flag("container image with its tag; see docs/launch_targets.md", "IMAGE")]
     spot: Annotated[bool, Flag("use cheaper capacity that may be taken away")] = False
     reserved: Annotated[bool, Flag("use capacity that the project has reserved")] = False
     env: Annotated[

@@ -7,7 +7,8 @@
 
 The models are Switch Transformers, T5 (1.0 and 1.1) and mT5. Every tensor is accounted for: one
 that is missing, left over or of another shape is named, and nothing is written. The target is a new
-folder, and complete once it is there. docs/converting.md says what differs between the formats.
+folder, and complete once it is there. docs/checkpoint_formats.md says what differs between the
+formats.
 """
 
 from __future__ import annotations

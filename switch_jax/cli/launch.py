@@ -14,8 +14,8 @@ data can be read. With --dry_run it ends there; with --skip_storage too it needs
 network, unless the model is that of an INITIAL_CHECKPOINT_PATH in a bucket. Otherwise it compiles
 the training step to see whether it fits (some minutes, on TPUs alone), starts the job, prints the
 output of the hosts, and starts the job again after a preemption or a crash. Ctrl-C ends this
-command and not the job; the same command follows the job again. docs/launching.md explains each
-target.
+command and not the job; the same command follows the job again. docs/launch_targets.md explains
+each target.
 
 Exit codes: those of `switch_jax train`; also 2 if the job cannot be started.
 """
@@ -145,7 +145,7 @@ def _fields_of(args: argparse.Namespace) -> dict[str, Any]:
         if (value := getattr(args, name)) is not None and value is not False
     }
     if missing := [f"--{name}" for name in target.required_flags() if given.get(name, "") == ""]:
-        raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launching.md")
+        raise UserError(f"--on={args.on} needs {' '.join(missing)}; see docs/launch_targets.md")
     if foreign := [f"--{name}" for name in given if name not in target.flags()]:
         raise UserError(f"--on={args.on} has no use for {' '.join(foreign)}: leave it out")
     if args.doctor:

@@ -22,7 +22,8 @@ from tests.conversion.folders import VOCABULARY, convert, parameters_of, with_vo
 from tests.model.test_huggingface_oracle import run_layers
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers", minversion="5.18")  # docs/converting.md: why
+# docs/checkpoint_formats.md says why this version.
+transformers = pytest.importorskip("transformers", minversion="5.18")
 
 B, M, L = 3, 12, 8  # rows, tokens of inputs, tokens of targets
 SIZES = {

@@ -20,7 +20,15 @@ def test_every_command_on_a_tuned_model_runs(tmp_path):
     typed["converting"].insert(0, "switch_jax convert runs/tuned switch-base-8")
     printed = follow([block for page in PAGES for block in typed[page]], tmp_path)
     runs = tmp_path / "runs"
-    for run in ("tuned", "mixed", "my_mixture", "from_20", "in_bytes", "same_routers", "slow_routers"):
+    for run in (
+        "tuned",
+        "mixed",
+        "my_mixture",
+        "from_20",
+        "in_bytes",
+        "same_routers",
+        "slow_routers",
+    ):
         assert (RunFolder(runs / run).checkpoints / "20").exists()
     for run in ("switch_base_8", "from_t5x"):
         assert (RunFolder(runs / run).checkpoints / "0").exists()

@@ -57,4 +57,4 @@ def test_the_search_has_the_words_of_tables_and_blocks_of_code(site):
     for item in items:
         text[item["location"].partition(".html")[0]] += item["text"]
     assert "a run has failed or is stalled" in text["exit_codes"]
-    assert "--partition=h100" in text["gpu"]
+    assert "--partition=h100" in text["slurm"]

@@ -24,7 +24,7 @@ VM, QUEUED, GKE = "--on=tpu-vm", "--on=queued-resource", "--on=gke"
         ([VM, "--image=us-docker.pkg.dev/p/i/s:latest"], r"'latest' may be another image on each"),
         ([VM, "--image=x/y:1 --net"], r"--image='x/y:1 --net': write HOST/PATH:TAG"),
         ([VM, "--image=$(x)docker.pkg.dev/y:1"], r"write HOST/PATH:TAG"),
-        ([VM, "--image="], r"--on=tpu-vm needs --image; see docs/launching.md"),
+        ([VM, "--image="], r"--on=tpu-vm needs --image; see docs/launch_targets.md"),
         ([VM, "--gin.MODEL_DIR=runs/demo"], r"MODEL_DIR 'runs/demo': .*gs://BUCKET/FOLDER"),
         ([VM, "--gin.MODEL_DIR=s3://a-bucket/x"], r"MODEL_DIR 's3.*use Google Cloud's buckets"),
         ([VM, "--gin.MODEL_DIR=gs://my-bucket"], r"write a folder of the bucket"),

@@ -95,7 +95,7 @@ def test_tools_are_looked_for_before_minutes_of_compiling(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
     code, told = run(capsys)
     assert code == 2
-    assert "there is no gcloud here (docs/launching.md)" in told
+    assert "there is no gcloud here (docs/launch_targets.md)" in told
 
 
 def test_what_does_not_fit_is_not_started(calls, monkeypatch, capsys):

@@ -145,7 +145,7 @@ def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]
             f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: copy it "
             f"there, prepare it with tfds.builder({loader.name!r}, data_dir=...)."
             "download_and_prepare(), or say with --tfds_data_dir or in TFDS_DATA_DIR where it is "
-            "(docs/tasks.md)"
+            "(docs/prepare_data.md)"
         )
     tfds_names = {split: seqio_internals.tfds_split(loader, split) for split in task.splits}
     found = [split for split, name in tfds_names.items() if name.split("[")[0] in prepared]
@@ -153,7 +153,7 @@ def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]
         raise UserError(
             f"{task.name} reads {', '.join(tfds_names.values())} of the TFDS data set "
             f"{loader.name}, but in {where} it has only {', '.join(prepared)}: prepare the others "
-            "(docs/tasks.md)"
+            "(docs/prepare_data.md)"
         )
     return found
 

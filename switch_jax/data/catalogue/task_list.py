@@ -37,7 +37,8 @@ def task_list(pattern: str = "*") -> str:
             rows.append((label, _kind(members), ", ".join(sorted(of_all))))
         lines += aligned(rows)
     if rest:
-        lines += ["", "not here; --tfds_data_dir names the folder of TFDS data (docs/tasks.md):"]
+        needed = "not here; --tfds_data_dir names the folder of TFDS data (docs/prepare_data.md):"
+        lines += ["", needed]
         shown = [
             label if len(members) == 1 else f"{label} ({len(members)})"
             for label, members in rest.items()

@@ -88,7 +88,7 @@ def test_slurm_is_looked_for_before_the_start(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", "")
     assert launch(f"--gin.MODEL_DIR={tmp_path / 'run'}") == 2
     assert (
-        "there is no sbatch and no squeue and no tail here (docs/launching.md)"
+        "there is no sbatch and no squeue and no tail here (docs/launch_targets.md)"
         in capsys.readouterr().err
     )
 
