@@ -84,11 +84,7 @@ exit "$code"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slurm(Target):
-    """A job on the GPUs of a cluster that Slurm manages.
-
-    Attributes:
-      python: path of the interpreter, on all nodes.
-    """
+    """A job on the GPUs of a cluster that Slurm manages; `python` is a path on all nodes."""
 
     on = "slurm"
 
@@ -178,7 +174,7 @@ class Slurm(Target):
 
     @property
     def steps(self) -> list[Step]:
-        """What `Slurm.run` writes and runs."""
+        """What `run` writes and runs."""
         return [self.script, self.queue, self.submit, self.print_output("JOB_ID")]
 
     @property
@@ -219,8 +215,7 @@ class Slurm(Target):
     def run(self) -> int:
         """Puts the job into the queue unless it is there, and prints its output to its end.
 
-        Raises:
-          UserError: Slurm refuses the job, another one has its name, or it ended without a code.
+        UserError where Slurm refuses it, another one has its name, or it ended without a code.
         """
         with going_on(self.job_name, self.end_of("")):
             state = output(self.queue)

@@ -12,7 +12,7 @@ import dataclasses
 
 from switch_jax.config import Config
 from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
-from switch_jax.launch.commands import Command, Step, run_command, shell_line
+from switch_jax.launch.commands import Command, Step, output, run_command, shell_line
 from switch_jax.launch.jobset import (
     CONTAINER,
     END_WHY,
@@ -75,13 +75,12 @@ class Xpk(JobSetTarget):
         ]
 
     def start_and_follow(self) -> int:
-        """Has xpk make the JobSet if it does not exist, and follows it.
+        """Has xpk make the JobSet if the cluster has none, running or not, and follows it.
 
-        Raises:
-          UserError: xpk refuses it, or xpk or kubectl is not installed.
+        UserError where xpk refuses it, or xpk or kubectl is not installed.
         """
         run_command(_get_credentials(self))
-        if not self.exists():
+        if not output(self.looks["state"]):
             run_command(_create(self))
         return self.follow()
 
