@@ -25,11 +25,10 @@ class Collective:
 
     Attributes:
       op: its name in HLO.
-      dtype: of the data.
       axis: the mesh axes of its group, joined by '+', or `BETWEEN_SLICES`.
       count: exchanges in a step.
       bytes: of the results, for each device and step; of the operand for a reduce-scatter.
-      seconds: the sum of their times, as in the model of `seconds_of`.
+      seconds: the sum of their times, in the model of `seconds_of`.
       waiting_seconds: those in which the device waits for them, and for exchanges before them on
         the links, in the model of `overlap.waiting_seconds`.
     """
@@ -44,7 +43,7 @@ class Collective:
 
 
 class _Exchange(NamedTuple):
-    """One operation that sends: its op, its axis, and bytes and seconds of a step by dtype."""
+    """One operation that sends; bytes and seconds of a step by dtype."""
 
     op: str
     axis: str
@@ -63,10 +62,10 @@ def collectives(
 
     Args:
       operations: all of the program, in their order.
-      mesh: the devices.
-      hardware: the slice that they are.
+      mesh: of the devices of `hardware`.
+      hardware: where it runs.
       computing: seconds that each operation computes in a step.
-      compiled_for: the slices that the program was compiled for; None: those of `hardware`.
+      compiled_for: how many slices the program was compiled for; None: those of `hardware`.
     """
     slices = compiled_for or hardware.count
     exchanges = [_exchange(operation, mesh, hardware, slices) for operation in operations]
@@ -131,8 +130,8 @@ def seconds_of(op: str, size: float, group: Sequence[int], mesh: Mesh, hardware:
       op: the collective's name in HLO.
       size: bytes on each device, see `Collective.bytes`.
       group: indices of the devices, in the mesh's order.
-      mesh: the devices, with their coordinates.
-      hardware: the slice.
+      mesh: of devices that have coordinates.
+      hardware: whose bandwidths count.
     """
     generation = hardware.generation
     devices = mesh.devices.flat

@@ -41,7 +41,7 @@ class OutOfMemory:
 
     Attributes:
       needed, limit: bytes of a device's memory; `needed` may be that of the temporaries only.
-      seconds: time of compilation.
+      seconds: of compilation.
     """
 
     needed: int
@@ -79,8 +79,7 @@ class Program:
 def devices(hardware: Slice) -> list[Any]:
     """The devices of a slice, for a mesh to compile for.
 
-    Raises:
-      UserError: libtpu is not installed, or has no such slice.
+    UserError where libtpu is not installed, or has no such slice.
     """
     _prepare()
     handler = signal.getsignal(signal.SIGTERM)
@@ -144,8 +143,7 @@ def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
 def _prepare() -> Path:
     """Sets the options of libtpu before it is loaded; returns the folder where it writes schedules.
 
-    Raises:
-      UserError: libtpu is not installed.
+    UserError where it is not installed.
     """
     global _schedules
     if _schedules is not None:

@@ -24,16 +24,13 @@ class Costs:
     Attributes:
       arguments_bytes, outputs_bytes, temporaries_bytes, program_bytes: of each chip; without
         outputs that reuse the memory of arguments.
-      compiled_flops: of all chips together; of matrix products and kernels.
-      estimated_cycles: the compiler's estimates, or cycles of the schedule for operations without
-        an estimate.
+      compiled_flops: of matrix products and kernels, on all chips together.
+      estimated_cycles: by the compiler, or by its schedule where an operation has no estimate.
       scheduled_cycles: the part of them that comes from the schedule.
       uncounted: the number of operations with neither, by opcode.
       cycles_by_part: estimated cycles by part of the model.
       floor_by_part: the same if each operation took only as long as its matrix products take at the
         chip's peak, or as its operands and results take to and from HBM, whichever is longer.
-      collectives: the exchanges.
-      compute_seconds: cycles divided by the clock frequency.
       collective_seconds: of all exchanges, in the model of `collective_costs.seconds_of`.
       waiting_seconds: the part of them in which a device does nothing else, in the model of
         `overlap.waiting_seconds`.
@@ -63,13 +60,9 @@ class Costs:
 def costs_of(
     compiled: Program, mesh: Mesh, hardware: Slice, compiled_for: int | None = None
 ) -> Costs:
-    """Sums the costs of a compiled program's operations.
+    """Sums the costs of a compiled program's operations on the mesh of a slice.
 
-    Args:
-      compiled: the program.
-      mesh: the devices.
-      hardware: the slice that they are.
-      compiled_for: the slices that the program was compiled for; None: those of `hardware`.
+    `compiled_for` is the number of slices that it was compiled for; None: that of `hardware`.
     """
     scheduled = 0
     by_part: dict[str, int] = {}
@@ -118,9 +111,9 @@ def costs_of(
 def _estimate(operation: Operation, generation: Generation) -> int | None:
     """The compiler's estimate for one execution; None if there is none.
 
-    To fill an array in HBM with one value takes as long as to write its bytes. The compiler's
-    estimate is ten times that, and its own schedule is shorter than the estimate. A loop over
-    layers begins with such fills, one for each array that it saves.
+    For an array in HBM that is filled with one value it is ten times the time to write the bytes,
+    which is taken instead. A loop over layers begins with such fills, one for each array that it
+    saves.
     """
     is_fill = operation.opcode == "broadcast" and all(
         math.prod(dimensions) == 1 for _, dimensions in arrays(" ".join(operation.operands))

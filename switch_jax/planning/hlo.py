@@ -40,13 +40,12 @@ class Operation:
 
     Attributes:
       name: unique in the program.
-      opcode: HLO's.
       shape: of the result, with layout, as printed.
       attributes: the text after the opcode, beginning with the operands.
       count: executions in one run of the program.
       flops: of the matrix products of one execution.
       op_name: its scopes in the Python program, separated by '/'.
-      operands: the operands' shapes, with layout, as printed.
+      operands: their shapes, with layout, as printed.
       started_by: name of the operation that starts it in the background; "": none does.
     """
 
@@ -110,10 +109,9 @@ class Operation:
 
 
 def operations(text: str) -> list[Operation]:
-    """All operations that a run of the compiled program executes, including loop bodies.
+    """All operations, those of loop bodies too, that a run of optimised HLO executes.
 
-    Args:
-      text: optimised HLO, as `jax.stages.Compiled.as_text` prints it.
+    The text is that of `jax.stages.Compiled.as_text`.
     """
     computations, entry = _computations(text)
     return list(_walk(computations, entry, 1))

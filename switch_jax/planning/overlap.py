@@ -17,8 +17,8 @@ def waiting_seconds(
 
     Args:
       operations: all of the program, in their order.
-      computing: seconds that each computes.
-      exchanging: seconds that each exchanges, of a pair at its start; 0: it sends nothing.
+      computing: seconds of each operation.
+      exchanging: seconds of each, of a pair at its start; 0: it sends nothing.
 
     Returns:
       For each operation the seconds that the device waits for its exchange, and for those before it
