@@ -35,10 +35,10 @@ def write_run(
 ) -> None:
     """Writes a folder that `eval` and `infer` take, and `train` as INITIAL_CHECKPOINT_PATH.
 
-    All of it is written, or nothing.
+    All of it is written, or nothing. UserError where it is there already, or cannot be written.
 
     Args:
-      model_dir: the folder, which must not be there yet.
+      model_dir: the folder.
       parameters: `StackedTensors`, nested, of the model's shapes.
       config: how `eval` and `infer` use the model.
       config_text: the same, as gin text.
@@ -46,9 +46,6 @@ def write_run(
       vocabulary_file: a SentencePiece model that goes with it; None: none.
       identities: of the vocabulary of each feature; empty where it is not known.
       progress: shows how far it is.
-
-    Raises:
-      UserError: the folder is there already, or cannot be written.
     """
     total = sum(math.prod(stacked.shape) for stacked in jax.tree.leaves(parameters))
     stacked_axes = jax.tree.map(lambda stacked: stacked.stacked_axes, parameters)

@@ -22,14 +22,9 @@ _PLACEHOLDER = "PLACEHOLDER://"  # Orbax's; the name of a folder follows
 
 
 def open_tensors(folder: epath.Path, leaves: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of the leaves of a msgpack file.
+    """The tensors of the leaves of a msgpack file in the folder; see `msgpack_file.Content`.
 
-    Args:
-      folder: of that file.
-      leaves: by name; see `msgpack_file.Content`.
-
-    Raises:
-      UserError: the folder of an array is missing or damaged, or a leaf is none of the known kinds.
+    UserError where the folder of an array is missing or damaged, or a leaf is of no known kind.
     """
     context = ts.Context(_CONTEXT)
     return {name: _open(folder, name, leaf, context) for name, leaf in leaves.items()}
@@ -53,12 +48,7 @@ def _open(folder: epath.Path, name: str, leaf: Any, context: ts.Context) -> Tens
 
 
 def _open_zarr(folder: epath.Path, described: dict[str, Any], context: ts.Context) -> Tensor:
-    """Opens the chunks of an array.
-
-    Args:
-      folder: theirs.
-      described: its shape, dtype and chunks by the msgpack file; {}: it does not say.
-    """
+    """Opens an array; `described` is what the msgpack file says of shape, dtype and chunks."""
     if not is_folder(folder):
         hint = "copy the whole folder of the checkpoint"
         if (folder.parent / "manifest.ocdbt").is_file():
