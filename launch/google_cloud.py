@@ -181,8 +181,7 @@ def _check_variables(job: GoogleCloudTarget) -> None:
         if not re.fullmatch(_SECRET, name):
             raise UserError(
                 f"--secret={without_value(name)}: write the name alone, as in "
-                "--secret=WANDB_API_KEY: capital letters, digits and _, a letter first; the value "
-                "is read from a variable of your shell"
+                "--secret=WANDB_API_KEY: capital letters, digits and _, a letter first"
             )
 
 

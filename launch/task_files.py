@@ -29,7 +29,7 @@ def check(own_files: Sequence[str], data: DataConfig, splits: Sequence[str]) -> 
         raise UserError(
             "the hosts have no file of this machine, and the tasks of this run read "
             f"{', '.join([*missing[:_MOST_NAMED], *more])}: copy them to a bucket, and write "
-            "gs://BUCKET/... in the task; --skip_storage starts the job without this check"
+            "gs://BUCKET/... in the task"
         )
 
 

@@ -107,8 +107,7 @@ class Slurm(Target):
             if looks_secret("", value) or any(looks_secret(v[0], v[2]) for v in variables):
                 raise UserError(
                     f"--sbatch_option={without_value(option)}: this looks like a secret, and every "
-                    "printed command would show it: export the variable in your shell, whose "
-                    "variables the job has"
+                    "printed command would show it; the job has the variables of your shell"
                 )
             name = option.partition("=")[0]
             # The beginning of a name counts: sbatch takes it for the name.
@@ -258,8 +257,7 @@ def _follow(job: Slurm, number: str) -> int:
     if not codes:
         raise UserError(
             f"job {number} has left the queue without an exit code: somebody, its time limit or "
-            f"the cluster has ended it (`sacct --jobs={number}` says which); the same command puts "
-            "it into the queue again"
+            f"the cluster has ended it (`sacct --jobs={number}` says which)"
         )
     return int(codes[-1])
 

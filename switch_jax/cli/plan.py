@@ -163,7 +163,7 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
     tried = list(changes(config, data * expert, sharding_may_suffice=may_suffice))
     print(
         f"the step does not fit: {needed:.1f} of {limit:.1f} GiB a chip; trying {len(tried)} "
-        "changes that save memory, until one fits (a smaller BATCH_SIZE is not among them)",
+        "changes that save memory, until one fits",
         file=sys.stderr,
     )
     before = config, failed

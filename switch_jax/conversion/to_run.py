@@ -20,8 +20,6 @@ from switch_jax.storage import new_folder, read_bytes
 # From the number of bytes in all, a context of the function that is told of each number of bytes.
 Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
 
-STEP = 0  # of the checkpoint: no step of ours made it
-
 
 def write_run(
     model_dir: epath.Path,
@@ -61,7 +59,7 @@ def write_run(
             "vocabulary": dict(identities),
         }
         write_description(folder, facts, origin, config, config_text)
-        checkpoint = folder.checkpoint(STEP)
+        checkpoint = folder.checkpoint(0)  # no step of ours made it
         explained = storage_errors_explained(f"{model_dir} cannot be written")
         with explained, progress(4 * total) as advance:
             create_checkpoint(checkpoint, parameters, stacked_axes)

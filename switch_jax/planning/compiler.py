@@ -153,8 +153,7 @@ def _prepare() -> Path:
     except ImportError:
         raise UserError(
             "planning needs the TPU's compiler, libtpu, and it is not installed: "
-            f"{sys.executable} -m pip install 'switch_jax[tpu]', or in the pinned set-up of a "
-            "checkout: .venv/bin/pip install -c requirements.txt 'jax[tpu]'"
+            f"{sys.executable} -m pip install 'switch_jax[tpu]'"
         ) from None
     _schedules = Path(tempfile.mkdtemp(prefix="switch_jax_plan_"))
     atexit.register(remove_schedules)

@@ -145,7 +145,8 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _walk(computations: dict[str, list[str]], name: str, count: int) -> Iterator[Operation]:
-    shapes = dict(map(_name_and_shape, computations[name]))
+    parsed = (_parse(line, count, 0, {}) for line in computations[name])
+    shapes = {operation.name: operation.shape for operation in parsed if operation}
     for line in computations[name]:
         flops = hlo_flops.flops(line, computations[name], computations)
         operation = _parse(line, count, flops, shapes)
@@ -164,11 +165,6 @@ def _walk(computations: dict[str, list[str]], name: str, count: int) -> Iterator
                 elif operation.opcode in _STARTS:
                     inner = (dataclasses.replace(o, started_by=operation.name) for o in inner)
                 yield from inner
-
-
-def _name_and_shape(line: str) -> tuple[str, str]:
-    operation = _parse(line, 1, 0, {})
-    return (operation.name, operation.shape) if operation else ("", "")
 
 
 def _parse(line: str, count: int, flops: int, shapes: Mapping[str, str]) -> Operation | None:

@@ -155,8 +155,8 @@ def _state(
         return state, status.get("message", "")
     if status and gone:
         return STALLED, (
-            f"{gone} is gone and did not write why (killed, or out of memory): look at its log, "
-            "then start it again, unless this folder is a copy of one where it goes on"
+            f"{gone} is gone and did not write why (killed, or out of memory), unless this folder "
+            "is a copy of one where it goes on"
         )
     if silence > limit:
         return STALLED, f"nothing was written for {silence:.0f} s, more than {limit:.0f} s"
@@ -280,7 +280,7 @@ def health(status: Status) -> list[str]:
         waiting = percent(status.spent["data"] / training)
         found.append(
             f"{waiting} of the time without compilation, evaluations and checkpoints was spent "
-            "waiting for data (if they are small: fewer DATA_STREAMS in a new run)"
+            "waiting for data"
         )
     others = {
         "bad steps skipped": f"{status.skipped_steps:,}" if status.skipped_steps else "",
