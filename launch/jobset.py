@@ -88,10 +88,7 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         }
 
     def follow(self) -> int:
-        """Prints what the pods print until the JobSet has ended; returns its `retries.exit_code`.
-
-        UserError where somebody has deleted it.
-        """
+        """Prints what the pods print, to the end of the JobSet; returns its `retries.exit_code`."""
         running_before, last_line = None, None
         while not (state := self._final_state()):
             running = len(output_with_retries(self.looks["running_pods"]).split())

@@ -25,10 +25,7 @@ _MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
 
 
 def check(config: Config, hardware: Slice) -> list[str]:
-    """Checks that a run fits its slices, without a network; returns warnings.
-
-    UserError, with the numbers, where it does not.
-    """
+    """Warnings about a run on its slices; UserError where it does not fit. Uses no network."""
     try:
         shape = mesh_shape(config.mesh, hardware.devices, hardware.count, "TPU")
     except UserError as error:
@@ -45,10 +42,9 @@ def check(config: Config, hardware: Slice) -> list[str]:
 
 
 def check_rehearsal(config: Config, process_count: int) -> list[str]:
-    """Checks a run of several processes on this machine; returns warnings.
+    """Warnings about a run of several processes on this machine.
 
-    UserError, with the numbers, where it does not fit or the processes cannot share the mesh
-    equally.
+    UserError where it does not fit, or the processes cannot share the mesh equally.
     """
     mesh = config.mesh
     if not 1 <= process_count <= _MOST_PROCESSES:
@@ -67,9 +63,9 @@ def check_rehearsal(config: Config, process_count: int) -> list[str]:
 
 
 def check_gpus(config: Config, nodes: int, gpus_per_node: int) -> list[str]:
-    """Checks that a run fits GPUs of several machines, but for their memory; returns warnings.
+    """Warnings about a run on GPUs of several machines; UserError where it does not divide.
 
-    UserError, with the numbers, where it does not.
+    Their memory is not checked.
     """
     gpus = nodes * gpus_per_node
     try:

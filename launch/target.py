@@ -86,10 +86,7 @@ class Target(abc.ABC):
 
     @abc.abstractmethod
     def check(self, config: Config) -> list[str]:
-        """Checks that the config fits the job's devices, without a network; returns warnings.
-
-        UserError where it does not fit.
-        """
+        """Warnings about the config; UserError where it does not fit. Uses no network."""
 
     @abc.abstractmethod
     def describe(self) -> str:

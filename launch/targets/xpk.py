@@ -1,11 +1,11 @@
 """A JobSet on GKE through xpk, on a cluster that `xpk cluster create` has made.
 
-xpk writes the manifest itself. Every restart counts, also after a preemption. The containers read
-their secrets themselves, as on TPU VMs. (A secret in xpk's --env would stand in the manifest.) Pods
-are on the network of their node and have its account, with the scope cloud-platform that Secret
-Manager asks for (src/xpk/core/nodepool.py). xpk copies --command into a script in the manifest
-(src/xpk/core/docker_container.py), so it has to be one line, quoted for bash and escaped for
-Kubernetes.
+xpk writes the manifest itself, and makes the cluster the current one of kubectl. Every restart
+counts, also after a preemption. The containers read their secrets themselves, as on TPU VMs; a
+secret in xpk's --env would stand in the manifest. Pods are on the network of their node and have
+its account, with the scope cloud-platform that Secret Manager asks for (src/xpk/core/nodepool.py).
+xpk copies --command into a script in the manifest (src/xpk/core/docker_container.py), so it has to
+be one line, quoted for bash and escaped for Kubernetes.
 """
 
 import dataclasses
@@ -28,10 +28,7 @@ _SPOT_RESTARTS = 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Xpk(JobSetTarget):
-    """A JobSet that `xpk workload create` makes.
-
-    xpk has made its cluster the current one of kubectl, and its pods have their nodes' account.
-    """
+    """A JobSet that `xpk workload create` makes. Its pods have the account of their nodes."""
 
     on = "xpk"
 

@@ -27,10 +27,7 @@ def as_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def apply(args: argparse.Namespace) -> None:
-    """Sets the folders in seqio, also for tasks that are registered already.
-
-    UserError where a value cannot be a folder.
-    """
+    """Sets the folders in seqio, also for tasks that are registered already."""
     from switch_jax.utils.tensorflow_setup import seqio
 
     if args.tfds_data_dir:

@@ -55,10 +55,7 @@ def say_that_it_loads() -> None:
 
 
 def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:
-    """The config that the flags describe; what they set of the user's configurables, gin keeps.
-
-    Macros in `unneeded` may be without a value in this command.
-    """
+    """The config that the flags describe; see `gin_config.read`, with `keep`."""
     from switch_jax import gin_config
 
     return gin_config.read(

@@ -171,10 +171,7 @@ class Source:
 def model_differences(
     theirs: ModelConfig, ours: ModelConfig, untold: Sequence[str] = ()
 ) -> list[str]:
-    """What makes two configs describe different models: settings, or else parameters' shapes.
-
-    The fields of `untold` may differ.
-    """
+    """The settings, or else shapes of parameters, that differ; fields in `untold` may."""
     same = {name.upper(): getattr(ours, name) for name in untold}
     settings = differences({**theirs.identity, **same}, ours.identity)
     return settings or differences(parameter_shapes(theirs), parameter_shapes(ours))
@@ -182,10 +179,7 @@ def model_differences(
 
 @contextlib.contextmanager
 def read_as(file: epath.Path, kind: str) -> Iterator[None]:
-    """Within, an error of a library that reads a file becomes a UserError.
-
-    `kind` is what it should be, as in 'a whole safetensors file'.
-    """
+    """Within, an error of any type becomes a UserError: the file is not `kind`, as 'JSON'."""
     try:
         with explain_read_errors(file):
             yield
@@ -217,10 +211,7 @@ def inside(folder: epath.Path, name: str) -> epath.Path:
 
 
 def sparse_fields(theirs: dict[str, list[int]], num_layers: dict[str, int]) -> dict[str, Any]:
-    """The fields of `ModelConfig` that give experts to these layers, counted from 0 in each stack.
-
-    UserError where none do.
-    """
+    """The fields of `ModelConfig` that give experts to these layers; UserError where none do."""
     step = max(1, num_layers["encoder"] // max(1, len(theirs["encoder"])))
     spread = {stack: sparse_layers("mixed", n, n // step) for stack, n in num_layers.items()}
     if theirs == spread and not any(n % step for n in num_layers.values()):

@@ -41,9 +41,9 @@ def write_run(
       config: how `eval` and `infer` use the model.
       config_text: the same, as gin text.
       origin: where the parameters are from.
-      vocabulary_file: a SentencePiece model that goes with it; None: none.
+      vocabulary_file: a SentencePiece model that goes with it.
       identities: of the vocabulary of each feature; empty where it is not known.
-      progress: shows how far it is.
+      progress: see `Progress`.
     """
     total = sum(math.prod(stacked.shape) for stacked in jax.tree.leaves(parameters))
     stacked_axes = jax.tree.map(lambda stacked: stacked.stacked_axes, parameters)

@@ -46,8 +46,7 @@ class Reader:
     def read(self, file: str) -> Mapping[str, Any]:
         """Sets the values of a file, and returns them by name, as `gin_internals.bindings`.
 
-        UserError where it does not exist, is not valid gin, has an unknown name, or an import
-        fails.
+        UserError where there is none, it is not valid gin, or a name or an import is not found.
         """
         if not any(is_file(place) for place in self._places(file)):
             name = file if file.isprintable() else repr(file)

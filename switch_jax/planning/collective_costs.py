@@ -60,12 +60,8 @@ def collectives(
 ) -> list[Collective]:
     """All collectives of a step, the slowest first.
 
-    Args:
-      operations: all of the program, in their order.
-      mesh: of the devices of `hardware`.
-      hardware: where it runs.
-      computing: seconds that each operation computes in a step.
-      compiled_for: how many slices the program was compiled for; None: those of `hardware`.
+    The operations are all of the program, in their order, and `computing` their seconds in a step.
+    `compiled_for`: the number of slices that it was compiled for; None: that of `hardware`.
     """
     slices = compiled_for or hardware.count
     exchanges = [_exchange(operation, mesh, hardware, slices) for operation in operations]
@@ -126,12 +122,8 @@ def seconds_of(op: str, size: float, group: Sequence[int], mesh: Mesh, hardware:
     the longest dimension: k / 8 of a chip's bytes cross each of them, or k / 4 if they do not form
     a ring. Latency is not modelled. Between slices, a chip's share of the network is the limit.
 
-    Args:
-      op: the collective's name in HLO.
-      size: bytes on each device, see `Collective.bytes`.
-      group: indices of the devices, in the mesh's order.
-      mesh: of devices that have coordinates.
-      hardware: whose bandwidths count.
+    `size` is in bytes on each device, as `Collective.bytes`; the group has indices of the mesh's
+    devices, which have coordinates.
     """
     generation = hardware.generation
     devices = mesh.devices.flat

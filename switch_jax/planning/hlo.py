@@ -109,10 +109,7 @@ class Operation:
 
 
 def operations(text: str) -> list[Operation]:
-    """All operations, those of loop bodies too, that a run of optimised HLO executes.
-
-    The text is that of `jax.stages.Compiled.as_text`.
-    """
+    """All operations, also of loop bodies, in the text of `jax.stages.Compiled.as_text`."""
     computations, entry = _computations(text)
     return list(_walk(computations, entry, 1))
 

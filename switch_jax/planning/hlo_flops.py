@@ -13,12 +13,8 @@ def flops(line: str, computation: Sequence[str], computations: Mapping[str, Sequ
     """FLOPs of a printed operation and of all fused into it; 0 without a matrix product.
 
     Elementwise arithmetic is not counted: it does not use the matrix units. A kernel counts with
-    the cost estimate that its author gave.
-
-    Args:
-      line: the operation.
-      computation: the lines around it, which have its operands' shapes.
-      computations: lines of all computations, by name.
+    the cost estimate that its author gave. `computation` are the lines around this one, which have
+    its operands' shapes; `computations` those of all, by name.
     """
     if " fusion(" in line:
         called = _CALLS.search(line)

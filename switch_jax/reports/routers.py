@@ -68,7 +68,7 @@ def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray) -> None:
 
 
 def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart | None]:
-    """Dropped tokens, router entropy and tokens with several experts of a stack, a line per layer.
+    """Dropped tokens, entropy, and tokens with several experts of a stack, a line per layer.
 
     None where no layer has the number.
     """

@@ -39,10 +39,7 @@ def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
 
 
 def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
-    """The files by name with which Hugging Face's tokenizer gives the ids of our vocabulary.
-
-    UserError where it cannot.
-    """
+    """Hugging Face's files of the vocabulary, by name; UserError where none give its ids."""
     found = vocabularies(data)
     if identity(found["inputs"]) != identity(found["targets"]):
         raise UserError(
