@@ -21,8 +21,6 @@ from switch_jax.launch.jobset import (
     escape_variables,
 )
 
-# xpk adds 42 and 127 to 255.
-_RESTARTING = "1,4-126"
 _SPOT_RESTARTS = 100
 
 
@@ -101,7 +99,7 @@ def _create(job: Xpk) -> Command:
         f"--docker-name={CONTAINER}",
         f"--docker-image={job.image}",
         f"--max-restarts={job.restarts}",
-        f"--restart-on-exit-codes={_RESTARTING}",
+        "--restart-on-exit-codes=1,4-126",  # xpk adds 42 and 127 to 255
         f"--termination-grace-period-seconds={tpu_hosts.SAVE_SECONDS}",
         *(f"--env={name}={escape_variables(value)}" for name, value in variables),
         f"--command={escape_variables(shell_line(tpu_hosts.container_command(job)))}",

@@ -69,11 +69,13 @@ def costs_of(
     floors: dict[str, float] = {}
     uncounted: dict[str, int] = {}
     computing: list[float] = []  # seconds of each operation
-    schedule = _ScheduledCycles(compiled)
-    for operation in compiled.operations:
+    # Of equal operations the compiler writes only one to the schedule; the first one counts.
+    by_name, operations = compiled.scheduled, compiled.operations
+    by_kind = {_kind(o): by_name[o.name] for o in reversed(operations) if o.name in by_name}
+    for operation in operations:
         cycles = None if operation.started_by else _estimate(operation, hardware.generation)
-        if cycles is None:
-            cycles = schedule.cycles(operation)
+        if cycles is None and operation.is_timed:
+            cycles = by_name.get(operation.name, by_kind.get(_kind(operation)))
             scheduled += (cycles or 0) * operation.count
         part = model_part(operation.op_name)
         computing.append((cycles or 0) * operation.count / hardware.generation.clock)
@@ -84,7 +86,7 @@ def costs_of(
         by_part[part] = by_part.get(part, 0) + cycles * operation.count
         floor = min(cycles, _floor(operation, hardware.generation))
         floors[part] = floors.get(part, 0.0) + floor * operation.count
-    exchanges = collectives(compiled.operations, mesh, hardware, computing, compiled_for)
+    exchanges = collectives(operations, mesh, hardware, computing, compiled_for)
     per_chip = hardware.generation.devices_per_chip
     total = sum(by_part.values())
     by_part = dict(sorted(by_part.items(), key=lambda item: -item[1]))
@@ -93,9 +95,7 @@ def costs_of(
         outputs_bytes=per_chip * (compiled.outputs - compiled.aliased),
         temporaries_bytes=per_chip * compiled.temporaries,
         program_bytes=per_chip * compiled.code,
-        compiled_flops=float(
-            hardware.devices * sum(o.flops * o.count for o in compiled.operations)
-        ),
+        compiled_flops=float(hardware.devices * sum(o.flops * o.count for o in operations)),
         estimated_cycles=total,
         scheduled_cycles=scheduled,
         uncounted=uncounted,
@@ -128,22 +128,6 @@ def _floor(operation: Operation, generation: Generation) -> float:
     bytes_per_cycle = generation.hbm_bandwidth / generation.devices_per_chip / generation.clock
     products = operation.flops / generation.flops_per_cycle
     return max(products, operation.hbm_bytes / bytes_per_cycle)
-
-
-class _ScheduledCycles:
-    """Cycles of operations from the schedule, to which the compiler writes equal ones only once."""
-
-    def __init__(self, compiled: Program) -> None:
-        self._by_name = compiled.scheduled
-        self._by_kind: dict[tuple[Any, ...], int] = {}
-        for operation in compiled.operations:
-            if operation.name in self._by_name:
-                self._by_kind.setdefault(_kind(operation), self._by_name[operation.name])
-
-    def cycles(self, operation: Operation) -> int | None:
-        if not operation.is_timed:
-            return None
-        return self._by_name.get(operation.name, self._by_kind.get(_kind(operation)))
 
 
 def _kind(operation: Operation) -> tuple[Any, ...]:

@@ -15,9 +15,6 @@ from switch_jax.conversion.tensor_layout import Tensor
 from switch_jax.storage import is_folder
 from switch_jax.utils.errors import UserError
 
-# Decoded chunks are kept, as one of up to 64 MB holds several layers or experts, which are read one
-# after the other.
-_CONTEXT = {"cache_pool": {"total_bytes_limit": 2**29}}
 _PLACEHOLDER = "PLACEHOLDER://"  # Orbax's; the name of a folder follows
 
 
@@ -26,7 +23,9 @@ def open_tensors(folder: epath.Path, leaves: dict[str, Any]) -> dict[str, Tensor
 
     UserError where the folder of an array is missing or damaged, or a leaf is of no known kind.
     """
-    context = ts.Context(_CONTEXT)
+    # Decoded chunks are kept: one of up to 64 MB holds several layers or experts, which are read
+    # one after the other.
+    context = ts.Context({"cache_pool": {"total_bytes_limit": 2**29}})
     return {name: _open(folder, name, leaf, context) for name, leaf in leaves.items()}
 
 
