@@ -36,14 +36,12 @@ def write_run(
     All of it is written, or nothing. UserError where it is there already, or cannot be written.
 
     Args:
-      model_dir: the folder.
       parameters: `StackedTensors`, nested, of the model's shapes.
       config: how `eval` and `infer` use the model.
-      config_text: the same, as gin text.
+      config_text: its gin text.
       origin: where the parameters are from.
       vocabulary_file: a SentencePiece model that goes with it.
       identities: of the vocabulary of each feature; empty where it is not known.
-      progress: see `Progress`.
     """
     total = sum(math.prod(stacked.shape) for stacked in jax.tree.leaves(parameters))
     stacked_axes = jax.tree.map(lambda stacked: stacked.stacked_axes, parameters)

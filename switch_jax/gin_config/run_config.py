@@ -30,9 +30,7 @@ class GinConfig:
       text: gin's operative config, a gin file that describes the same run.
       note: what is taken from the run that this one starts from; '': nothing is. The text begins
         with it.
-      origins: for each macro the files and flags that have set it, in their order.
-      files: that were read, packaged ones as 'models/t5_base.gin'; each comes before those that it
-        includes.
+      origins, files: see `Reader`.
     """
 
     config: Config
