@@ -22,12 +22,7 @@ _ESCAPES = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command that runs on this machine.
-
-    Attributes:
-      argv: the program and its arguments.
-      why: what it is for, and when it is run.
-    """
+    """A command that runs on this machine; `why` says what it is for, and when it runs."""
 
     argv: tuple[str, ...]
     why: str
@@ -35,13 +30,7 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file that is written on this machine, for a command to read.
-
-    Attributes:
-      path: relative to the current directory.
-      text: all of it.
-      why: what it is for.
-    """
+    """A file for a command to read; its path is relative to the current directory."""
 
     path: str
     text: str
@@ -103,11 +92,7 @@ def _escaped(character: str) -> str:
 
 
 def write_file(file: File) -> None:
-    """Writes the file, and creates its folder.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """Writes the file, and creates its folder. UserError where it cannot be written."""
     path = Path(file.path)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,25 +100,16 @@ def write_file(file: File) -> None:
 
 
 def run_command(command: Command) -> None:
-    """Runs the command to its end. Its output goes to standard error.
-
-    Raises:
-      UserError: it fails.
-    """
+    """Runs the command, with its output on standard error. UserError where it fails."""
     code = start_process(command, stdout=sys.stderr.fileno()).wait()
     if code:
         raise UserError(f"exit code {code} of: {shell_line(command.argv)}")
 
 
 def output(command: Command, not_found: str | None = None) -> str:
-    """What the command prints, without white space around it.
+    """What the command prints, without white space around it. UserError where it fails.
 
-    Args:
-      command: what to run.
-      not_found: a part of the error message that is no failure: then the output is "".
-
-    Raises:
-      UserError: it fails.
+    An error message with `not_found` in it is no failure: then the output is "".
     """
     process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     output, errors = process.communicate()
@@ -165,7 +141,6 @@ def check_programs(steps: Iterable[Step]) -> None:
 
 
 def output_lines(process: subprocess.Popen[str]) -> Iterator[str]:
-    """Yields the lines that the process prints."""
     assert process.stdout is not None
     with process.stdout:
         yield from process.stdout
@@ -174,11 +149,7 @@ def output_lines(process: subprocess.Popen[str]) -> Iterator[str]:
 def start_process(
     command: Command, stdout: int | None = None, stderr: int | None = None
 ) -> subprocess.Popen[str]:
-    """Starts the command.
-
-    Raises:
-      UserError: the system does not start it.
-    """
+    """Starts the command, without an input. UserError where the system does not start it."""
     try:
         return subprocess.Popen(
             command.argv,

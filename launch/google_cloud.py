@@ -16,16 +16,12 @@ from switch_jax.storage import bucket_path
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import counted
 
-# Few on purpose. The flags that made collectives asynchronous on v5e and v5p are now libtpu's
-# defaults (openxla.org/xla/flags_guidance), and limits of VMEM that help one model hurt another:
-# measure yours with `switch_jax plan` before you add any.
-# A host whose TPU does not start stops with an error, instead of training on its CPUs
-# (docs.jax.dev, configuration options: jax_platforms).
-_PLATFORMS = "tpu,cpu"
-# Of several slices, which the data-centre network connects: all-reduces of gradients between them
-# overlap with the rest of the backward pass, and so do those of gradients of different sizes. From
-# github.com/AI-Hypercomputer/maxtext (Apache-2.0), benchmarks/xla_flags_library.py:
-# DATA_PARALLEL_OVERLAP, used in its configs for these generations.
+# libtpu's flags, few on purpose: it has asynchronous collectives by default
+# (openxla.org/xla/flags_guidance), and limits of VMEM that help one model hurt another.
+# These are for several slices: all-reduces of gradients between them overlap with the rest of the
+# backward pass, and so do those of gradients of different sizes. From DATA_PARALLEL_OVERLAP in
+# github.com/AI-Hypercomputer/maxtext (Apache-2.0), benchmarks/xla_flags_library.py, which its
+# configs use for these generations.
 _OVERLAP = (
     "--xla_tpu_enable_data_parallel_all_reduce_opt=true "
     "--xla_tpu_data_parallel_opt_different_sized_ops=true"
@@ -47,7 +43,7 @@ class GoogleCloudTarget(Target):
     """A job on TPU hosts of Google Cloud, but for what differs between the targets there.
 
     Attributes:
-      reads: what else it reads from buckets: the macro or flag that names it, and its URL.
+      reads: what it reads from buckets beside MODEL_DIR: the macro or flag, and the URL.
       own_files: gin files, task modules and a vocabulary that the image needs, relative to this
         folder; those that end in '/' are folders.
     """
@@ -98,7 +94,6 @@ class GoogleCloudTarget(Target):
 
     @property
     def hardware(self) -> Slice:
-        """The slices."""
         return parse_slice(self.topology)
 
     @property
@@ -109,7 +104,8 @@ class GoogleCloudTarget(Target):
     @property
     def variables(self) -> dict[str, str]:
         """The environment variables of the trainer but for the secrets; those of --env win."""
-        found = {"JAX_PLATFORMS": _PLATFORMS}
+        # So a host whose TPU does not start ends with an error, and does not train on its CPUs.
+        found = {"JAX_PLATFORMS": "tpu,cpu"}
         if self.hardware.count > 1 and self.hardware.generation.name in _WITH_OVERLAP:
             found["LIBTPU_INIT_ARGS"] = _OVERLAP
         return {**found, **dict(variable.split("=", 1) for variable in self.env)}
@@ -185,16 +181,12 @@ def _check_variables(job: GoogleCloudTarget) -> None:
         if not re.fullmatch(_SECRET, name):
             raise UserError(
                 f"--secret={without_value(name)}: write the name alone, as in "
-                "--secret=WANDB_API_KEY: capital letters, digits and _, a letter first; the value "
-                "is read from a variable of your shell"
+                "--secret=WANDB_API_KEY: capital letters, digits and _, a letter first"
             )
 
 
 def check_usual_shape(hardware: Slice) -> None:
-    """Raises UserError if the accelerator type stands for a slice of another shape.
-
-    For targets that ask for slices by their accelerator type, which says nothing of the shape.
-    """
+    """Raises UserError if the accelerator type alone would ask for a slice of another shape."""
     generation, shape = hardware.generation, hardware.shape
     alike = [s for s in generation.shapes if generation.size(s) == generation.size(shape)]
     if alike and shape not in alike:

@@ -13,7 +13,6 @@ from switch_jax.exit_codes import KILLED
 from switch_jax.launch import google_cloud
 from switch_jax.launch.commands import (
     Command,
-    output,
     output_lines,
     output_with_retries,
     run_command,
@@ -32,10 +31,7 @@ _SETTLE_SECONDS = 1.0  # after the pods have ended, until the JobSet knows it
 
 
 def escape_variables(text: str) -> str:
-    """The text as it is written in a command or variable of a manifest.
-
-    There Kubernetes replaces $(NAME) by the value of a variable, and $$ by $.
-    """
+    """For a command or variable of a manifest, where Kubernetes replaces $(NAME), and $$ by $."""
     return text.replace("$", "$$")
 
 
@@ -57,7 +53,6 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         return None
 
     def kubectl(self, *words: str) -> tuple[str, ...]:
-        """A command of kubectl for the cluster."""
         return ("kubectl", *words, *((f"--context={self.context}",) if self.context else ()))
 
     @property
@@ -92,19 +87,8 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
             "last_lines": Command((*logs, "--tail=20"), "only if it has failed: the last lines"),
         }
 
-    def exists(self) -> bool:
-        """Whether the cluster has it, running or not."""
-        return bool(output(self.looks["state"]))
-
     def follow(self) -> int:
-        """Prints what the pods print until the JobSet has ended.
-
-        Returns:
-          The exit code of `switch_jax train`, see `retries.exit_code`.
-
-        Raises:
-          UserError: somebody has deleted it.
-        """
+        """Prints what the pods print, to the end of the JobSet; returns its `retries.exit_code`."""
         running_before, last_line = None, None
         while not (state := self._final_state()):
             running = len(output_with_retries(self.looks["running_pods"]).split())
@@ -133,13 +117,9 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         return state
 
     def _print_logs(self, last_line: str | None) -> str | None:
-        """Prints what the pods print until they end or the connection breaks.
+        """Prints what the pods print after the time `last_line`, until the connection breaks.
 
-        Args:
-          last_line: when the last line came that was printed already.
-
-        Returns:
-          When the last line came, as Kubernetes writes a time.
+        Returns when the last line came, as Kubernetes writes a time.
         """
         since = (f"--since-time={last_line}",) if last_line else ()
         command = self.looks["logs"]

@@ -25,15 +25,7 @@ _MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
 
 
 def check(config: Config, hardware: Slice) -> list[str]:
-    """Checks that a run fits its slices; returns warnings. Uses no network.
-
-    Args:
-      config: the run.
-      hardware: the slices.
-
-    Raises:
-      UserError: what does not fit, with the numbers.
-    """
+    """Warnings about a run on its slices; UserError where it does not fit. Uses no network."""
     try:
         shape = mesh_shape(config.mesh, hardware.devices, hardware.count, "TPU")
     except UserError as error:
@@ -50,11 +42,9 @@ def check(config: Config, hardware: Slice) -> list[str]:
 
 
 def check_rehearsal(config: Config, process_count: int) -> list[str]:
-    """Checks a run of several processes on this machine; returns warnings.
+    """Warnings about a run of several processes on this machine.
 
-    Raises:
-      UserError: what does not fit, with the numbers; or the processes cannot share the devices of
-        the mesh equally.
+    UserError where it does not fit, or the processes cannot share the mesh equally.
     """
     mesh = config.mesh
     if not 1 <= process_count <= _MOST_PROCESSES:
@@ -73,10 +63,9 @@ def check_rehearsal(config: Config, process_count: int) -> list[str]:
 
 
 def check_gpus(config: Config, nodes: int, gpus_per_node: int) -> list[str]:
-    """Checks that a run fits GPUs of several machines, but for their memory; returns warnings.
+    """Warnings about a run on GPUs of several machines; UserError where it does not divide.
 
-    Raises:
-      UserError: what does not fit, with the numbers.
+    Their memory is not checked.
     """
     gpus = nodes * gpus_per_node
     try:
@@ -88,7 +77,7 @@ def check_gpus(config: Config, nodes: int, gpus_per_node: int) -> list[str]:
 
 
 def _check_on(config: Config, shape: tuple[int, int, int], processes: int) -> tuple[int, list[str]]:
-    """Checks the run on devices of this shape: the bytes that each holds of its state; warnings."""
+    """The bytes that each of the devices holds of the run's state, and warnings."""
     devices = AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
     warnings = check_run(config, readers(processes, devices.shape))
     return check_for_slices(config, devices), warnings
@@ -98,10 +87,8 @@ def check_storage(config: Config) -> None:
     """Checks that MODEL_DIR can be written, and reads an example of the run's data.
 
     On a disk this changes nothing. In a bucket it writes an object and removes it. Warns of what
-    only the network tells: a vocabulary in a bucket that is small for the embedding.
-
-    Raises:
-      UserError: what this machine cannot write or read.
+    only the network tells: a vocabulary in a bucket that is small for the embedding. UserError
+    where this machine cannot write or read.
     """
     check_paths(config)
     check_run_folder(config.run.model_dir)
@@ -112,13 +99,9 @@ def check_storage(config: Config) -> None:
 
 
 def check_fits(config: Config, hardware: Slice) -> str:
-    """Compiles the training step for the slices. Takes some minutes.
+    """Compiles the training step for the slices, in some minutes; returns its memory and speed.
 
-    Returns:
-      A line for the user: the memory that the step needs, and the speed to expect.
-
-    Raises:
-      UserError: it does not fit, or libtpu is not installed.
+    UserError where it does not fit, or libtpu is not installed.
     """
     from switch_jax.planning.plan import make_plan
 

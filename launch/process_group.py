@@ -23,16 +23,11 @@ _FAILURE_GRACE = 5.0
 def run_together(
     commands: Iterable[Sequence[str]], environment: Mapping[str, str], signals: Sequence[int]
 ) -> int:
-    """Runs the processes to their end. Their lines go to standard error.
+    """Runs the processes to their `retries.exit_code`. Their lines go to standard error.
 
-    Args:
-      commands: of the processes. Their first word, `python`, is replaced by this interpreter.
-      environment: of all processes.
-      signals: signals that are appended while this runs are sent to all processes. After a second
-        one, they are killed as soon as after a failure.
-
-    Returns:
-      See `retries.exit_code`.
+    The first word of each command, `python`, is replaced by this interpreter. Signals that are
+    appended while this runs are sent to all processes; after a second one, they are killed as soon
+    as after a failure.
     """
     processes: list[subprocess.Popen[bytes]] = []
     readers: list[threading.Thread] = []
@@ -91,7 +86,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) 
 
 
 def _shell_code(returncode: int) -> int:
-    """The exit code of a shell: 128 + N if signal N ended the process."""
+    """128 + N if signal N ended the process."""
     return 128 - returncode if returncode < 0 else returncode
 
 

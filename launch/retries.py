@@ -30,12 +30,10 @@ _RETRY_SECONDS = [30.0, 60.0, 120.0, 240.0, *[300.0] * 11]
 def exit_code(codes: Iterable[int]) -> int:
     """The exit code of a job, from those of its processes or hosts; 0 if there are none.
 
-    A host that cannot be reached, or a process that was killed, may give the others any error. A
-    mistake would happen again. After SIGTERM the state is saved: a crash at the end is no matter.
-
-    Args:
-      codes: as a shell gives them, in the order in which the processes ended, without those of
-        processes that the launcher has killed.
+    `codes` are as a shell gives them, in the order in which the processes ended, without those that
+    the launcher has killed. A host that cannot be reached, or a process that was killed, may give
+    the others any error. A mistake would happen again. After SIGTERM the state is saved: a crash at
+    the end is no matter.
     """
     codes = list(codes)
     crashes = [code for code in codes if code != DONE]
@@ -51,14 +49,14 @@ def supervise(
 ) -> int:
     """Runs a job until it is done, makes a mistake, or keeps crashing without progress.
 
-    Preemptions do not count as restarts. Crashes count, and a new checkpoint sets the count to 0.
-    While a host cannot be reached, the pauses before a new start get longer; after an hour this
-    counts as a crash too.
+    Crashes count as restarts, and a new checkpoint in the folder sets their count to 0. Preemptions
+    do not count. While a host cannot be reached, the pauses before a new start get longer; after an
+    hour this counts as a crash too.
 
     Args:
       attempt: runs the job once and returns its exit code.
-      max_restarts: how often it starts again after crashes without a new checkpoint.
-      folder: of the run, whose checkpoints are its progress.
+      max_restarts: after crashes without a new checkpoint.
+      folder: of the run.
       asked_to_stop: the signals to stop, appended as they come: after one nothing starts again.
 
     Returns:
@@ -96,7 +94,7 @@ def supervise(
 
 
 def _newest_step(folder: RunFolder) -> int | None:
-    """The step of the newest checkpoint; None if there is none, or it cannot be known."""
+    """None if there is no checkpoint, or it cannot be known."""
     try:
         return max(folder.checkpoint_steps(), default=None)
     except UserError as error:

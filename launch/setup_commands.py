@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # it imports this module
 
 
 def once(argv: tuple[str, ...], why: str) -> Command:
-    """A command that a person runs once."""
     return Command(argv, f"once, run it yourself: {why}")
 
 
@@ -30,10 +29,7 @@ def secret_manager(job: GoogleCloudTarget) -> list[Command]:
 
 
 def image(job: GoogleCloudTarget) -> list[Command]:
-    """The image of switch_jax and, on top of it, one with the job's own files.
-
-    An image that is named by its digest is there already.
-    """
+    """Makes the image, with the job's own files; one named by its digest is there already."""
     if "@" in job.image:
         return []
     base = f"{job.image}-base" if job.own_files else job.image

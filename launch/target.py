@@ -40,8 +40,7 @@ class Target(abc.ABC):
       train: the arguments of the command, without those by which processes find each other.
       model_dir: MODEL_DIR of the config.
       subcommand: of `switch_jax`.
-      max_restarts: how often it starts again after crashes without a new checkpoint; None: as often
-        as `restarts` says.
+      max_restarts: as given; see `restarts`.
     """
 
     on: ClassVar[str]
@@ -87,11 +86,7 @@ class Target(abc.ABC):
 
     @abc.abstractmethod
     def check(self, config: Config) -> list[str]:
-        """Checks that the config fits the job's devices; returns warnings. Uses no network.
-
-        Raises:
-          UserError: it does not fit.
-        """
+        """Warnings about the config; UserError where it does not fit. Uses no network."""
 
     @abc.abstractmethod
     def describe(self) -> str:
@@ -100,12 +95,7 @@ class Target(abc.ABC):
     def preflight(self, config: Config, skip_plan: bool) -> None:  # noqa: B027
         """Checks that can take minutes, before anything is started; --dry_run ends before it.
 
-        Args:
-          config: the run.
-          skip_plan: do not compile the training step.
-
-        Raises:
-          UserError: the job would fail.
+        UserError where the job would fail. With `skip_plan` the training step is not compiled.
         """
 
     @abc.abstractmethod

@@ -19,13 +19,8 @@ _MOST_NAMED = 8
 def check(own_files: Sequence[str], data: DataConfig, splits: Sequence[str]) -> None:
     """Checks that hosts find what the tasks name: data, caches, vocabularies. Uses no network.
 
-    Args:
-      own_files: of this machine, which the image has; see `GoogleCloudTarget.own_files`.
-      data: what the run reads.
-      splits: those of the tasks that it reads.
-
-    Raises:
-      UserError: files that are neither in a bucket nor in the image.
+    UserError where a file is neither in a bucket nor in the image, which has
+    `GoogleCloudTarget.own_files`.
     """
     named = dict.fromkeys(p for t in all_tasks(data) for p in _patterns(t, data, splits))
     missing = [path for path in named if not _is_on_hosts(path, own_files)]
@@ -34,7 +29,7 @@ def check(own_files: Sequence[str], data: DataConfig, splits: Sequence[str]) -> 
         raise UserError(
             "the hosts have no file of this machine, and the tasks of this run read "
             f"{', '.join([*missing[:_MOST_NAMED], *more])}: copy them to a bucket, and write "
-            "gs://BUCKET/... in the task; --skip_storage starts the job without this check"
+            "gs://BUCKET/... in the task"
         )
 
 
@@ -55,7 +50,6 @@ def _patterns(task: seqio.Task, data: DataConfig, splits: Sequence[str]) -> Iter
 
 
 def _is_on_hosts(path: str, own_files: Sequence[str]) -> bool:
-    """Whether the path is in a bucket, or in the image."""
     if not path or not on_this_machine([path]) or "site-packages" in Path(path).parts:
         return True
     folders = [DATA, *map(Path, own_files)]

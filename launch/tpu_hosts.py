@@ -73,7 +73,7 @@ def container_command(job: GoogleCloudTarget) -> tuple[str, ...]:
 
 
 def script(job: TpuSlicesTarget) -> File:
-    """The script that every host runs."""
+    """The file `launched/JOB_NAME.sh`, which all hosts get."""
     registry = job.image.split("/")[0]
     login = f"  sudo gcloud auth configure-docker {registry} --quiet\n"
     google = registry.endswith(("docker.pkg.dev", "gcr.io"))
@@ -155,13 +155,9 @@ def commands(job: TpuSlicesTarget) -> list[Command]:
 
 
 def run(job: TpuSlicesTarget) -> int:
-    """Starts the job on the hosts of all slices and follows it to its end.
+    """Starts the job on the hosts of all slices, and follows it to its `retries.exit_code`.
 
-    Returns:
-      See `retries.exit_code`.
-
-    Raises:
-      UserError: gcloud is not installed.
+    UserError where gcloud is not installed.
     """
     of_nodes = [on_hosts(job, node) for node in job.nodes]
     for found in of_nodes:
@@ -205,10 +201,9 @@ def _wait(
     codes: dict[str, int],
     followed: Sequence[subprocess.Popen[str]],
 ) -> Collection[str]:
-    """Waits for all hosts. After one has failed, the others have FAILURE_GRACE seconds.
+    """Waits for all hosts, and kills them FAILURE_GRACE seconds after one has failed.
 
-    Returns:
-      The hosts that were not killed from here.
+    Returns the hosts that were not killed from here.
     """
     not_killed: Collection[str] = codes
     deadline = float("inf")

@@ -104,7 +104,6 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return self._gcloud("delete", self.when_deleting, *self.delete_flags)
 
     def _gcloud(self, verb: str, why: str, *flags: str) -> Command:
-        """A command of gcloud for the job's slices."""
         return Command((*tpu_hosts.gcloud(self, self.kind, verb, self.job_name), *flags), why)
 
     def resources(self) -> list[Command]:
@@ -122,9 +121,8 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     def start_and_follow(self) -> int:
         """Creates the slices if needed, and runs the job until it is done or has to stop.
 
-        Raises:
-          UserError: the first slices cannot be created, somebody has stopped them, or gcloud is not
-            installed.
+        UserError where the first slices cannot be created, somebody has stopped them, or gcloud is
+        not installed.
         """
         # Without retries: an account that may not ask for the state is an error at once.
         had_slices = output(self.look, _NOT_FOUND) in (self.ready, *self.gone)
@@ -146,9 +144,8 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     def _wait_until_ready(self, had_slices: bool) -> None:
         """Waits until the slices can be used, and creates them if they do not exist.
 
-        Args:
-          had_slices: whether there were slices before. Then the request is known to be right, and a
-            refusal means that there is no capacity at the moment.
+        If there were slices before, the request is known to be right, and a refusal means that
+        there is no capacity at the moment.
         """
         asked, logged = False, None
         place, give_up = f"{self.topology} in {self.zone}", shell_line(self.delete.argv)

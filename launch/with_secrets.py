@@ -42,7 +42,6 @@ def main() -> None:
 
 
 def _get(url: str, headers: dict[str, str]) -> dict[str, Any]:
-    """The JSON that the server answers."""
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
         return json.load(answer)

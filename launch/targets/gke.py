@@ -69,8 +69,7 @@ class Gke(JobSetTarget):
     def start_and_follow(self) -> int:
         """Applies the manifest, and prints what the pods print until the JobSet has ended.
 
-        Raises:
-          UserError: the cluster refuses it, or gcloud or kubectl is not installed.
+        UserError where the cluster refuses it, or gcloud or kubectl is not installed.
         """
         write_file(_file(self))
         run_command(_get_credentials(self))
@@ -83,7 +82,6 @@ class Gke(JobSetTarget):
 
 
 def _location(job: Gke) -> tuple[str, str]:
-    """gcloud's flags for the place of the cluster."""
     return (f"--location={job.zone}", f"--project={job.project}")
 
 

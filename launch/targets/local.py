@@ -58,10 +58,7 @@ class Local(Target):
         """Runs the processes, and starts them again after failures, see `retries.supervise`.
 
         Their output goes to standard error, with [0], [1], ... before each line. Ctrl-C and SIGTERM
-        are passed on to the processes, and end the job.
-
-        Raises:
-          UserError: the folder cannot be written.
+        are passed on to them, and end the job. UserError where MODEL_DIR cannot be written.
         """
         folder = create_run_folder(self.model_dir)
         with _collected_signals() as signals:
@@ -98,7 +95,6 @@ def _environment() -> dict[str, str]:
 
 
 def _free_port() -> int:
-    """A port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]

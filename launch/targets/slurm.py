@@ -84,11 +84,7 @@ exit "$code"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slurm(Target):
-    """A job on the GPUs of a cluster that Slurm manages.
-
-    Attributes:
-      python: path of the interpreter, on all nodes.
-    """
+    """A job on the GPUs of a cluster that Slurm manages; `python` is a path on all nodes."""
 
     on = "slurm"
 
@@ -111,8 +107,7 @@ class Slurm(Target):
             if looks_secret("", value) or any(looks_secret(v[0], v[2]) for v in variables):
                 raise UserError(
                     f"--sbatch_option={without_value(option)}: this looks like a secret, and every "
-                    "printed command would show it: export the variable in your shell, whose "
-                    "variables the job has"
+                    "printed command would show it; the job has the variables of your shell"
                 )
             name = option.partition("=")[0]
             # The beginning of a name counts: sbatch takes it for the name.
@@ -178,7 +173,7 @@ class Slurm(Target):
 
     @property
     def steps(self) -> list[Step]:
-        """What `Slurm.run` writes and runs."""
+        """What `run` writes and runs."""
         return [self.script, self.queue, self.submit, self.print_output("JOB_ID")]
 
     @property
@@ -219,8 +214,7 @@ class Slurm(Target):
     def run(self) -> int:
         """Puts the job into the queue unless it is there, and prints its output to its end.
 
-        Raises:
-          UserError: Slurm refuses the job, another one has its name, or it ended without a code.
+        UserError where Slurm refuses it, another one has its name, or it ended without a code.
         """
         with going_on(self.job_name, self.end_of("")):
             state = output(self.queue)
@@ -263,8 +257,7 @@ def _follow(job: Slurm, number: str) -> int:
     if not codes:
         raise UserError(
             f"job {number} has left the queue without an exit code: somebody, its time limit or "
-            f"the cluster has ended it (`sacct --jobs={number}` says which); the same command puts "
-            "it into the queue again"
+            f"the cluster has ended it (`sacct --jobs={number}` says which)"
         )
     return int(codes[-1])
 

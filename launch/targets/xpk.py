@@ -1,18 +1,18 @@
 """A JobSet on GKE through xpk, on a cluster that `xpk cluster create` has made.
 
-xpk writes the manifest itself. Every restart counts, also after a preemption. The containers read
-their secrets themselves, as on TPU VMs. (A secret in xpk's --env would stand in the manifest.) Pods
-are on the network of their node and have its account, with the scope cloud-platform that Secret
-Manager asks for (src/xpk/core/nodepool.py). xpk copies --command into a script in the manifest
-(src/xpk/core/docker_container.py), so it has to be one line, quoted for bash and escaped for
-Kubernetes.
+xpk writes the manifest itself, and makes the cluster the current one of kubectl. Every restart
+counts, also after a preemption. The containers read their secrets themselves, as on TPU VMs; a
+secret in xpk's --env would stand in the manifest. Pods are on the network of their node and have
+its account, with the scope cloud-platform that Secret Manager asks for (src/xpk/core/nodepool.py).
+xpk copies --command into a script in the manifest (src/xpk/core/docker_container.py), so it has to
+be one line, quoted for bash and escaped for Kubernetes.
 """
 
 import dataclasses
 
 from switch_jax.config import Config
 from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
-from switch_jax.launch.commands import Command, Step, run_command, shell_line
+from switch_jax.launch.commands import Command, Step, output, run_command, shell_line
 from switch_jax.launch.jobset import (
     CONTAINER,
     END_WHY,
@@ -21,17 +21,12 @@ from switch_jax.launch.jobset import (
     escape_variables,
 )
 
-# xpk adds 42 and 127 to 255.
-_RESTARTING = "1,4-126"
 _SPOT_RESTARTS = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Xpk(JobSetTarget):
-    """A JobSet that `xpk workload create` makes.
-
-    xpk has made its cluster the current one of kubectl, and its pods have their nodes' account.
-    """
+    """A JobSet that `xpk workload create` makes. Its pods have the account of their nodes."""
 
     on = "xpk"
 
@@ -75,13 +70,12 @@ class Xpk(JobSetTarget):
         ]
 
     def start_and_follow(self) -> int:
-        """Has xpk make the JobSet if it does not exist, and follows it.
+        """Has xpk make the JobSet if the cluster has none, running or not, and follows it.
 
-        Raises:
-          UserError: xpk refuses it, or xpk or kubectl is not installed.
+        UserError where xpk refuses it, or xpk or kubectl is not installed.
         """
         run_command(_get_credentials(self))
-        if not self.exists():
+        if not output(self.looks["state"]):
             run_command(_create(self))
         return self.follow()
 
@@ -105,7 +99,7 @@ def _create(job: Xpk) -> Command:
         f"--docker-name={CONTAINER}",
         f"--docker-image={job.image}",
         f"--max-restarts={job.restarts}",
-        f"--restart-on-exit-codes={_RESTARTING}",
+        "--restart-on-exit-codes=1,4-126",  # xpk adds 42 and 127 to 255
         f"--termination-grace-period-seconds={tpu_hosts.SAVE_SECONDS}",
         *(f"--env={name}={escape_variables(value)}" for name, value in variables),
         f"--command={escape_variables(shell_line(tpu_hosts.container_command(job)))}",

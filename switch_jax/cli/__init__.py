@@ -40,12 +40,9 @@ _OUTPUT_IS_LOST = {errno.EPIPE: exit_codes.OUTPUT_LOST, errno.ENOSPC: exit_codes
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one subcommand.
+    """Runs one subcommand, and returns its exit code, which docs/exit_codes.md explains.
 
     The message of a UserError is printed to standard error, as one line.
-
-    Returns:
-      The exit code; the help of the subcommands and docs/exit_codes.md explain it.
     """
     is_program = argv is None
     name, is_training = "switch_jax", False

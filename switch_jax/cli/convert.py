@@ -79,7 +79,6 @@ def _description(args: argparse.Namespace) -> list[str]:
 
 
 def _to_run(folder: ModelFolder, target: epath.Path) -> None:
-    """Writes a run."""
     from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
     from switch_jax.conversion.to_run import write_run
     from switch_jax.data.catalogue.vocabularies import identity, vocabulary

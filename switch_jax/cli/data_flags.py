@@ -21,20 +21,13 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def as_arguments(args: argparse.Namespace) -> list[str]:
-    """The flags above as they were given, for a command that calls another one."""
+    """The flags above as they were given, for a command that calls another."""
     names = ("tfds_data_dir", "seqio_additional_cache_dirs")
     return [f"--{name}={getattr(args, name)}" for name in names if getattr(args, name)]
 
 
 def apply(args: argparse.Namespace) -> None:
-    """Sets the folders in seqio, also for tasks that are registered already.
-
-    Args:
-      args: with the flags above.
-
-    Raises:
-      UserError: a value cannot be a folder.
-    """
+    """Sets the folders in seqio, also for tasks that are registered already."""
     from switch_jax.utils.tensorflow_setup import seqio
 
     if args.tfds_data_dir:

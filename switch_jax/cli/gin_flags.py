@@ -40,7 +40,6 @@ def as_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def search_paths(args: argparse.Namespace) -> list[str]:
-    """The folders of --gin_search_paths."""
     return [path for path in args.gin_search_paths.split(",") if path]
 
 
@@ -56,15 +55,7 @@ def say_that_it_loads() -> None:
 
 
 def read(args: argparse.Namespace, unneeded: Sequence[str] = ()) -> GinConfig:
-    """The config that the flags describe; what they set of the user's configurables, gin keeps.
-
-    Args:
-      args: with the flags above.
-      unneeded: macros that may be without a value in this command.
-
-    Raises:
-      UserError: see `gin_config.read`.
-    """
+    """The config that the flags describe; see `gin_config.read`, with `keep`."""
     from switch_jax import gin_config
 
     return gin_config.read(

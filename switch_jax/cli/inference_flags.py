@@ -76,8 +76,7 @@ def read_folder(
 def open_model(args: argparse.Namespace) -> TrainedModel:
     """The model in MODEL_DIR, with the task, split and batch size of the flags; joins processes.
 
-    Raises:
-      UserError: there is no such model, or a flag does not fit it.
+    UserError where there is no such model, or a flag does not fit it.
     """
     folder = read_folder(args, args.model_dir)
     data_flags.apply(args)

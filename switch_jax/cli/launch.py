@@ -131,11 +131,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _fields_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What the flags say of the fields of the job.
-
-    Raises:
-      UserError: a flag is missing, or is for another target.
-    """
+    """What the flags say of the job; UserError where one is missing, or is for another target."""
     if args.doctor and args.change_task:
         raise UserError("--change_task is for training: leave it out with --doctor")
     target = TARGETS[args.on]

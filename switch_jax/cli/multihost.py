@@ -32,16 +32,10 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def connect(args: argparse.Namespace, mesh: MeshConfig, config_text: str) -> None:
-    """Joins the other processes, if the flags name any.
+    """Joins the other processes, if the flags name any; all have to have the same config text.
 
-    Args:
-      args: with the flags above.
-      mesh: of the config.
-      config_text: of the config, which all processes have to have.
-
-    Raises:
-      UserError: the address has no host or port; or see `processes.connect` and
-        `processes.check_same_config`.
+    UserError where the address has no host or port, and as in `processes.connect` and
+    `processes.check_same_config`.
     """
     from switch_jax.runtime import processes
 

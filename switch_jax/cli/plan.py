@@ -163,7 +163,7 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
     tried = list(changes(config, data * expert, sharding_may_suffice=may_suffice))
     print(
         f"the step does not fit: {needed:.1f} of {limit:.1f} GiB a chip; trying {len(tried)} "
-        "changes that save memory, until one fits (a smaller BATCH_SIZE is not among them)",
+        "changes that save memory, until one fits",
         file=sys.stderr,
     )
     before = config, failed
@@ -190,7 +190,7 @@ def _nearest_change(config: Config, hardware: Slice, failed: Plan) -> str | None
 def _least_bytes(config: Config, compiled: Config, plan: Plan) -> float:
     """Bytes of a chip that a step needs at least, from one with fewer microbatches; else 0.
 
-    A microbatch of half the rows needs at least half the memory.
+    A microbatch of half the rows needs at least half of them.
     """
     more = config.run.num_microbatches / compiled.run.num_microbatches
     is_same = config.mesh == compiled.mesh

@@ -22,13 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Writes the page, and prints the numbers.
-
-    Raises:
-      UserError: no folder has a record of a run, or the page cannot be written.
-    """
-    # matplotlib takes a second to import: not on every `switch_jax --help`.
-    from switch_jax.reports import page
+    """Writes the page, and prints the numbers."""
+    from switch_jax.reports import page  # matplotlib takes a second to import
     from switch_jax.reports.findings import read_findings
     from switch_jax.reports.table import text_lines
 

@@ -83,8 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Lists tasks, shows examples, trains a vocabulary, or writes a cache."""
-    # Imported here, because TensorFlow takes seconds to import and `--help` does not need it.
-    from switch_jax.data.catalogue.task_list import task_list
+    from switch_jax.data.catalogue.task_list import task_list  # loads TensorFlow
 
     with fields_named_as_flags():
         COUNT.check("examples", args.examples)

@@ -115,14 +115,11 @@ def _connected(args: argparse.Namespace, found: GinConfig) -> Config:
 
     multihost.connect(args, found.config.mesh, found.text)
 
-    def read() -> Config:
-        return with_teacher(found.config)
-
     if not multihost.joined():  # a mistake is told before JAX is loaded
-        return read()
+        return with_teacher(found.config)
     from switch_jax.runtime.processes import run_on_all
 
-    return run_on_all(read)
+    return run_on_all(lambda: with_teacher(found.config))
 
 
 def _what_next(model_dir: str) -> str:

@@ -167,8 +167,7 @@ class Config:
     def tokens_read(self, readers: int) -> int:
         """Those of a step that a host reads: the streams of its rows, as a whole.
 
-        Args:
-          readers: into how many parts hosts split the batch; of unequal ones the largest counts.
+        `readers` is into how many parts hosts split the batch; of unequal ones the largest counts.
         """
         rows = self.run.batch_size // readers
         # A plan may have fewer rows than streams, which a run refuses.
@@ -212,8 +211,7 @@ class Config:
     def replace(self, part: str, /, **changes: object) -> "Config":
         """The same, with other fields of a part, as in `config.replace("run", random_seed=1)`.
 
-        Raises:
-          UserError: there is no such part or field, or the value is refused as by the part itself.
+        UserError where there is no such part or field, or the part itself refuses the value.
         """
         check_choice("part", part, tuple(PARTS))
         values = getattr(self, part)

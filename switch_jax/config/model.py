@@ -292,10 +292,7 @@ class ModelConfig:
         return {stack: in_blocks(number[stack], at) for stack, at in self.sparse_layers.items()}
 
     def layers_at(self, stack: str, blocks: str, place: str) -> range:
-        """The layers that a parameter is stacked from, counted from 0.
-
-        Args: the beginning of its path, as 'encoder', 'blocks', 'layer_0'.
-        """
+        """The layers of a parameter whose path begins so: 'encoder', 'blocks', 'layer_0'."""
         (found,) = (each for each in self.blocks[stack] if each.name == blocks)
         return found.layers_at(int(place.removeprefix("layer_")))
 

@@ -13,9 +13,7 @@ class Blocks(NamedTuple):
 
     Attributes:
       name: of their parameters in the stack: 'blocks', and 'blocks_1' and so on behind them.
-      first_layer: the number of the first layer in the stack, counted from 0.
-      num_blocks: how many there are.
-      layers_per_block: the layers of each.
+      first_layer: its number in the stack, counted from 0.
       has_experts: whether the last layer of each has experts. The others are dense.
     """
 
@@ -32,14 +30,11 @@ class Blocks(NamedTuple):
 
 
 def sparse_layers(layout: str, num_layers: int, num_sparse: int) -> list[int]:
-    """The layers with experts, counted from 0.
+    """The layers with experts, counted from 0, by layouts as in flaxformer's `LayerLayout`.
 
-    Args:
-      layout: 'mixed': the last of each `num_layers / num_sparse` layers, which is a whole number;
-        'bottom': the first ones; 'top': the last ones; 'middle': those between, with one dense
-        layer more in front than behind where their number is odd. As flaxformer's `LayerLayout`.
-      num_layers: of the stack.
-      num_sparse: how many have experts, from 0 to `num_layers`.
+    'mixed': the last of each `num_layers / num_sparse` layers, which is a whole number; 'bottom':
+    the first ones; 'top': the last ones; 'middle': those between, with one dense layer more in
+    front than behind where their number is odd.
     """
     if layout == "mixed" and num_sparse:
         step = num_layers // num_sparse
@@ -50,14 +45,10 @@ def sparse_layers(layout: str, num_layers: int, num_sparse: int) -> list[int]:
 
 
 def in_blocks(num_layers: int, sparse: list[int]) -> list[Blocks]:
-    """The blocks of a stack in their order.
+    """The blocks of a stack in their order; `sparse` are the layers with experts.
 
     Where every n-th layer has experts, all blocks are equal: n - 1 dense layers, and a sparse one.
     Otherwise a block is a layer, and runs of dense and of sparse layers follow each other.
-
-    Args:
-      num_layers: of the stack.
-      sparse: the layers with experts.
     """
     step = num_layers // len(sparse) if sparse else 1
     if not sparse or sparse == list(range(step - 1, num_layers, step)):

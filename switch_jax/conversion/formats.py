@@ -7,13 +7,9 @@ from switch_jax.conversion.source import Source
 
 
 def open_source(path: epath.Path) -> Source | None:
-    """Opens a checkpoint of another format, by its headers alone.
+    """Opens a checkpoint of another format, by its headers alone; None where it looks like none.
 
-    Returns:
-      None: it looks like none of them.
-
-    Raises:
-      UserError: it looks like one, and is damaged, or our model cannot express it.
+    UserError where it looks like one, and is damaged, or our model cannot express it.
     """
     if hugging_face.is_hugging_face(path):
         return hugging_face.open_folder(path)

@@ -5,23 +5,14 @@ from etils import epath
 from switch_jax.conversion.source import Source
 from switch_jax.gin_config.packaged import packaged_macros
 
-# What a converted model is evaluated on where nothing else is named: text that comes with us.
-_TASK = "english_span_corruption"
-
 
 def gin_of_source(
     source: Source, model_dir: epath.Path, vocabulary: str
 ) -> tuple[list[str], list[str]]:
-    """The gin files and bindings that describe a model of another format.
-
-    Args:
-      source: the model.
-      model_dir: the folder of the run.
-      vocabulary: VOCABULARY.
-    """
+    """The gin files and bindings that describe a model of another format."""
     bindings = {
         "MODEL_DIR": str(model_dir),
-        "MIXTURE_OR_TASK_NAME": _TASK,
+        "MIXTURE_OR_TASK_NAME": "english_span_corruption",  # its text comes with us
         "BATCH_SIZE": 16,
         "VOCABULARY": vocabulary,
     }

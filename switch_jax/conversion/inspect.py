@@ -30,14 +30,9 @@ def describe_source(source: Source) -> list[str]:
 
 
 def describe_run(checkpoint: epath.Path, config: Config) -> list[str]:
-    """Lines about a checkpoint of ours.
+    """Lines about a checkpoint of ours, MODEL_DIR/checkpoints/STEP.
 
-    Args:
-      checkpoint: MODEL_DIR/checkpoints/STEP.
-      config: of its run.
-
-    Raises:
-      UserError: it is damaged, or of another model.
+    UserError where it is damaged, or of another model.
     """
     check_part(checkpoint, "parameters", abstract_parameters(config.model))
     vocabulary = config.data.vocabulary or f"that of {config.data.mixture_or_task_name}"

@@ -29,8 +29,6 @@ class Copy(NamedTuple):
     """A tensor that has to be equal to another one, as a model of ours has one of them.
 
     Attributes:
-      name: its name.
-      tensor: the copy.
       original: the name of the other one.
       reason: why they have to be equal, as the end of a message.
     """
@@ -58,7 +56,7 @@ def take_copies(
 class Source:
     """A model whose tensors are all there, with the shapes that it should have.
 
-    Raises UserError where a tensor is missing, left over, or of another shape or dtype.
+    UserError where a tensor is missing, left over, or of another shape or dtype.
 
     Attributes:
       path: the folder, or the file, that was opened.
@@ -68,10 +66,9 @@ class Source:
       step: of training; None: it does not say.
       vocabulary: VOCABULARY of the released models of this kind.
       architecture: the fields of `ModelConfig` that the checkpoint determines.
-      untold: those that it may have with any value, and does not tell.
       names: a `TensorNames` for each parameter, nested.
-      tensors: by name.
       copies: tensors that are left out, as others hold the same.
+      untold: fields that it may have with any value, and does not tell.
     """
 
     path: epath.Path
@@ -131,12 +128,8 @@ class Source:
     def check_model(self, model: ModelConfig, remedy: str = "set them as the folder has") -> None:
         """Checks that a model of ours takes the parameters; reads the copies.
 
-        Args:
-          model: ours.
-          remedy: what the message says to do where they differ.
-
-        Raises:
-          UserError: the models differ, or copies hold other numbers than their originals.
+        UserError, with the remedy, where the models differ; or where copies hold other numbers than
+        their originals.
         """
         if found := model_differences(type(model)(**self.architecture), model, self.untold):
             raise UserError(
@@ -157,17 +150,10 @@ class Source:
                 )
 
     def load(self, abstract_parameters: Any) -> Any:
-        """Reads the parameters onto a mesh, each process those of its devices.
+        """Reads all parameters, or some, onto a mesh, each process those of its devices.
 
-        Args:
-          abstract_parameters: nested dict of `ShapeDtypeStruct`s with shardings, of all parameters
-            or of some, whose shapes are those here.
-
-        Returns:
-          Arrays of those shapes and shardings, float32.
-
-        Raises:
-          UserError: on every process, where one of them cannot read a tensor.
+        Nested `ShapeDtypeStruct`s with shardings -> float32 arrays. UserError on every process
+        where one of them cannot read a tensor.
         """
         parameters = flatten_dict(self.parameters)
         return run_on_all(
@@ -185,12 +171,7 @@ class Source:
 def model_differences(
     theirs: ModelConfig, ours: ModelConfig, untold: Sequence[str] = ()
 ) -> list[str]:
-    """What makes two configs describe different models: settings, or else parameters' shapes.
-
-    Args:
-      theirs, ours: the configs.
-      untold: fields that may differ.
-    """
+    """The settings, or else shapes of parameters, that differ; fields in `untold` may."""
     same = {name.upper(): getattr(ours, name) for name in untold}
     settings = differences({**theirs.identity, **same}, ours.identity)
     return settings or differences(parameter_shapes(theirs), parameter_shapes(ours))
@@ -198,12 +179,7 @@ def model_differences(
 
 @contextlib.contextmanager
 def read_as(file: epath.Path, kind: str) -> Iterator[None]:
-    """Within, an error of a library that reads a file becomes a UserError.
-
-    Args:
-      file: the file.
-      kind: what it should be, as in 'a whole safetensors file'.
-    """
+    """Within, an error of any type becomes a UserError: the file is not `kind`, as 'JSON'."""
     try:
         with explain_read_errors(file):
             yield
@@ -215,11 +191,7 @@ def read_as(file: epath.Path, kind: str) -> Iterator[None]:
 
 
 def read_small_file(file: epath.Path) -> bytes:
-    """The content of a file that holds no tensors: a config, an index, a tokenizer.
-
-    Raises:
-      UserError: it cannot be read.
-    """
+    """The content of a file that holds no tensors; UserError where it cannot be read."""
     with explain_read_errors(file):
         return read_bytes(file)
 
@@ -239,15 +211,7 @@ def inside(folder: epath.Path, name: str) -> epath.Path:
 
 
 def sparse_fields(theirs: dict[str, list[int]], num_layers: dict[str, int]) -> dict[str, Any]:
-    """The fields of `ModelConfig` that give experts to these layers.
-
-    Args:
-      theirs: the layers with experts of each stack, counted from 0.
-      num_layers: N of each stack.
-
-    Raises:
-      UserError: no fields do.
-    """
+    """The fields of `ModelConfig` that give experts to these layers; UserError where none do."""
     step = max(1, num_layers["encoder"] // max(1, len(theirs["encoder"])))
     spread = {stack: sparse_layers("mixed", n, n // step) for stack, n in num_layers.items()}
     if theirs == spread and not any(n % step for n in num_layers.values()):

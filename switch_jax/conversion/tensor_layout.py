@@ -23,7 +23,6 @@ class Tensor:
     """A tensor in a file, of which parts can be read without the rest.
 
     Attributes:
-      shape: its sizes.
       dtype: as NumPy calls it, 'bfloat16' included.
       read: reads the part that a slice of each axis names.
     """
@@ -67,20 +66,15 @@ class TensorNames:
 def stacked_names(
     model: ModelConfig, theirs: Mapping[str, str], transposed: Callable[[str], bool]
 ) -> dict[str, Any]:
-    """The tensors that each parameter of a model is stacked from.
+    """The `TensorNames` of each parameter of a model of ours, nested as the parameters are.
+
+    UserError where a parameter has no tensor there.
 
     Args:
-      model: ours.
       theirs: the name of a tensor for each parameter, which is named without its place in a block:
         'encoder/self_attention/query', and 'encoder/experts/wo' for a kernel of experts. In a
         tensor's name {layer} counts the layers of the stack, and {expert} its experts.
       transposed: see `TensorNames`; from the name of a parameter.
-
-    Returns:
-      `TensorNames`, nested as the parameters are.
-
-    Raises:
-      UserError: a parameter has no tensor there.
     """
     found = {}
     for path, axes in flatten_dict(logical_axes(model)).items():

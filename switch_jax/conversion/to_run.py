@@ -20,8 +20,6 @@ from switch_jax.storage import new_folder, read_bytes
 # From the number of bytes in all, a context of the function that is told of each number of bytes.
 Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
 
-STEP = 0  # of the checkpoint: no step of ours made it
-
 
 def write_run(
     model_dir: epath.Path,
@@ -35,20 +33,15 @@ def write_run(
 ) -> None:
     """Writes a folder that `eval` and `infer` take, and `train` as INITIAL_CHECKPOINT_PATH.
 
-    All of it is written, or nothing.
+    All of it is written, or nothing. UserError where it is there already, or cannot be written.
 
     Args:
-      model_dir: the folder, which must not be there yet.
       parameters: `StackedTensors`, nested, of the model's shapes.
       config: how `eval` and `infer` use the model.
-      config_text: the same, as gin text.
+      config_text: its gin text.
       origin: where the parameters are from.
-      vocabulary_file: a SentencePiece model that goes with it; None: none.
+      vocabulary_file: a SentencePiece model that goes with it.
       identities: of the vocabulary of each feature; empty where it is not known.
-      progress: shows how far it is.
-
-    Raises:
-      UserError: the folder is there already, or cannot be written.
     """
     total = sum(math.prod(stacked.shape) for stacked in jax.tree.leaves(parameters))
     stacked_axes = jax.tree.map(lambda stacked: stacked.stacked_axes, parameters)
@@ -64,7 +57,7 @@ def write_run(
             "vocabulary": dict(identities),
         }
         write_description(folder, facts, origin, config, config_text)
-        checkpoint = folder.checkpoint(STEP)
+        checkpoint = folder.checkpoint(0)  # no step of ours made it
         explained = storage_errors_explained(f"{model_dir} cannot be written")
         with explained, progress(4 * total) as advance:
             create_checkpoint(checkpoint, parameters, stacked_axes)

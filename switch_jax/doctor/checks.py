@@ -41,15 +41,10 @@ class Finding(NamedTuple):
 def run_checks(checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
     """Runs the checks in their order, the same ones on all processes together.
 
-    Where a check raises on one process that others wait for in an exchange, nothing takes these out
-    of their program: the one that raised ends the command after two minutes.
-
-    Args:
-      checks: by name. Each returns its numbers in a line of text, or raises Skipped, or has failed
-        with whatever else it raises; on all processes, if it did on one. Those behind it still run.
-
-    Raises:
-      LostHostError: another process did not end a check in time.
+    A check returns its numbers in a line of text, or raises Skipped, or has failed with whatever
+    else it raises; on all processes, if it did on one. Those behind it still run. Where others wait
+    in an exchange for a process on which it raised, nothing takes these out of their program: after
+    two minutes that process raises LostHostError.
     """
     for number, (name, check) in enumerate(checks.items()):
         try:
@@ -96,10 +91,7 @@ def compared(found: Any, expected: Any, tolerance: float, against: str, what: st
 
 
 def difference(found: Any, expected: Any) -> float:
-    """The largest difference of nested arrays, relative to the largest number of each array.
-
-    NaN where there is one.
-    """
+    """The largest difference of nested arrays, relative to the largest number of each; or NaN."""
     worst = 0.0
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         a, b = (np.asarray(x, np.float64) for x in (a, b))

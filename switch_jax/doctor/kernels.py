@@ -24,7 +24,6 @@ TOLERANCES = {"float32": 2e-4, "bfloat16": 2e-2}
 
 Attend = Callable[..., jax.Array]
 
-
 # Queries and keys of a row, which divide into blocks of 128 or do not; whether a query sees only
 # keys before it; whether there is a bias.
 CASES = {

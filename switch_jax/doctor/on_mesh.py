@@ -192,9 +192,7 @@ def exchanges(mesh: Mesh, axis: str) -> str:
 def checkpoint(mesh: Mesh, model_dir: epath.Path) -> str:
     """Saves and restores one, of 1 MiB a device, in a folder beside MODEL_DIR, which it removes.
 
-    Raises:
-      UserError: it cannot be written or read.
-      Failed: what was read is not what was written.
+    Raises UserError where it cannot be written or read, and Failed where other bits come back.
     """
     # A name that no run has, since the folder is removed; the first process draws it for all.
     folder = model_dir.parent / f"{model_dir.name}_doctor_{gather(uuid.uuid4().hex[:8])[0]}"

@@ -23,11 +23,8 @@ def describes_model(bindings: Mapping[str, Any]) -> bool:
 def check_order(files: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """Checks that a model's file comes before the files that change the model.
 
-    Args:
-      files: each with what it sets, its includes included.
-
-    Raises:
-      UserError: a file that describes a whole model would replace what an earlier file sets.
+    The files are given with what they and their includes set. UserError where one that describes a
+    whole model would replace what an earlier one sets.
     """
     earlier: dict[str, tuple[Any, str]] = {}  # value and file, by name
     for file, bindings in files:

@@ -7,7 +7,7 @@ import contextlib
 import copy
 import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 from gin import config as gin
 from gin import config_parser
@@ -16,26 +16,14 @@ MACRO = "gin.macro"  # gin stores a macro as parameter `value` of this, in a sco
 _BIND_PARAMETER = gin.bind_parameter  # which `setting_recorded` replaces
 
 
-class Import(NamedTuple):
-    """An import statement of a gin file: the module and the line number."""
-
-    module: str
-    line: int
-
-
 def read_files_with(
     reader: Callable[[str], contextlib.AbstractContextManager[TextIO]],
     exists: Callable[[str], bool],
     folders: Sequence[str],
 ) -> None:
-    """Makes gin open all files with this reader, and search them in these folders.
+    """Makes gin open all files with this reader, and search them in these folders, in their order.
 
     Gin's other default reader fails if there is a folder `runs`: it takes it for a Python package.
-
-    Args:
-      reader: opens a path.
-      exists: whether the reader can open a path.
-      folders: searched in this order.
     """
     gin._FILE_READERS[:] = [(reader, exists)]
     gin._LOCATION_PREFIXES[:] = folders
@@ -43,8 +31,7 @@ def read_files_with(
 
 @contextlib.contextmanager
 def setting_recorded(record: Callable[[str, Any], None]) -> Iterator[None]:
-    """Within, `record` gets what each statement of a file sets: the name, as in `bindings`, and the
-    value."""
+    """Within, `record` gets what each statement sets: the name, as in `bindings`, and the value."""
     bind = gin.bind_parameter
 
     def recording(key: Any, value: Any) -> None:
@@ -111,8 +98,7 @@ def macros() -> dict[str, Any]:
 def value_of(text: str) -> Any:
     """Parses a text as one gin value; returns the text itself if it is not one.
 
-    Raises:
-      tokenize.TokenError: a bracket is not closed.
+    Raises tokenize.TokenError where a bracket is not closed.
     """
     try:
         parser = config_parser.ConfigParser(text.strip(), gin.ParserDelegate())
@@ -154,12 +140,12 @@ def is_required(value: Any) -> bool:
     return isinstance(value, gin.ConfigurableReference) and repr(value) == "%gin.REQUIRED"
 
 
-def failed_import(error: BaseException) -> Import | None:
-    """The import statement that raised the error, or None."""
+def failed_import(error: BaseException) -> tuple[str, int] | None:
+    """The module and the line number of the import statement that raised the error, or None."""
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code is gin.ParseContext.process_import.__code__:
             statement = trace.tb_frame.f_locals["statement"]
-            return Import(statement.module, statement.location.line_num)
+            return statement.module, statement.location.line_num
         trace = trace.tb_next
     return None

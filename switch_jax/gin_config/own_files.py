@@ -5,7 +5,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from switch_jax.gin_config.packaged import is_packaged
+from switch_jax.gin_config.packaged import packaged_files
 from switch_jax.gin_config.run_config import GinConfig
 from switch_jax.storage import on_this_machine
 
@@ -20,7 +20,7 @@ def own_files(read: GinConfig) -> list[str]:
     here is left out.
     """
     here = Path.cwd()
-    found = [file for file in on_this_machine(read.files) if not is_packaged(file)]
+    found = [file for file in on_this_machine(read.files) if file not in packaged_files()]
     modules = list(read.config.imports)
     for module in modules:  # grows meanwhile
         file = Path(getattr(sys.modules.get(module), "__file__", None) or "/")

@@ -1,7 +1,4 @@
-"""The gin files that come with switch_jax: their names, and what is in them.
-
-A search through all of them is for messages, and for macros that a file sets and nothing uses.
-"""
+"""The gin files that come with switch_jax: their names, and the macros in them."""
 
 import functools
 import re
@@ -13,11 +10,6 @@ from switch_jax.utils.paths import GIN_DIR
 def packaged_files() -> tuple[str, ...]:
     """Their names, as 'models/t5_base.gin', sorted."""
     return tuple(sorted(str(path.relative_to(GIN_DIR)) for path in GIN_DIR.rglob("*.gin")))
-
-
-def is_packaged(file: str) -> bool:
-    """Whether one has this name."""
-    return file in packaged_files()
 
 
 def packaged_macros() -> set[str]:

@@ -10,26 +10,16 @@ from switch_jax.run_folder import RunFolder, config_of_run
 from switch_jax.storage import exists, no_model_there, storage_path
 from switch_jax.utils.errors import UserError
 
-_RUN_FILE = "runs/pretrain.gin"  # whose VOCABULARY is a default, and nobody's wish
-
 
 def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
-    """Sets the model and the vocabulary as INITIAL_CHECKPOINT_PATH's run has them, once files are
-    read that describe no model.
+    """Sets the model and the vocabulary that INITIAL_CHECKPOINT_PATH's run has.
 
-    What a file sets stays, and what bindings set wins later. A run that goes on from a checkpoint
-    of its own has its own config.json, whatever has become of that run.
+    It does so where the files that were read describe no model; what they set stays, and what
+    bindings set wins later. A run that goes on from a checkpoint of its own takes them from its own
+    config.json. Returns a line that says what is taken; '' where nothing is.
 
-    Args:
-      reader: of the files.
-      bindings: as for `read`; they are not set yet.
-
-    Returns:
-      A line that says what is taken; '' where nothing is.
-
-    Raises:
-      UserError: there is no such folder, or no config.json to take the model from.
-      TransientError: the storage failed.
+    UserError where there is no such folder, or no config.json to take the model from;
+    TransientError where the storage failed.
     """
     start = _given("INITIAL_CHECKPOINT_PATH", bindings)
     if start is None or describes_model(gin_internals.bindings()):
@@ -68,7 +58,8 @@ def _set(reader: Reader, parent: Config, file: str) -> None:
             reader.set(macro, repr(value), file)
         reader.set(field, f"%{macro}", file)
     vocabulary = parent.data.vocabulary
-    if vocabulary is not None and reader.origins.get("VOCABULARY") == [_RUN_FILE]:
+    by_default = reader.origins.get("VOCABULARY") == ["runs/pretrain.gin"]  # nobody's wish
+    if vocabulary is not None and by_default:
         reader.set("VOCABULARY", repr(vocabulary), file)
 
 

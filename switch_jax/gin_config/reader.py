@@ -31,12 +31,7 @@ class Reader:
     """
 
     def __init__(self, configs: Mapping[str, Any], search_paths: Sequence[str]) -> None:
-        """Files are searched in the current directory, `search_paths`, and the packaged files.
-
-        Args:
-          configs: dataclasses by name.
-          search_paths: folders.
-        """
+        """Files are searched in the current directory, `search_paths`, and the packaged files."""
         self._fields = {
             name: [field.name for field in dataclasses.fields(config)]
             for name, config in configs.items()
@@ -51,8 +46,7 @@ class Reader:
     def read(self, file: str) -> Mapping[str, Any]:
         """Sets the values of a file, and returns them by name, as `gin_internals.bindings`.
 
-        Raises:
-          UserError: it does not exist, is not valid gin, has an unknown name, or a failing import.
+        UserError where there is none, it is not valid gin, or a name or an import is not found.
         """
         if not any(is_file(place) for place in self._places(file)):
             name = file if file.isprintable() else repr(file)
@@ -78,15 +72,10 @@ class Reader:
         return sorted(found - set(packaged_files()))
 
     def set(self, name: str, text: str, file: str | None = None) -> None:
-        """Sets a macro or the field of a dataclass.
+        """Sets 'MACRO' or 'Config.field' to a value as in a gin file; other text is a string.
 
-        Args:
-          name: 'MACRO' or 'Config.field'.
-          text: a value as in a gin file; if gin cannot parse it, it is a string.
-          file: that it is from; None: it is from a flag.
-
-        Raises:
-          UserError: the name is unknown, or a bracket in the value is not closed.
+        It is from the file, or from a flag if that is None. UserError where the name is unknown, or
+        a bracket in the value is not closed.
         """
         setter = file or f"--gin.{name}"
         try:
@@ -128,10 +117,10 @@ class Reader:
 
     def _user_error(self, path: str, error: BaseException) -> UserError:
         """The UserError for an exception that was raised while the file was read."""
-        statement = gin_internals.failed_import(error)
-        if statement:
-            failure = imports.import_failure(statement.module, error)
-            return type(failure)(f"{path}, line {statement.line}: {failure}")
+        if failed := gin_internals.failed_import(error):
+            module, number = failed
+            failure = imports.import_failure(module, error)
+            return type(failure)(f"{path}, line {number}: {failure}")
         if isinstance(error, tokenize.TokenError):
             return UserError(f"{path}: a bracket or a quote is not closed")
         if isinstance(error, UnicodeDecodeError):

@@ -27,13 +27,10 @@ class GinConfig:
     """What gin files and bindings say.
 
     Attributes:
-      config: that they describe.
       text: gin's operative config, a gin file that describes the same run.
       note: what is taken from the run that this one starts from; '': nothing is. The text begins
         with it.
-      origins: for each macro the files and flags that have set it, in their order.
-      files: that were read, packaged ones as 'models/t5_base.gin'; each comes before those that it
-        includes.
+      origins, files: see `Reader`.
     """
 
     config: Config
@@ -66,6 +63,9 @@ def read(
 ) -> GinConfig:
     """Reads gin files, then bindings; later ones override earlier ones.
 
+    UserError where a file does not exist or is not valid gin, a name is unknown, a required value
+    is missing, or a value is invalid.
+
     Args:
       files: in the current directory, in `search_paths`, or among the packaged configs.
       bindings: 'NAME=VALUE' or 'Config.field=VALUE'; a value that gin cannot parse is a string.
@@ -73,10 +73,6 @@ def read(
       unneeded: macros that may be without a value; their value is then their name.
       keep: whether gin keeps the values, which may set configurables in modules of the user;
         otherwise it holds afterwards what it held before.
-
-    Raises:
-      UserError: a file does not exist or is not valid gin; a name is unknown; a required value is
-        missing, or a value is invalid.
     """
     with contextlib.nullcontext() if keep else gin_internals.state_restored():
         reader, note = _parsed(files, bindings, search_paths, unneeded)
@@ -91,11 +87,7 @@ def _parsed(
     search_paths: Sequence[str],
     unneeded: Sequence[str],
 ) -> tuple[Reader, str]:
-    """Sets what files and bindings say in gin; the arguments are those of `read`.
-
-    Returns:
-      The reader, and what `take_model_of_parent` says.
-    """
+    """Sets in gin what files and bindings say; the reader, and what `take_model_of_parent` says."""
     if not files:
         raise UserError(
             "no --gin_file: give one of your own, or of those that come with switch_jax: "
@@ -128,11 +120,7 @@ def _parsed(
 
 
 def _built() -> Config:
-    """The config from what gin holds.
-
-    Raises:
-      UserError: a required value is missing, or a value is invalid.
-    """
+    """The config from what gin holds; UserError where a value is missing or invalid."""
     fields: dict[str, Any] = {}
     for name, configurable in _CONFIGURABLES.items():
         config = PARTS[name]

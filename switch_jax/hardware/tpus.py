@@ -35,8 +35,7 @@ class Generation:
       counts_cores: whether the number in a slice's name counts TensorCores, two per chip, or chips.
       peak_flops: bfloat16 FLOP/s per chip.
       flops_per_cycle: of a device's matrix units.
-      hbm_bytes: of a chip.
-      hbm_bandwidth: bytes per second, of a chip.
+      hbm_bytes, hbm_bandwidth: of a chip; bandwidth in bytes per second.
       link_bandwidth: bytes per second in one direction of one inter-chip link.
       dcn_bandwidth: bytes per second that a chip sends to other slices.
       shapes: chips along each dimension of the torus, of slices in common use.
@@ -224,13 +223,12 @@ def has_cuda_plugin() -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """One or several equal slices of chips.
+    """One or several equal slices of chips, joined by the data-centre network.
 
     Attributes:
       name: as the user wrote it, for example 'v5p-256' or '2xv5e-256'.
-      generation: of the chips.
       shape: chips along each dimension of one slice's torus.
-      count: of slices, joined by the data-centre network.
+      count: of slices.
     """
 
     name: str
@@ -303,8 +301,7 @@ def slice_of(devices: Iterable[Any]) -> Slice | None:
 def parse_slice(name: str) -> Slice:
     """Reads the name of a slice: 'v5p-256', '2xv5e-256', or with its shape 'v5p:4x4x8'.
 
-    Raises:
-      UserError: no such slice; the message lists the known ones.
+    UserError, with the known ones, where there is no such slice.
     """
     number = "[1-9][0-9]{0,4}"
     form = re.fullmatch(

@@ -25,11 +25,10 @@ class Collective:
 
     Attributes:
       op: its name in HLO.
-      dtype: of the data.
       axis: the mesh axes of its group, joined by '+', or `BETWEEN_SLICES`.
       count: exchanges in a step.
       bytes: of the results, for each device and step; of the operand for a reduce-scatter.
-      seconds: the sum of their times, as in the model of `seconds_of`.
+      seconds: the sum of their times, in the model of `seconds_of`.
       waiting_seconds: those in which the device waits for them, and for exchanges before them on
         the links, in the model of `overlap.waiting_seconds`.
     """
@@ -44,7 +43,7 @@ class Collective:
 
 
 class _Exchange(NamedTuple):
-    """One operation that sends: its op, its axis, and bytes and seconds of a step by dtype."""
+    """One operation that sends; bytes and seconds of a step by dtype."""
 
     op: str
     axis: str
@@ -61,12 +60,8 @@ def collectives(
 ) -> list[Collective]:
     """All collectives of a step, the slowest first.
 
-    Args:
-      operations: all of the program, in their order.
-      mesh: the devices.
-      hardware: the slice that they are.
-      computing: seconds that each operation computes in a step.
-      compiled_for: the slices that the program was compiled for; None: those of `hardware`.
+    The operations are all of the program, in their order, and `computing` their seconds in a step.
+    `compiled_for`: the number of slices that it was compiled for; None: that of `hardware`.
     """
     slices = compiled_for or hardware.count
     exchanges = [_exchange(operation, mesh, hardware, slices) for operation in operations]
@@ -127,12 +122,8 @@ def seconds_of(op: str, size: float, group: Sequence[int], mesh: Mesh, hardware:
     the longest dimension: k / 8 of a chip's bytes cross each of them, or k / 4 if they do not form
     a ring. Latency is not modelled. Between slices, a chip's share of the network is the limit.
 
-    Args:
-      op: the collective's name in HLO.
-      size: bytes on each device, see `Collective.bytes`.
-      group: indices of the devices, in the mesh's order.
-      mesh: the devices, with their coordinates.
-      hardware: the slice.
+    `size` is in bytes on each device, as `Collective.bytes`; the group has indices of the mesh's
+    devices, which have coordinates.
     """
     generation = hardware.generation
     devices = mesh.devices.flat

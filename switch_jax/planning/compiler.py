@@ -41,7 +41,7 @@ class OutOfMemory:
 
     Attributes:
       needed, limit: bytes of a device's memory; `needed` may be that of the temporaries only.
-      seconds: time of compilation.
+      seconds: of compilation.
     """
 
     needed: int
@@ -79,8 +79,7 @@ class Program:
 def devices(hardware: Slice) -> list[Any]:
     """The devices of a slice, for a mesh to compile for.
 
-    Raises:
-      UserError: libtpu is not installed, or has no such slice.
+    UserError where libtpu is not installed, or has no such slice.
     """
     _prepare()
     handler = signal.getsignal(signal.SIGTERM)
@@ -144,8 +143,7 @@ def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
 def _prepare() -> Path:
     """Sets the options of libtpu before it is loaded; returns the folder where it writes schedules.
 
-    Raises:
-      UserError: libtpu is not installed.
+    UserError where it is not installed.
     """
     global _schedules
     if _schedules is not None:
@@ -155,8 +153,7 @@ def _prepare() -> Path:
     except ImportError:
         raise UserError(
             "planning needs the TPU's compiler, libtpu, and it is not installed: "
-            f"{sys.executable} -m pip install 'switch_jax[tpu]', or in the pinned set-up of a "
-            "checkout: .venv/bin/pip install -c requirements.txt 'jax[tpu]'"
+            f"{sys.executable} -m pip install 'switch_jax[tpu]'"
         ) from None
     _schedules = Path(tempfile.mkdtemp(prefix="switch_jax_plan_"))
     atexit.register(remove_schedules)

@@ -24,16 +24,13 @@ class Costs:
     Attributes:
       arguments_bytes, outputs_bytes, temporaries_bytes, program_bytes: of each chip; without
         outputs that reuse the memory of arguments.
-      compiled_flops: of all chips together; of matrix products and kernels.
-      estimated_cycles: the compiler's estimates, or cycles of the schedule for operations without
-        an estimate.
+      compiled_flops: of matrix products and kernels, on all chips together.
+      estimated_cycles: by the compiler, or by its schedule where an operation has no estimate.
       scheduled_cycles: the part of them that comes from the schedule.
       uncounted: the number of operations with neither, by opcode.
       cycles_by_part: estimated cycles by part of the model.
       floor_by_part: the same if each operation took only as long as its matrix products take at the
         chip's peak, or as its operands and results take to and from HBM, whichever is longer.
-      collectives: the exchanges.
-      compute_seconds: cycles divided by the clock frequency.
       collective_seconds: of all exchanges, in the model of `collective_costs.seconds_of`.
       waiting_seconds: the part of them in which a device does nothing else, in the model of
         `overlap.waiting_seconds`.
@@ -63,24 +60,22 @@ class Costs:
 def costs_of(
     compiled: Program, mesh: Mesh, hardware: Slice, compiled_for: int | None = None
 ) -> Costs:
-    """Sums the costs of a compiled program's operations.
+    """Sums the costs of a compiled program's operations on the mesh of a slice.
 
-    Args:
-      compiled: the program.
-      mesh: the devices.
-      hardware: the slice that they are.
-      compiled_for: the slices that the program was compiled for; None: those of `hardware`.
+    `compiled_for` is the number of slices that it was compiled for; None: that of `hardware`.
     """
     scheduled = 0
     by_part: dict[str, int] = {}
     floors: dict[str, float] = {}
     uncounted: dict[str, int] = {}
     computing: list[float] = []  # seconds of each operation
-    schedule = _ScheduledCycles(compiled)
-    for operation in compiled.operations:
+    # Of equal operations the compiler writes only one to the schedule; the first one counts.
+    by_name, operations = compiled.scheduled, compiled.operations
+    by_kind = {_kind(o): by_name[o.name] for o in reversed(operations) if o.name in by_name}
+    for operation in operations:
         cycles = None if operation.started_by else _estimate(operation, hardware.generation)
-        if cycles is None:
-            cycles = schedule.cycles(operation)
+        if cycles is None and operation.is_timed:
+            cycles = by_name.get(operation.name, by_kind.get(_kind(operation)))
             scheduled += (cycles or 0) * operation.count
         part = model_part(operation.op_name)
         computing.append((cycles or 0) * operation.count / hardware.generation.clock)
@@ -91,7 +86,7 @@ def costs_of(
         by_part[part] = by_part.get(part, 0) + cycles * operation.count
         floor = min(cycles, _floor(operation, hardware.generation))
         floors[part] = floors.get(part, 0.0) + floor * operation.count
-    exchanges = collectives(compiled.operations, mesh, hardware, computing, compiled_for)
+    exchanges = collectives(operations, mesh, hardware, computing, compiled_for)
     per_chip = hardware.generation.devices_per_chip
     total = sum(by_part.values())
     by_part = dict(sorted(by_part.items(), key=lambda item: -item[1]))
@@ -100,9 +95,7 @@ def costs_of(
         outputs_bytes=per_chip * (compiled.outputs - compiled.aliased),
         temporaries_bytes=per_chip * compiled.temporaries,
         program_bytes=per_chip * compiled.code,
-        compiled_flops=float(
-            hardware.devices * sum(o.flops * o.count for o in compiled.operations)
-        ),
+        compiled_flops=float(hardware.devices * sum(o.flops * o.count for o in operations)),
         estimated_cycles=total,
         scheduled_cycles=scheduled,
         uncounted=uncounted,
@@ -118,9 +111,9 @@ def costs_of(
 def _estimate(operation: Operation, generation: Generation) -> int | None:
     """The compiler's estimate for one execution; None if there is none.
 
-    To fill an array in HBM with one value takes as long as to write its bytes. The compiler's
-    estimate is ten times that, and its own schedule is shorter than the estimate. A loop over
-    layers begins with such fills, one for each array that it saves.
+    For an array in HBM that is filled with one value it is ten times the time to write the bytes,
+    which is taken instead. A loop over layers begins with such fills, one for each array that it
+    saves.
     """
     is_fill = operation.opcode == "broadcast" and all(
         math.prod(dimensions) == 1 for _, dimensions in arrays(" ".join(operation.operands))
@@ -135,22 +128,6 @@ def _floor(operation: Operation, generation: Generation) -> float:
     bytes_per_cycle = generation.hbm_bandwidth / generation.devices_per_chip / generation.clock
     products = operation.flops / generation.flops_per_cycle
     return max(products, operation.hbm_bytes / bytes_per_cycle)
-
-
-class _ScheduledCycles:
-    """Cycles of operations from the schedule, to which the compiler writes equal ones only once."""
-
-    def __init__(self, compiled: Program) -> None:
-        self._by_name = compiled.scheduled
-        self._by_kind: dict[tuple[Any, ...], int] = {}
-        for operation in compiled.operations:
-            if operation.name in self._by_name:
-                self._by_kind.setdefault(_kind(operation), self._by_name[operation.name])
-
-    def cycles(self, operation: Operation) -> int | None:
-        if not operation.is_timed:
-            return None
-        return self._by_name.get(operation.name, self._by_kind.get(_kind(operation)))
 
 
 def _kind(operation: Operation) -> tuple[Any, ...]:

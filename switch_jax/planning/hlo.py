@@ -40,13 +40,12 @@ class Operation:
 
     Attributes:
       name: unique in the program.
-      opcode: HLO's.
       shape: of the result, with layout, as printed.
       attributes: the text after the opcode, beginning with the operands.
       count: executions in one run of the program.
       flops: of the matrix products of one execution.
       op_name: its scopes in the Python program, separated by '/'.
-      operands: the operands' shapes, with layout, as printed.
+      operands: their shapes, with layout, as printed.
       started_by: name of the operation that starts it in the background; "": none does.
     """
 
@@ -110,11 +109,7 @@ class Operation:
 
 
 def operations(text: str) -> list[Operation]:
-    """All operations that a run of the compiled program executes, including loop bodies.
-
-    Args:
-      text: optimised HLO, as `jax.stages.Compiled.as_text` prints it.
-    """
+    """All operations, also of loop bodies, in the text of `jax.stages.Compiled.as_text`."""
     computations, entry = _computations(text)
     return list(_walk(computations, entry, 1))
 
@@ -147,7 +142,8 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _walk(computations: dict[str, list[str]], name: str, count: int) -> Iterator[Operation]:
-    shapes = dict(map(_name_and_shape, computations[name]))
+    parsed = (_parse(line, count, 0, {}) for line in computations[name])
+    shapes = {operation.name: operation.shape for operation in parsed if operation}
     for line in computations[name]:
         flops = hlo_flops.flops(line, computations[name], computations)
         operation = _parse(line, count, flops, shapes)
@@ -166,11 +162,6 @@ def _walk(computations: dict[str, list[str]], name: str, count: int) -> Iterator
                 elif operation.opcode in _STARTS:
                     inner = (dataclasses.replace(o, started_by=operation.name) for o in inner)
                 yield from inner
-
-
-def _name_and_shape(line: str) -> tuple[str, str]:
-    operation = _parse(line, 1, 0, {})
-    return (operation.name, operation.shape) if operation else ("", "")
 
 
 def _parse(line: str, count: int, flops: int, shapes: Mapping[str, str]) -> Operation | None:

@@ -10,15 +10,11 @@ _CALLS = re.compile(r"\bcalls=%?([\w.<>\-]+)")
 
 
 def flops(line: str, computation: Sequence[str], computations: Mapping[str, Sequence[str]]) -> int:
-    """FLOPs of an operation and of all operations fused into it; 0 without a matrix product.
+    """FLOPs of a printed operation and of all fused into it; 0 without a matrix product.
 
     Elementwise arithmetic is not counted: it does not use the matrix units. A kernel counts with
-    the cost estimate that its author gave.
-
-    Args:
-      line: the printed operation.
-      computation: the lines of the operation's computation, which contain its operands' shapes.
-      computations: lines of all computations, by name.
+    the cost estimate that its author gave. `computation` are the lines around this one, which have
+    its operands' shapes; `computations` those of all, by name.
     """
     if " fusion(" in line:
         called = _CALLS.search(line)
@@ -83,11 +79,7 @@ def _dimensions(text: str) -> list[int]:
 
 
 def require_match(pattern: str | re.Pattern[str], text: str) -> re.Match[str]:
-    """The first match of the pattern in the text.
-
-    Raises:
-      ValueError: there is none, since this compiler prints programs in another form.
-    """
+    """The first match; ValueError where this compiler prints programs in another form."""
     match = re.search(pattern, text)
     if match is None:
         raise ValueError(f"the compiled program has a line that cannot be read: {text[:1000]}")

@@ -15,14 +15,9 @@ def waiting_seconds(
     links one after the other. Any other exchange holds the device until its end; it has the links
     for itself, and those in the background end so much later.
 
-    Args:
-      operations: all of the program, in their order.
-      computing: seconds that each computes.
-      exchanging: seconds that each exchanges, of a pair at its start; 0: it sends nothing.
-
-    Returns:
-      For each operation the seconds that the device waits for its exchange, and for those before it
-      on the links. All together are the time in which it does nothing else.
+    `computing` and `exchanging` are the seconds of each operation; those of an exchange in two
+    parts are at its start. Returns for each operation the seconds that the device waits for its
+    exchange, and for those before it on the links: together the time in which it does nothing else.
     """
     now = 0.0
     waits = [0.0] * len(operations)

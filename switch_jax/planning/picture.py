@@ -10,8 +10,6 @@ from switch_jax.planning.model_parts import MODEL_PARTS, OTHER
 from switch_jax.planning.plan import Plan
 from switch_jax.storage import explain_write_errors, open_atomic, storage_path
 
-_EXCHANGES = "waiting for exchanges"
-
 
 def draw(plans: Sequence[Plan], path: str) -> None:
     """Writes two charts with a stacked bar for each plan, as PNG or SVG."""
@@ -66,7 +64,7 @@ def _times(plan: Plan) -> dict[str, float]:
         for part in (*MODEL_PARTS, OTHER)
         if part in plan.costs.cycles_by_part
     }
-    return {**parts, _EXCHANGES: plan.costs.waiting_seconds * 1e3}
+    return {**parts, "waiting for exchanges": plan.costs.waiting_seconds * 1e3}
 
 
 def _memories(plan: Plan) -> dict[str, float]:

@@ -39,7 +39,6 @@ class Plan:
     """The plan of a training step for one mesh on one slice; `plan --json` has the same names.
 
     Attributes:
-      hardware: the slice.
       mesh: devices along (data, expert, model).
       parameters: their number in the whole model.
       parameter_bytes, optimizer_bytes: of one copy, however it is sharded.
@@ -48,11 +47,9 @@ class Plan:
       model_flops: of a step on all devices together; see `train_step.flops.step_flops`.
       model_flops_with_empty_slots: the same with the empty slots of experts.
       tokens_per_step: input and target tokens, padding included.
-      input_tokens_per_step: input tokens.
       host_tokens_per_step: tokens that each host reads.
-      train_steps: of the run.
-      hbm_bytes_per_chip: memory that a chip needs.
-      hbm_limit_bytes: memory that a chip has for programs.
+      hbm_bytes_per_chip: what the step needs.
+      hbm_limit_bytes: what a chip has for programs.
       compile_seconds: on this machine.
       costs: None if it does not fit.
       waiting_seconds_elsewhere: seconds of a step that devices wait for exchanges on other slices
@@ -93,7 +90,6 @@ class Plan:
 
     @property
     def step_seconds(self) -> float:
-        """The model of the step's time."""
         return self._costs.step_seconds
 
     @property
@@ -151,8 +147,7 @@ class Plan:
 def make_plan(config: Config, hardware: Slice) -> Plan:
     """Compiles the training step of `switch_jax train` for a slice.
 
-    Raises:
-      UserError: the config does not fit the slice, or libtpu is missing.
+    UserError where the config does not fit the slice, or libtpu is missing.
     """
     mesh = make_mesh(config.mesh, devices(hardware))
     state, lowered = lowered_step(config, mesh)
@@ -194,8 +189,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
 def lowered_step(config: Config, mesh: Mesh) -> tuple[TrainState, jax.stages.Lowered]:
     """The shapes of a run's state, and the program of its training step.
 
-    Raises:
-      UserError: the batch does not divide over the mesh.
+    UserError where the batch does not divide over the mesh.
     """
     check_batch(config, mesh.shape)
     with jax.set_mesh(mesh):

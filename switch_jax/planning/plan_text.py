@@ -9,12 +9,7 @@ Rows = Iterator[tuple[str, str]]  # the name of a figure, and what it is
 
 
 def table(plan: Plan, chip_hour: float | None = None) -> str:
-    """A line for each figure of a plan, and at the end what the run takes.
-
-    Args:
-      plan: of one mesh.
-      chip_hour: price of an hour of a chip, in any currency.
-    """
+    """A line for each figure, and at the end what the run takes; `chip_hour` is a price."""
     rows = (*_sizes(plan), *_costs(plan), *_verdict(plan, chip_hour))
     return "\n".join(f"{name:<36} {value}" for name, value in rows)
 

@@ -28,7 +28,6 @@ class Candidate:
     """A mesh over which the config divides.
 
     Attributes:
-      mesh: its axes.
       state_bytes: of parameters, the teacher's too, and optimiser state on a chip.
       sent_bytes: an estimate of the bytes that a device sends in a step, for the order.
     """
@@ -55,19 +54,10 @@ def search(
     max_compiled: int,
     compiling: Callable[[str], Any],
 ) -> Iterator[Plan]:
-    """Compiles the most promising meshes, one after the other.
+    """Compiles the most promising meshes, one after the other, and yields their plans.
 
-    Args:
-      config: the run; its mesh is replaced.
-      hardware: the slice.
-      max_compiled: the number of meshes to compile.
-      compiling: returns the context in which a mesh is compiled, from its description.
-
-    Yields:
-      The plan of each mesh.
-
-    Raises:
-      UserError: no mesh is valid.
+    UserError where no mesh is valid. `compiling` returns the context in which a mesh is compiled,
+    from its description.
     """
     valid = candidates(config, hardware)
     if not valid:
@@ -93,13 +83,8 @@ def changes(
 ) -> Iterator[tuple[str, Config]]:
     """Changes of a run that save memory, each with those before it; first what costs least speed.
 
-    Args:
-      config: the run.
-      num_batch_shards: devices along the data and expert axes.
-      sharding_may_suffice: False leaves out FULLY_SHARDED_WEIGHTS without another change.
-
-    Yields:
-      The flags of the change, and the changed config.
+    Yields the flags and the changed config. `num_batch_shards` is the number of devices along the
+    data and expert axes; without `sharding_may_suffice` FULLY_SHARDED_WEIGHTS is not tried alone.
     """
     flags: list[str] = []
     if num_batch_shards > 1 and not config.mesh.fully_sharded_weights:
@@ -136,8 +121,7 @@ def _more_microbatches(
 def _fitting_group_sizes(config: Config, num_batch_shards: int) -> dict[str, int]:
     """The group size of each stack, lowered if `microbatches.check_batch` would refuse it.
 
-    A group of whole rows must lie within the rows that a device has in a microbatch, and divide
-    them.
+    A group of whole rows must divide the rows that a device has in a microbatch.
     """
     sizes = config.model.group_sizes
     batch_size, parts = config.run.batch_size, config.run.num_microbatches * num_batch_shards

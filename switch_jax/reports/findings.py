@@ -46,7 +46,6 @@ class Findings:
 
     @property
     def title(self) -> str:
-        """What the page is called."""
         return f"Training report: {', '.join(run.name for run in self.runs)}"
 
     @property
@@ -65,11 +64,7 @@ class Findings:
 
 
 def read_findings(folders: Sequence[str]) -> Findings:
-    """Reads the runs in these folders (MODEL_DIRs), finished or still going.
-
-    Raises:
-      UserError: none of them has a record.
-    """
+    """Reads the runs in these folders (MODEL_DIRs); UserError where none of them has a record."""
     runs, left_out = read_runs(folders)
     if not runs:
         raise UserError("; ".join(left_out))

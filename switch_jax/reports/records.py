@@ -26,8 +26,7 @@ def that_count(records: Iterable[Record]) -> Records:
 
     A train record of an earlier step than the one before it shows that the run was resumed from a
     checkpoint, and a rollback names the step that it returned to. The records past that step are of
-    an attempt that was lost, and would otherwise stand as the run's end until it has caught up, or
-    for good.
+    an attempt that was lost.
     """
     train: dict[int, Record] = {}
     evals: dict[str, dict[int, Record]] = {}

@@ -68,9 +68,9 @@ def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray) -> None:
 
 
 def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart | None]:
-    """Dropped tokens and router entropy of one stack, a line per layer.
+    """Dropped tokens, entropy, and tokens with several experts of a stack, a line per layer.
 
-    And tokens with several experts, where there may be any.
+    None where no layer has the number.
     """
     routers = run.routers[stack]
     tints = shades(colour, len(routers))

@@ -82,10 +82,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     A run that has not ended is stalled when its folder has not changed for longer than
     `_silence_limit`: no record, no checkpoint, no change of status.json. It is stalled at once
     where the process that trained was on this host and is gone. `now` is in seconds since the
-    epoch; None: the time of the clock.
-
-    Raises:
-      UserError: it is no folder of a run, or nothing in it can be read.
+    epoch; None: the time of the clock. UserError where it is no folder of a run, or nothing in it
+    can be read.
     """
     run_folder, now = RunFolder.at(folder), time.time() if now is None else now
     gone = process_that_is_gone(run_folder)  # first: a process that ends now says so in the files
@@ -157,8 +155,8 @@ def _state(
         return state, status.get("message", "")
     if status and gone:
         return STALLED, (
-            f"{gone} is gone and did not write why (killed, or out of memory): look at its log, "
-            "then start it again, unless this folder is a copy of one where it goes on"
+            f"{gone} is gone and did not write why (killed, or out of memory), unless this folder "
+            "is a copy of one where it goes on"
         )
     if silence > limit:
         return STALLED, f"nothing was written for {silence:.0f} s, more than {limit:.0f} s"
@@ -179,12 +177,12 @@ def _loss_rise(train: Sequence[Record]) -> tuple[float, float] | None:
 
 
 def _silence_limit(train: Sequence[Record], no_record_yet: bool) -> float:
-    """Seconds without a write after which a run counts as stalled.
+    """Seconds without a write after which a run counts as stalled: at least `_MIN_LIMIT`.
 
     They are three times the usual time between its records (the median of the last 20), its
-    longest evaluation and its longest checkpoint together, and at least two minutes. Where the
-    newest start has not written a record yet, half an hour is added, or three times the longest
-    compilation so far if that is longer.
+    longest evaluation and its longest checkpoint together. Where the newest start has not written a
+    record yet, `_START_LIMIT` is added, or three times the longest compilation so far if that is
+    longer.
     """
     gaps = _gaps(train)
     longest = {c: max((gap[c] for gap in gaps), default=0.0) for c in TIME_CATEGORIES}
@@ -204,10 +202,7 @@ def _gaps(train: Sequence[Record]) -> list[dict[str, float]]:
 
 
 def _seconds_left(train: Sequence[Record], train_steps: int | None) -> float | None:
-    """At the pace of the last records, with evaluations and checkpoints.
-
-    Without compilation, which is done.
-    """
+    """At the pace of the last records, with evaluations and checkpoints, without compilation."""
     recent = [record for record in train[-_RECENT - 1 :] if "spent" in record]
     if len(recent) < 2 or train_steps is None:
         return None
@@ -285,7 +280,7 @@ def health(status: Status) -> list[str]:
         waiting = percent(status.spent["data"] / training)
         found.append(
             f"{waiting} of the time without compilation, evaluations and checkpoints was spent "
-            "waiting for data (if they are small: fewer DATA_STREAMS in a new run)"
+            "waiting for data"
         )
     others = {
         "bad steps skipped": f"{status.skipped_steps:,}" if status.skipped_steps else "",

@@ -114,8 +114,7 @@ def read_runs(folders: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], lis
 def read_run(folder: str | os.PathLike[str]) -> Run:
     """Reads one run folder (MODEL_DIR), local or gs://.
 
-    Raises:
-      UserError: there is no record, or what is there cannot be understood.
+    UserError where there is no record, or what is there cannot be understood.
     """
     run_folder = RunFolder.at(folder)
     objects = (run_folder.description, run_folder.config_json, run_folder.status)

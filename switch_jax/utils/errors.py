@@ -62,9 +62,8 @@ _GAVE_UP = "retry attempts failed"  # TensorStore, of a bucket that refused each
 def is_transient(error: BaseException) -> bool:
     """Whether a failed read or write may succeed later: a fault of the network or the storage.
 
-    Args:
-      error: an OSError, an error of TensorFlow or TensorStore, or any error that quotes the
-        operating system's message.
+    The error is an OSError, or one of TensorFlow, TensorStore or others that quotes the operating
+    system's message.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _TRANSIENT
@@ -105,20 +104,15 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def check_pattern(name: str, pattern: str, template: str = "") -> None:
-    """Raises FieldError if a field of a config has a regular expression that cannot be used.
+    """Raises FieldError if the regular expression of a field cannot be used.
 
-    Args:
-      name: of the field.
-      pattern: the regular expression.
-      template: for `re.sub`, what a match is replaced by; it may name groups of the pattern.
+    `template` is that of `re.sub`: what a match is replaced by. It may name groups of the pattern.
     """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise FieldError(
-            name,
-            f"has {pattern!r}, which is no regular expression: {error}",
-        ) from error
+        problem = f"has {pattern!r}, which is no regular expression: {error}"
+        raise FieldError(name, problem) from error
     try:
         compiled.sub(template, "")
     except (re.error, IndexError) as error:  # an unknown name of a group is an IndexError

@@ -15,12 +15,7 @@ _MAX_REPR_LENGTH = 60  # characters of a value in an error message
 
 
 class Range(NamedTuple):
-    """The numbers from `least` to `most`.
-
-    Attributes:
-      least, most: the ends.
-      excluded_end: the end that the range does not contain; None: it contains both.
-    """
+    """The numbers from `least` to `most`, but for an excluded end."""
 
     least: float
     most: float
@@ -118,14 +113,9 @@ def check_fields(config: Any) -> None:
     An annotation has the type, and what else must be true of a value: `Annotated[int, Range(1, 9)]`
     or `Annotated[str, OneOf("a", "b"), With("layers")]`, with `| None` where it may be None.
 
-    What was checked stays as it is: a list becomes a tuple, and a dict a `FrozenDict`.
-
-    Args:
-      config: an instance of a dataclass.
-
-    Raises:
-      FieldError: a value has the wrong type or is none of its choices, a number is out of range,
-        NaN or infinite, or a field does not go with the value of another one.
+    What was checked stays as it is: a list becomes a tuple, and a dict a `FrozenDict`. FieldError
+    where a value has the wrong type or is none of its choices, a number is out of range, NaN or
+    infinite, or a field does not go with the value of another one.
     """
     hints = hints_of(config.__class__)
     for name, hint in hints.items():
@@ -148,12 +138,7 @@ def check_fields(config: Any) -> None:
 
 
 def check_used(config: Any, others: Any) -> None:
-    """Raises FieldError where a field does not go `With` the value of another one.
-
-    Args:
-      config: an instance of a dataclass.
-      others: has the other fields; those that it does not have are not looked at.
-    """
+    """Raises FieldError where a field does not go `With` one of `others`, if they have that one."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         for note in notes_of(hints_of(config.__class__)[field.name]):

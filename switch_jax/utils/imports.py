@@ -19,11 +19,7 @@ _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 
 
 def add_current_directory_to_path() -> None:
-    """Makes modules of the current directory importable.
-
-    Raises:
-      UserError: the directory has been removed.
-    """
+    """Makes modules of the current directory importable; UserError where it has been removed."""
     try:
         directory = os.getcwd()
     except FileNotFoundError as error:
@@ -35,8 +31,7 @@ def add_current_directory_to_path() -> None:
 def import_module(name: str) -> None:
     """Imports a module of the current directory or of an installed package.
 
-    Raises:
-      UserError: there is no such module, or it raises an exception.
+    UserError where there is no such module, or it raises an exception.
     """
     add_current_directory_to_path()
     if "" in name.split("."):
@@ -48,12 +43,7 @@ def import_module(name: str) -> None:
 
 
 def import_failure(name: str, error: BaseException) -> UserError:
-    """The error to raise for a module that could not be imported: the line that failed, and why.
-
-    Args:
-      name: of the module.
-      error: the exception, with the traceback of the import.
-    """
+    """The error to raise for a module that could not be imported: the line that failed, and why."""
     location = _location(error)
     reason = error.msg if isinstance(error, SyntaxError) else str(error).strip().split("\n")[0]
     if isinstance(error, ModuleNotFoundError) and not location:

@@ -9,17 +9,12 @@ from switch_jax.exit_codes import INTERRUPTED
 
 
 class InterruptHandler:
-    """A handler of SIGINT: the first raises KeyboardInterrupt, the second exits with code 130.
-
-    Attributes:
-      received: whether there has been one; see `raise_if_interrupted`.
-    """
+    """A handler of SIGINT: the first raises KeyboardInterrupt, the second exits with code 130."""
 
     def __init__(self) -> None:
         self.received = False
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """Called by Python in the main thread."""
         if self.received:
             with contextlib.suppress(OSError):  # nobody may read standard error any more
                 os.write(2, b"stopped\n")

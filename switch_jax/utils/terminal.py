@@ -20,9 +20,7 @@ def say(line: str, file: TextIO | None = None) -> None:
 def seconds_shown(text: str, line_period: float | None = None) -> Iterator[None]:
     """Says on a terminal what takes long, and for how long; the line is removed then.
 
-    Args:
-      text: what, as in 'compiling the step'.
-      line_period: seconds between lines where there is no terminal; None: no lines.
+    `line_period`: seconds between lines where there is no terminal; None: no lines.
     """
     on_terminal = sys.stderr.isatty()
     period = 1.0 if on_terminal else line_period

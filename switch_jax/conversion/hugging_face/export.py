@@ -22,7 +22,6 @@ from switch_jax.conversion.to_run import Progress
 from switch_jax.model import abstract_parameters
 from switch_jax.storage import new_folder, open_atomic
 
-GENERATION_CONFIG = "generation_config.json"
 MAX_SHARD_BYTES = 5 * 10**9  # of a file, unless one tensor is larger
 
 Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
@@ -39,23 +38,15 @@ def write_folder(
     tokenizer_files: Mapping[str, bytes],
     progress: Progress,
 ) -> None:
-    """Writes all of the folder, or nothing.
+    """Writes all of the folder, or nothing, from a checkpoint of ours.
 
-    Args:
-      target: the folder, which must not be there yet.
-      checkpoint: of ours.
-      model: its config.
-      config_json: from `model_config.config_json`.
-      tokenizer_files: from `tokenizer.tokenizer_files`.
-      progress: shows how far it is.
-
-    Raises:
-      UserError: the folder is there already or cannot be written, or the checkpoint is damaged, or
-        of another model.
+    The contents are from `model_config.config_json` and `tokenizer.tokenizer_files`. UserError
+    where the folder is there already or cannot be written, or the checkpoint is damaged, or of
+    another model.
     """
     abstract = abstract_parameters(model)
     check_part(checkpoint, "parameters", abstract)
-    described = {GENERATION_CONFIG: _json(SPECIAL_TOKENS), CONFIG: _json(config_json)}
+    described = {"generation_config.json": _json(SPECIAL_TOKENS), CONFIG: _json(config_json)}
     with new_folder(target) as unfinished:
         for name, content in {**tokenizer_files, **described}.items():
             (unfinished / name).write_bytes(content)

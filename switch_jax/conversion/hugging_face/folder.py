@@ -45,9 +45,8 @@ def vocabulary_name(path: epath.Path, model_type: str) -> str:
 def open_folder(path: epath.Path) -> Source:
     """Opens a folder, and accounts for every tensor by the headers of its files.
 
-    Raises:
-      UserError: it is damaged, a tensor is missing, left over or of another shape, or our model
-        cannot express it.
+    UserError where it is damaged, a tensor is missing, left over or of another shape, or our model
+    cannot express it.
     """
     config = read_config(path)
     model_type = config["model_type"]

@@ -22,6 +22,9 @@ ARCHITECTURES = {
 # feed_forward_proj, where config.json has none.
 _DEFAULT_PROJECTION = {"t5": "relu", "mt5": "gated-gelu"}
 
+# The decoder's first token is padding. Vocabularies with other ids are not exported.
+SPECIAL_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+
 _SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
 _SIZES_OF_EXPERTS = ("num_experts", "num_sparse_encoder_layers", "num_sparse_decoder_layers")
 _SPARSE_STEPS = ("encoder_sparse_step", "decoder_sparse_step")
@@ -30,8 +33,7 @@ _SPARSE_STEPS = ("encoder_sparse_step", "decoder_sparse_step")
 def read_config(folder: epath.Path) -> dict[str, Any]:
     """What config.json says of the model; `architecture` checks the values.
 
-    Raises:
-      UserError: there is none, it is damaged, or of a model that is none of `ARCHITECTURES`.
+    UserError where there is none, it is damaged, or of a model that is none of `ARCHITECTURES`.
     """
     file = folder / CONFIG
     if not is_file(file):
@@ -53,15 +55,10 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `ModelConfig` that the tensors and their meaning depend on.
+    """The fields of `ModelConfig` that the tensors and their meaning depend on, by config.json.
 
     What only training depends on is not among them: capacity, dropout, jitter, initialisation.
-
-    Args:
-      config: from `read_config`.
-
-    Raises:
-      UserError: our model cannot express it.
+    UserError where our model cannot express it.
     """
     layers = config["num_layers"]
     decoder_layers = config.get("num_decoder_layers")
@@ -127,15 +124,11 @@ def _sparse_layers(num_layers: int, step: int) -> list[int]:
 
 
 def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]:
-    """config.json for a model of ours.
+    """config.json for the model of a run of ours.
 
-    Args:
-      config: of its run. The capacity of an expert follows from the length of its inputs: there a
-        group is a row.
-      model_type: one of `ARCHITECTURES`; None: 'switch_transformers' or 't5'.
-
-    Raises:
-      UserError: Hugging Face's class cannot express it.
+    `model_type` is one of `ARCHITECTURES`; None: 'switch_transformers' or 't5'. The capacity of an
+    expert follows from the length of the run's inputs: there a group is a row. UserError where
+    Hugging Face's class cannot express the model.
     """
     model = config.model
     fitting = "switch_transformers" if model.num_experts else "t5"
@@ -177,10 +170,6 @@ def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]
             f"{ARCHITECTURES[model_type]} of Hugging Face cannot be this model: {listed(found)}"
         )
     return written
-
-
-# The decoder's first token is padding. Vocabularies with other ids are not exported.
-SPECIAL_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 
 
 def _switch_fields(config: Config) -> dict[str, Any]:

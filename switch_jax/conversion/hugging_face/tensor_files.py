@@ -29,8 +29,7 @@ _MAX_HEADER = 10**8  # bytes of a safetensors file, as its readers have it
 def tensor_files(folder: epath.Path) -> list[epath.Path]:
     """The files that hold the tensors.
 
-    Raises:
-      UserError: there are none, one that the index names is not there, or the index is damaged.
+    UserError where there are none, one that the index names is not there, or the index is damaged.
     """
     first = next((folder / name for name in _FILES if is_file(folder / name)), None)
     if first is None:
@@ -57,9 +56,8 @@ def tensor_files(folder: epath.Path) -> list[epath.Path]:
 def open_tensors(files: list[epath.Path]) -> dict[str, Tensor]:
     """The tensors of all files by name; headers are read alone.
 
-    Raises:
-      UserError: a file is damaged or is no tensor file, or PyTorch would be needed and is not
-        installed.
+    UserError where a file is damaged or is no tensor file, or PyTorch would be needed and is not
+    installed.
     """
     tensors: dict[str, Tensor] = {}
     for file in files:

@@ -23,12 +23,7 @@ _IDS = (0, 1, 2)
 def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
     """The folder's SentencePiece model; None where it has none.
 
-    Args:
-      folder: Hugging Face's.
-      rows: of the model's embedding.
-
-    Raises:
-      UserError: it is damaged, or has more ids than the embedding has rows.
+    UserError where it is damaged, or has more ids than the embedding has rows.
     """
     file = folder / SENTENCEPIECE
     if not is_file(file):
@@ -44,14 +39,7 @@ def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
 
 
 def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
-    """The files by name with which Hugging Face's tokenizer gives the ids of our vocabulary.
-
-    Args:
-      data: names the vocabulary, or the task that it is of.
-
-    Raises:
-      UserError: that tokenizer cannot express it.
-    """
+    """Hugging Face's files of the vocabulary, by name; UserError where none give its ids."""
     found = vocabularies(data)
     if identity(found["inputs"]) != identity(found["targets"]):
         raise UserError(

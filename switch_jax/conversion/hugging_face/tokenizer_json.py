@@ -20,12 +20,8 @@ _METASPACE = {
 def tokenizer_json(model: bytes, sentinels: int) -> dict[str, Any]:
     """The tokenizer that gives the ids of a SentencePiece model, and appends its end.
 
-    Args:
-      model: the model's file. Its ids 0, 1 and 2 are padding, end and unknown.
-      sentinels: how many are added behind its pieces, <extra_id_0> last.
-
-    Raises:
-      UserError: it is not a unigram model.
+    In the model's file the ids 0, 1 and 2 are padding, end and unknown. Sentinels are added behind
+    its pieces, <extra_id_0> last. UserError where it is not a unigram model.
     """
     proto = pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
     if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM:

@@ -10,16 +10,11 @@ from switch_jax.utils.errors import UserError
 
 
 def architecture(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The fields of `ModelConfig` that the tensors determine.
+    """The fields of `ModelConfig` that the tensors, named as by `tensor_names`, determine.
 
     Not determined are the largest distance of the relative bias and the epsilon of the norms, for
-    which `ModelConfig` has T5's. A gated feed-forward layer is GELU, as in T5 1.1.
-
-    Args:
-      tensors: one for each layer and expert, by the names that `tensor_names` has.
-
-    Raises:
-      UserError: a tensor is missing, or our model cannot express it.
+    which `ModelConfig` has T5's. A gated feed-forward layer is GELU, as in T5 1.1. UserError where
+    a tensor is missing, or our model cannot express it.
     """
     layers = {stack: _layers(tensors, stack, "") for stack in ("encoder", "decoder")}
     sparse = {stack: _layers(tensors, stack, "mlp/expert/") for stack in ("encoder", "decoder")}

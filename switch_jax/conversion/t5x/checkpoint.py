@@ -26,17 +26,10 @@ _UNTOLD = (
 
 
 def open_checkpoint(path: epath.Path) -> Source | None:
-    """Opens a checkpoint by its headers; the optimiser's state stays out.
+    """Opens the checkpoint that `find_file` finds, by its headers; None where there is none.
 
-    Args:
-      path: see `find_file`.
-
-    Returns:
-      None: it does not look like a T5X checkpoint.
-
-    Raises:
-      UserError: it is damaged, a tensor is missing, left over or of another shape, or our model
-        cannot express it.
+    The optimiser's state stays out. UserError where it is damaged, a tensor is missing, left over
+    or of another shape, or our model cannot express it.
     """
     file = find_file(path)
     if file is None:

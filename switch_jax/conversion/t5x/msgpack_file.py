@@ -27,8 +27,8 @@ class Content(NamedTuple):
       version: of the format.
       parameters: the leaves by name, as in 'token_embedder/embedding': an array, the spec of a
         TensorStore (a dict), or a placeholder (a str).
-      has_optimizer_state: whether there is any beside the step.
-      step: the leaf of the step; None: there is none.
+      has_optimizer_state: beside the step.
+      step: its leaf; None: there is none.
     """
 
     version: int
@@ -40,11 +40,8 @@ class Content(NamedTuple):
 def find_file(path: epath.Path) -> epath.Path | None:
     """The file for a path: itself, in a folder checkpoint_STEP, or in the folder of one of these.
 
-    Returns:
-      None: there is none, so it is no T5X checkpoint.
-
-    Raises:
-      UserError: it is the folder of several checkpoints, or of one whose file is missing.
+    None where the path is no T5X checkpoint; UserError where it is the folder of several, or of one
+    whose file is missing.
     """
     if path.name == _FILE and is_file(path):
         return path
@@ -76,8 +73,7 @@ def _file_in(folder: epath.Path) -> epath.Path | None:
 def read_file(file: epath.Path) -> Content:
     """Reads the file, and no array that lies elsewhere.
 
-    Raises:
-      UserError: it is damaged, another kind of file, or holds something beside a model.
+    UserError where it is damaged, another kind of file, or holds something beside a model.
     """
     with read_as(file, "a whole msgpack file of T5X"):
         content = msgpack_restore(file.read_bytes())

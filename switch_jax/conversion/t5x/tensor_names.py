@@ -19,7 +19,6 @@ _ATTENTION = {
         "self_attention": "self_attention", "cross_attention": "encoder_decoder_attention"
     },
 }  # fmt: skip
-_PROJECTIONS = ("query", "key", "value", "out")
 
 
 def relative_bias(stack: str) -> str:
@@ -42,7 +41,7 @@ def tensor_names(model: ModelConfig) -> dict[str, Any]:
         for ours, name in attention.items():
             norm = name.replace("encoder_decoder", "cross")
             theirs[f"{stack}/{ours}_norm/scale"] = f"{layer}/pre_{norm}_layer_norm/scale"
-            for leaf in _PROJECTIONS:
+            for leaf in ("query", "key", "value", "out"):
                 theirs[f"{stack}/{ours}/{leaf}"] = f"{layer}/{name}/{leaf}/kernel"
         for ours, kernel in kernels.items():
             theirs[f"{stack}/feed_forward/{ours}"] = f"{layer}/mlp/{kernel}/kernel"

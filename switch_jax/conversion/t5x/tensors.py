@@ -15,23 +15,17 @@ from switch_jax.conversion.tensor_layout import Tensor
 from switch_jax.storage import is_folder
 from switch_jax.utils.errors import UserError
 
-# Decoded chunks are kept, as one of up to 64 MB holds several layers or experts, which are read one
-# after the other.
-_CONTEXT = {"cache_pool": {"total_bytes_limit": 2**29}}
 _PLACEHOLDER = "PLACEHOLDER://"  # Orbax's; the name of a folder follows
 
 
 def open_tensors(folder: epath.Path, leaves: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of the leaves of a msgpack file.
+    """The tensors of the leaves of a msgpack file in the folder; see `msgpack_file.Content`.
 
-    Args:
-      folder: of that file.
-      leaves: by name; see `msgpack_file.Content`.
-
-    Raises:
-      UserError: the folder of an array is missing or damaged, or a leaf is none of the known kinds.
+    UserError where the folder of an array is missing or damaged, or a leaf is of no known kind.
     """
-    context = ts.Context(_CONTEXT)
+    # Decoded chunks are kept: one of up to 64 MB holds several layers or experts, which are read
+    # one after the other.
+    context = ts.Context({"cache_pool": {"total_bytes_limit": 2**29}})
     return {name: _open(folder, name, leaf, context) for name, leaf in leaves.items()}
 
 
@@ -53,12 +47,7 @@ def _open(folder: epath.Path, name: str, leaf: Any, context: ts.Context) -> Tens
 
 
 def _open_zarr(folder: epath.Path, described: dict[str, Any], context: ts.Context) -> Tensor:
-    """Opens the chunks of an array.
-
-    Args:
-      folder: theirs.
-      described: its shape, dtype and chunks by the msgpack file; {}: it does not say.
-    """
+    """Opens an array; `described` is what the msgpack file says of shape, dtype and chunks."""
     if not is_folder(folder):
         hint = "copy the whole folder of the checkpoint"
         if (folder.parent / "manifest.ocdbt").is_file():
