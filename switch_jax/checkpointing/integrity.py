@@ -32,17 +32,13 @@ def path_name(path: tuple[Any, ...]) -> str:
 def check_model(
     saved: Shapes, wanted: Shapes, name: str, remedy: str, settings: Sequence[str] = ()
 ) -> None:
-    """Checks that a checkpoint has the arrays of the config, and is of the same model.
+    """Raises UserError where arrays or settings of a checkpoint are not those of the config.
 
     Args:
-      saved: shapes in the checkpoint.
-      wanted: shapes that follow from the config.
+      saved, wanted: shapes in the checkpoint, and those that follow from the config.
       name: how the message calls the checkpoint.
       remedy: what the message says to do instead.
       settings: those of the model that differ, see `ModelConfig.identity`.
-
-    Raises:
-      UserError: settings differ, or arrays; the first four are named.
     """
     arrays = sorted(differences(saved, wanted))
     if settings or arrays:
@@ -59,17 +55,13 @@ def check_state(
     settings: Sequence[str] = (),
     changes: Sequence[str] = (),
 ) -> None:
-    """Checks that a run's checkpoint has the training state of the config.
+    """Raises UserError where a run's checkpoint has another training state, or parameters alone.
 
     Args:
-      folder: the run's.
-      step: of the checkpoint.
+      folder, step: the run's, and that of the checkpoint.
       saved, wanted: shapes in the checkpoint, and those that follow from the config.
       settings: those of the model that differ from the run's, see `ModelConfig.identity`.
       changes: all that the start changes in the run's config, for the message.
-
-    Raises:
-      UserError: arrays differ, or the checkpoint holds parameters alone.
     """
     name = f"the checkpoint of step {step} in {folder.checkpoints}"
     only_parameters = _parts(saved) == {"parameters"}
@@ -92,11 +84,8 @@ def _parts(shapes: Shapes) -> set[str]:
 def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
     """Calls a function that reads a checkpoint; all processes call this together.
 
-    Returns:
-      What `read` returned, and None; or, where it failed on any process, the damage in one line.
-
-    Raises:
-      TransientError: the storage failed, on any process; see `damage_of`.
+    Returns what `read` returned, and None; or, where it failed on any process, the damage in one
+    line. Raises TransientError where the storage failed on any.
     """
 
     def attempt() -> tuple[Any, str | None]:

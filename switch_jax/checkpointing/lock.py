@@ -8,8 +8,7 @@ from switch_jax.utils.errors import UserError
 def lock_run(folder: RunFolder, wait: bool = True) -> FileLock | Lease:
     """Holds a run's folder for this process, until what it returns is closed; `wait`: see `hold`.
 
-    Raises:
-      UserError: another process has it, or the folder cannot be written.
+    Raises UserError where another process has it, or it cannot be written.
     """
     what = f"MODEL_DIR {str(folder)!r}"
     try:

@@ -1,7 +1,4 @@
-"""Changes to Orbax for damaged files and failing disks, by names of it that are not public.
-
-No other module uses such names.
-"""
+"""Changes to Orbax for damaged files and failing disks; only here its private names are used."""
 
 import asyncio
 import contextlib
@@ -33,10 +30,9 @@ def apply() -> None:
 
 
 def _add_checksums() -> None:
-    """Has Orbax write a checksum with every chunk of an array.
+    """Has Orbax write a checksum with every chunk of an array; there is no public option.
 
-    Without it a flipped bit in the file silently comes back as another number. There is no public
-    option. Any Orbax reads such files, since they name their codecs.
+    Without it a flipped bit silently comes back as another number. Any Orbax reads such files.
     """
     build = tensorstore_utils._build_zarr3_metadata
 

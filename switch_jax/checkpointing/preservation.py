@@ -27,12 +27,9 @@ def comparable(metrics: Mapping[int, Metric | None]) -> dict[int, float]:
 
 
 class NewestAndBest:
-    """Keeps the newest checkpoints and the best ones; a preservation policy of Orbax.
+    """Keeps the newest checkpoints and the best ones by `metrics`; a preservation policy of Orbax.
 
     Of equal ones the earliest are the best, as for `best_step` and `best_evaluation.Best`.
-
-    Attributes:
-      metrics: by step.
     """
 
     def __init__(self, keep_newest: int, keep_best: int) -> None:

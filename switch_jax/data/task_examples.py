@@ -56,14 +56,9 @@ class TaskExamples:
         return kind(self._source, self._order, shuffle)
 
     def read(self, stream: int, cursor: Cursor) -> Iterator[tuple[Example, Cursor]]:
-        """The examples of a stream without end, each with the position after it.
+        """The examples of a stream from `cursor` on, without end, each with the position after it.
 
-        Args:
-          stream: index of the stream.
-          cursor: position at which to start.
-
-        Raises:
-          UserError: there is no example in many epochs, or the source cannot be read.
+        Raises UserError: there is no example in many epochs, or the source cannot be read.
         """
         # With several streams, a stream gets another share of the examples in the next epoch.
         num_streams = self._config.data_streams

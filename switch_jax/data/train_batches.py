@@ -62,8 +62,7 @@ class TrainBatches:
     def __next__(self) -> tuple[Batch, Position]:
         """The next batch, and the position after it.
 
-        Raises:
-          UserError: a file cannot be read, or a task of a mixture gives no example.
+        Raises UserError: a file cannot be read, or a task of a mixture gives no example.
         """
         batch = empty_batch(self._batch_size, self._config.task_feature_lengths)
 
@@ -88,8 +87,7 @@ def _rows_of_stream(
 ) -> Iterator[tuple[list[Example], int, Sequence[Cursor]]]:
     """The examples of each row of stream `index` without end, with the position after the row.
 
-    `draws` and `cursors` are where it starts: the number of examples read, of all tasks, and where
-    the stream is in each task.
+    It starts after `draws` examples, of all tasks, at the stream's cursor in each.
     """
     cursors = list(cursors)
     mixed = _mixed(tasks, rates, config.random_seed, index, draws, cursors)

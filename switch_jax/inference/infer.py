@@ -41,11 +41,9 @@ def results(
     Args:
       predictor, parameters: the model.
       examples: what to decode, or to score.
-      vocabulary: of the targets, to predict them; None: given targets are scored.
+      vocabulary: of the targets, to predict them; None: given targets are scored, UserError where
+        an example has none.
       first_id: index of the first example among all, see `Predictor.predict`.
-
-    Raises:
-      UserError: an example has no targets to score.
     """
     examples, read = itertools.tee(examples)
     found: Iterator[dict[str, Any]]

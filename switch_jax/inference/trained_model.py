@@ -54,7 +54,7 @@ def open_folder(
     keep: bool = False,
     target: epath.Path | None = None,
 ) -> ModelFolder:
-    """Finds out what a folder holds and reads its config; a tensor of another format by its header.
+    """Finds out what a folder holds and reads its config; of another format by its header.
 
     Args:
       path: the MODEL_DIR of a run, the folder of a Hugging Face model, or a T5X checkpoint.
@@ -62,8 +62,7 @@ def open_folder(
       gin_bindings, search_paths, keep: see `gin_config.read`.
       target: the MODEL_DIR that a model of another format is to have; None: where it is.
 
-    Raises:
-      UserError: there is no such model, or its config cannot be read.
+    Raises UserError: there is no such model, or its config cannot be read.
     """
     folder = storage_path(path, "path")
     if not exists(folder):
@@ -126,10 +125,7 @@ class TrainedModel:
         return None
 
     def load(self, step: int | None) -> Any:
-        """Reads the parameters onto the mesh: float32, nested as `parameters`.
-
-        Args:
-          step: from `chosen_step`.
+        """Reads the parameters of a step from `chosen_step` onto the mesh: float32, nested alike.
 
         Raises:
           UserError: they cannot be read, or are of another model.
@@ -166,9 +162,7 @@ def prepare_model(
 ) -> TrainedModel:
     """Lays the model out on this machine's devices; reads no parameters.
 
-    Args:
-      folder: of the model; a batch is computed at once, without microbatches.
-      task, split, batch_size: other ones than those of its config.
+    `task`, `split` and `batch_size` replace those of its config; there are no microbatches.
 
     Raises:
       FieldError: a value is out of range.
@@ -198,10 +192,7 @@ def decoding_config(
 ) -> DecodingConfig:
     """How targets of these data are decoded.
 
-    Args:
-      data: gives the id that ends a sequence.
-      max_tokens: the most tokens of a sequence; None: the length of targets in `data`.
-      options: other fields of `DecodingConfig`.
+    `max_tokens` None is the length of targets in `data`; `options` are other fields.
 
     Raises:
       FieldError: a value is out of range, or two contradict.

@@ -58,8 +58,7 @@ def model_inputs(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 def cast_blocks(config: ModelConfig, parameters: Parameters) -> Parameters:
     """The parameters of the blocks in the dtype in which they compute; see `parameters.is_cast`.
 
-    Each block casts its parameters when it runs. For decoding they are cast in advance, once for
-    all tokens.
+    A block casts its own when it runs; for decoding they are cast once for all tokens.
     """
 
     def cast(parameter: jax.Array, axes: tuple[str, ...]) -> jax.Array:

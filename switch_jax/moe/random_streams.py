@@ -54,11 +54,9 @@ class RouterKey(NamedTuple):
         return jax.random.fold_in(self.stack_key, self._number(stream))
 
     def bits(self, stream: Stream, shape: tuple[int, ...]) -> NoiseBits:
-        """Random bits for the tokens and the features of each group.
+        """Random bits for the tokens and features of each group; `shape` is (B, L, D) here.
 
-        Args:
-          stream: what they are for.
-          shape: (B, L, D) of this device's tokens; a row lies within one group.
+        A row lies within one group.
         """
         batch, length, dim = shape
         seeds = jax.random.key_data(self.stack_key).astype(jnp.uint32).reshape(-1)

@@ -24,13 +24,10 @@ def router_logits(
 
     Args:
       x: [B, L, D].
-      kernel: [D, E] float32 or bfloat16.
+      kernel: [D, E] float32 or bfloat16, as is the result, [B, L, E].
       jitter: epsilon of the noise uniform(1 - eps, 1 + eps) that x is multiplied by (App. C).
       bits: the random bits of the noise; None = no noise.
       dropout_rate: if above 0, x is multiplied by a dropout mask in place of the jitter (App. C).
-
-    Returns:
-      [B, L, E] in the dtype of `kernel`.
     """
     return _project(x, bits if jitter or dropout_rate else None, kernel, jitter, dropout_rate)
 

@@ -18,12 +18,7 @@ class Goodput:
         earlier: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Starts counting.
-
-        Args:
-          earlier: seconds by category of earlier starts of the run.
-          clock: returns the time in seconds.
-        """
+        """Starts counting on top of `earlier`, seconds by category of earlier starts of the run."""
         earlier = earlier or {}
         self._seconds: dict[str, float] = {c: earlier.get(c, 0.0) for c in TIME_CATEGORIES}
         self._open: list[TimeCategory] = ["idle"]
@@ -59,10 +54,7 @@ class Goodput:
 
 
 class InputBound:
-    """Warns that the devices wait for data, after each ten minutes of training in which they do.
-
-    One busy minute is no reason.
-    """
+    """Warns that the devices wait for data, after each ten minutes of training in which they do."""
 
     _INTERVAL = 600.0  # seconds
 
@@ -72,9 +64,7 @@ class InputBound:
     def warning(self, data: float, total: float) -> str | None:
         """One line for the user, or None.
 
-        Args:
-          data: seconds that the loop waited for batches since the last call.
-          total: all seconds of training since then.
+        `data` are seconds that the loop waited for batches since the last call, of `total`.
         """
         self._data += data
         self._total += total

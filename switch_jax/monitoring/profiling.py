@@ -18,11 +18,9 @@ class Profiler:
     """
 
     def __init__(self, folder: str | os.PathLike[str], steps: tuple[int, int] | None) -> None:
-        """Traces nothing yet.
+        """Traces nothing yet; traces will go to `plugins/profile` in the run's tensorboard folder.
 
-        Args:
-          folder: the run's `tensorboard` folder; traces go to `plugins/profile` in it.
-          steps: the first and the last optimiser step to trace, counted from 1; None: none.
+        `steps` are the first and the last optimiser step to trace, counted from 1; None: none.
         """
         self._folder = epath.Path(folder)
         self._spool: Spool | None = None
@@ -55,12 +53,8 @@ class Profiler:
     def after(self, step: int, result: Any) -> str | None:
         """To be called after `step` was dispatched; ends the trace with its last step.
 
-        Args:
-          step: optimiser step.
-          result: arrays of the step; only the last step of a trace waits for them.
-
-        Returns:
-          Where the trace is and how to look at it, if one has ended.
+        Only that one waits for `result`, the step's arrays. Returns where the trace is and how to
+        look at it, if one has ended.
         """
         if self._running is None or step < self._running[1]:
             return None

@@ -89,9 +89,7 @@ def _kind(path: str | os.PathLike[str]) -> str | None:
 def file_at(path: str) -> Entry:
     """The file at a path.
 
-    Raises:
-      OSError: with the path as its file name. errno ENOENT: there is no such file; EISDIR: it is a
-        folder, a pipe or a device.
+    Raises OSError with the path as its file name: ENOENT, or EISDIR also for a pipe or a device.
     """
     found = entry(path)
     if found is None:

@@ -50,15 +50,10 @@ def read_bytes(file: epath.Path) -> bytes:
 
 
 def read_range(path: str, begin: int, end: int) -> bytes:
-    """The bytes of a file from `begin` up to `end`, which is not included.
+    """The bytes of a file, on a disk or in a bucket, from `begin` up to `end`, not included.
 
-    Args:
-      path: of this machine's file systems, or the URL of an object in a bucket.
-      begin, end: begin < end.
-
-    Raises:
-      OSError: with the path as its file name. errno ENOENT: there is no such file; ENODATA: it ends
-        before `end`; EACCES: it may not be read; EIO: the storage fails.
+    Raises OSError with the path as its file name. errno ENOENT: there is no such file; ENODATA: it
+    ends before `end`; EACCES: it may not be read; EIO: the storage fails.
     """
     if in_bucket(path):
         scheme, _, name = path.partition("://")

@@ -87,10 +87,8 @@ def _open_object(file: epath.Path) -> Iterator[BinaryIO]:
 def new_folder(path: PurePath) -> Iterator[epath.Path]:
     """An empty folder to write to, which becomes `path` at the end; after an error it is removed.
 
-    In a bucket that takes a request for each object, see `move_folder`.
-
-    Raises:
-      UserError: `path` is there already, or cannot be made.
+    In a bucket that takes a request for each object, see `move_folder`. Raises UserError where
+    `path` is there already, or cannot be made.
     """
     folder = resolved(epath.Path(path))
     beginning = f".{folder.name}.unfinished-"

@@ -47,15 +47,10 @@ def microbatch_loss(
     key: jax.Array,
     teacher_logits: jax.Array | None,
 ) -> tuple[jax.Array, LossSums]:
-    """The part of a microbatch in the loss of the whole batch.
+    """The part of a microbatch in the loss of the whole batch, whose `totals` are given.
 
-    Args:
-      config: the run.
-      parameters: nested, as `switch_jax.model.init_parameters` makes them.
-      part: the microbatch.
-      totals: of the whole batch.
-      key: for dropout, jitter and routing policies.
-      teacher_logits: [B, L, V] float32; None without a teacher.
+    `key` is for dropout, jitter and routing policies; `teacher_logits` are [B, L, V] float32, None
+    without a teacher.
     """
     model, loss, distillation = config.model, config.loss, config.distillation
     output, targets = forward(model, parameters, part, key)

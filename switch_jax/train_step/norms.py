@@ -23,11 +23,9 @@ class Norms(NamedTuple):
 
     @staticmethod
     def of(squares: Any, axes: Any) -> "Norms":
-        """From the sum of squares of each gradient, parameter or update.
+        """From the sum of squares of each gradient, parameter or update, nested like `axes`.
 
-        Args:
-          squares: the parameters' nested dict with a float32 scalar, or one for each layer.
-          axes: the same with their logical axes.
+        That is a float32 scalar, or one for each layer.
         """
         sums: dict[str, Any] = {}
         totals = jax.tree.map(lambda _, each: _total(each), axes, squares, is_leaf=is_axes)

@@ -97,8 +97,7 @@ def make_train_step(
 
     Returns:
       A function of state, batch, int32 [devices] signals (or None, see `Metrics.signal`) and the
-      parameters of `config.teacher_model`, if there is one. It returns the new state and the step's
-      metrics.
+      parameters of `config.teacher_model`, if any, to the new state and the step's metrics.
     """
     model, teacher_model = config.model, config.teacher_model
     num_microbatches = config.run.num_microbatches

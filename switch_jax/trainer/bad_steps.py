@@ -31,13 +31,9 @@ class BadSteps:
     def describe(
         self, step: int, metrics: Metrics, batch: DeviceBatch
     ) -> tuple[str, dict[str, float]]:
-        """Describes a step that was skipped, and writes its batch if it is one of the first.
+        """A line on what is wrong with a skipped step, and the values of its record.
 
-        Returns:
-          What is wrong, in one line; and the values of the step's record.
-
-        Raises:
-          UserError: the batch cannot be written.
+        Writes the batch if it is one of the first; UserError where that cannot be done.
         """
         values = {name: float(getattr(metrics, name)) for name in _JUDGED}
         loss, loss_limit, norm, norm_limit = values.values()

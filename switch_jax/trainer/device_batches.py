@@ -13,12 +13,9 @@ from switch_jax.partitioning.placing import put_batch
 
 
 class DeviceBatch(NamedTuple):
-    """A batch of a step.
+    """A batch of a step, [B, ...] over the batch axes of the mesh, and the position after it.
 
-    Attributes:
-      arrays: [B, ...], over the batch axes of the mesh.
-      host: the same arrays with the rows that this host has read; the others are padding.
-      position: of the data after this batch.
+    `host` are the same arrays with the rows that this host has read; the others are padding.
     """
 
     arrays: dict[str, jax.Array]

@@ -68,12 +68,7 @@ class TrainingLoop:
         self._has_data = self._without_data = self._undone = False
 
     def train(self) -> TrainState:
-        """Trains to the end, and returns the final state.
-
-        Raises:
-          UserError: the data cannot be read, or bad steps would not end.
-          Stopped: a signal came; the state is saved.
-        """
+        """Trains to the end, and returns the final state; raises as `train.train`."""
         config, run, instruments = self._config.run, self.run, self._instruments
         period = config.eval_period
         if run.step == 0 and period is not None:
@@ -251,9 +246,9 @@ class TrainingLoop:
             run.state = state_of_step(self._config, run.state, free=True)
 
     def _save_after_data_error(self, dispatched: _Dispatched | None) -> None:
-        """Saves the last step after an error of the data.
+        """Saves the last step after an error of the data; not with several hosts.
 
-        Not with several hosts: a save needs all of them, and the others do not know of the error.
+        A save needs all of them, and the others do not know of the error.
         """
         run, instruments = self.run, self._instruments
         if dispatched is not None:

@@ -87,8 +87,7 @@ class StopSignals:
     def array(self, no_step: bool = False) -> jax.Array:
         """The argument of the next step: int32 [devices], this host's signal on its own devices.
 
-        Args:
-          no_step: this host has no batch, see `step.NO_STEP`.
+        `no_step`: this host has no batch, see `step.NO_STEP`.
         """
         number = max(self._signal, self._others) + (NO_STEP if no_step else 0)
         if number not in self._arrays:

@@ -25,8 +25,7 @@ def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
       The folders of the tasks, in `folder`.
 
     Raises:
-      UserError: Apache Beam cannot be imported; a task does not support caching or has a cache
-        already; data is missing.
+      UserError: Apache Beam is missing, a task cannot be cached or is already, or data is missing.
     """
     tasks = tasks_of(name)
     seqio.add_global_cache_dirs([folder])

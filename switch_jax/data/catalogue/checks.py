@@ -65,8 +65,7 @@ def check_splits(config: Config) -> None:
 def open_tasks(config: DataConfig) -> OpenedTasks:
     """Opens the tasks of a split.
 
-    Raises:
-      UserError: unknown name or split, a file that is not there, or lengths that do not fit a task.
+    Raises UserError: an unknown name or split, a missing file, or lengths that do not fit a task.
     """
     found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached_tasks)
     tasks = [with_vocabulary(task, config.vocabulary) for task in found]
@@ -79,9 +78,8 @@ def open_tasks(config: DataConfig) -> OpenedTasks:
 def check_examples(opened: OpenedTasks) -> None:
     """Reads one example of each kind of task; tasks of a kind are preprocessed alike.
 
-    Raises:
-      UserError: a preprocessing step that fails, no example at these lengths, or examples without
-        inputs or targets.
+    Raises UserError where a preprocessing step fails, no example has these lengths, or examples
+    have no inputs or targets.
     """
     for task in {preprocessing_key(task): task for task in opened}.values():
         example = _first_example(task, opened.config)
@@ -162,12 +160,12 @@ def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
     """Checks the lengths of a task that uses t5's `span_corruption`; other tasks pass.
 
     The length of the inputs determines how many tokens are masked, in how many spans, and so the
-    length of the targets: each span is one sentinel in the inputs, and the sentinel followed by the
-    span's tokens in the targets (section 3.1.4 of Raffel et al., https://arxiv.org/abs/1910.10683).
+    length of the targets: each span is a sentinel in the inputs, and in the targets the sentinel
+    and the span's tokens (section 3.1.4 of Raffel et al., https://arxiv.org/abs/1910.10683).
 
-    t5 itself raises a ValueError inside the pipeline for most targets that are too short. It cuts
-    the targets off where its estimate is 2 tokens too low (inputs of 172, 316, 352, ...), and uses
-    ordinary pieces of the vocabulary as sentinels if there are more spans than sentinels.
+    t5 itself raises a ValueError inside the pipeline for most targets that are too short, but cuts
+    them off where its estimate is 2 tokens too low (inputs of 172, 316, 352, ...), and takes
+    ordinary pieces of the vocabulary where sentinels run out.
     """
     arguments = next(filter(None, map(arguments_of, task.preprocessors)), None)
     if arguments is None:

@@ -22,11 +22,8 @@ def names() -> list[str]:
 def provider(name: str) -> seqio.Task | seqio.Mixture:
     """The task or mixture with this name; imports families of tasks until one registers it.
 
-    Args:
-      name: of a task or a mixture; or rates by their names, as 'my_task=3, c4_span_corruption=1'.
-
-    Raises:
-      UserError: no task or mixture has this name.
+    `name` may be rates by names, as 'my_task=3, c4_span_corruption=1'. Raises UserError where no
+    task or mixture has the name.
     """
     if "=" in name:
         return _mixture(name)
@@ -84,13 +81,8 @@ def tasks_of(name: str) -> list[seqio.Task]:
 def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[seqio.Task]:
     """The tasks of `tasks_of(name)` that have a split.
 
-    Args:
-      name: a registered task or mixture.
-      split: name of the split.
-      use_cached: look for splits in the caches of the tasks; their sources may be missing.
-
-    Raises:
-      UserError: no task has the split, or the data of a task is missing.
+    With `use_cached` the caches are looked at: the sources may be missing. Raises UserError where
+    no task has the split, or the data of a task is missing.
     """
     splits = {task: splits_of(task, use_cached) for task in tasks_of(name)}
     found = [task for task, own_splits in splits.items() if split in own_splits]
@@ -110,8 +102,7 @@ def no_split(name: str, split: str, known: Iterable[str]) -> UserError:
 def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
     """The splits of a task that can be read, from its cache or its source.
 
-    Raises:
-      UserError: there is no cache, or a TFDS data set is not prepared or cannot be reached.
+    Raises UserError: there is no cache, or a TFDS data set is not prepared or cannot be reached.
     """
     loader = getattr(task.source, "tfds_dataset", None)
     try:
@@ -174,12 +165,8 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
 def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
     """How often an example of each task is read, relative to the others.
 
-    Args:
-      name: a registered task or mixture.
-      tasks: its tasks, or variants of them with the same names.
-
-    Raises:
-      UserError: a rate is no finite number of at least 0, or all are 0.
+    `tasks` are those of the task or mixture `name`, or variants with the same names. Raises
+    UserError where a rate is no finite number of at least 0, or all are 0.
     """
     found = provider(name)
     if not isinstance(found, seqio.Mixture):

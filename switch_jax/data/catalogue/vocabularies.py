@@ -24,8 +24,7 @@ def vocabulary(name: str) -> seqio.Vocabulary:
       name: 't5', 'mt5', 'byte', or the path of a SentencePiece model. T5's 100 sentinels
         <extra_id_0>, <extra_id_1>, ... are added unless the model ends with sentinels.
 
-    Raises:
-      UserError: no such file, or it is not a SentencePiece model with padding 0 and an EOS.
+    Raises UserError: no such file, or it is not a SentencePiece model with padding 0 and an EOS.
     """
     if name in _NAMED:
         return _NAMED[name]
@@ -116,8 +115,7 @@ def _hash(path: str) -> str:
 def with_vocabulary(task: seqio.Task, name: str | None) -> seqio.Task:
     """The task with another vocabulary for all its features; the task itself if `name` is None.
 
-    Raises:
-      UserError: a feature is not text, or see `vocabulary`.
+    Raises UserError where a feature is not text; see also `vocabulary`.
     """
     if name is None:
         return task

@@ -28,13 +28,9 @@ class Unit:
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order in which the streams read the files of a task.
+    """The order in which streams read the files of a task; with `shuffle` each epoch another.
 
-    Attributes:
-      num_files: files of the task.
-      num_streams: streams that share them.
-      seed: numbers that seed the permutations, together with the epoch.
-      shuffle: deal the groups out in another order in each epoch.
+    `seed` are numbers that seed the permutations, together with the epoch.
     """
 
     num_files: int
@@ -96,12 +92,9 @@ class EpochOrder:
         return np.int64(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def chunks_of(self, unit: Unit, num_chunks: int, shuffle: bool) -> np.ndarray:
-        """Which chunks of its group a unit reads, in this order: indices, int64 [N].
+        """Indices of the chunks of its group that a unit reads, in this order: int64 [N].
 
-        Args:
-          unit: a group of files or a part of a file.
-          num_chunks: number of chunks of the group.
-          shuffle: permute the chunks of the group, differently in each epoch.
+        `num_chunks` are in the group; `shuffle` permutes them, differently in each epoch.
         """
         order = np.arange(num_chunks)
         if shuffle:

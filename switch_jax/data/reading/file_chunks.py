@@ -68,15 +68,10 @@ class FileFormat(Protocol):
     """A format of files that can be cut into chunks."""
 
     def cut(self, files: Sequence[FileSlice], num_parts: int) -> Chunks:
-        """The chunks of files.
+        """The chunks of files, of which `num_parts` parts will each have several.
 
-        Args:
-          files: what is read of each.
-          num_parts: number of parts that the chunks will be shared out to. Small files are cut into
-            smaller chunks, so that each part has several.
-
-        Raises:
-          OSError: a file cannot be read, or is damaged.
+        Small files are cut into smaller chunks for that. Raises OSError: a file cannot be read, or
+        is damaged.
         """
 
     def contents(self, path: str) -> Iterator[bytes]:

@@ -31,11 +31,9 @@ class StreamPosition(NamedTuple):
 
 
 class Position(NamedTuple):
-    """The position of a run in its data.
+    """The position of a run in its data: global batches read so far, and streams by their index.
 
-    Attributes:
-      batches: number of global batches read so far.
-      streams: positions by index of the stream; only streams that this host reads.
+    A host has only the streams that it reads.
     """
 
     batches: int

@@ -20,11 +20,7 @@ class Prefetch(Generic[Item]):
     def get(self, seconds: float | None = None) -> Item:
         """The next item, or what the iterator has raised in its place, here and in later calls.
 
-        Args:
-          seconds: how long to wait for it; None waits without a limit.
-
-        Raises:
-          TimeoutError: the item did not come in time; a later call may still return it.
+        Raises TimeoutError if it does not come in so many seconds; a later call may return it.
         """
         item = self._items[0].result(seconds)
         self._items.popleft()

@@ -204,10 +204,8 @@ def check_leases() -> None:
 def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
     """Holds the folder of a file for this process, which writes the file.
 
-    Args:
-      file: in the folder.
-      wait: for a minute, where the last holder of a folder in a bucket may be gone; False: what may
-        be held is taken to be held.
+    With `wait` it waits for a minute where the last holder of a folder in a bucket may be gone;
+    without, what may be held is taken to be held.
 
     Raises:
       HeldError: another process has it.
@@ -220,8 +218,7 @@ def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
 def holder_gone(file: epath.Path, content: bytes) -> str | None:
     """The process of this host that held the file, has written this content into it, and is gone.
 
-    Returns:
-      It as "process 7 on HOST"; None: there is no such process, or it holds the file still.
+    As "process 7 on HOST"; None: there is no such process, or it holds the file still.
     """
     if not in_bucket(file):
         return locker_that_is_gone(file, content)

@@ -33,20 +33,15 @@ class Teacher:
     began_with: epath.Path | None = None
 
     def load(self) -> Any:
-        """Its parameters, nested dict of float32 arrays on the mesh.
-
-        Raises:
-          UserError: the checkpoint cannot be read.
-        """
+        """Its parameters: nested float32 arrays on the mesh; UserError: they cannot be read."""
         return load_parts(self.checkpoint, {"parameters": self.parameters})["parameters"]
 
 
 def find_teacher(config: Config, mesh: Mesh) -> Teacher | None:
     """The teacher of a run, checked before anything is compiled; None where it has none.
 
-    Raises:
-      UserError: TEACHER_DIR has no checkpoint, or none of that step; or its model has another
-        vocabulary or does not fit the mesh.
+    Raises UserError where TEACHER_DIR has no such checkpoint, or its model has another vocabulary
+    or does not fit the mesh.
     """
     folder = config.distillation.teacher_dir
     if folder is None:
