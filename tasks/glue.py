@@ -5,7 +5,7 @@ The paper lists WNLI among GLUE's tasks, and mixes tasks in proportion to their 
 `super_glue_v102_proportional`.
 
 Tokens are those of inputs and targets of all training examples. seqio counts them as it makes
-caches, so the mixtures by tokens need one of each task that is trained on (docs/tasks.md).
+caches, so the mixtures by tokens need one of each task that is trained on (docs/prepare_data.md).
 """
 
 import seqio

@@ -21,12 +21,11 @@ Shapes = dict[str, tuple[int, ...]]
 def shapes_of(tree: Any) -> Shapes:
     """Shapes by slash-separated path, of arrays or of Orbax's metadata of arrays."""
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
-    return {path_name(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
-
-
-def path_name(path: tuple[Any, ...]) -> str:
-    """A path of `jax.tree_util`, slash-separated."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+        if hasattr(leaf, "shape")
+    }
 
 
 def check_model(

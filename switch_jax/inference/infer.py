@@ -68,6 +68,6 @@ def _to_score(examples: Iterable[TextExample], first_id: int) -> Iterator[Exampl
         if "targets" not in example.text:
             raise UserError(
                 f'record {number} has no \'targets\' to score: write {{"inputs": "...", '
-                '"targets": "..."}, or leave out --score to predict them'
+                '"targets": "..."}'
             )
         yield example.ids

@@ -75,7 +75,6 @@ class InputBound:
         if waiting <= MAX_WAITING:
             return None
         return (
-            f"warning: {waiting:.0%} of the time went into waiting for data; use "
-            "more host cores, USE_CACHED_TASKS or larger files, or, if the data are small, fewer "
-            "DATA_STREAMS in a new run"
+            f"warning: {waiting:.0%} of the time went into waiting for data "
+            "(docs/troubleshooting.md)"
         )

@@ -65,9 +65,8 @@ class BadSteps:
         if self.rollbacks >= self._config.max_rollbacks:
             raise UserError(
                 f"{self.in_words(step)}, after {self.rollbacks} returns to a checkpoint without a "
-                f"good one since: stopping; {self._last}. The last good checkpoint and the skipped "
-                f"batches (in bad_batches) are in {self._folder}; a lower LEARNING_RATE may help, "
-                "or a higher SPIKE_SIGMAS where a limit is too low"
+                f"good one since: stopping; {self._last}; the skipped batches are in "
+                f"{self._folder}/bad_batches"
             )
 
     def went_back(self) -> None:

@@ -32,10 +32,8 @@ def provider(name: str) -> seqio.Task | seqio.Mixture:
         family = next(families, None)
         if family is None:
             raise UserError(
-                f"no task or mixture is registered as {name!r}{did_you_mean(name, names())}: a "
-                "task of your own is known once its module is imported (in gin: `import "
-                "my_tasks`; for `switch_jax tasks`: --import my_tasks); `switch_jax tasks` lists "
-                "all"
+                f"no task or mixture is registered as {name!r}{did_you_mean(name, names())}: "
+                "one of your own is known once its module is imported (in gin: `import my_tasks`)"
             )
         _import_family(family)
     return seqio.get_mixture_or_task(name)
@@ -133,18 +131,16 @@ def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]
         prepared = {}
     if not prepared:
         raise UserError(
-            f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: copy it "
-            f"there, prepare it with tfds.builder({loader.name!r}, data_dir=...)."
-            "download_and_prepare(), or say with --tfds_data_dir or in TFDS_DATA_DIR where it is "
-            "(docs/tasks.md)"
+            f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: "
+            f"prepare it with tfds.builder({loader.name!r}, data_dir=...).download_and_prepare(), "
+            "or say with --tfds_data_dir where it is (docs/prepare_data.md)"
         )
     tfds_names = {split: seqio_internals.tfds_split(loader, split) for split in task.splits}
     found = [split for split, name in tfds_names.items() if name.split("[")[0] in prepared]
     if not found:
         raise UserError(
             f"{task.name} reads {', '.join(tfds_names.values())} of the TFDS data set "
-            f"{loader.name}, but in {where} it has only {', '.join(prepared)}: prepare the others "
-            "(docs/tasks.md)"
+            f"{loader.name}, but in {where} it has only {', '.join(prepared)}"
         )
     return found
 
@@ -154,9 +150,7 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
         folders = " or ".join(seqio.get_global_cache_dirs())
         raise UserError(
             f"USE_CACHED_TASKS is True, but there is no cache of {task.name} in "
-            f"{folders or 'any folder, as none is given'}: give its folder with "
-            "--seqio_additional_cache_dirs, make one with `switch_jax tasks cache`, or set "
-            "USE_CACHED_TASKS to False"
+            f"{folders or 'any folder, as none is given'} (--seqio_additional_cache_dirs)"
         )
     info_files = tf.io.gfile.glob(seqio.get_cached_info_path(task.cache_dir, "*"))
     return [os.path.basename(path).split(".")[1] for path in info_files]

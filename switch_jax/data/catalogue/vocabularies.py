@@ -36,8 +36,7 @@ def vocabulary(name: str) -> seqio.Vocabulary:
     if found.tokenizer.pad_id() != seqio.PAD_ID or found.tokenizer.eos_id() < 0:
         raise UserError(
             f"the vocabulary {name} has padding {found.tokenizer.pad_id()} and EOS "
-            f"{found.tokenizer.eos_id()}: padding must be 0, and there must be an EOS; `switch_jax "
-            "tasks vocabulary` trains a vocabulary that fits"
+            f"{found.tokenizer.eos_id()}: padding must be 0, and there must be an EOS"
         )
     return found if sentinels(found) else seqio.SentencePieceVocabulary(path, SENTINELS)
 

@@ -81,8 +81,7 @@ def find_resume_point(
     if was != now:
         raise UserError(
             f"OPTIMIZER {was!r} -> {now!r}: the run in {folder.path} goes on with the one that it "
-            "began with; to start another run from its parameters, set INITIAL_CHECKPOINT_PATH to "
-            "that folder, and MODEL_DIR to another one"
+            "began with; another run can start from its parameters"
         )
     other_model = differences(own.model.identity, config.model.identity)
     changes = config.changes_since(own)

@@ -151,8 +151,7 @@ def _given_path(config: Config, own: epath.Path) -> epath.Path | None:
     if own == given or RunFolder(own).checkpoints == given.parent:
         raise UserError(
             f"INITIAL_CHECKPOINT_PATH {start!r} is of MODEL_DIR itself: write "
-            "another MODEL_DIR to start a new run from it, or leave INITIAL_CHECKPOINT_PATH at "
-            "None to go on with that run"
+            "another MODEL_DIR to start a new run from it, or None to go on with that run"
         )
     return given
 
@@ -218,21 +217,19 @@ def _kept(
     if isinstance(checkpoint, Source):
         raise UserError(
             f"KEEP_OPTIMIZER_STATE = True, but {checkpoint.path} is a {checkpoint.format}, of "
-            "which the parameters alone are read: leave it at False"
+            "which the parameters alone are read"
         )
     if config.lr_decay_steps:
         raise UserError(
             f"KEEP_OPTIMIZER_STATE = True goes on with the count of updates, and LR_SCHEDULE = "
-            f"{config.optimizer.lr_schedule!r} ends with TRAIN_STEPS: take 'rsqrt', 'warmup_rsqrt' "
-            "or 'constant', or leave KEEP_OPTIMIZER_STATE at False"
+            f"{config.optimizer.lr_schedule!r} ends with TRAIN_STEPS"
         )
     optimizer, trained = config.optimizer.optimizer, config.optimizer.trained_parameters
     if config.run.upcycle is not None and (optimizer, trained) != ("adafactor", "all"):
         # The others correct their moments by the count of updates, which new routers have not had.
         raise UserError(
             f"with UPCYCLE, KEEP_OPTIMIZER_STATE = True takes OPTIMIZER = 'adafactor' and "
-            f"TRAINED_PARAMETERS = 'all', not {optimizer!r} and {trained!r}: set them, or leave "
-            "KEEP_OPTIMIZER_STATE at False"
+            f"TRAINED_PARAMETERS = 'all', not {optimizer!r} and {trained!r}"
         )
     # Patterns of names that a dense model has not do not change what the state is.
     same_state = dataclasses.replace(config.optimizer, learning_rate_factors=None)

@@ -47,7 +47,7 @@ def test_a_task_without_placeholder_and_a_cache_that_is_there_are_refused(tmp_pa
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("apache_beam") is None,
-    reason="Apache Beam needs an environment of its own (docs/tasks.md)",
+    reason="Apache Beam needs an environment of its own (docs/prepare_data.md)",
 )
 def test_a_cache_holds_the_tokens_of_the_text_and_is_trained_on(tmp_path):
     assert main(["tasks", "cache", NAME, "--output", str(tmp_path)]) == 0
