@@ -179,10 +179,7 @@ class Checkpoints:
             _write_on_first(file, lambda: amend_notes(file, notes))
 
     def check(self) -> None:
-        """Raises UserError if the save under way has failed by now; never waits.
-
-        Only of a single process: several learn together, at the next save.
-        """
+        """Raises UserError if a save of a single process has failed by now; never waits."""
         if self._saving is not None and jax.process_count() == 1:
             with self._errors_explained(), contextlib.suppress(TimeoutError):
                 self._saving.result(timeout=0)

@@ -1,7 +1,4 @@
-"""What a checkpoint says of itself, and its arrays, as Orbax reads them.
-
-What reads a checkpoint raises any exception where it is damaged; see `integrity.try_to_read`.
-"""
+"""What a checkpoint says of itself, and its arrays; see `integrity.try_to_read` for damage."""
 
 import json
 import sys

@@ -24,12 +24,10 @@ _CACHE_BYTES = 100_000_000  # of the database's index
 
 
 def create_checkpoint(checkpoint: epath.Path, abstract_parameters: Any, stacked_axes: Any) -> None:
-    """Makes a checkpoint, in a folder not there yet, that holds parameters alone, all of them zero.
+    """Makes a checkpoint that holds parameters alone, all of them zero, in a folder not there yet.
 
-    Args:
-      checkpoint: the folder.
-      abstract_parameters: nested dict of shapes.
-      stacked_axes: nested alike: the number of leading axes along which it is written one by one.
+    `stacked_axes` are, for each array of `abstract_parameters`, the leading axes along which it is
+    written in pieces of one.
     """
     orbax_patches.apply()
     # One zero, seen as an array of the whole shape: it takes no memory, and compressed no space.

@@ -99,10 +99,7 @@ def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | N
 
 
 def damage_of(error: Exception) -> str:
-    """What is damaged, in one line, by the error of reading it.
-
-    Raises TransientError where the storage failed: the checkpoint may be in order.
-    """
+    """What is damaged, by the error of reading it; TransientError where the storage failed."""
     cause = _root_cause(error)
     if is_transient(cause):
         raise storage_error(f"a checkpoint cannot be read: {_in_a_line(cause)}", cause) from error

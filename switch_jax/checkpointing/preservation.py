@@ -6,10 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Metric(NamedTuple):
-    """What the best checkpoints are chosen by; `of` what, as JSON; larger is better.
-
-    With None or NaN the checkpoint cannot be among the best.
-    """
+    """What the best are chosen by, and what it is of, as JSON; None and NaN are never the best."""
 
     value: float | None
     of: Any = None

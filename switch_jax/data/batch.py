@@ -1,7 +1,4 @@
-"""The arrays of a batch, as the model takes them, and which examples share a row of it.
-
-Importing this loads no TensorFlow.
-"""
+"""The arrays of a batch, and which examples share a row of it; loads no TensorFlow."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar

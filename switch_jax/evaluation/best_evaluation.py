@@ -62,7 +62,7 @@ class Best:
 
 
 def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] | None:
-    """What the values of BEST_METRIC are of, as JSON: values of other things are not compared.
+    """What BEST_METRIC is measured on, as JSON: values on other things are not compared.
 
     `files` are digests of those of the validation sets; with None, no evaluations, it is None.
     """

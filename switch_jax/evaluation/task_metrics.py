@@ -106,10 +106,7 @@ class DecodingEvaluation:
 def _computed(
     task: seqio.Task, examples: Sequence[Example], outputs: Mapping[Any, Any]
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """The values of a task's metrics by name, and what they got, as 'targets' and 'prediction'.
-
-    Raises UserError where a metric returns no dict of numbers.
-    """
+    """A task's metrics by name, and what they got; UserError where one gives no dict of numbers."""
     values: dict[str, Any] = {}
     given: dict[str, Any] = {"targets": []}
     for metric in task.metric_objs:
@@ -160,10 +157,7 @@ def _majority_baseline(task: seqio.Task, targets: Sequence[Any]) -> dict[str, fl
 
 
 def check_metrics(opened: OpenedTasks) -> None:
-    """Calls each metric of the tasks on a few examples, as if the model had predicted the targets.
-
-    Raises UserError: a metric has other arguments than seqio's, or returns no dict of numbers.
-    """
+    """Calls each metric on a few targets, as if predicted; UserError: it is none of seqio's."""
     for task in opened:
         try:
             if not task.metric_objs:

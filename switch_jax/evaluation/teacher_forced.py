@@ -35,14 +35,9 @@ class TeacherForcedEvaluation:
         opened: OpenedTasks,
         num_batches: int | None = None,
     ) -> None:
-        """Reads the batches, and compiles; raises as `eval_batches`.
+        """Reads the batches, `num_batches` of each task, and compiles; raises as `eval_batches`.
 
-        Args:
-          config: the run; its data are not read. A batch is computed in its microbatches.
-          mesh: the devices.
-          parameters: `ShapeDtypeStruct`s on the mesh.
-          opened: the tasks.
-          num_batches: of each task, the first ones; None: all.
+        Of `config` the data are not read. `parameters` are `ShapeDtypeStruct`s on the mesh.
         """
         self._mesh = mesh
         self._batches = _read(opened, config.run.batch_size, num_batches)

@@ -90,10 +90,7 @@ def check_texts(name: str, texts: Any) -> None:
 def encode(
     record: Record, vocabularies: Mapping[str, seqio.Vocabulary], lengths: Mapping[str, int]
 ) -> TextExample:
-    """The ids of a record's texts, each cut off to `lengths`, with room for the EOS at its end.
-
-    A record without 'targets' has empty ones.
-    """
+    """The ids of a record's texts, cut off to leave room for EOS; without 'targets', no targets."""
     example, cut = {"targets": np.zeros(0, np.int32)}, {}
     for name in sorted(vocabularies.keys() & record.keys()):
         vocabulary = vocabularies[name]

@@ -18,11 +18,9 @@ from switch_jax.train_step.lowering import compiler_options
 
 
 class Prediction(NamedTuple):
-    """The best sequence for an example.
+    """The best sequence: tokens [max_tokens] int32, all EOS from the first on, and its score.
 
-    Attributes:
-      tokens: [max_tokens] int32; from the first EOS on, all are EOS.
-      score: its log-probability; a beam search divides it by the length penalty.
+    That is its log-probability; a beam search divides it by the length penalty.
     """
 
     tokens: np.ndarray

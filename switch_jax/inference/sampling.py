@@ -27,15 +27,9 @@ class Decoded(NamedTuple):
 
 
 class _SampleState(NamedTuple):
-    """The state of the loop.
+    """The state of the loop after `position` tokens: last [B], tokens [B, L] int32, scores [B].
 
-    Attributes:
-      position: scalar int32, tokens decoded so far.
-      last: [B] int32, the last token.
-      tokens: [B, L] int32.
-      scores: [B] float32, log-probability of the tokens.
-      done: [B] bool, the row has its EOS, or is padding.
-      cache: the decoder's cache.
+    `done` [B] bool: the row has its EOS, or is padding.
     """
 
     position: jax.Array

@@ -110,12 +110,7 @@ class TrainedModel:
     parameters: Any
 
     def chosen_step(self, checkpoint: str) -> int | None:
-        """The step of 'latest', 'best' or a number; None for a model of another format.
-
-        Raises:
-          FieldError: it is none of these.
-          UserError: there is no such checkpoint.
-        """
+        """See `read_only.chosen_step`; None for a model of another format."""
         if self.source is None:
             return chosen_step(self.path, checkpoint)
         if checkpoint != "latest":

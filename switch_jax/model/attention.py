@@ -18,12 +18,7 @@ KeysAndValues = tuple[jax.Array, jax.Array]
 
 
 class Encoded(NamedTuple):
-    """What the decoder sees of the encoder's tokens.
-
-    Attributes:
-      x: [B, M, D], the encoder's output; None where their keys and values are in a cache.
-      segments: [B, M] int32, see `Tokens`.
-    """
+    """The encoder's output [B, M, D], None where its keys and values are cached, and segments."""
 
     x: jax.Array | None
     segments: jax.Array

@@ -95,10 +95,7 @@ def needed_slots(config: ModelConfig, *, training: bool = True) -> tuple[float, 
 def _self_attention_and_feed_forward(
     config: ModelConfig, stack: str, slots: float, router: int = 0
 ) -> float:
-    """The matrix parameters that a token meets in these sublayers of all layers of a stack.
-
-    `slots` experts are counted for each token, and `router` parameters for each router.
-    """
+    """Matrix parameters that a token meets in these sublayers of a stack, with `slots` experts."""
     dim, inner, hidden = (
         config.embed_dim,
         config.num_heads * config.head_dim,

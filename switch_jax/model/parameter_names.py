@@ -38,10 +38,7 @@ def parameter_axes(model: ModelConfig) -> dict[str, tuple[str, ...]]:
 
 
 def parameter_group(part: str, axes: tuple[str, ...]) -> str:
-    """As encoder/experts; the embedding belongs to no stack.
-
-    `part` is how the parameter's name begins, as 'encoder', and `axes` its logical axes.
-    """
+    """As encoder/experts, for a part of the model and axes; the embedding belongs to no stack."""
     kind = next((_KINDS[axis] for axis in _KINDS if axis in axes), "norms")
     return f"{part}/{kind}" if part in ("encoder", "decoder") else kind
 

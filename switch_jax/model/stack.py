@@ -47,12 +47,7 @@ class LayerCache(NamedTuple):
 
 
 class LayerOutput(NamedTuple):
-    """What a layer gives besides its activations.
-
-    Attributes:
-      statistics: of its routers, if it has any.
-      keys_and_values: in decoding those of the new tokens, each [B, beams, H * K].
-    """
+    """Statistics of the routers, if any; in decoding the new keys and values [B, beams, H * K]."""
 
     statistics: list[RouterStatistics]
     keys_and_values: KeysAndValues | None
@@ -228,8 +223,7 @@ class Stack(nnx.Module):
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """The keys and values of the decoder's cross-attention, computed once for all steps.
 
-        From the encoder's output, [B, M, D]: for each layer of a block two of [blocks, B, M, H *
-        K].
+        From [B, M, D], the encoder's output: [blocks, B, M, H * K] each, by layer of a block.
         """
         keys_and_values: list[KeysAndValues] = []
         for graph, state in self._blocks():

@@ -100,8 +100,7 @@ class Transformer(nnx.Module):
     ) -> DecodingState:
         """The state before the first token, for `beams` sequences of at most `length` tokens a row.
 
-        `memory` [B, M, D] is the result of `encode`; segments, [B, M] int32, are 1, or 0 for
-        padding.
+        `memory` [B, M, D] is from `encode`; segments [B, M] int32 are 1, or 0 for padding.
         """
         keys_and_values = self.decoder.cross_keys_and_values(memory)
 

@@ -26,10 +26,7 @@ def are_unstacked(config: ModelConfig) -> bool:
 
 
 def unstacked_shapes(axes: Any, parameters: Any) -> Any:
-    """The shapes of parameters, `ShapeDtypeStruct`s, when their layers are unstacked.
-
-    `axes` is nested in the same way, with the logical axes of each parameter.
-    """
+    """The shapes of parameters, with these logical axes, when their layers are unstacked."""
 
     def of_one(names: tuple[str, ...], parameter: Any) -> Any:
         is_stack = names[0] == "layers"

@@ -41,13 +41,13 @@ def router_logits(
 
 
 def _router_logits_fwd(x, kernel, jitter, bits, dropout_rate):
-    return router_logits(x, kernel, jitter, bits, dropout_rate), (x, kernel, bits)
+    return router_logits(x, kernel, jitter, bits, dropout_rate), (x, bits, kernel)
 
 
 def _router_logits_bwd(jitter, dropout_rate, residuals, logits_grad):
     # Behind a barrier: without it the compiler would keep the float32 copies of x from the forward
     # pass and read them again. Computing them again within the products costs less.
-    x, kernel, bits = lax.optimization_barrier(residuals)
+    x, bits, kernel = lax.optimization_barrier(residuals)
     x_grad = jnp.einsum("ble,de->bld", logits_grad, kernel)  # [B, L, D]
     if bits is not None:
         x_grad = x_grad * _factor(bits, jitter, dropout_rate)  # [B, L, D]

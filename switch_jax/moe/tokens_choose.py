@@ -76,10 +76,7 @@ def choice_scores(logits: jax.Array, bias: jax.Array | None) -> jax.Array:
 
 
 def top_choices(scores: jax.Array, number: int) -> jax.Array:
-    """The experts with the highest scores: [..., S, E] -> [..., number, S] int32, the best first.
-
-    Among equal scores the expert with the lowest index comes first. There is no gradient.
-    """
+    """The best experts first, of equal ones the lowest: [..., S, E] -> [..., number, S] int32."""
     scores = lax.stop_gradient(scores)
     if number == 1:
         return jnp.argmax(scores, axis=-1).astype(jnp.int32)[..., None, :]  # [..., 1, S]

@@ -8,10 +8,7 @@ from switch_jax.run_folder import MAX_WAITING, TIME_CATEGORIES, TimeCategory
 
 
 class Goodput:
-    """Adds up seconds by category; time outside all `spend` blocks is "idle".
-
-    For one thread: time counts for the category of the innermost open block.
-    """
+    """Adds up a thread's seconds by category of the innermost `spend` block; else "idle"."""
 
     def __init__(
         self,
@@ -62,10 +59,7 @@ class InputBound:
         self._data = self._total = 0.0  # of the present ten minutes
 
     def warning(self, data: float, total: float) -> str | None:
-        """One line for the user, or None.
-
-        `data` are seconds that the loop waited for batches since the last call, of `total`.
-        """
+        """A line, or None; `data`: seconds of `total`, since the last call, spent on waiting."""
         self._data += data
         self._total += total
         if self._total < self._INTERVAL:

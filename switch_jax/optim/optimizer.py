@@ -97,10 +97,7 @@ def trained_parameters(config: Config) -> list[str]:
 
 
 def learning_rate_factors(config: Config) -> dict[str, float]:
-    """The factor of each parameter that has one in LEARNING_RATE_FACTORS.
-
-    Raises UserError where a pair matches none.
-    """
+    """The factor of each parameter in LEARNING_RATE_FACTORS; UserError: a pair matches none."""
     axes, pairs = parameter_axes(config.model), config.optimizer.learning_rate_factors or ()
     names = [name for name in trained_parameters(config) if not is_router_bias(axes[name])]
     kind = "that the learning rate trains (not what TRAINED_PARAMETERS freezes, nor router biases)"
@@ -109,10 +106,7 @@ def learning_rate_factors(config: Config) -> dict[str, float]:
 
 
 def state_shardings(state: Any, parameters: Any) -> Any:
-    """Shardings of an optimiser's state, or its shapes: its arrays lie where their parameters do.
-
-    `parameters` has the `NamedSharding` of each.
-    """
+    """Shardings of an optimiser's state, or its shapes, from those of the parameters."""
     of_parameter = dict(jax.tree_util.tree_leaves_with_path(parameters))
     mesh = next(iter(of_parameter.values())).mesh
 

@@ -87,10 +87,7 @@ def mesh_sizes(config: MeshConfig, count: int) -> tuple[int, int, int]:
 
 
 def _lay_out(shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Device]) -> np.ndarray:
-    """The devices as an array of this shape, whose axes follow those of the TPU's torus.
-
-    One axis of the torus may serve several axes of the mesh; otherwise few shapes would fit.
-    """
+    """The devices in this shape along the TPU's torus, whose axes may serve several of the mesh."""
     if slices == 1:
         return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     data, expert, model = shape
@@ -100,10 +97,7 @@ def _lay_out(shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Dev
 
 
 def offer_virtual_cpus(count: int) -> None:
-    """Asks JAX for `count` CPU devices, unless the user has done so or JAX has already started.
-
-    Raises UserError above MAX_VIRTUAL_CPUS.
-    """
+    """Asks JAX for CPU devices, unless set or too late; UserError above MAX_VIRTUAL_CPUS."""
     if count > MAX_VIRTUAL_CPUS:
         raise UserError(
             f"the mesh data x expert x model asks one process for {count} devices; it makes "
@@ -145,7 +139,7 @@ def device_kind() -> str:
 
 
 def has_kernels() -> bool:
-    """Whether the mesh's devices run the kernels of `switch_jax.kernels`: TPUs from v4 on.
+    """Whether the mesh's devices run our kernels: TPUs from v4 on.
 
     Up to v3, kernels cannot multiply bfloat16.
     """

@@ -79,10 +79,7 @@ class RunFolder(MetricsFolder):
         return self.checkpoints / str(step)
 
     def checkpoint_steps(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending; empty where the folder is not there.
-
-        Raises UserError where it cannot be read.
-        """
+        """Steps of the complete checkpoints, ascending; UserError: the folder cannot be read."""
         with explain_read_errors(self.checkpoints):
             return checkpoint_steps(list_complete(self.checkpoints))
 

@@ -19,10 +19,7 @@ from switch_jax.utils.errors import UserError
 
 
 class FileContent(NamedTuple):
-    """What was read of a file; `value` is empty where it is not there, or cannot be read.
-
-    `left_out` is one line on what cannot be read; None where everything can.
-    """
+    """What was read of a file, or an empty value; `left_out`: a line on what cannot be read."""
 
     value: Any
     left_out: str | None = None

@@ -150,10 +150,7 @@ def versions() -> dict[str, str]:
 
 
 def difference(facts: Sequence[Mapping[str, str]]) -> str | None:
-    """What the first of the processes that differ have otherwise, as one line; None: nothing.
-
-    `facts` are `versions` of each process, by its index, and the lines of its config.
-    """
+    """What the first process with other versions or config has otherwise; None: none has."""
     for index, other in enumerate(facts):
         if found := differences(facts[0], other):
             return (
@@ -191,10 +188,7 @@ def run_on_first(action: Callable[[], Result]) -> Result | None:
 
 
 def from_first(action: Callable[[], Result]) -> Result:
-    """What an action gives on the first process, after a round trip through JSON, on all of them.
-
-    If it raises UserError, all processes do.
-    """
+    """What an action gives on the first process, through JSON; raises as `run_on_all`."""
     return gather(run_on_first(action))[0]
 
 

@@ -147,10 +147,7 @@ def matching(pattern: str) -> list[str]:
 
 
 def file_sizes(paths: Sequence[str]) -> list[int]:
-    """The sizes of files in bytes; those in buckets as they were when they were listed.
-
-    Raises OSError as `file_at`.
-    """
+    """Sizes of files in bytes, in buckets as they were when listed; raises as `file_at`."""
     unknown = {path for path in paths if in_bucket(path) and path not in _SIZES}
     for _, names in itertools.groupby(sorted(unknown), os.path.dirname):
         _list(os.path.commonprefix(list(names)))

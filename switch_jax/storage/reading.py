@@ -41,10 +41,7 @@ atexit.register(_copies.close)
 
 
 def read_bytes(file: epath.Path) -> bytes:
-    """The content of a file, in a bucket by a single request.
-
-    Raises OSError, with the file's name, if it cannot be read.
-    """
+    """The content of a file, in a bucket by a single request; raises OSError with its name."""
     with errors_named(str(file)):
         return file_system(file).cat_file(str(file)) if in_bucket(file) else file.read_bytes()
 
@@ -109,10 +106,7 @@ def _kept_copy(url: str, version: Any) -> str:
 
 @contextlib.contextmanager
 def copies_here(files: Sequence[str]) -> Iterator[list[str]]:
-    """Within, paths of files on this machine, of copies where they are in a bucket.
-
-    Raises OSError, with the file's name, if one cannot be read or copied.
-    """
+    """Within, paths of files here, of copies of those in a bucket; OSError with the file's name."""
     if not any(map(in_bucket, files)):
         yield list(files)
         return

@@ -35,10 +35,7 @@ def _group_rows(batch_size: int, length: int, group_size: int) -> int:
 
 
 def check_batch(config: Config, mesh_shape: Mapping[str, int]) -> None:
-    """Raises UserError, with the equation, where the batch does not divide evenly.
-
-    With a teacher, its groups have to fit too.
-    """
+    """Raises UserError, with the equation, where the batch or a teacher's groups do not divide."""
     batch_size, shards = config.run.batch_size, batch_shards(mesh_shape)
     parts = config.run.num_microbatches * shards
     models = {"": config.model, "TEACHER_": config.teacher_model}

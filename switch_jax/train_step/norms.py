@@ -23,10 +23,7 @@ class Norms(NamedTuple):
 
     @staticmethod
     def of(squares: Any, axes: Any) -> "Norms":
-        """From the sum of squares of each gradient, parameter or update, nested like `axes`.
-
-        That is a float32 scalar, or one for each layer.
-        """
+        """From the sum of squares of each array, or of each of its layers, nested like `axes`."""
         sums: dict[str, Any] = {}
         totals = jax.tree.map(lambda _, each: _total(each), axes, squares, is_leaf=is_axes)
         names = jax.tree_util.tree_leaves_with_path(axes, is_leaf=is_axes)

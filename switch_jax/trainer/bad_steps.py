@@ -15,12 +15,7 @@ _JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
 
 
 class BadSteps:
-    """Counts bad steps, describes them, and decides whether to save, to roll back, or to stop.
-
-    Attributes:
-      in_a_row: bad steps since the last good one, up to the last finished step.
-      rollbacks: returns to a checkpoint since the last good checkpoint.
-    """
+    """Counts bad steps in a row and returns to a checkpoint, and decides what is done."""
 
     def __init__(self, config: GuardConfig, folder: RunFolder) -> None:
         """Starts at 0; `folder`: the run's folder, where bad batches are written."""

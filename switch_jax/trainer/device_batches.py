@@ -13,10 +13,7 @@ from switch_jax.partitioning.placing import put_batch
 
 
 class DeviceBatch(NamedTuple):
-    """A batch of a step, [B, ...] over the batch axes of the mesh, and the position after it.
-
-    `host` are the same arrays with the rows that this host has read; the others are padding.
-    """
+    """A batch over the mesh, the same with the rows this host has, and the position after it."""
 
     arrays: dict[str, jax.Array]
     host: Batch

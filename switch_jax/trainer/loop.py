@@ -36,10 +36,7 @@ class _Dispatched(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """What the loop runs: the compiled step, evaluation, and batches made ahead of the loop.
-
-    `evaluation` is None with EVAL_PERIOD = None, `infer_evaluation` without INFER_EVAL.
-    """
+    """The compiled step, evaluations, None where the config has none, and batches made ahead."""
 
     train_step: Any
     evaluation: TeacherForcedEvaluation | None
@@ -246,10 +243,7 @@ class TrainingLoop:
             run.state = state_of_step(self._config, run.state, free=True)
 
     def _save_after_data_error(self, dispatched: _Dispatched | None) -> None:
-        """Saves the last step after an error of the data; not with several hosts.
-
-        A save needs all of them, and the others do not know of the error.
-        """
+        """Saves the last step after an error of the data; several hosts do not all know of it."""
         run, instruments = self.run, self._instruments
         if dispatched is not None:
             self._finish(dispatched)

@@ -99,10 +99,7 @@ class Records:
 
 
 def _router(router: Any, places: list[tuple[int, str]]) -> dict[str, Any]:
-    """The routers of a stack, in order, with their `places`: layer and sublayer of each.
-
-    An expert is dead if no token of these steps chose it.
-    """
+    """The routers of a stack; an expert is dead if no token of these steps chose it."""
     load = np.array(router.load)  # [N, E]
     return {
         "layers": [layer for layer, _ in places],

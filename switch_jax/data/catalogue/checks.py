@@ -29,10 +29,7 @@ _EXAMPLES_MEASURED = 200  # of a task
 
 
 def check_vocabulary(config: Config) -> list[str]:
-    """A warning where the vocabulary fills less than half of the embedding; else nothing.
-
-    Raises UserError if the vocabulary has more ids than the embedding has rows.
-    """
+    """A warning where it fills under half of the embedding; UserError where it does not fit."""
     ids, rows, split = vocabulary_size(config.data), config.model.num_embeddings, config.mesh.model
     vocabulary = f"the vocabulary of {config.data.mixture_or_task_name} has {ids} ids"
     if ids > rows:
@@ -63,10 +60,7 @@ def check_splits(config: Config) -> None:
 
 
 def open_tasks(config: DataConfig) -> OpenedTasks:
-    """Opens the tasks of a split.
-
-    Raises UserError: an unknown name or split, a missing file, or lengths that do not fit a task.
-    """
+    """Opens a split's tasks; UserError: no such name, split or file, or lengths that do not fit."""
     found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached_tasks)
     tasks = [with_vocabulary(task, config.vocabulary) for task in found]
     check_tasks(tasks, config)
@@ -189,10 +183,7 @@ def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
 
 
 def check_streams(config: Config, readers: int) -> list[str]:
-    """A warning where hosts split a batch into more parts than there are streams; else nothing.
-
-    Raises UserError where the batch does not divide over the streams.
-    """
+    """A warning where hosts outnumber the streams; UserError where these split no batch evenly."""
     streams, batch_size = config.data.data_streams, config.run.batch_size
     if batch_size % streams:
         raise UserError(

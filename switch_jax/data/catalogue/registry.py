@@ -77,10 +77,9 @@ def tasks_of(name: str) -> list[seqio.Task]:
 
 
 def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[seqio.Task]:
-    """The tasks of `tasks_of(name)` that have a split.
+    """The tasks of `tasks_of(name)` that have a split, in their caches with `use_cached`.
 
-    With `use_cached` the caches are looked at: the sources may be missing. Raises UserError where
-    no task has the split, or the data of a task is missing.
+    Raises UserError where no task has it, or the data of a task is missing.
     """
     splits = {task: splits_of(task, use_cached) for task in tasks_of(name)}
     found = [task for task, own_splits in splits.items() if split in own_splits]
@@ -98,10 +97,7 @@ def no_split(name: str, split: str, known: Iterable[str]) -> UserError:
 
 
 def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
-    """The splits of a task that can be read, from its cache or its source.
-
-    Raises UserError: there is no cache, or a TFDS data set is not prepared or cannot be reached.
-    """
+    """The splits that can be read, from the cache or the source; UserError where there is none."""
     loader = getattr(task.source, "tfds_dataset", None)
     try:
         if use_cached and task.supports_caching:

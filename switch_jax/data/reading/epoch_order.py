@@ -28,10 +28,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order in which streams read the files of a task; with `shuffle` each epoch another.
-
-    `seed` are numbers that seed the permutations, together with the epoch.
-    """
+    """The order in which streams read a task's files; with `shuffle` by `seed` and the epoch."""
 
     num_files: int
     num_streams: int
@@ -92,10 +89,7 @@ class EpochOrder:
         return np.int64(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def chunks_of(self, unit: Unit, num_chunks: int, shuffle: bool) -> np.ndarray:
-        """Indices of the chunks of its group that a unit reads, in this order: int64 [N].
-
-        `num_chunks` are in the group; `shuffle` permutes them, differently in each epoch.
-        """
+        """Indices of the chunks of its group that a unit reads, in this order: int64 [N]."""
         order = np.arange(num_chunks)
         if shuffle:
             # Without the part in the seed: the parts of a group share an order, so none overlap.

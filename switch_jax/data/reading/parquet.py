@@ -129,11 +129,7 @@ class Parquet(FileFormat):
         return ParquetChunks(opened, num_parts)
 
     def _open(self, path: str, size: int) -> ParquetFile:
-        """Reads the end of a file; OSError where that fails or it is no Parquet file.
-
-        Raises UserError where a column is not there once or cannot be an example's, or a row group
-        is too large.
-        """
+        """Reads the end of a file; OSError: it is no Parquet file, UserError: it does not fit."""
         import pyarrow as pa
 
         with _errors_of(path):

@@ -18,10 +18,7 @@ class Prefetch(Generic[Item]):
         self._items = deque(self._thread.submit(next, iterator) for _ in range(ahead))
 
     def get(self, seconds: float | None = None) -> Item:
-        """The next item, or what the iterator has raised in its place, here and in later calls.
-
-        Raises TimeoutError if it does not come in so many seconds; a later call may return it.
-        """
+        """The next item, or what the iterator has raised; TimeoutError: a later call may do."""
         item = self._items[0].result(seconds)
         self._items.popleft()
         self._items.append(self._thread.submit(next, self._iterator))

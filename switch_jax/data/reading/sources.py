@@ -62,10 +62,7 @@ def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -
 
 
 class SourceFiles(NamedTuple):
-    """The files of a split in the order of the source, and how they are read.
-
-    `format`: how a file can be cut into chunks that `read` accepts too; None if it cannot.
-    """
+    """The files of a split in order, how they are read, and, unless None, cut into chunks."""
 
     files: Sequence[FileSlice]
     read: Reader

@@ -91,10 +91,7 @@ class SpanMasking(NamedTuple):
         return np.cumsum(changes, 1)[:, :length] % 2 == 1
 
     def _with_sentinels(self, tokens: np.ndarray, masked: np.ndarray) -> np.ndarray:
-        """A sentinel in the place of each masked span: int32 [N, L] to int32 [N, l].
-
-        l is the same in all rows, which have equally many masked tokens and spans.
-        """
+        """A sentinel for each masked span: int32 [N, L] to [N, l]; all rows mask equally many."""
         begins = masked.copy()  # [N, L]
         begins[:, 1:] &= ~masked[:, :-1]
         sentinels = np.int32(self.vocab_size) - np.cumsum(begins, 1, np.int32)

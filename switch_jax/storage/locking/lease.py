@@ -216,10 +216,7 @@ def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
 
 
 def holder_gone(file: epath.Path, content: bytes) -> str | None:
-    """The process of this host that held the file, has written this content into it, and is gone.
-
-    As "process 7 on HOST"; None: there is no such process, or it holds the file still.
-    """
+    """The process of this host that held the file, wrote this content, and is gone; or None."""
     if not in_bucket(file):
         return locker_that_is_gone(file, content)
     holder = _Holder.read(content)

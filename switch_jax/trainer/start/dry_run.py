@@ -10,10 +10,7 @@ from switch_jax.utils.errors import UserError
 
 
 def dry_run(config: Config, change_task: bool = False) -> list[str]:
-    """Checks a run as `train` does, and returns the lines that it would begin with.
-
-    Raises UserError as `prepare`, and where no checkpoint of the run can be read.
-    """
+    """Checks a run as `train`, raises as `prepare`, and returns the lines that it begins with."""
     prepared = prepare(config, change_task)
     saved, folder = prepared.saved, RunFolder.at(config.run.model_dir)
     newer = [step for step in folder.checkpoint_steps() if saved is None or step > saved.step]

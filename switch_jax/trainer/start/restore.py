@@ -36,10 +36,7 @@ class RunState(ResumePoint):
 
 
 def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = None) -> RunState:
-    """The newest checkpoint (up to the step `last`), or the beginning of the run without one.
-
-    Raises UserError where the checkpoint cannot be read, or does not fit the config.
-    """
+    """The newest checkpoint (up to the step `last`), or the beginning of the run without one."""
     config, files = prepared.config, prepared.files
     restored = checkpoints.restore(prepared.state, last)
     if restored is None:

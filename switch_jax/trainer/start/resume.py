@@ -102,10 +102,7 @@ def find_resume_point(
 def resume_point(
     config: Config, files: RunFiles, step: int, notes: Mapping[str, Any]
 ) -> ResumePoint:
-    """How a start goes on with the checkpoint of a step that has these notes.
-
-    Raises UserError where that had another number of streams of data.
-    """
+    """How a start goes on with a checkpoint; UserError where that had other streams of data."""
     position, best, anew = Position.from_json([notes["position"]]), Best(**notes["best"]), []
     streams, wanted = len(position.streams), config.data.data_streams
     if streams != wanted:

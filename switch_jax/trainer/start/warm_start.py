@@ -108,10 +108,7 @@ def describe_start(config: Config, start: Start) -> list[str]:
 
 
 def initial_state(config: Config, abstract: TrainState, start: Start | None) -> TrainState:
-    """The state of a run before its first step, laid out as `abstract`; without `start` all drawn.
-
-    Raises UserError where the checkpoint cannot be read.
-    """
+    """The state before the first step, laid out as `abstract`; without `start` all is drawn."""
     optimizer, upcycle = make_optimizer(config), config.run.upcycle is not None
     origins = all_drawn(config.model) if start is None else start.origins
 
@@ -210,10 +207,7 @@ def _to_read(origins: Origins, theirs: Any) -> dict[str, jax.ShapeDtypeStruct]:
 def _kept(
     config: Config, theirs: ModelConfig, mesh: Mesh, checkpoint: epath.Path | Source
 ) -> dict[str, Any]:
-    """What is read beside the parameters with KEEP_OPTIMIZER_STATE.
-
-    Raises UserError where the run cannot go on with the optimiser's state of the checkpoint.
-    """
+    """What KEEP_OPTIMIZER_STATE reads beside the parameters; UserError where it cannot go on."""
     if isinstance(checkpoint, Source):
         raise UserError(
             f"KEEP_OPTIMIZER_STATE = True, but {checkpoint.path} is a {checkpoint.format}, of "
