@@ -55,9 +55,7 @@ def best_step(model_dir: str | os.PathLike[str]) -> int:
 def chosen_step(model_dir: str | os.PathLike[str], checkpoint: str) -> int:
     """The step that `checkpoint` stands for: 'latest', 'best' (see `best_step`), or a step.
 
-    Raises:
-      FieldError: it is none of these.
-      UserError: there is no such checkpoint.
+    Raises FieldError where it is none of these, UserError where there is no such checkpoint.
     """
     if checkpoint == "best":
         return best_step(model_dir)

@@ -56,12 +56,9 @@ class DecodingEvaluation:
         self._examples: dict[str, list[Example]] = {}
 
     def __call__(self, name: str, parameters: Any) -> TaskResult:
-        """The result of the task `name`, with parameters on the mesh.
+        """The result of the task `name`, with parameters on the mesh; raises as `read_examples`.
 
-        Raises:
-          UserError: the examples cannot be read, see `read_examples`; a metric raises
-            an exception, or returns no dict of numbers.
-          TransientError: the storage failed.
+        Also raises UserError where a metric raises, or returns no dict of numbers.
         """
         task = self._with_metrics[name]
         if name not in self._examples:

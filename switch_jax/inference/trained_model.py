@@ -28,14 +28,9 @@ from switch_jax.utils.errors import UserError
 
 
 class ModelFolder(NamedTuple):
-    """A folder with a model, whose config was read.
+    """A folder with a model, and its config: that of a run, or what `convert` would write.
 
-    Attributes:
-      path: the folder.
-      source: of a model of another format; None: the folder is that of a run.
-      config: of the run, or what `convert` would write.
-      config_text: the same as gin text.
-      note: what a user should know of the config; '': nothing.
+    `source` is None for a run; `note` is what a user should know of the config, '' for nothing.
     """
 
     path: epath.Path
@@ -95,12 +90,8 @@ def open_folder(
 class TrainedModel:
     """A model laid out on this machine's devices, whose parameters are not read yet.
 
-    Attributes:
-      path: its folder.
-      source: of a model of another format; None: the folder is that of a run.
-      config: of the model; `config.run.batch_size` examples are computed together.
-      mesh: the devices, the same as in `jax.set_mesh`.
-      parameters: `ShapeDtypeStruct`s on the mesh, as `checkpointing.load_parameters` takes them.
+    `source` is None for a run. `config.run.batch_size` examples are computed together. The mesh is
+    that of `jax.set_mesh`, and `parameters` are `ShapeDtypeStruct`s on it.
     """
 
     path: epath.Path
@@ -157,11 +148,8 @@ def prepare_model(
 ) -> TrainedModel:
     """Lays the model out on this machine's devices; reads no parameters.
 
-    `task`, `split` and `batch_size` replace those of its config; there are no microbatches.
-
-    Raises:
-      FieldError: a value is out of range.
-      UserError: the vocabulary does not fit the model, or the config does not fit the devices.
+    `task`, `split` and `batch_size` replace those of its config; there are no microbatches. Raises
+    FieldError: a value is out of range; UserError: vocabulary or devices do not fit.
     """
     given: dict[str, dict[str, Any]] = {
         "run": {"num_microbatches": 1, "batch_size": batch_size},
@@ -185,13 +173,9 @@ def prepare_model(
 def decoding_config(
     data: DataConfig, *, max_tokens: int | None = None, **options: Any
 ) -> DecodingConfig:
-    """How targets of these data are decoded.
+    """How targets are decoded: up to their length in `data`, or `max_tokens`; with other options.
 
-    `max_tokens` None is the length of targets in `data`; `options` are other fields.
-
-    Raises:
-      FieldError: a value is out of range, or two contradict.
-      UserError: the vocabulary cannot be read.
+    Raises FieldError: a value is out of range, or two contradict; UserError: no vocabulary.
     """
     eos_id = vocabularies(data)["targets"].eos_id
     return DecodingConfig(

@@ -42,7 +42,7 @@ def read_appended(path: epath.Path) -> bytes:
 
 
 def last_written(path: epath.Path) -> float | None:
-    """When a file, in parts or not, was written last, since the epoch; None: it is not there."""
+    """Seconds since the epoch when a file, in parts or not, was last written; None: there is none."""
     found = entry([path, *_parts(path)][-1])
     return found and found.modified
 

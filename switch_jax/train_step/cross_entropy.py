@@ -7,13 +7,9 @@ import jax.numpy as jnp
 
 
 class TokenSums(NamedTuple):
-    """Sums over target tokens, float32 scalars.
+    """Sums over real target tokens, float32 scalars: -log p(target) in nats, logsumexp^2 as `z`.
 
-    Attributes:
-      cross_entropy: of -log p(target), nats.
-      z: of logsumexp^2 of the logits.
-      correct: number of tokens that the model ranks first, alone or with others.
-      tokens: number of real target tokens.
+    `correct` are those that the model ranks first, alone or with others.
     """
 
     cross_entropy: Any

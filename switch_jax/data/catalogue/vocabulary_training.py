@@ -19,10 +19,8 @@ _MAX_LINE_LENGTH = 65536
 def lines(name: str, split: str, examples: int) -> Iterator[str]:
     """The lines of text of a task or mixture before tokenisation; the same in every call.
 
-    `examples` is the most source examples; the tasks of a mixture share it by their rates.
-
-    Raises:
-      UserError: unknown name or split, missing or damaged data, or a task that tokenises no text.
+    `examples` is the most source examples, which a mixture's tasks share by their rates. Raises
+    UserError: unknown name or split, missing or damaged data, or a task that tokenises no text.
     """
     tasks = tasks_with_split(name, split)
     before = [_before_tokens(task) for task in tasks]

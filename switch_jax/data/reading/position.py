@@ -28,7 +28,7 @@ class StreamPosition(NamedTuple):
 
 
 class Position(NamedTuple):
-    """How many global batches a run has read, and where it is in the streams of this host."""
+    """How many global batches a run has read, and where each stream that this host reads is."""
 
     batches: int
     streams: Mapping[int, StreamPosition]

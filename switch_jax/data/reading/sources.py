@@ -62,7 +62,7 @@ def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -
 
 
 class SourceFiles(NamedTuple):
-    """The files of a split in order, how they are read, and, unless None, cut into chunks."""
+    """A split's files in order, how they are read, and how they can be cut, None where not."""
 
     files: Sequence[FileSlice]
     read: Reader
@@ -155,7 +155,8 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
 def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The data set, from memory where it is small.
 
-    Each stream reads all examples of such a source and keeps its share; Python may make each.
+    Each stream reads all examples of such a source and keeps its share, so without that Python code
+    might make each example once for every stream, in every epoch.
     """
     kept, size = dataset.cache(), 0
     for example in kept.as_numpy_iterator():

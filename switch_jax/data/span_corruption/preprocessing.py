@@ -55,16 +55,10 @@ def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
 
 @_shared
 def ordered_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
-    """The graph that preprocesses the examples of a source in their order.
+    """The graph that preprocesses a source's examples in their order by the task's steps.
 
-    Args:
-      task: whose preprocessing steps are applied; its source is not used.
-      lengths: tokens by feature; longer examples are cut off.
-      cached: the source is a cache: the steps before the placeholder are done.
-      seed: of the steps that draw random numbers.
-
-    Returns:
-      A function from a data set of source examples to one of examples with all their features.
+    It takes and gives a data set; the examples have all their features, cut off to `lengths`. Of
+    a `cached` source the steps before the placeholder are done. `seed` is of random steps.
     """
 
     def preprocess(source: tf.data.Dataset) -> tf.data.Dataset:

@@ -205,12 +205,8 @@ def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
     """Holds the folder of a file for this process, which writes the file.
 
     With `wait` it waits for a minute where the last holder of a folder in a bucket may be gone;
-    without, what may be held is taken to be held.
-
-    Raises:
-      HeldError: another process has it.
-      UserError: it is in another bucket than Cloud Storage's.
-      OSError: the file cannot be written.
+    without, what may be held is taken to be held. Raises HeldError where another process has it,
+    UserError in another bucket than Cloud Storage's, OSError where the file cannot be written.
     """
     return Lease(file.parent, file.name, wait=wait) if in_bucket(file) else FileLock(file)
 

@@ -17,14 +17,10 @@ from switch_jax.train_step.state import abstract_model
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A trained model.
+    """A trained model: its checkpoint's folder, config, and `ShapeDtypeStruct`s on the run's mesh.
 
-    Attributes:
-      checkpoint: its folder.
-      model: its config.
-      parameters: `ShapeDtypeStruct`s on the run's mesh.
-      began_with: the checkpoint that a continued run began with, as its run.json says; None: the
-        run is new, or had no teacher.
+    `began_with` is the checkpoint that a continued run began with, as its run.json says; None: the
+    run is new, or had no teacher.
     """
 
     checkpoint: epath.Path
