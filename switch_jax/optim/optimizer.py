@@ -47,7 +47,7 @@ DIRECTIONS = {
 
 
 def make_optimizer(config: Config) -> Optimizer:
-    """The optimiser of a run; UserError where no parameter is trained, or has a factor it names."""
+    """The optimiser of a run; raises as `trained_parameters` and `learning_rate_factors`."""
     optimizer, axes = config.optimizer, logical_axes(config.model)
     rate = learning_rate_schedule(config)
     trained, factors = trained_parameters(config), learning_rate_factors(config)

@@ -42,7 +42,7 @@ def read_appended(path: epath.Path) -> bytes:
 
 
 def last_written(path: epath.Path) -> float | None:
-    """Seconds since the epoch when a file, in parts or not, was last written; None: there is none."""
+    """When a file, in parts or not, was last written, in seconds since the epoch; None: never."""
     found = entry([path, *_parts(path)][-1])
     return found and found.modified
 

@@ -15,7 +15,11 @@ _JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
 
 
 class BadSteps:
-    """Counts bad steps in a row and returns to a checkpoint, and decides what is done."""
+    """Counts bad steps, describes them, and decides whether to save, to roll back, or to stop.
+
+    `in_a_row` is up to the last finished step; `rollbacks` are those since the last good
+    checkpoint.
+    """
 
     def __init__(self, config: GuardConfig, folder: RunFolder) -> None:
         """Starts at 0; `folder`: the run's folder, where bad batches are written."""

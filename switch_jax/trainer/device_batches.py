@@ -13,7 +13,7 @@ from switch_jax.partitioning.placing import put_batch
 
 
 class DeviceBatch(NamedTuple):
-    """A batch over the mesh, the same with the rows this host has, and the position after it."""
+    """A batch over the mesh; on the `host`, with the rows that it read; and the position after."""
 
     arrays: dict[str, jax.Array]
     host: Batch

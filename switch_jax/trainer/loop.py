@@ -36,7 +36,7 @@ class _Dispatched(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """The compiled step, evaluations, None where the config has none, and batches made ahead."""
+    """What the loop runs: the compiled step, evaluation (or None), and batches made ahead."""
 
     train_step: Any
     evaluation: TeacherForcedEvaluation | None
@@ -243,7 +243,7 @@ class TrainingLoop:
             run.state = state_of_step(self._config, run.state, free=True)
 
     def _save_after_data_error(self, dispatched: _Dispatched | None) -> None:
-        """Saves the last step after an error of the data; several hosts do not all know of it."""
+        """Saves the last step after an error of the data, of which other hosts would not know."""
         run, instruments = self.run, self._instruments
         if dispatched is not None:
             self._finish(dispatched)
