@@ -18,7 +18,7 @@ class Prefetch(Generic[Item]):
         self._items = deque(self._thread.submit(next, iterator) for _ in range(ahead))
 
     def get(self, seconds: float | None = None) -> Item:
-        """The next item, or the iterator's error; TimeoutError if that takes more than `seconds`."""
+        """The next item, or the iterator's error; TimeoutError if it takes more than `seconds`."""
         item = self._items[0].result(seconds)
         self._items.popleft()
         self._items.append(self._thread.submit(next, self._iterator))
