@@ -65,7 +65,7 @@ class BadSteps:
             raise UserError(
                 f"{self.in_words(step)}, after {self.rollbacks} returns to a checkpoint without a "
                 f"good one since: stopping; {self._last}; the skipped batches are in "
-                f"{self._folder}/bad_batches"
+                f"{self._folder}; a lower LEARNING_RATE or a higher SPIKE_SIGMAS may help"
             )
 
     def went_back(self) -> None:

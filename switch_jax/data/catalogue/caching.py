@@ -37,7 +37,8 @@ def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
     except (ImportError, TypeError) as error:  # TypeError: generated for another protobuf
         raise UserError(
             f"a cache is made with Apache Beam, which cannot be imported here ({error}): "
-            "install 'switch_jax[cache]' in an environment of its own (docs/prepare_data.md)"
+            "run `pip install 'switch_jax[cache]'` in an environment of its own "
+            "(docs/prepare_data.md)"
         ) from error
     data_dir = seqio_internals.tfds_data_dir() or ""
     cache_tasks_main.FLAGS(["seqio", f"--base_seed={_SEED}", f"--tfds_data_dir={data_dir}"])

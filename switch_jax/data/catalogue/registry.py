@@ -33,7 +33,7 @@ def provider(name: str) -> seqio.Task | seqio.Mixture:
         if family is None:
             raise UserError(
                 f"no task or mixture is registered as {name!r}{did_you_mean(name, names())}: "
-                "one of your own is known once its module is imported (in gin: `import my_tasks`)"
+                "a task of your own is known once its module is imported (`import my_tasks` in gin)"
             )
         _import_family(family)
     return seqio.get_mixture_or_task(name)
@@ -136,7 +136,8 @@ def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]
     if not found:
         raise UserError(
             f"{task.name} reads {', '.join(tfds_names.values())} of the TFDS data set "
-            f"{loader.name}, but in {where} it has only {', '.join(prepared)}"
+            f"{loader.name}, but in {where} it has only {', '.join(prepared)}: prepare the others "
+            "(docs/prepare_data.md)"
         )
     return found
 
