@@ -1,7 +1,4 @@
-"""switch_jax from Python: what the commands do, as functions; `switch_jax` offers them.
-
-What gin had parsed before, it holds again after each of them.
-"""
+"""switch_jax from Python: what the commands do, as functions; each leaves gin as it was."""
 
 import os
 import warnings
@@ -40,14 +37,12 @@ def load_config(
         )
 
     Args:
-      gin_files: one file or several, of the current directory or of those that come with
-        switch_jax, as `--gin_file` of the commands.
-      gin_bindings: macros and fields to set, as in ["TRAIN_STEPS=100"]: `--gin.TRAIN_STEPS=100` of
-        the commands.
+      gin_files: one or several, of the current directory or of those that come with switch_jax.
+      gin_bindings: macros and fields to set, as ["TRAIN_STEPS=100"].
 
     Raises:
-      UserError: a file is not there or is no gin, a name is unknown, or a value is missing or out
-        of range.
+      UserError: a file is missing or is no gin, a name is unknown, or a value is missing or out of
+        range.
     """
     if isinstance(gin_files, str | os.PathLike):
         gin_files = [gin_files]

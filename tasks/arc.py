@@ -19,10 +19,8 @@ CONFIGS = {"arc_easy": "ARC-Easy", "arc_challenge": "ARC-Challenge"}
 def as_text(record: dict[str, tf.Tensor], name: str) -> dict[str, tf.Tensor]:
     """Inputs 'NAME question: ... choices: (A) ... (B) ...', and the right choice as targets.
 
-    Args:
-      record: as in TFDS: 'question', string []; 'choices' with 'text', string [choices], and
-        'label', int64 [choices]; 'answerKey', the label of the right choice, int64 [].
-      name: the first word of the inputs.
+    A record is as in TFDS: 'question', string []; 'choices' with 'text', string [choices], and
+    'label', int64 [choices]; 'answerKey', the label of the right choice, int64 [].
     """
     texts, labels = record["choices"]["text"], record["choices"]["label"]
     listed = tf.strings.join(["(", tf.gather(LETTERS, labels), ") ", texts])

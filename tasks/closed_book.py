@@ -20,10 +20,7 @@ from switch_jax.tasks.span_corruption import T5_FEATURES, TEXT_TO_TEXT, trivia_q
 def first_answer(record: dict[str, tf.Tensor], prefix: str, key: str) -> dict[str, tf.Tensor]:
     """The question as inputs, its first answer as targets, and all answers for the score.
 
-    Args:
-      record: with 'question', string [], and the answers, string [answers].
-      prefix: the first word of the inputs.
-      key: name of the answers in the record.
+    A record has 'question', string [], and the answers, string [answers], by `key`.
     """
     return {
         "inputs": tf.strings.join([f"{prefix} question: ", record["question"]]),

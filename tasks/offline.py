@@ -39,13 +39,9 @@ SUPER_GLUE = {
 def read_records(
     split: str, shuffle_files: bool, seed: int | None = None, *, name: str, data_set: str
 ) -> tf.data.Dataset:
-    """The records of a split, in the form in which TFDS gives those of another data set.
+    """The records of a split, in the form in which TFDS gives those of `data_set`.
 
-    Args:
-      split: 'train', 'validation' or 'test'.
-      shuffle_files, seed: unused, because a split is one file.
-      name: prefix of the names of the files.
-      data_set: TFDS name of the other data set, of which only the schema is used.
+    A split is one file, whose name begins with `name`: nothing is shuffled.
     """
     schema = tfds.builder(data_set).info.features
     with gzip.open(DATA / f"{name}.{split}.jsonl.gz", "rt", encoding="utf-8") as lines:

@@ -53,12 +53,8 @@ def parse_json_lines(
 ) -> tf.data.Dataset:
     """Makes of each line, a JSON object, an example with some of its fields, which must be texts.
 
-    It stands beside `t5.data.preprocessors.parse_tsv`. Empty lines are left out. TensorFlow has no
-    JSON, so Python parses a few hundred lines at a time.
-
-    Args:
-      dataset: of lines, string [], as of a `seqio.TextLineDataSource`.
-      field_names: the fields.
+    It stands beside `t5.data.preprocessors.parse_tsv`, for a `seqio.TextLineDataSource`. Empty
+    lines are left out. TensorFlow has no JSON, so Python parses a few hundred lines at a time.
     """
 
     def parse(lines: np.ndarray) -> list[Any]:

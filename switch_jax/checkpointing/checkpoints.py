@@ -62,8 +62,7 @@ class Checkpoints:
           folder: the run's.
           keep: how many of the newest checkpoints stay.
           keep_best: how many of those with the largest metrics stay in addition.
-          keep_set_aside: how many of the newest stay in the folder `discarded`, and in `damaged`.
-            Older ones are removed at the next `save`.
+          keep_set_aside: how many stay in `discarded` and in `damaged` after the next `save`.
         """
         orbax_patches.apply()
         self._folder = folder
@@ -95,8 +94,7 @@ class Checkpoints:
         """Reads the newest checkpoint, into the shapes, dtypes and shardings of `abstract_state`.
 
         A checkpoint that cannot be read is named and moved to the folder `damaged`, and the one
-        before it is read. Notes from `amend` that cannot be read are named, and those that were
-        saved with the checkpoint are returned.
+        before it is read. Damaged notes from `amend` are named, and the checkpoint's own returned.
 
         Args:
           abstract_state: nested `ShapeDtypeStruct`s.
@@ -107,7 +105,7 @@ class Checkpoints:
           None where there is no checkpoint.
 
         Raises:
-          UserError: the checkpoint is of another model; names the first arrays that differ. Or it
+          UserError: the checkpoint is of another model (the first arrays that differ are named) or
             holds parameters alone, or all are damaged.
           TransientError: the storage failed; no checkpoint is moved for that.
         """
@@ -147,8 +145,7 @@ class Checkpoints:
           step: optimiser steps done.
           state: nested arrays.
           notes: JSON values that belong to it.
-          metric: the number that the best are chosen by, larger is better; None: this checkpoint
-            cannot be among them.
+          metric: what the best are chosen by, larger is better; None: it cannot be among them.
           of: what the metric is of, a JSON value; see `preservation.comparable`.
 
         Raises:
@@ -182,10 +179,7 @@ class Checkpoints:
             _write_on_first(file, lambda: amend_notes(file, notes))
 
     def check(self) -> None:
-        """Raises UserError if the save under way has failed by now; never waits.
-
-        Only of a single process: several learn together, at the next save.
-        """
+        """Raises UserError if a save of a single process has failed by now; never waits."""
         if self._saving is not None and jax.process_count() == 1:
             with self._errors_explained(), contextlib.suppress(TimeoutError):
                 self._saving.result(timeout=0)

@@ -1,7 +1,4 @@
-"""What a checkpoint says of itself, and its arrays, as Orbax reads them.
-
-What reads a checkpoint raises any exception where it is damaged; see `integrity.try_to_read`.
-"""
+"""What a checkpoint says of itself, and its arrays; see `integrity.try_to_read` for damage."""
 
 import json
 import sys
@@ -67,8 +64,8 @@ def load_arrays(checkpoint: epath.Path, abstract: Any) -> Any:
 def amend_notes(file: epath.Path, notes: dict[str, Any]) -> None:
     """Writes notes, JSON, in place of those that were saved with a checkpoint; all or nothing.
 
-    After a return to a checkpoint the run goes on with other data, and so the checkpoint gets
-    another place in the data, without being saved again. `file` is MODEL_DIR/amended/STEP.json.
+    A run that goes back to a checkpoint goes on with other data: its place in the data changes,
+    not its arrays. `file` is MODEL_DIR/amended/STEP.json.
     """
     file.parent.mkdir(exist_ok=True)
     atomic_write(file, json.dumps(add_checksum(notes)))

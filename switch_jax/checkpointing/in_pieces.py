@@ -24,13 +24,10 @@ _CACHE_BYTES = 100_000_000  # of the database's index
 
 
 def create_checkpoint(checkpoint: epath.Path, abstract_parameters: Any, stacked_axes: Any) -> None:
-    """Makes a checkpoint that holds parameters alone, all of them zero.
+    """Makes a checkpoint that holds parameters alone, all of them zero, in a folder not there yet.
 
-    Args:
-      checkpoint: the folder, which must not be there yet.
-      abstract_parameters: nested dict of shapes.
-      stacked_axes: the number of leading axes of each parameter along which it is written in pieces
-        of one; nested in the same way.
+    `stacked_axes` are, for each array of `abstract_parameters`, the leading axes along which it is
+    written in pieces of one.
     """
     orbax_patches.apply()
     # One zero, seen as an array of the whole shape: it takes no memory, and compressed no space.
@@ -59,10 +56,7 @@ def open_parameters(
 ) -> Any:
     """The parameters as TensorStore has them, nested, to read parts of them, or to write them too.
 
-    Args:
-      checkpoint: its folder, whose parameters `read_only.check_part` has checked.
-      abstract_parameters: nested dict of shapes.
-      write: whether parts can be written.
+    `read_only.check_part` has checked them; `abstract_parameters` is a nested dict of shapes.
     """
 
     # One for all: writes to the database follow each other, and none has to be made again.

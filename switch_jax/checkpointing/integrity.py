@@ -21,28 +21,23 @@ Shapes = dict[str, tuple[int, ...]]
 def shapes_of(tree: Any) -> Shapes:
     """Shapes by slash-separated path, of arrays or of Orbax's metadata of arrays."""
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
-    return {path_name(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
-
-
-def path_name(path: tuple[Any, ...]) -> str:
-    """A path of `jax.tree_util`, slash-separated."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+        if hasattr(leaf, "shape")
+    }
 
 
 def check_model(
     saved: Shapes, wanted: Shapes, name: str, remedy: str, settings: Sequence[str] = ()
 ) -> None:
-    """Checks that a checkpoint has the arrays of the config, and is of the same model.
+    """Raises UserError where arrays or settings of a checkpoint are not those of the config.
 
     Args:
-      saved: shapes in the checkpoint.
-      wanted: shapes that follow from the config.
+      saved, wanted: shapes in the checkpoint, and those that follow from the config.
       name: how the message calls the checkpoint.
       remedy: what the message says to do instead.
       settings: those of the model that differ, see `ModelConfig.identity`.
-
-    Raises:
-      UserError: settings differ, or arrays; the first four are named.
     """
     arrays = sorted(differences(saved, wanted))
     if settings or arrays:
@@ -59,17 +54,13 @@ def check_state(
     settings: Sequence[str] = (),
     changes: Sequence[str] = (),
 ) -> None:
-    """Checks that a run's checkpoint has the training state of the config.
+    """Raises UserError where a run's checkpoint has another training state, or parameters alone.
 
     Args:
-      folder: the run's.
-      step: of the checkpoint.
+      folder, step: the run's, and that of the checkpoint.
       saved, wanted: shapes in the checkpoint, and those that follow from the config.
       settings: those of the model that differ from the run's, see `ModelConfig.identity`.
       changes: all that the start changes in the run's config, for the message.
-
-    Raises:
-      UserError: arrays differ, or the checkpoint holds parameters alone.
     """
     name = f"the checkpoint of step {step} in {folder.checkpoints}"
     only_parameters = _parts(saved) == {"parameters"}
@@ -92,11 +83,8 @@ def _parts(shapes: Shapes) -> set[str]:
 def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
     """Calls a function that reads a checkpoint; all processes call this together.
 
-    Returns:
-      What `read` returned, and None; or, where it failed on any process, the damage in one line.
-
-    Raises:
-      TransientError: the storage failed, on any process; see `damage_of`.
+    Returns what `read` returned, and None; or, where it failed on any process, the damage in one
+    line. Raises TransientError where the storage failed on any.
     """
 
     def attempt() -> tuple[Any, str | None]:
@@ -111,10 +99,7 @@ def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | N
 
 
 def damage_of(error: Exception) -> str:
-    """What is damaged, in one line, by the error of reading it.
-
-    Raises TransientError where the storage failed: the checkpoint may be in order.
-    """
+    """What is damaged, by the error of reading it; TransientError where the storage failed."""
     cause = _root_cause(error)
     if is_transient(cause):
         raise storage_error(f"a checkpoint cannot be read: {_in_a_line(cause)}", cause) from error

@@ -6,11 +6,7 @@ from switch_jax.utils.errors import UserError
 
 
 def lock_run(folder: RunFolder, wait: bool = True) -> FileLock | Lease:
-    """Holds a run's folder for this process, until what it returns is closed; `wait`: see `hold`.
-
-    Raises:
-      UserError: another process has it, or the folder cannot be written.
-    """
+    """Holds a run's folder until what it returns is closed; UserError where that cannot be."""
     what = f"MODEL_DIR {str(folder)!r}"
     try:
         with explain_write_errors(what, done="locked"):

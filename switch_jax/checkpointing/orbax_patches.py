@@ -1,7 +1,4 @@
-"""Changes to Orbax for damaged files and failing disks, by names of it that are not public.
-
-No other module uses such names.
-"""
+"""Changes to Orbax for damaged files and failing disks; only here its private names are used."""
 
 import asyncio
 import contextlib
@@ -33,10 +30,9 @@ def apply() -> None:
 
 
 def _add_checksums() -> None:
-    """Has Orbax write a checksum with every chunk of an array.
+    """Has Orbax write a checksum with every chunk of an array; there is no public option.
 
-    Without it a flipped bit in the file silently comes back as another number. There is no public
-    option. Any Orbax reads such files, since they name their codecs.
+    Without it a flipped bit silently comes back as another number. Any Orbax reads such files.
     """
     build = tensorstore_utils._build_zarr3_metadata
 
@@ -70,10 +66,7 @@ class _TensorStore:
 
 
 def _wait_for_other_tasks() -> None:
-    """Has Orbax wait for its other reads and writes where one fails, before it goes on.
-
-    By default it closes the event loop that they run in, and each prints a stack trace.
-    """
+    """Has Orbax wait for its other reads and writes where one fails: each would print a trace."""
     run = asyncio_utils.run_sync
 
     @functools.wraps(run)
@@ -112,11 +105,7 @@ def _need_no_right_to_see_the_bucket() -> None:
 
 
 def _says_something_new(record: logging.LogRecord) -> bool:
-    """False for what says nothing new.
-
-    These are stack traces, thousands of lines, that Orbax logs of errors it also raises; and a
-    warning about each checkpoint in a bucket that is being written.
-    """
+    """False for traces of errors that Orbax also raises, and of each checkpoint being written."""
     is_from_orbax = "orbax" in record.pathname
     being_written = record.msg.startswith("Metadata file does not exist")
     return not (is_from_orbax and (record.exc_info or being_written))
@@ -147,8 +136,8 @@ def check_metadata(checkpoint: epath.Path) -> None:
 def release_waiting_threads() -> None:
     """After a failed save: ends threads of Orbax that wait for the step's folder to be made.
 
-    They would wait for 20 minutes, and so would the end of the process. This makes them fail. It
-    raises nothing: an error of its own would hide why the save failed.
+    They, and the end of the process, would wait for 20 minutes. No error here hides that of the
+    save.
     """
     with contextlib.suppress(Exception):
         future.set_signals(

@@ -6,10 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Metric(NamedTuple):
-    """What the best checkpoints are chosen by; `of` what, as JSON; larger is better.
-
-    With None or NaN the checkpoint cannot be among the best.
-    """
+    """What the best are chosen by, and what it is of, as JSON; None and NaN are never the best."""
 
     value: float | None
     of: Any = None
@@ -27,12 +24,9 @@ def comparable(metrics: Mapping[int, Metric | None]) -> dict[int, float]:
 
 
 class NewestAndBest:
-    """Keeps the newest checkpoints and the best ones; a preservation policy of Orbax.
+    """Keeps the newest checkpoints and the best ones by `metrics`; a preservation policy of Orbax.
 
     Of equal ones the earliest are the best, as for `best_step` and `best_evaluation.Best`.
-
-    Attributes:
-      metrics: by step.
     """
 
     def __init__(self, keep_newest: int, keep_best: int) -> None:

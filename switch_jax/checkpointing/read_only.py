@@ -37,10 +37,8 @@ class Saved(NamedTuple):
 def best_step(model_dir: str | os.PathLike[str]) -> int:
     """The step of the checkpoint with the largest BEST_METRIC, the earliest of equal ones.
 
-    Where the run has changed what that is of, the checkpoints since then count.
-
-    Raises:
-      UserError: no checkpoint was saved at a step with an evaluation.
+    Where the run has changed what that is of, the checkpoints since then count. Raises UserError
+    where no checkpoint was saved at a step with an evaluation.
     """
     folder = RunFolder.at(model_dir)
     steps = from_first(folder.checkpoint_steps)
@@ -55,15 +53,9 @@ def best_step(model_dir: str | os.PathLike[str]) -> int:
 
 
 def chosen_step(model_dir: str | os.PathLike[str], checkpoint: str) -> int:
-    """The step of one checkpoint of a run.
+    """The step that `checkpoint` stands for: 'latest', 'best' (see `best_step`), or a step.
 
-    Args:
-      model_dir: the run's folder.
-      checkpoint: 'latest', 'best' (see `best_step`), or the number of a step.
-
-    Raises:
-      FieldError: it is none of these.
-      UserError: there is no such checkpoint.
+    Raises FieldError where it is none of these, UserError where there is no such checkpoint.
     """
     if checkpoint == "best":
         return best_step(model_dir)
@@ -77,26 +69,20 @@ def chosen_step(model_dir: str | os.PathLike[str], checkpoint: str) -> int:
 
 
 def find_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> epath.Path:
-    """The folder of a checkpoint, the same on every process.
+    """The folder of a checkpoint, the same on every process; UserError where there is none.
 
     Args:
       path: a run's folder, MODEL_DIR, or one of its checkpoints, MODEL_DIR/checkpoints/STEP.
       step: of the checkpoint; None: the newest.
-
-    Raises:
-      UserError: there is no such checkpoint.
     """
     first, *_ = gather(run_on_all(lambda: str(_found(path, step))))
     return epath.Path(first)
 
 
 def newest_saved(folder: RunFolder) -> Saved | None:
-    """What the newest checkpoint of a run that can be read says of itself; None: there is none.
+    """What the newest checkpoint that can be read says of itself; all processes call this together.
 
-    With several processes all of them call this.
-
-    Raises:
-      UserError: the folder cannot be read; TransientError: the storage failed.
+    Raises UserError where the folder cannot be read, TransientError where the storage failed.
     """
     for step in reversed(gather(run_on_all(folder.checkpoint_steps))[0]):
         saved, _ = try_to_read(shapes_and_notes, folder.checkpoint(step))
@@ -111,18 +97,17 @@ def newest_saved(folder: RunFolder) -> Saved | None:
 def load_parameters(
     path: str | os.PathLike[str], abstract_parameters: Parameters, step: int | None = None
 ) -> Parameters:
-    """Reads a checkpoint's parameters alone, onto any mesh and any number of processes.
+    """Reads a checkpoint's parameters alone, onto any mesh; all processes call this together.
 
-    Takes no lock and changes nothing in the folder: it may be of another run, which may be going
-    on. With several processes all of them call this.
+    It takes no lock and changes nothing in the folder, whose run may be going on.
 
     Args:
       path, step: see `find_checkpoint`.
       abstract_parameters: `ShapeDtypeStruct`s with shardings, as of `abstract_state`.
 
     Raises:
-      UserError: there is no checkpoint, it is damaged, or of another model; TransientError: the
-        storage failed.
+      UserError: there is no checkpoint, it is damaged, or of another model.
+      TransientError: the storage failed.
     """
     checkpoint = find_checkpoint(path, step)
     check_part(checkpoint, "parameters", abstract_parameters)
@@ -137,13 +122,8 @@ def load_parts(checkpoint: epath.Path, abstract_parts: dict[str, Any]) -> dict[s
 def check_part(checkpoint: epath.Path, name: str, abstract: Any) -> None:
     """Checks that a part of the state in a checkpoint has the shapes of `abstract`.
 
-    Args:
-      checkpoint: its folder.
-      name: of the part, as in `TrainState`.
-      abstract: nested `ShapeDtypeStruct`s.
-
-    Raises:
-      UserError: it has others, or is damaged; TransientError: the storage failed.
+    `name` is the part's in `TrainState`. Raises UserError where it has other shapes or is damaged,
+    TransientError where the storage failed.
     """
     saved = part_shapes(checkpoint, name)
     if not saved:

@@ -1,7 +1,4 @@
-"""The arrays of a batch, as the model takes them, and which examples share a row of it.
-
-Importing this loads no TensorFlow.
-"""
+"""The arrays of a batch, and which examples share a row of it; loads no TensorFlow."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -27,14 +24,10 @@ def empty_batch(batch_size: int, lengths: Mapping[str, int]) -> Batch:
 
 
 def write_row(batch: Batch, row: int, examples: Sequence[Example]) -> None:
-    """Writes examples side by side into a row that is all padding.
+    """Writes examples side by side into a row of `batch` that is all padding.
 
     The decoder input of each example is its targets shifted right, with 0 as its first token.
-
-    Args:
-      batch: from `empty_batch`; changed in place.
-      row: index of the row.
-      examples: each with 'inputs' and 'targets', int32 [L]; what does not fit is cut off.
+    Each has 'inputs' and 'targets', int32 [L]; what does not fit is cut off.
     """
     features = (
         ("inputs", "encoder_input_tokens", "encoder_segment_ids"),
@@ -56,15 +49,14 @@ def write_row(batch: Batch, row: int, examples: Sequence[Example]) -> None:
 def pack_rows(
     examples: Iterable[tuple[Example, Tag]], lengths: Mapping[str, int], pack: bool
 ) -> Iterator[list[tuple[Example, Tag]]]:
-    """Groups examples into rows in which they fit, in their given order.
+    """Groups examples into rows in which they fit, in their given order; without `pack` one a row.
 
     A row ends before the first example that does not fit, so at most one example is read ahead.
 
     Args:
-      examples: pairs of an example, which must have a token in 'inputs' or 'targets', and a value
-        that stays with it.
+      examples: pairs of an example, with a token in 'inputs' or 'targets', and what stays with it.
       lengths: tokens in a row, by feature; longer examples count as cut off to this length.
-      pack: False puts a single example into each row.
+      pack: whether several share a row.
     """
     row: list[tuple[Example, Tag]] = []
     used = dict.fromkeys(lengths, 0)

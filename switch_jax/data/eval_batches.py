@@ -11,17 +11,15 @@ from switch_jax.data.reading.examples import no_examples
 def eval_batches(
     opened: OpenedTasks, batch_size: int, num_batches: int | None = None
 ) -> Iterator[Batch]:
-    """One pass in a fixed order; the last batch is filled up with rows of padding.
+    """One pass in a fixed order: batches as of `TrainBatches`, the last filled up with padding.
 
-    The masked spans do not depend on the config's seed. A mixture is read task by task.
+    The masked spans do not depend on the config's seed, nor the order on its shuffle. A mixture is
+    read task by task. Raises UserError if there is no example at these lengths.
 
     Args:
-      opened: what to read; the config's shuffle is not used.
+      opened: what to read.
       batch_size: rows B of every batch.
       num_batches: number of batches to stop after; None reads the whole split.
-
-    Returns:
-      Batches like those of `TrainBatches`; UserError if there is no example at these lengths.
     """
     config = opened.config
     lengths, is_empty = config.task_feature_lengths, True

@@ -28,11 +28,7 @@ _MAX_EMPTY_EPOCHS = 20  # in a row
 
 
 class TaskExamples:
-    """The preprocessed training examples of one task, in streams.
-
-    Nothing is opened before the first example is read: a mixture may have a hundred tasks in a
-    bucket.
-    """
+    """The training examples of one task, in streams; opens nothing before the first is read."""
 
     def __init__(self, task: seqio.Task, config: DataConfig) -> None:
         self._task, self._config = task, config
@@ -56,15 +52,7 @@ class TaskExamples:
         return kind(self._source, self._order, shuffle)
 
     def read(self, stream: int, cursor: Cursor) -> Iterator[tuple[Example, Cursor]]:
-        """The examples of a stream without end, each with the position after it.
-
-        Args:
-          stream: index of the stream.
-          cursor: position at which to start.
-
-        Raises:
-          UserError: there is no example in many epochs, or the source cannot be read.
-        """
+        """The examples of a stream from `cursor` on, without end, and the position after each."""
         # With several streams, a stream gets another share of the examples in the next epoch.
         num_streams = self._config.data_streams
         max_empty = 2 if num_streams == 1 else self._order.num_parts + _MAX_EMPTY_EPOCHS

@@ -35,11 +35,8 @@ class TrainBatches:
     ) -> None:
         """Sets up the streams; their files are opened by the first `next`.
 
-        Args:
-          opened: what to read.
-          batch_size: rows B of a batch, which the number of streams divides.
-          position: where an earlier iteration was; None = the beginning.
-          needed_rows: numbers of the rows that are needed here; None = all.
+        `position` is where an earlier iteration was, None the beginning. `needed_rows` of each
+        batch are made, None all.
         """
         config = opened.config
         self._config, self._batch_size = config, batch_size
@@ -60,11 +57,7 @@ class TrainBatches:
         return self
 
     def __next__(self) -> tuple[Batch, Position]:
-        """The next batch, and the position after it.
-
-        Raises:
-          UserError: a file cannot be read, or a task of a mixture gives no example.
-        """
+        """The next batch, and the position after it; UserError where a task gives no example."""
         batch = empty_batch(self._batch_size, self._config.task_feature_lengths)
 
         def fill(stream: int) -> StreamPosition:
@@ -88,8 +81,7 @@ def _rows_of_stream(
 ) -> Iterator[tuple[list[Example], int, Sequence[Cursor]]]:
     """The examples of each row of stream `index` without end, with the position after the row.
 
-    `draws` and `cursors` are where it starts: the number of examples read, of all tasks, and where
-    the stream is in each task.
+    It starts after `draws` examples, of all tasks, at the stream's cursor in each.
     """
     cursors = list(cursors)
     mixed = _mixed(tasks, rates, config.random_seed, index, draws, cursors)

@@ -34,8 +34,7 @@ class Best:
     Attributes:
       value: None before the first evaluation whose metric is a number.
       step: of the best evaluation.
-      since: evaluations since the best one, including those that gave NaN; all, if there is no
-        best.
+      since: evaluations since the best one, NaN included; all, if there is no best.
       of: what the values are of, see `measured`; None: there were no evaluations.
     """
 
@@ -63,12 +62,9 @@ class Best:
 
 
 def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] | None:
-    """What the values of BEST_METRIC are of, as JSON: values of other things are not compared.
+    """What BEST_METRIC is measured on, as JSON: values on other things are not compared.
 
-    Args:
-      config: the run.
-      files: digests of those of the validation sets; None: there are no evaluations, so it returns
-        None, too.
+    `files` are digests of those of the validation sets; with None, no evaluations, it is None.
     """
     if files is None:
         return None
@@ -88,12 +84,9 @@ def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] 
 
 
 def check_metric(name: str, opened: OpenedTasks, infer_eval: bool) -> None:
-    """Raises UserError where BEST_METRIC names no metric of these validation sets.
+    """Raises UserError where BEST_METRIC, `name`, is no metric of the validation sets `opened`.
 
-    Args:
-      name: BEST_METRIC.
-      opened: the validation sets.
-      infer_eval: whether the tasks' own metrics are computed, whose names are not known yet.
+    With `infer_eval` the tasks' own metrics are computed, whose names are not known yet.
     """
     task, _, metric = name.rpartition("/")
     tasks = [*opened.names, ALL]
@@ -135,11 +128,7 @@ def _own_metrics(values: Mapping[str, Any]) -> list[str]:
 
 
 def metric_of(results: Results, name: str) -> float:
-    """The value of BEST_METRIC; over all tasks if it names no task.
-
-    Raises:
-      UserError: the metric was not computed.
-    """
+    """The value of BEST_METRIC, over all tasks if it names none; UserError: it was not computed."""
     task, _, metric = name.rpartition("/")
     values = results[task] if task in results else list(results.values())[-1]
     if metric in METRICS:

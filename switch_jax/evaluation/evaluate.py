@@ -38,9 +38,8 @@ def evaluate_checkpoints(
       model: the run.
       decoding: how the model's text is decoded.
       checkpoint: 'latest', 'best', 'all', or the number of a step.
-      max_examples: decode only this many examples of each task, the first ones; score the targets
-        of this many rows, which hold several examples with PACK, rounded up to whole batches. None:
-        all.
+      max_examples: decode only this many examples of each task, the first ones, and score as many
+        rows (of several examples with PACK), rounded up to whole batches. None: all.
 
     Returns:
       The records, those that were there before included; see `CheckpointEvaluator.evaluate`.
@@ -88,11 +87,7 @@ class CheckpointEvaluator:
         opened: OpenedTasks,
         max_examples: int | None = None,
     ) -> None:
-        """Opens the folder; reads no examples yet. See `evaluate_checkpoints`; `opened`: the tasks.
-
-        Raises:
-          UserError: the folder cannot be written.
-        """
+        """Opens the folder, UserError where it cannot be written; reads no examples yet."""
         self._model, self._opened, self._max_examples = model, opened, max_examples
         self._folder = RunFolder(model.path).evaluation
         predictor = Predictor(model.config, model.mesh, decoding)
@@ -110,21 +105,17 @@ class CheckpointEvaluator:
         run_on_all(self._writer.close)
 
     def evaluate(self, step: int, settings: dict[str, Any]) -> list[Record]:
-        """Returns the records of one checkpoint, and computes those that do not exist yet.
+        """The records of one checkpoint; computes those that do not exist yet.
 
-        Args:
-          step: of the checkpoint.
-          settings: what else its scores depend on, as JSON; an earlier record with other settings
-            is not reused.
+        `settings` are what else its scores depend on, as JSON: an earlier record with other ones is
+        not reused.
 
-        Returns:
-          For each task a record of kind 'teacher_forced' with 'neg_log_perplexity' and 'accuracy';
-          for each task with metrics one of kind 'generated' with their values and the
-          'majority_baseline' of `TaskResult`; if there are several such tasks, one for the mixture,
-          whose 'average' is that of `average_of_tasks`.
+        For each task there is a record of kind 'teacher_forced' with 'neg_log_perplexity' and
+        'accuracy'; for each with metrics one of kind 'generated' with their values and the
+        'majority_baseline' of `TaskResult`; if several have metrics, one for the mixture, whose
+        'average' is that of `average_of_tasks`.
 
-        Raises:
-          UserError: the checkpoint cannot be read; see also `DecodingEvaluation`.
+        Raises UserError: the checkpoint cannot be read; see also `DecodingEvaluation`.
         """
         data, given, decoded = self._opened.config, RecordKind.TEACHER_FORCED, RecordKind.GENERATED
         options: dict[str, Any] = {"split": data.split, "max_examples": self._max_examples}

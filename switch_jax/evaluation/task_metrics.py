@@ -26,10 +26,9 @@ class TaskResult(NamedTuple):
 
     Attributes:
       metrics: by name; NaN where a metric has no number.
-      majority_baseline: the same metrics if every prediction were the most frequent target. Empty
-        where no target occurs twice, or targets are no single values, and of the metrics of
-        predictions alone; a metric that such predictions have none of, as a correlation, is left
-        out.
+      majority_baseline: the same metrics if every prediction were the most frequent target, where
+        they have a number. Empty where no target occurs twice, or targets are no single values,
+        and of the metrics of predictions alone.
       rows: for each example its 'inputs' as text and, as the metrics got them, its 'targets' and
         the model's 'prediction' or 'score'.
     """
@@ -43,38 +42,23 @@ class DecodingEvaluation:
     """Decodes the inputs of tasks that have metrics, or scores their targets, as the metrics need.
 
     The examples are read when they are first needed, and kept; every host reads all of them. The
-    paper reports the best of such metrics over a fine-tuning (section 4.1).
-
-    Attributes:
-      tasks: the names of those that have metrics.
+    paper reports the best of such metrics over a fine-tuning (section 4.1). `tasks` are the names
+    of those that have metrics.
     """
 
     def __init__(
         self, predictor: Predictor, opened: OpenedTasks, num_examples: int | None = None
     ) -> None:
-        """Reads nothing yet.
-
-        Args:
-          predictor: of the model.
-          opened: the tasks.
-          num_examples: of each task, the first ones; None: all.
-        """
+        """Reads nothing yet. `num_examples`: of each task, the first ones; None: all."""
         self._predictor, self._config, self._num_examples = predictor, opened.config, num_examples
         self._with_metrics = {task.name: task for task in opened if task.metric_objs}
         self.tasks = list(self._with_metrics)
         self._examples: dict[str, list[Example]] = {}
 
     def __call__(self, name: str, parameters: Any) -> TaskResult:
-        """The result of a task.
+        """The result of the task `name`, with parameters on the mesh; raises as `read_examples`.
 
-        Args:
-          name: of the task.
-          parameters: of the model, on the mesh.
-
-        Raises:
-          UserError: the examples cannot be read, see `read_examples`; a metric raises
-            an exception, or returns no dict of numbers.
-          TransientError: the storage failed.
+        Also raises UserError where a metric raises, or returns no dict of numbers.
         """
         task = self._with_metrics[name]
         if name not in self._examples:
@@ -119,11 +103,7 @@ class DecodingEvaluation:
 def _computed(
     task: seqio.Task, examples: Sequence[Example], outputs: Mapping[Any, Any]
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """The values of a task's metrics by name, and what they got, as 'targets' and 'prediction'.
-
-    Raises:
-      UserError: a metric returns no dict of numbers.
-    """
+    """A task's metrics by name, and what they got; UserError where one gives no dict of numbers."""
     values: dict[str, Any] = {}
     given: dict[str, Any] = {"targets": []}
     for metric in task.metric_objs:
@@ -174,11 +154,7 @@ def _majority_baseline(task: seqio.Task, targets: Sequence[Any]) -> dict[str, fl
 
 
 def check_metrics(opened: OpenedTasks) -> None:
-    """Calls each metric of the tasks on a few examples, as if the model had predicted the targets.
-
-    Raises:
-      UserError: a metric has other arguments than seqio's, or returns no dict of numbers.
-    """
+    """Calls each metric on a few targets, as if predicted; UserError: it is none of seqio's."""
     for task in opened:
         try:
             if not task.metric_objs:
@@ -209,17 +185,11 @@ def _by_kind(tokens: Any, scores: Any, of_targets: Any) -> dict[Any, Any]:
 def average_of_tasks(metrics: Mapping[str, Mapping[str, float | None]]) -> float:
     """The mean over tasks of each task's mean metric, as GLUE and SuperGLUE define their scores.
 
-    The two validation sets of MNLI, `..mnli_matched..` and `..mnli_mismatched..`, count as one task
-    with the mean of both, as in `t5.evaluation.eval_utils.compute_avg_glue`.
-
-    A metric without a number, as the correlation with constant predictions, counts as 0: averages
-    of several checkpoints are over the same metrics.
-
-    Args:
-      metrics: values by name, of each task by its name; None and NaN are no number.
-
-    Returns:
-      NaN where no task has a metric.
+    `metrics` are values by name, of each task by its name. The two validation sets of MNLI,
+    `..mnli_matched..` and `..mnli_mismatched..`, count as one task with the mean of both, as in
+    `t5.evaluation.eval_utils.compute_avg_glue`. A metric without a number (None or NaN), as the
+    correlation with constant predictions, counts as 0: averages of several checkpoints are over
+    the same metrics. NaN where no task has a metric.
     """
     sets: dict[str, list[np.floating]] = {}
     for name, values in metrics.items():

@@ -35,17 +35,9 @@ class TeacherForcedEvaluation:
         opened: OpenedTasks,
         num_batches: int | None = None,
     ) -> None:
-        """Reads the batches, and compiles.
+        """Reads the batches, `num_batches` of each task, and compiles; raises as `eval_batches`.
 
-        Args:
-          config: the run; its data are not read. A batch is computed in its microbatches.
-          mesh: the devices.
-          parameters: `ShapeDtypeStruct`s on the mesh.
-          opened: the tasks.
-          num_batches: of each task, the first ones; None: all.
-
-        Raises:
-          UserError: see `eval_batches`.
+        Of `config` the data are not read. `parameters` are `ShapeDtypeStruct`s on the mesh.
         """
         self._mesh = mesh
         self._batches = _read(opened, config.run.batch_size, num_batches)
@@ -88,11 +80,7 @@ def lower_eval_step(
 
 
 def summed(parts: Sequence[EvalSums]) -> EvalSums:
-    """Their sum in double precision: in float32, 2^24 tokens and one more are 2^24.
-
-    Args:
-      parts: at least one; scalars of any dtype.
-    """
+    """The sum, in double precision: in float32, 2^24 tokens and one more are 2^24."""
     return jax.tree.map(lambda *values: sum(map(float, values)), *parts)
 
 

@@ -57,8 +57,7 @@ def beam_search(
       length_penalty: alpha >= 0; a sequence of m tokens has the score log p / ((5 + m) / 6)^alpha
         (Wu et al. 2016, Eq. 14; T5 uses 0.6 for summarisation and translation).
 
-    Returns:
-      n sequences for each row; the score is -inf for those that were not found.
+    Returns n sequences for each row; the score is -inf for those that were not found.
     """
 
     def penalty(num_tokens: jax.Array | int) -> jax.Array:

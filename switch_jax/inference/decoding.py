@@ -57,8 +57,8 @@ def make_decode(
 
     Its arguments are the model's parameters, encoder tokens [B, M] int32, their segments [B, M]
     int32 (1, or 0 for padding; a row of only padding gets no tokens), and the index of each row's
-    example [B] int32 among all examples: what is sampled for a row depends on that index and the
-    seed only. The batch may be sharded over the mesh.
+    example [B] int32 among all: what is sampled depends on it and the seed only. The batch may be
+    sharded over the mesh.
 
     The encoder has the capacity factor of evaluation. The decoder never drops a token, so that a
     row's result does not depend on how far the other rows of the batch are.

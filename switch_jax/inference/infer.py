@@ -41,11 +41,9 @@ def results(
     Args:
       predictor, parameters: the model.
       examples: what to decode, or to score.
-      vocabulary: of the targets, to predict them; None: given targets are scored.
+      vocabulary: of the targets, to predict them; None: given targets are scored, UserError where
+        an example has none.
       first_id: index of the first example among all, see `Predictor.predict`.
-
-    Raises:
-      UserError: an example has no targets to score.
     """
     examples, read = itertools.tee(examples)
     found: Iterator[dict[str, Any]]
@@ -70,6 +68,6 @@ def _to_score(examples: Iterable[TextExample], first_id: int) -> Iterator[Exampl
         if "targets" not in example.text:
             raise UserError(
                 f'record {number} has no \'targets\' to score: write {{"inputs": "...", '
-                '"targets": "..."}, or leave out --score to predict them'
+                '"targets": "..."}'
             )
         yield example.ids

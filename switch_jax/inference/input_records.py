@@ -42,8 +42,7 @@ def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
       stdin: replaces standard input.
 
     Raises:
-      UserError: the file cannot be read, or a record is damaged or has no text as 'inputs'. It
-        names the file and the record.
+      UserError: the file cannot be read, or a record, which it names, has no text as 'inputs'.
     """
     if path == STANDARD_INPUT:
         yield from _from_lines(stdin or sys.stdin.buffer, "standard input", json_lines=None)
@@ -91,13 +90,7 @@ def check_texts(name: str, texts: Any) -> None:
 def encode(
     record: Record, vocabularies: Mapping[str, seqio.Vocabulary], lengths: Mapping[str, int]
 ) -> TextExample:
-    """The ids of a record's texts, each cut off to leave room for the EOS at its end.
-
-    Args:
-      record: if it has no 'targets', they are empty.
-      vocabularies: of 'inputs' and 'targets'.
-      lengths: the most tokens of each, EOS included.
-    """
+    """The ids of a record's texts, cut off to leave room for EOS; without 'targets', no targets."""
     example, cut = {"targets": np.zeros(0, np.int32)}, {}
     for name in sorted(vocabularies.keys() & record.keys()):
         vocabulary = vocabularies[name]

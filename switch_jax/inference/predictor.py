@@ -18,11 +18,9 @@ from switch_jax.train_step.lowering import compiler_options
 
 
 class Prediction(NamedTuple):
-    """The best sequence for an example.
+    """The best sequence: tokens [max_tokens] int32, all EOS from the first on, and its score.
 
-    Attributes:
-      tokens: [max_tokens] int32; from the first EOS on, all are EOS.
-      score: its log-probability; a beam search divides it by the length penalty.
+    That is its log-probability; a beam search divides it by the length penalty.
     """
 
     tokens: np.ndarray
@@ -38,11 +36,8 @@ class Predictor:
     def __init__(self, config: Config, mesh: Mesh, decoding: DecodingConfig) -> None:
         """Prepares the two programs; each is compiled at its first use.
 
-        Args:
-          config: of the model. Inputs and targets that are longer than its lengths are cut off, and
-            the last batch is filled up with padding.
-          mesh: the devices.
-          decoding: how sequences are decoded.
+        Inputs and targets that are longer than the config's lengths are cut off, and the last batch
+        is filled up with padding.
         """
         self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
         self._mesh, self._eos_id = mesh, decoding.eos_id
@@ -57,13 +52,10 @@ class Predictor:
     def predict(
         self, parameters: Any, examples: Iterable[Example], first_id: int = 0
     ) -> Iterator[Prediction]:
-        """Decodes each example.
+        """Decodes each example: int ids of 'inputs' and 'targets', which may be empty.
 
-        Args:
-          parameters: of the model, on the mesh.
-          examples: int ids of 'inputs' and 'targets'; the targets may be empty.
-          first_id: index of the first example among all that are decoded. What is sampled for an
-            example depends on its index and the seed only.
+        `parameters` are on the mesh. `first_id` is the index of the first example among all that
+        are decoded: what is sampled for an example depends on its index and the seed only.
         """
         for start, batch, count in self._batches(examples):
             example_ids = first_id + start + np.arange(self._batch_size, dtype=np.int32)

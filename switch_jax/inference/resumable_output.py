@@ -38,12 +38,11 @@ class ResumableOutput:
         Args:
           path: FILE.
           part_size: records of each part; the last one may have fewer.
-          description: what the results depend on, as JSON. Parts with another description, or of
-            another size, are not reused.
+          description: what the results depend on, as JSON.
 
         Raises:
-          UserError: the file exists, the folder has parts with another description or of another
-            size, or it cannot be written.
+          UserError: the file exists or cannot be written, or the folder has parts with another
+            description or of another size.
         """
         self.path = storage_path(path, "--output")
         self._folder = self.path.with_name(self.path.name + ".parts")
@@ -81,11 +80,8 @@ class ResumableOutput:
           compute: from the records of a part and the index of the first one to a result for each.
           shard, num_shards: this job computes every part i with i % num_shards == shard.
 
-        Returns:
-          The number of results that other jobs have to compute; 0 once the file is written.
-
-        Raises:
-          UserError: a file cannot be written.
+        Returns the number of results that other jobs have to compute, 0 once the file is written;
+        UserError where a file cannot be written.
         """
         remaining, num_parts, num_records = iter(records), 0, 0
         while part := list(itertools.islice(remaining, self._part_size)):

@@ -49,10 +49,7 @@ class Routing:
     cut: int
 
     def __str__(self) -> str:
-        """A line for each token, with its experts and their gates by each router.
-
-        A last line says how many tokens are cut off, if any are.
-        """
+        """A line for each token, with its experts and their gates; a last one on tokens cut off."""
         rows = [["token", *router_names(self.layers, self.sublayers)]]
         for i, token in enumerate(self.tokens):
             cells = [

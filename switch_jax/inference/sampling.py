@@ -27,15 +27,9 @@ class Decoded(NamedTuple):
 
 
 class _SampleState(NamedTuple):
-    """The state of the loop.
+    """The state of the loop after `position` tokens: last [B], tokens [B, L] int32, scores [B].
 
-    Attributes:
-      position: scalar int32, tokens decoded so far.
-      last: [B] int32, the last token.
-      tokens: [B, L] int32.
-      scores: [B] float32, log-probability of the tokens.
-      done: [B] bool, the row has its EOS, or is padding.
-      cache: the decoder's cache.
+    `done` [B] bool: the row has its EOS, or is padding.
     """
 
     position: jax.Array
@@ -70,9 +64,8 @@ def sample(
       temperature: 0 takes the most probable token; otherwise logits are divided by it.
       top_k, top_p: see `truncate_logits`.
 
-    Returns:
-      One sequence for each row (n = 1). Scores are log-probabilities of the model itself, without
-      temperature, top_k and top_p.
+    Returns one sequence for each row (n = 1). Scores are log-probabilities of the model itself,
+    without temperature, top_k and top_p.
     """
 
     def choose(logits: jax.Array, position: jax.Array) -> jax.Array:
@@ -115,18 +108,11 @@ def sample(
 
 
 def truncate_logits(logits: jax.Array, top_k: int | None, top_p: float | None) -> jax.Array:
-    """Sets the logits of all but the most probable tokens to -inf.
+    """Sets the logits, [..., V] float32, of all but the most probable tokens to -inf.
 
-    Of equally probable tokens the lowest ids are kept, as in `jax.lax.top_k`.
-
-    Args:
-      logits: [..., V] float32.
-      top_k: keeps the k most probable tokens; None keeps all.
-      top_p: keeps, of those, the fewest most probable tokens whose probabilities add up to at least
-        p (nucleus sampling, Holtzman et al. 2020); None keeps all.
-
-    Returns:
-      [..., V] float32.
+    `top_k` keeps the k most probable tokens; `top_p` keeps, of those, the fewest whose
+    probabilities add up to at least p (nucleus sampling, Holtzman et al. 2020); None keeps all. Of
+    equally probable tokens the lowest ids are kept, as in `jax.lax.top_k`.
     """
     if top_k is not None:
         count = min(top_k, logits.shape[-1])

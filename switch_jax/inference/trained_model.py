@@ -28,14 +28,9 @@ from switch_jax.utils.errors import UserError
 
 
 class ModelFolder(NamedTuple):
-    """A folder with a model, whose config was read.
+    """A folder with a model, and its config: that of a run, or what `convert` would write.
 
-    Attributes:
-      path: the folder.
-      source: of a model of another format; None: the folder is that of a run.
-      config: of the run, or what `convert` would write.
-      config_text: the same as gin text.
-      note: what a user should know of the config; '': nothing.
+    `source` is None for a run; `note` is what a user should know of the config, '' for nothing.
     """
 
     path: epath.Path
@@ -54,7 +49,7 @@ def open_folder(
     keep: bool = False,
     target: epath.Path | None = None,
 ) -> ModelFolder:
-    """Finds out what a folder holds and reads its config; a tensor of another format by its header.
+    """Finds out what a folder holds and reads its config; of another format by its header.
 
     Args:
       path: the MODEL_DIR of a run, the folder of a Hugging Face model, or a T5X checkpoint.
@@ -62,8 +57,7 @@ def open_folder(
       gin_bindings, search_paths, keep: see `gin_config.read`.
       target: the MODEL_DIR that a model of another format is to have; None: where it is.
 
-    Raises:
-      UserError: there is no such model, or its config cannot be read.
+    Raises UserError: there is no such model, or its config cannot be read.
     """
     folder = storage_path(path, "path")
     if not exists(folder):
@@ -96,12 +90,8 @@ def open_folder(
 class TrainedModel:
     """A model laid out on this machine's devices, whose parameters are not read yet.
 
-    Attributes:
-      path: its folder.
-      source: of a model of another format; None: the folder is that of a run.
-      config: of the model; `config.run.batch_size` examples are computed together.
-      mesh: the devices, the same as in `jax.set_mesh`.
-      parameters: `ShapeDtypeStruct`s on the mesh, as `checkpointing.load_parameters` takes them.
+    `source` is None for a run. `config.run.batch_size` examples are computed together. The mesh is
+    that of `jax.set_mesh`, and `parameters` are `ShapeDtypeStruct`s on it.
     """
 
     path: epath.Path
@@ -111,12 +101,7 @@ class TrainedModel:
     parameters: Any
 
     def chosen_step(self, checkpoint: str) -> int | None:
-        """The step of 'latest', 'best' or a number; None for a model of another format.
-
-        Raises:
-          FieldError: it is none of these.
-          UserError: there is no such checkpoint.
-        """
+        """See `read_only.chosen_step`; None for a model of another format."""
         if self.source is None:
             return chosen_step(self.path, checkpoint)
         if checkpoint != "latest":
@@ -126,10 +111,7 @@ class TrainedModel:
         return None
 
     def load(self, step: int | None) -> Any:
-        """Reads the parameters onto the mesh: float32, nested as `parameters`.
-
-        Args:
-          step: from `chosen_step`.
+        """Reads the parameters of a step from `chosen_step` onto the mesh: float32, nested alike.
 
         Raises:
           UserError: they cannot be read, or are of another model.
@@ -166,13 +148,8 @@ def prepare_model(
 ) -> TrainedModel:
     """Lays the model out on this machine's devices; reads no parameters.
 
-    Args:
-      folder: of the model; a batch is computed at once, without microbatches.
-      task, split, batch_size: other ones than those of its config.
-
-    Raises:
-      FieldError: a value is out of range.
-      UserError: the vocabulary does not fit the model, or the config does not fit the devices.
+    `task`, `split` and `batch_size` replace those of its config; there are no microbatches. Raises
+    FieldError: a value is out of range; UserError: vocabulary or devices do not fit.
     """
     given: dict[str, dict[str, Any]] = {
         "run": {"num_microbatches": 1, "batch_size": batch_size},
@@ -196,16 +173,9 @@ def prepare_model(
 def decoding_config(
     data: DataConfig, *, max_tokens: int | None = None, **options: Any
 ) -> DecodingConfig:
-    """How targets of these data are decoded.
+    """How targets are decoded: up to their length in `data`, or `max_tokens`; with other options.
 
-    Args:
-      data: gives the id that ends a sequence.
-      max_tokens: the most tokens of a sequence; None: the length of targets in `data`.
-      options: other fields of `DecodingConfig`.
-
-    Raises:
-      FieldError: a value is out of range, or two contradict.
-      UserError: the vocabulary cannot be read.
+    Raises FieldError: a value is out of range, or two contradict; UserError: no vocabulary.
     """
     eos_id = vocabularies(data)["targets"].eos_id
     return DecodingConfig(

@@ -21,10 +21,7 @@ def to_lanes(bias: jax.Array, s: Tiling) -> jax.Array:
     """[H, 2 W] -> [blocks, heads, lanes] with distance 0 in `zero_lane`; both by query minus key.
 
     Where tiles divide W and L = M, nothing is cut or padded; it would have to be done again to the
-    gradient of each layer.
-
-    Raises:
-      ValueError: W is smaller than M, rounded up to whole lanes.
+    gradient of each layer. Raises ValueError where W is below M rounded up to whole lanes.
     """
     first = bias.shape[1] // 2 - s.zero_lane
     if first < 0:

@@ -230,9 +230,6 @@ def _backward_kernel(
         pl.when(pl.program_id(2) == last)(lambda: sum_diagonals(dband_ref, dbias_ref, s))
 
 
-# The calls.
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _attention(s, causal, interpret, *arrays):
     return _forward(s, causal, interpret, *arrays)[0]

@@ -25,14 +25,8 @@ def route(
 ) -> tuple[jax.Array, ...]:
     """Top-1 routing of each group; see `switch_jax.moe.top_1.assign`.
 
-    Args:
-      logits: [G, S, E] float32.
-      valid: [G, S] bool.
-      capacity: C.
-      interpret: run on any platform, slowly.
-
-    Returns:
-      The arrays of a `switch_jax.moe.Assignment` of one choice, in order and without its axis.
+    `logits` [G, S, E] float32, `valid` [G, S] bool and the capacity C give the arrays of a
+    `switch_jax.moe.Assignment` of one choice, in order and without its axis.
     """
     groups, tokens, experts = logits.shape
     slots = experts * capacity
@@ -156,7 +150,7 @@ def route_gradient(
     *,
     interpret: bool = False,
 ) -> jax.Array:
-    """The gradient of the logits of `switch_jax.moe.top_1.assign`.
+    """The gradient of the logits of `switch_jax.moe.top_1.assign`: [G, S, E] float32.
 
     With p the softmax and i the chosen expert: d gate / d logit_j = gate ([j = i] - p_j),
     d log_normalizer / d logit_j = p_j, and d p_e / d logit_j = p_e ([j = e] - p_j), which
@@ -164,16 +158,12 @@ def route_gradient(
 
     Args:
       logits: [G, S, E] float32.
-      expert: [G, S] int32, as `route` chose.
-      log_normalizer: [G, S] float32, as `route` gave it.
+      expert, log_normalizer: [G, S] int32 and float32, as `route` gave them.
       gate_grad: [G, S] float32, the gradient of the gate, times the gate.
-      log_normalizer_grad: [G, S] float32, the gradient of the log-normalizer.
-      importance_grad: [G, E] float32, the gradient of the importance.
+      log_normalizer_grad: [G, S] float32.
+      importance_grad: [G, E] float32.
       valid: [G, S] bool.
       interpret: run on any platform, slowly.
-
-    Returns:
-      [G, S, E] float32.
     """
     groups, tokens, experts = logits.shape
     per_token = pl.BlockSpec((1, 1, BLOCK), lambda group, block: (group, 0, block))

@@ -18,12 +18,7 @@ KeysAndValues = tuple[jax.Array, jax.Array]
 
 
 class Encoded(NamedTuple):
-    """What the decoder sees of the encoder's tokens.
-
-    Attributes:
-      x: [B, M, D], the encoder's output; None where their keys and values are in a cache.
-      segments: [B, M] int32, see `Tokens`.
-    """
+    """The encoder's output [B, M, D], None where its keys and values are cached, and segments."""
 
     x: jax.Array | None
     segments: jax.Array
@@ -78,8 +73,7 @@ class SelfAttention(Projections):
           cached: in decoding keys and values [B, beams, L, H * K], of which those before the
             position of the tokens are used.
 
-        Returns:
-          The shape of x; the keys and values of x, [B, L, H * K] each; and no statistics.
+        Returns the shape of x; the keys and values of x, [B, L, H * K] each; and no statistics.
         """
         q = project(x, self.query[...])  # [B, L, H * K]
         own = self.keys_and_values(x)  # [B, L, H * K] each
@@ -99,11 +93,8 @@ class CrossAttention(Projections):
     ) -> jax.Array:
         """[B, L, D] -> [B, L, D]; in decoding beams stand where queries do.
 
-        Args:
-          x: [B, L, D].
-          tokens: [B, L].
-          encoded: a query sees the keys of its own segment.
-          cached: in decoding the keys and values of the encoder's tokens, [B, M, H * K] each.
+        A query sees the keys of its own segment. `cached`, in decoding, are the keys and values of
+        the encoder's tokens, [B, M, H * K] each.
         """
         q = project(x, self.query[...])  # [B, L, H * K]
         if cached is None:
@@ -156,13 +147,13 @@ def attend(
 ) -> jax.Array:
     """The weighted sums of the values: [B, L, H * K], twice [B, M, H * K] -> [B, L, H * K].
 
-    A query sees the keys of its own segment, but no padding, which has segment 0.
+    A query sees the keys of its own segment (int32 [B, L], [B, M]), but no padding, segment 0.
 
     Args:
       config: the model's.
       q, k, v: queries, keys and values.
       bias: [H, 2 W] float32, as for `SelfAttention`; W is at least M, too. None = none.
-      query_segments, key_segments: [B, L], [B, M] int32.
+      query_segments, key_segments: see above.
       causal: a query sees no key to its right.
       key: for dropout on the attention weights; None = no dropout.
       decoding: the queries are few, and no kernel is used.
@@ -186,15 +177,10 @@ def attend_to_cache(
     bias: jax.Array,
     position: jax.Array,
 ) -> jax.Array:
-    """The same for one new token of each beam.
+    """The same for one new token of each beam: [B, beams, H * K] -> [B, beams, H * K].
 
-    Args:
-      config: the model's.
-      q: [B, beams, H * K], as is the result.
-      own: the key and value of the new token, each [B, beams, H * K].
-      cached: those of the tokens before `position`, each [B, beams, L, H * K].
-      bias: [H, 2 W] float32; W is at least L.
-      position: scalar int32, that of the new token: from 0 to L - 1.
+    `own` are its key and value; `cached` [B, beams, L, H * K] those of the tokens before its
+    `position`, scalar int32 from 0 to L - 1. bias is [H, 2 W] float32, W at least L.
     """
     (k, v), (keys, values) = own, cached
     batch, beams, length, _ = keys.shape

@@ -100,7 +100,7 @@ class Experts(nnx.Module):
     def through_experts(
         self, x: jax.Array, tokens: Tokens
     ) -> tuple[jax.Array, RouterStatistics | None]:
-        """[B, L, D] -> [B, L, width of `_wo`] and the router's statistics; see `moe.switch_ffn`.
+        """[B, L, D] -> [B, L, width of `_wo`], see `moe.switch_ffn`, and the router's statistics.
 
         In decoding no token is dropped, and there are no statistics.
         """
@@ -154,10 +154,7 @@ class SwitchFeedForward(Experts):
             self.shared_expert = DenseFeedForward(config, rngs, config.shared_expert_mlp_dim)
 
     def __call__(self, x: jax.Array, tokens: Tokens) -> tuple[jax.Array, RouterStatistics | None]:
-        """[B, L, D] -> [B, L, D], without a shared expert 0 where a token was dropped.
-
-        Beside it the router's statistics, but in decoding.
-        """
+        """[B, L, D] -> [B, L, D], 0 for a dropped token without a shared expert; and statistics."""
         y, statistics = self.through_experts(x, tokens)
         if self.config.shared_expert_mlp_dim:
             y += self.shared_expert(x, tokens)[0]

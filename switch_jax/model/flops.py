@@ -23,12 +23,11 @@ def flops_per_token(config: ModelConfig, input_length: int, target_length: int) 
 def forward_flops(config: ModelConfig, input_length: int, target_length: int) -> float:
     """Floating-point operations of one sequence's forward pass, as the paper counts (footnote 7).
 
-    Counted are two operations for each matrix parameter of a stack that a token of that stack
-    meets, whatever the number of experts, and half of each square of attention scores. The router
-    is left out, and so is the capacity factor, but where experts choose: there it is the number of
-    experts that a token meets. The keys and values of cross-attention are computed from
-    input tokens, but the paper counts them for target tokens. Table 9 prints 124e9 for T5-Base and
-    Switch-Base at 512 and 114 tokens.
+    Counted are two operations for each matrix parameter that a token meets, whatever the number of
+    experts, and half of each square of attention scores. The router is left out, and the capacity
+    factor, but where experts choose: there it is the number of experts that a token meets. The
+    paper counts keys and values of cross-attention for target tokens, though they come from input
+    tokens. Table 9 prints 124e9 for T5-Base and Switch-Base at 512 and 114 tokens.
     """
     dim, inner = config.embed_dim, config.num_heads * config.head_dim
     encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
@@ -81,8 +80,8 @@ def training_flops(
 def needed_slots(config: ModelConfig, *, training: bool = True) -> tuple[float, float]:
     """The expert slots that an input token and a target token need at even routing.
 
-    As many as a token has experts, but no more than the capacity factor if that is above 1. Where
-    experts choose, all slots are filled, so it is the factor.
+    As many as a token has experts, but no more than a capacity factor above 1. Where experts
+    choose, all slots are filled, so it is the factor.
     """
     by_stack = [
         factor
@@ -96,14 +95,7 @@ def needed_slots(config: ModelConfig, *, training: bool = True) -> tuple[float, 
 def _self_attention_and_feed_forward(
     config: ModelConfig, stack: str, slots: float, router: int = 0
 ) -> float:
-    """The matrix parameters that a token meets in these sublayers of all layers of a stack.
-
-    Args:
-      config: the model.
-      stack: 'encoder' or 'decoder'.
-      slots: the experts, or expert slots, counted for each token.
-      router: parameters of one router; 0 leaves routers out.
-    """
+    """Matrix parameters that a token meets in these sublayers of a stack, with `slots` experts."""
     dim, inner, hidden = (
         config.embed_dim,
         config.num_heads * config.head_dim,

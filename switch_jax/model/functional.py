@@ -56,11 +56,7 @@ def model_inputs(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def cast_blocks(config: ModelConfig, parameters: Parameters) -> Parameters:
-    """The parameters of the blocks in the dtype in which they compute; see `parameters.is_cast`.
-
-    Each block casts its parameters when it runs. For decoding they are cast in advance, once for
-    all tokens.
-    """
+    """The blocks' parameters cast once for all tokens of decoding; see `parameters.is_cast`."""
 
     def cast(parameter: jax.Array, axes: tuple[str, ...]) -> jax.Array:
         if axes[0] == "layers" and is_cast(axes[1:]):

@@ -29,12 +29,9 @@ from switch_jax.partitioning.mesh import (
 def fused_kernel(
     config: ModelConfig, q: jax.Array, k: jax.Array, has_bias: bool
 ) -> Callable[..., jax.Array] | None:
-    """The kernel for these shapes on the mesh's devices; None = they have none.
+    """The kernel for q [B, L, H * K] and k [B, M, H * K] on the mesh's devices; None = none has it.
 
-    Args:
-      config: the model's; `gpu_attention` says whether GPUs may use cuDNN's.
-      q, k: [B, L, H * K], [B, M, H * K].
-      has_bias: whether a bias is added to the scores.
+    `has_bias`: a bias is added to the scores. GPUs use cuDNN's where `gpu_attention` allows it.
     """
     mesh = current_mesh()
     row_shards, head_shards = batch_shards(mesh.shape), mesh.shape[MODEL]
@@ -99,12 +96,9 @@ def cudnn_attention(
     """`fused_attention` by cuDNN, for what `suits_cudnn`.
 
     cuDNN takes bias and masks as one array [B, H, L, M], here in bfloat16, and gives its gradient
-    in the same form; the scores, and their gradients, stay on the chip. A query that sees no key
-    sees them all here, with equal scores, since cuDNN has no gradients for one whose keys are all
-    masked.
-
-    Args:
-      implementation: of `jax.nn.dot_product_attention`; 'xla' runs on any device, for tests.
+    in the same form; the scores, and their gradients, stay on the chip. It has no gradients for a
+    query whose keys are all masked: such a query sees them all here, with equal scores.
+    `implementation` 'xla' runs on any device, for tests.
     """
     batch, length, _ = q.shape
     q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))  # [B, L or M, H, K]

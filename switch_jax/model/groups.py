@@ -17,13 +17,12 @@ class Groups(NamedTuple):
     Attributes:
       tokens: S, the tokens of a group, padding included.
       slots: C, the slots of an expert in a group (Eq. 3).
-      capacity_factor: the effective factor, slots x experts / tokens. It differs from the config's
-        by rounding and by the minimum capacity.
+      capacity_factor: slots x experts / tokens; rounding and the minimum capacity make it differ
+        from the config's.
       expected_drop: the fraction of tokens, with several experts a token of their choices, that
         find their expert full at even routing; see `moe.expected_drop`. None with
         No-Token-Left-Behind, where such a token goes to its next expert, and where experts choose.
-      warning: where more than 1 % of the tokens are dropped, or there is no slot for each choice, a
-        line that says so; else None.
+      warning: a line where more than 1 % of the tokens are dropped, or choices have no slot.
       choices: k, the experts of a token.
       experts_choose: whether the slots are for the tokens that their expert chooses.
     """
@@ -57,13 +56,8 @@ def training_groups(
 ) -> dict[str, Groups]:
     """The groups of each stack with experts, 'encoder' and 'decoder'.
 
-    Args:
-      model: the config.
-      batch_size: rows of the batch.
-      lengths: tokens of a row of inputs and of a row of targets.
-
-    Raises:
-      UserError: a group size does not fit the rows.
+    `lengths` are tokens of a row of inputs and of targets. Raises UserError where a group size does
+    not fit the rows.
     """
     return {
         stack: _groups(model, batch_size, length, stack)

@@ -69,15 +69,11 @@ _rms_norm.defvjp(
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zeroes elements with probability `rate` and scales the rest, as T5 does.
+    """Zeroes elements with probability `rate` and scales the rest, as T5 does; None = no dropout.
 
     All positions of a row share one mask, as in Mesh TensorFlow and T5X. Within the experts each
-    element has its own; see `moe.experts.expert_dropout`.
-
-    Args:
-      x: [..., L, D] activations, or [..., L, M] attention weights, where L counts queries.
-      rate: in [0, 1).
-      key: None = no dropout.
+    element has its own; see `moe.experts.expert_dropout`. x is [..., L, D] activations, or
+    [..., L, M] attention weights, where L counts queries.
     """
     if key is None or rate == 0:
         return x

@@ -38,12 +38,7 @@ def parameter_axes(model: ModelConfig) -> dict[str, tuple[str, ...]]:
 
 
 def parameter_group(part: str, axes: tuple[str, ...]) -> str:
-    """As encoder/experts; the embedding belongs to no stack.
-
-    Args:
-      part: how the parameter's name begins, as 'encoder'.
-      axes: its logical axes.
-    """
+    """As encoder/experts, for a part of the model and axes; the embedding belongs to no stack."""
     kind = next((_KINDS[axis] for axis in _KINDS if axis in axes), "norms")
     return f"{part}/{kind}" if part in ("encoder", "decoder") else kind
 
@@ -69,14 +64,8 @@ def first_matches(
 ) -> dict[str, tuple[re.Match[str], Any]]:
     """The match and the value of the first pair that matches each name; without one it is left out.
 
-    Args:
-      macro: whose pairs they are, for messages.
-      pairs: regular expressions of whole names, each with a value.
-      names: those of parameters.
-      kind: which parameters these are, for messages.
-
-    Raises:
-      UserError: a pair is the first for none.
+    Pairs are a regular expression of whole names and a value. `macro` and `kind` say in messages
+    whose pairs and which parameters they are. Raises UserError if a pair is the first for none.
     """
     found = dict[str, tuple[re.Match[str], Any]]()
     for pattern, value in pairs:

@@ -35,21 +35,18 @@ def zeros(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
 
 
 def is_cast(axes: tuple[str, ...]) -> bool:
-    """Whether a parameter of a block computes in the activations' dtype, and not in float32.
+    """Whether a block's parameter with these axes computes in the activations' dtype, not float32.
 
-    All matrices do, except the router's (section 2.4); the scales of the norms do not.
-
-    Args:
-      axes: the logical axes of the parameter in one layer, without 'layers'.
+    All matrices do, except the router's (section 2.4); the scales of the norms do not. `axes` are
+    of one layer, without 'layers'.
     """
     return len(axes) > 1 and "router" not in axes
 
 
 def cast_and_gather(block: nnx.State, dtype: str) -> nnx.State:
-    """The parameters of one block of a scan, in the form in which it computes with them.
+    """The parameters of one block of a scan, cast (see `is_cast`) and, fully sharded, gathered.
 
-    They are cast to the activations' dtype (see `is_cast`) and, where they are fully sharded,
-    gathered in that dtype. Done here, it is done for one block at a time.
+    They are gathered in the activations' dtype. Done here, it is done for one block at a time.
     """
 
     def prepare(parameter: nnx.Variable) -> nnx.Variable:

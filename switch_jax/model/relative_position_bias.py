@@ -12,10 +12,7 @@ from switch_jax.model import parameters
 
 
 class RelativePositionBias(nnx.Module):
-    """T5's relative positions: a number for each head and bucket of distances.
-
-    Each stack has one such table, shared by its layers.
-    """
+    """T5's relative positions: a number for each head and bucket of distances, once a stack."""
 
     def __init__(self, config: ModelConfig, bidirectional: bool, rngs: nnx.Rngs) -> None:
         shape = (config.relative_position_buckets, config.num_heads)
@@ -45,16 +42,13 @@ class RelativePositionBias(nnx.Module):
 def relative_position_bucket(
     distance: jax.Array, buckets: int, max_distance: int, bidirectional: bool
 ) -> jax.Array:
-    """T5's buckets: half of them for one distance each, the others logarithmically wider.
+    """T5's buckets, int32: half of them for one distance each, the others logarithmically wider.
 
     Args:
       distance: integers, key position minus query position.
       buckets: the number of buckets; if bidirectional, half of them are for keys to the right.
       max_distance: all distances from here on share the last bucket.
       bidirectional: False puts all keys to the right into bucket 0 (they are masked).
-
-    Returns:
-      int32 bucket numbers, the shape of `distance`.
     """
     offset = jnp.zeros_like(distance)
     if bidirectional:

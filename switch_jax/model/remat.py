@@ -12,12 +12,10 @@ SAVED = (EXCHANGED, ATTENDED)
 
 
 def rematerialise(block: Callable, policy: str, *, in_loop: bool) -> Callable:
-    """The same function, with only what the policy says saved for its backward pass.
+    """The body of a scan, with only what `policy` says saved for its backward pass.
 
-    Args:
-      block: the body of a scan: from activations and parameters to activations.
-      policy: see `ModelConfig.remat_policy`.
-      in_loop: whether the scan is compiled as a loop, and not as one iteration after another.
+    See `ModelConfig.remat_policy`. `in_loop`: the scan is compiled as a loop, and not as one
+    iteration after another.
     """
     if policy == "none":
         return block

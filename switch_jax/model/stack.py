@@ -47,12 +47,7 @@ class LayerCache(NamedTuple):
 
 
 class LayerOutput(NamedTuple):
-    """What a layer gives besides its activations.
-
-    Attributes:
-      statistics: of its routers, if it has any.
-      keys_and_values: in decoding those of the new tokens, each [B, beams, H * K].
-    """
+    """Statistics of the routers, if any; in decoding the new keys and values [B, beams, H * K]."""
 
     statistics: list[RouterStatistics]
     keys_and_values: KeysAndValues | None
@@ -148,8 +143,7 @@ class Block(nnx.Module):
 class Stack(nnx.Module):
     """Encoder or decoder: blocks scanned over with stacked parameters, and a final norm.
 
-    Most have one kind of block, `blocks`; with some sparse layouts others follow it, `blocks_1` and
-    `blocks_2`.
+    With some sparse layouts other kinds follow `blocks`: `blocks_1` and `blocks_2`.
     """
 
     def __init__(self, config: ModelConfig, num_layers: int, decoder: bool, rngs: nnx.Rngs) -> None:
@@ -229,11 +223,7 @@ class Stack(nnx.Module):
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """The keys and values of the decoder's cross-attention, computed once for all steps.
 
-        Args:
-          memory: [B, M, D], the encoder's output.
-
-        Returns:
-          For each layer of a block its keys and values, each [blocks, B, M, H * K].
+        From [B, M, D], the encoder's output: [blocks, B, M, H * K] each, by layer of a block.
         """
         keys_and_values: list[KeysAndValues] = []
         for graph, state in self._blocks():
@@ -254,10 +244,7 @@ class Stack(nnx.Module):
 
 
 def _of_routers(by_router: list[RouterStatistics]) -> RouterStatistics:
-    """Joins the statistics of a block's routers.
-
-    For each router arrays [blocks, ...] -> arrays [blocks * routers, ...].
-    """
+    """Joins the statistics of a block's routers: [blocks, ...] each -> [blocks * routers, ...]."""
     if len(by_router) == 1:
         return by_router[0]
     return jax.tree.map(

@@ -98,13 +98,9 @@ class Transformer(nnx.Module):
     def init_decoding(
         self, memory: jax.Array, segments: jax.Array, beams: int, length: int
     ) -> DecodingState:
-        """The state before the first token.
+        """The state before the first token, for `beams` sequences of at most `length` tokens a row.
 
-        Args:
-          memory: [B, M, D], the result of `encode`.
-          segments: [B, M] int32: 1, or 0 for padding.
-          beams: the number of sequences decoded for each row.
-          length: L, the largest number of tokens in a sequence.
+        `memory` [B, M, D] is from `encode`; segments [B, M] int32 are 1, or 0 for padding.
         """
         keys_and_values = self.decoder.cross_keys_and_values(memory)
 
@@ -123,7 +119,7 @@ class Transformer(nnx.Module):
     def decode_step(
         self, tokens: jax.Array, valid: jax.Array, position: jax.Array, decoding: DecodingState
     ) -> tuple[jax.Array, DecodingState]:
-        """Predicts the next token of each beam.
+        """Predicts the next token of each beam: logits [B, beams, V] float32, and the next state.
 
         Args:
           tokens: [B, beams] int32, the last token of each; at position 0 the id 0, which begins a
@@ -131,9 +127,6 @@ class Transformer(nnx.Module):
           valid: [B, beams] bool, False for a beam that has ended.
           position: scalar int32, the position of these tokens.
           decoding: the result of `init_decoding` or of the step before.
-
-        Returns:
-          Logits [B, beams, V] float32, and the state for the next step.
         """
         (x,) = self.token_embedding(tokens)  # [B, beams, D]
         of_beams = Tokens(tokens, valid.astype(jnp.int32), position[None], decoding=True)

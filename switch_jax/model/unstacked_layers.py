@@ -2,8 +2,8 @@
 
 Elsewhere, and in checkpoints, the layers of a stack are one array with a leading axis 'layers'. A
 CPU would copy each layer's weights out of it, and the layers' gradients into one. A loop over the
-layers (`scan_layers`) needs the stacks, and a TPU does better with them, since its optimiser has
-fewer operations then (docs/design.md).
+layers (`scan_layers`) needs the stacks, and a TPU's optimiser has fewer operations with them
+(docs/design.md).
 
 Here a list of layers takes the place of a stack. Each layer keeps a leading axis, of one, so that
 its axes have the same names.
@@ -26,12 +26,7 @@ def are_unstacked(config: ModelConfig) -> bool:
 
 
 def unstacked_shapes(axes: Any, parameters: Any) -> Any:
-    """The shapes of the parameters when their layers are unstacked.
-
-    Args:
-      axes: nested dict with the logical axes of each parameter.
-      parameters: the same nested dict, of `ShapeDtypeStruct`s.
-    """
+    """The shapes of parameters, with these logical axes, when their layers are unstacked."""
 
     def of_one(names: tuple[str, ...], parameter: Any) -> Any:
         is_stack = names[0] == "layers"
@@ -41,13 +36,9 @@ def unstacked_shapes(axes: Any, parameters: Any) -> Any:
 
 
 def unstack_layers(shapes: Any, tree: Any, *, free: bool = False) -> Any:
-    """Each stack as a list of its layers, wherever `shapes` has such a list.
+    """Each stack of `tree`, arrays or shapes, as a list of layers where `shapes` has such a list.
 
-    Args:
-      shapes: a tree with lists of layers.
-      tree: the same with stacks, of arrays or `ShapeDtypeStruct`s.
-      free: delete each stack once its layers are there. A stack of a single layer is its layer, and
-        stays.
+    `free` deletes a stack once its layers are there. A stack of one layer is its layer, and stays.
     """
 
     def of_one(layers: Any, value: Any) -> Any:
@@ -66,9 +57,7 @@ def unstack_layers(shapes: Any, tree: Any, *, free: bool = False) -> Any:
 def stack_layers(tree: Any, *, free: bool = False) -> Any:
     """Each list of layers as one stack; a tree without lists is returned as it is.
 
-    Args:
-      tree: of arrays.
-      free: delete the layers once their stack is there. A single layer is its stack, and stays.
+    `free` deletes the layers once their stack is there. A single layer is its stack, and stays.
     """
 
     def of_one(layers: Any) -> Any:

@@ -25,8 +25,7 @@ def group_shape(
     Args:
       batch: B, the number of rows.
       length: L, the tokens of a row, padding included.
-      group_size: the largest number of tokens in a group.
-      name: what the error message calls `group_size`.
+      group_size: the largest number of tokens in a group, which messages call `name`.
 
     Returns:
       (G, S): the number of groups and the tokens in each.
@@ -56,7 +55,7 @@ def expert_capacity(
     min_capacity: int = 1,
     multiple: int = SUBLANES,
 ) -> int:
-    """Slots of one expert in one group (Eq. 3): tokens / experts x capacity factor.
+    """C, the slots of one expert in one group (Eq. 3): tokens / experts x capacity factor.
 
     The result is rounded up, so that perfectly even routing drops nothing at a factor of 1.0. It
     is at least `min_capacity`, and at most `tokens_per_group`, since no expert can receive more.
@@ -70,9 +69,6 @@ def expert_capacity(
       capacity_factor: 1.0 leaves room for exactly even routing.
       min_capacity: a lower limit for very small groups.
       multiple: 8 for speed on a TPU; 1 rounds to a whole slot only.
-
-    Returns:
-      C.
     """
     # Slightly less, so that 10 x 1.1 = 11.000000000000002 is 11.
     exact = tokens_per_group * capacity_factor / num_experts
@@ -97,16 +93,10 @@ def expected_drop(
 ) -> float:
     """The fraction of choices that find their expert full where routing is even on average.
 
-    Each token of a group picks k different experts at random, all with the same probability p =
-    k / E. So the number n of tokens that pick a given expert is binomial(S, p), and the dropped
+    Each of a group's S tokens, all real, picks k of E experts at random, each with the probability
+    p = k / E. So the number n of tokens that pick a given expert is binomial(S, p), and the dropped
     fraction is E[max(0, n - C)] / (S p). With n P(n) = S p P'(n - 1), where P' is the distribution
     for one token fewer, the sum over n > C becomes two tails: P'(n >= C) - C / (S p) P(n > C).
-
-    Args:
-      tokens_per_group: S, all of them real tokens.
-      num_experts: E.
-      capacity: C, at least 1.
-      choices: k, experts of a token.
     """
     share = choices / num_experts
     tail_of_one_fewer = bdtrc(capacity - 1, tokens_per_group - 1, share)
@@ -122,18 +112,10 @@ def check_divisibility(
     mesh_shape: Mapping[str, int],
     name: str,
 ) -> None:
-    """Checks that experts and groups divide over the mesh.
+    """Raises UserError, with the equation, where experts or groups do not divide over the mesh.
 
-    Args:
-      batch: B.
-      length: L.
-      num_experts: E.
-      group_size: the largest number of tokens in a group.
-      mesh_shape: devices by mesh axis.
-      name: what messages call `group_size`: the encoder has one gin macro, the decoder another.
-
-    Raises:
-      UserError: they do not; the message has the equation with the numbers.
+    `mesh_shape` has devices by mesh axis, and `name` is what messages call `group_size`: the
+    encoder has one gin macro, the decoder another.
     """
     check_experts(num_experts, mesh_shape)
     groups, tokens = group_shape(batch, length, group_size, name=name)
@@ -150,12 +132,7 @@ def check_divisibility(
 
 
 def check_experts(num_experts: int, mesh_shape: Mapping[str, int]) -> None:
-    """Raises UserError, with the equation, where experts do not divide over the expert axis.
-
-    Args:
-      num_experts: E.
-      mesh_shape: devices by mesh axis.
-    """
+    """Raises UserError, with the equation, where experts do not divide over the expert axis."""
     devices = mesh_shape[EXPERT]
     if max(num_experts, devices) % min(num_experts, devices):
         raise UserError(

@@ -133,9 +133,7 @@ class DispatchIndices(NamedTuple):
 class Moves(NamedTuple):
     """From tokens to slots and back, where a token has a slot in each of at most k experts.
 
-    Attributes:
-      indices: of the rows.
-      gates: for each choice, [B, L] float32, 0 where the token has no slot.
+    `gates`: for each choice, [B, L] float32, 0 where the token has no slot.
     """
 
     indices: DispatchIndices
@@ -170,10 +168,7 @@ class ChosenMoves(NamedTuple):
         return tuple(x.at[row].get(mode="fill", fill_value=0) for row in self.rows)
 
     def to_tokens(self, slots: tuple[jax.Array, ...]) -> jax.Array:
-        """[R, D] slots of each chunk -> [B, L, D] tokens: the sum of its experts' outputs.
-
-        Each output is multiplied by its gate; the sum is in float32.
-        """
+        """[R, D] slots of each chunk -> [B, L, D]: outputs times gates, summed in float32."""
         batch, length = self.batch_shape
         y = jnp.zeros((batch * length, slots[0].shape[-1]), jnp.float32)  # [B * L, D]
         y = mark_varying(y, BATCH)
@@ -267,10 +262,7 @@ dispatch.defvjp(_dispatch_fwd, _dispatch_bwd)
 def combine(
     chunks: tuple[jax.Array, ...], gates: tuple[jax.Array, ...], indices: DispatchIndices
 ) -> jax.Array:
-    """[R, D] slots of each chunk -> [B, L, D] tokens, each multiplied by its gate (Eq. 2).
-
-    With k > 1 choices, a token is the sum of what its experts give, in float32.
-    """
+    """[R, D] slots of each chunk -> [B, L, D]: outputs times gates (Eq. 2), summed in float32."""
     return _combine_fwd(chunks, gates, indices)[0]
 
 

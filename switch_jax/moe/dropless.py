@@ -41,8 +41,7 @@ class ExpertBlocks(NamedTuple):
 def block_rows(choices: int, num_experts: int) -> int:
     """The rows of a block: the choices of an expert at balance, from 1 to 256.
 
-    Both numbers are those of all devices that share out the experts. So fewer than 2 k T rows are
-    computed in all.
+    Counted over all devices that share out the experts: so fewer than 2 k T rows are computed.
     """
     return min(MAX_BLOCK_ROWS, max(1, choices // num_experts))
 

@@ -48,12 +48,10 @@ def num_chunks(expert_shards: int, rows: int) -> int:
 def all_to_all(buffers: jax.Array) -> jax.Array:
     """Swaps block i of axis 0 with the device that has shard i of the experts; its own inverse.
 
-    Always axis 0 for axis 0: any other pair of axes costs a TPU two transpositions. A TPU keeps
-    rows in eights, and would pad, and send, a number of rows that is no multiple of 8. Such blocks
-    are exchanged as rows of 128 numbers, of which there are more.
-
-    Args:
-      buffers: [expert shards, E_local, rows, D].
+    Buffers are [expert shards, E_local, rows, D]. Always axis 0 for axis 0: any other pair of axes
+    costs a TPU two transpositions. A TPU keeps rows in eights, and would pad, and send, a number of
+    rows that is no multiple of 8. Such blocks are exchanged as rows of 128 numbers, of which there
+    are more.
     """
     devices, expert_shards = lax.axis_size(EXPERT), buffers.shape[0]
     if devices == 1:  # named here too, so that the same arrays are saved on every mesh

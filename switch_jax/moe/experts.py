@@ -87,13 +87,10 @@ def expert_mlp(
     Args:
       buffers: [expert shards, E_local, rows, D]: shard i came from the i-th of the devices that
         share out the experts. The rows are the G_local * C slots of an expert on one device, or a
-        chunk of them.
+        chunk of them. The result has the same shape, but rows as wide as `wo` gives them.
       weights: [E_local, D, F_local] and [E_local, F_local, D], from `local_experts`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       dropout: of the hidden activation [E_local, expert shards * rows, F_local]; None = none.
-
-    Returns:
-      The shape of `buffers`, or rows as wide as `wo` gives them.
     """
     shards, experts, rows, dim = buffers.shape
     # One matrix of rows for each expert: a fourth axis would cost a TPU transpositions between the
@@ -151,8 +148,7 @@ def expert_dropout(
       expert_shards: the number of devices that the rows came from.
       groups, capacity: G_local, C.
 
-    Returns:
-      A function of hidden activations [E_local, expert_shards * G_local * C, F_local].
+    Returns a function of hidden activations [E_local, expert_shards * G_local * C, F_local].
     """
 
     def dropout(hidden: jax.Array) -> jax.Array:

@@ -1,7 +1,4 @@
-"""The random numbers of Switch layers: named streams, the same on every mesh.
-
-The noise of the routing policies (App. C) is a cheap hash of counters; see `noise`.
-"""
+"""The random numbers of Switch layers: named streams, the same on every mesh."""
 
 import enum
 from typing import NamedTuple
@@ -20,12 +17,7 @@ class Stream(enum.IntEnum):
 
 
 class NoiseBits(NamedTuple):
-    """Random bits from which `noise` computes a number for each element.
-
-    Attributes:
-      token: [B, L] uint32.
-      feature: [B, D] uint32, the same in all rows of a group.
-    """
+    """Random bits, uint32, that `noise` combines: of tokens [B, L], and of features [B, D]."""
 
     token: jax.Array
     feature: jax.Array
@@ -54,12 +46,7 @@ class RouterKey(NamedTuple):
         return jax.random.fold_in(self.stack_key, self._number(stream))
 
     def bits(self, stream: Stream, shape: tuple[int, ...]) -> NoiseBits:
-        """Random bits for the tokens and the features of each group.
-
-        Args:
-          stream: what they are for.
-          shape: (B, L, D) of this device's tokens; a row lies within one group.
-        """
+        """Random bits for tokens and features of each group; `shape`: (B, L, D) of this device."""
         batch, length, dim = shape
         seeds = jax.random.key_data(self.stack_key).astype(jnp.uint32).reshape(-1)
         number = self._number(stream).astype(jnp.uint32)

@@ -11,6 +11,7 @@ from switch_jax.moe.random_streams import NoiseBits, noise
 from switch_jax.partitioning.mesh import platform
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 4))
 def router_logits(
     x: jax.Array,
     kernel: jax.Array,
@@ -20,29 +21,17 @@ def router_logits(
 ) -> jax.Array:
     """h(x) = W_r x (Eq. 1), in the dtype of W_r whatever that of x: float32 (section 2.4).
 
-    With a kernel in bfloat16 it is the router that diverges in Table 2.
+    With a kernel in bfloat16 it is the router that diverges in Table 2. The product has precision
+    HIGH, since rounding must not decide which expert a token gets: by default a TPU rounds float32
+    operands to bfloat16 and multiplies once; at HIGH it multiplies three times. For the gradients
+    the default is enough.
 
     Args:
       x: [B, L, D].
-      kernel: [D, E] float32 or bfloat16.
+      kernel: [D, E] float32 or bfloat16, as is the result, [B, L, E].
       jitter: epsilon of the noise uniform(1 - eps, 1 + eps) that x is multiplied by (App. C).
       bits: the random bits of the noise; None = no noise.
       dropout_rate: if above 0, x is multiplied by a dropout mask in place of the jitter (App. C).
-
-    Returns:
-      [B, L, E] in the dtype of `kernel`.
-    """
-    return _project(x, bits if jitter or dropout_rate else None, kernel, jitter, dropout_rate)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _project(
-    x: jax.Array, bits: NoiseBits | None, kernel: jax.Array, jitter: float, dropout_rate: float
-) -> jax.Array:
-    """The product at precision HIGH: rounding must not decide which expert a token gets.
-
-    By default a TPU rounds float32 operands to bfloat16 and multiplies once; at HIGH it multiplies
-    three times. For the gradients the default is enough.
     """
     x = _noisy(x, bits, jitter, dropout_rate).astype(kernel.dtype)  # [B, L, D]
     logits = jnp.einsum(
@@ -51,11 +40,11 @@ def _project(
     return round_to(kernel.dtype, logits).astype(kernel.dtype)
 
 
-def _project_fwd(x, bits, kernel, jitter, dropout_rate):
-    return _project(x, bits, kernel, jitter, dropout_rate), (x, bits, kernel)
+def _router_logits_fwd(x, kernel, jitter, bits, dropout_rate):
+    return router_logits(x, kernel, jitter, bits, dropout_rate), (x, bits, kernel)
 
 
-def _project_bwd(jitter, dropout_rate, residuals, logits_grad):
+def _router_logits_bwd(jitter, dropout_rate, residuals, logits_grad):
     # Behind a barrier: without it the compiler would keep the float32 copies of x from the forward
     # pass and read them again. Computing them again within the products costs less.
     x, bits, kernel = lax.optimization_barrier(residuals)
@@ -66,10 +55,10 @@ def _project_bwd(jitter, dropout_rate, residuals, logits_grad):
     if platform() == "cpu":  # as in `model.layers.project`
         x_noisy, logits_grad = (y.reshape(-1, y.shape[-1]) for y in (x_noisy, logits_grad))
     kernel_grad = jnp.einsum("...d,...e->de", x_noisy, logits_grad)  # [D, E]
-    return x_grad.astype(x.dtype), None, kernel_grad
+    return x_grad.astype(x.dtype), kernel_grad, None
 
 
-_project.defvjp(_project_fwd, _project_bwd)
+router_logits.defvjp(_router_logits_fwd, _router_logits_bwd)
 
 
 def _noisy(x: jax.Array, bits: NoiseBits | None, jitter: float, dropout_rate: float) -> jax.Array:

@@ -60,13 +60,9 @@ class Router(struct.PyTreeNode):
     def assign(
         self, logits: jax.Array, tokens: Tokens, capacity: int, key: RouterKey | None
     ) -> Assignment | ChosenTokens:
-        """Gives each token slots in the experts that it chooses, while slots last.
+        """Gives each token of [G, S] slots in the experts that it chooses, while C slots each last.
 
-        Args:
-          logits: [G, S, E].
-          tokens: [G, S].
-          capacity: C.
-          key: as for `choose`.
+        `logits` are [G, S, E], and `key` as for `choose`.
         """
         distribution = Distribution.of(logits)
         choices, gates = self.choose(distribution, tokens, key)

@@ -43,11 +43,8 @@ def router_statistics(
 ) -> RouterStatistics:
     """The statistics of the whole batch, from this device's groups, within `jax.shard_map`.
 
-    Args:
-      assignment: of this device's groups.
-      valid: [G_local, S] bool, False on padding.
-      router_bias: [E] float32; where there is one, `load_balance_loss` has the gradient of
-        `with_bias_gradient` in place of its own.
+    `valid`, [G_local, S] bool, is False on padding. With `router_bias`, [E] float32,
+    `load_balance_loss` has the gradient of `with_bias_gradient` in place of its own.
     """
     a = assignment
     real_tokens = valid.sum(dtype=jnp.float32)
@@ -83,14 +80,11 @@ def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
     f_i is the fraction of a group's tokens whose first choice is expert i, counted before any token
     is dropped; P_i is the group's mean probability of expert i. Padding counts in neither. Groups
     are averaged in proportion to their real tokens, so that the loss of a batch is the
-    token-weighted mean of the losses of its parts, however it is split.
+    token-weighted mean of the losses of its parts, however it is split. 0 where no token is real.
 
     Args:
-      importance: [G, E] float32, as in `RouterSums`: P times the group's real tokens.
-      load: [G, E] float32, f times the group's real tokens.
-
-    Returns:
-      A float32 scalar; 0 where no token is real. Gradients flow through `importance` only.
+      importance: [G, E] float32, P times the group's real tokens; the gradient flows through it.
+      load: [G, E] float32, f times the group's real tokens; it has no gradient.
     """
     load = lax.stop_gradient(load)
     real_tokens = load.sum(-1)  # [G]
@@ -105,13 +99,8 @@ def with_bias_gradient(loss: jax.Array, router_bias: jax.Array, excess: jax.Arra
     """`loss`, with another gradient: `excess` by the router's bias, and 0 by everything else.
 
     So the biases get their update (Wang et al. 2024, arXiv 2408.15664) where each parameter does,
-    from gradients that are summed over microbatches and devices.
-
-    Args:
-      loss: float32 scalar.
-      router_bias: [E] float32.
-      excess: [E] float32, this device's part of the fraction of the batch's choices that are the
-        expert, minus 1 / E.
+    from gradients that are summed over microbatches and devices. `excess`, [E] float32, is this
+    device's part of the fraction of the batch's choices that are the expert, minus 1 / E.
     """
     by_bias = jnp.sum(router_bias * lax.stop_gradient(excess))
     return lax.stop_gradient(loss) + by_bias - lax.stop_gradient(by_bias)
@@ -120,12 +109,8 @@ def with_bias_gradient(loss: jax.Array, router_bias: jax.Array, excess: jax.Arra
 def router_z_loss(log_normalizer: jax.Array, valid: jax.Array) -> jax.Array:
     """Mean over real tokens of logsumexp(logits)^2 (ST-MoE, Eq. 5): keeps router logits small.
 
-    Args:
-      log_normalizer: [G, S] float32, logsumexp of the router's logits.
-      valid: [G, S] bool, False on padding.
-
-    Returns:
-      A float32 scalar; 0 where no token is real.
+    `log_normalizer`, [G, S] float32, is logsumexp of the logits; `valid`, [G, S] bool, is False on
+    padding. 0 where no token is real.
     """
     weight = valid.astype(jnp.float32)  # [G, S]
     return jnp.sum(log_normalizer**2 * weight) / jnp.maximum(weight.sum(), 1.0)

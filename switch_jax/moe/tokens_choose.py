@@ -61,14 +61,11 @@ class TokensChoose(Router):
 def choice_scores(logits: jax.Array, bias: jax.Array | None) -> jax.Array:
     """What the experts of a token are chosen by: [..., S, E] logits -> [..., S, E] float32.
 
-    With biases: each token's logits, standardised over the experts to mean 0 and deviation 1, plus
-    the bias. So one rate of update suits routers of any scale, with any number of experts.
-    DeepSeek-V3 (arXiv 2412.19437, Eq. 16) adds the bias to sigmoids of the logits, whose spread is
-    that of the logits. The gates are the probabilities, without bias.
-
-    Args:
-      logits: float32 or bfloat16.
-      bias: [E] float32; None = the logits are the scores.
+    Without biases, [E] float32, the logits. With them each token's logits, standardised over the
+    experts to mean 0 and deviation 1, plus the bias: so one rate of update suits routers of any
+    scale, with any number of experts. DeepSeek-V3 (arXiv 2412.19437, Eq. 16) adds the bias to
+    sigmoids of the logits, whose spread is that of the logits. Gates are probabilities, without
+    bias.
     """
     logits = logits.astype(jnp.float32)
     if bias is None:
@@ -79,10 +76,7 @@ def choice_scores(logits: jax.Array, bias: jax.Array | None) -> jax.Array:
 
 
 def top_choices(scores: jax.Array, number: int) -> jax.Array:
-    """The experts with the highest scores: [..., S, E] -> [..., number, S] int32, the best first.
-
-    Among equal scores the expert with the lowest index comes first. There is no gradient.
-    """
+    """The best experts first, of equal ones the lowest: [..., S, E] -> [..., number, S] int32."""
     scores = lax.stop_gradient(scores)
     if number == 1:
         return jnp.argmax(scores, axis=-1).astype(jnp.int32)[..., None, :]  # [..., 1, S]

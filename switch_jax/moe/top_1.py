@@ -23,10 +23,7 @@ def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = No
     those before it. A token that finds its expert full is dropped. Padding takes no slot. No
     [S, E, C] mask is built, and on a TPU there is no scalar gather or scatter either.
 
-    Args:
-      router_logits: [G, S, E] float32.
-      capacity: C.
-      valid: [G, S] bool, False on padding; None where there is no padding.
+    `router_logits` are [G, S, E] float32; `valid`, [G, S] bool, is False on padding, None = none.
     """
     if valid is None:
         valid = jnp.ones(router_logits.shape[:2], bool)  # [G, S]

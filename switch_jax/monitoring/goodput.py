@@ -8,22 +8,14 @@ from switch_jax.run_folder import MAX_WAITING, TIME_CATEGORIES, TimeCategory
 
 
 class Goodput:
-    """Adds up seconds by category; time outside all `spend` blocks is "idle".
-
-    For one thread: time counts for the category of the innermost open block.
-    """
+    """Adds up a thread's seconds by category of the innermost `spend` block; else "idle"."""
 
     def __init__(
         self,
         earlier: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Starts counting.
-
-        Args:
-          earlier: seconds by category of earlier starts of the run.
-          clock: returns the time in seconds.
-        """
+        """Starts counting on top of `earlier`, seconds by category of earlier starts of the run."""
         earlier = earlier or {}
         self._seconds: dict[str, float] = {c: earlier.get(c, 0.0) for c in TIME_CATEGORIES}
         self._open: list[TimeCategory] = ["idle"]
@@ -59,10 +51,7 @@ class Goodput:
 
 
 class InputBound:
-    """Warns that the devices wait for data, after each ten minutes of training in which they do.
-
-    One busy minute is no reason.
-    """
+    """Warns that the devices wait for data, after each ten minutes of training in which they do."""
 
     _INTERVAL = 600.0  # seconds
 
@@ -70,12 +59,7 @@ class InputBound:
         self._data = self._total = 0.0  # of the present ten minutes
 
     def warning(self, data: float, total: float) -> str | None:
-        """One line for the user, or None.
-
-        Args:
-          data: seconds that the loop waited for batches since the last call.
-          total: all seconds of training since then.
-        """
+        """A line, or None; `data`: seconds of `total`, since the last call, spent on waiting."""
         self._data += data
         self._total += total
         if self._total < self._INTERVAL:
@@ -85,7 +69,6 @@ class InputBound:
         if waiting <= MAX_WAITING:
             return None
         return (
-            f"warning: {waiting:.0%} of the time went into waiting for data; use "
-            "more host cores, USE_CACHED_TASKS or larger files, or, if the data are small, fewer "
-            "DATA_STREAMS in a new run"
+            f"warning: {waiting:.0%} of the time went into waiting for data "
+            "(docs/troubleshooting.md)"
         )

@@ -14,12 +14,10 @@ from switch_jax.runtime.host_memory import host_bytes
 
 
 def memory_in_use() -> dict[str, float]:
-    """Memory of this process, in GiB.
+    """Memory of this process, in GiB: host, resident, and host_peak, its largest value so far.
 
-    Returns:
-      host: resident memory; host_peak: its largest value so far. Where the backend reports them,
-      as those of GPUs and TPUs do: device_peak, the most that any of this process's devices ever
-      held, and device_limit, the memory of the smallest of them.
+    Where the backend reports them, as those of GPUs and TPUs do: device_peak, the most that any of
+    this process's devices ever held, and device_limit, the memory of the smallest of them.
     """
     usage = {"host": _resident_bytes() / GIB, "host_peak": _peak_resident_bytes() / GIB}
     if peaks := _of_devices("peak_bytes_in_use"):

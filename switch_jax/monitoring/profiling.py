@@ -12,18 +12,10 @@ _STEPS_ON_REQUEST = 5
 
 
 class Profiler:
-    """Traces some steps into a folder that TensorBoard reads.
-
-    A trace that cannot be written, as on a full disk, raises nothing: the run goes on.
-    """
+    """Traces some steps for TensorBoard; a trace that cannot be written raises nothing."""
 
     def __init__(self, folder: str | os.PathLike[str], steps: tuple[int, int] | None) -> None:
-        """Traces nothing yet.
-
-        Args:
-          folder: the run's `tensorboard` folder; traces go to `plugins/profile` in it.
-          steps: the first and the last optimiser step to trace, counted from 1; None: none.
-        """
+        """Traces nothing yet; `steps` are the first and the last to trace, from 1; None: none."""
         self._folder = epath.Path(folder)
         self._spool: Spool | None = None
         self._steps = steps
@@ -55,12 +47,7 @@ class Profiler:
     def after(self, step: int, result: Any) -> str | None:
         """To be called after `step` was dispatched; ends the trace with its last step.
 
-        Args:
-          step: optimiser step.
-          result: arrays of the step; only the last step of a trace waits for them.
-
-        Returns:
-          Where the trace is and how to look at it, if one has ended.
+        Only that one waits for `result`, the step's arrays. Returns where the trace is.
         """
         if self._running is None or step < self._running[1]:
             return None

@@ -25,10 +25,8 @@ def start_wandb(folder: MetricsFolder, project: str, config_text: str) -> Any:
     """The W&B run of this folder: a new one, or the one of an earlier start of the run.
 
     Log with the number "step" among the values, not with the argument `step`: W&B drops values with
-    a smaller step than its last, as all have that a run repeats from its checkpoint.
-
-    Raises:
-      UserError: wandb is not installed, or does not start.
+    a smaller step than its last, as all have that a run repeats from its checkpoint. Raises
+    UserError where wandb is not installed, or does not start.
     """
     wandb = import_wandb()
     id_file = folder.wandb_run_id

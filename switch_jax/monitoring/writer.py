@@ -39,8 +39,7 @@ class MetricWriter:
           config_text: the config that W&B shows with the run.
           active: False on the processes that only read.
 
-        Raises:
-          UserError: the folder cannot be written, or W&B is missing or cannot be started.
+        Raises UserError: the folder cannot be written, or W&B is missing or cannot be started.
         """
         self._folder, self._path = folder, folder.metrics
         self._active = active
@@ -67,7 +66,7 @@ class MetricWriter:
         return found[-1] if found else None
 
     def write(self, kind: RecordKind, step: int, seconds: float, values: Mapping[str, Any]) -> None:
-        """Appends one record.
+        """Appends one record; UserError: the disk is full, or gone.
 
         Args:
           kind: what the record is about; its fields are in docs/run_folder.md.
@@ -77,9 +76,6 @@ class MetricWriter:
             scalar for each number, and TensorBoard a histogram for each list in a list: nobody
             reads the loads of thousands of experts one by one. NaN and infinities become null in
             metrics.jsonl: JSON has no such numbers.
-
-        Raises:
-          UserError: the disk is full, or gone.
         """
         if not self._active:
             return

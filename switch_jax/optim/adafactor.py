@@ -33,9 +33,8 @@ class Moment(NamedTuple):
       row: [..., R] mean over the last axis of a factored [..., R, C] matrix.
       column: [..., C] mean over its last axis but one.
       full: the shape of the parameter, where it is not factored.
-      square_sum: [...] of the parameter itself. It is computed where the parameter is updated:
-        computed apart, it would read all parameters once more, a quarter of the optimiser's time on
-        a TPU. It is a sum and not a mean, because the division would be one more operation.
+      square_sum: [...] of the parameter itself, computed where it is updated: apart, that would
+        read all parameters once more, a quarter of the optimiser's time on a TPU.
     """
 
     row: Any

@@ -33,7 +33,7 @@ def update_each(
     state: Any,
     parameter: jax.Array,
 ) -> tuple[Updated, Any]:
-    """Updates each matrix by itself, in the memory of the old one.
+    """Updates each matrix of a stack by itself, in the memory of the old one.
 
     Args:
       update: names, gradient [R, C], state and parameter [R, C] of one matrix -> its `Updated` and
@@ -41,9 +41,6 @@ def update_each(
       names: the logical axes of the stack.
       gradient, parameter: [..., R, C].
       state: arrays with the same leading axes.
-
-    Returns:
-      `Updated` of the whole stack, and the new state of all.
     """
     stacked, own = parameter.shape[: num_stacked(names)], parameter.shape[num_stacked(names) :]
     number = math.prod(stacked)

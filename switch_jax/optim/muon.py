@@ -23,13 +23,10 @@ class MuonState(NamedTuple):
 def scale_by_muon(dtype: str) -> optax.GradientTransformation:
     """Nesterov momentum, orthogonalised, with an RMS of 0.2; all parameters must be matrices.
 
-    It computes what `optax.contrib.scale_by_muon` does. That one's products are in float32, which
-    takes a TPU longer; and of stacked matrices, [layers, expert, m, n], it would merge the stacked
-    axes, and then all devices would gather all experts, since no sharding splits the second of two
-    merged axes. Here they are batch axes of matrix products.
-
-    Args:
-      dtype: of these products.
+    It computes what `optax.contrib.scale_by_muon` does. That one's products are in float32, here in
+    `dtype`, and take a TPU longer; and of stacked matrices, [layers, expert, m, n], it would merge
+    the stacked axes, and then all devices would gather all experts, since no sharding splits the
+    second of two merged axes. Here they are batch axes of matrix products.
     """
 
     def init(parameters: Any) -> MuonState:

@@ -47,11 +47,7 @@ DIRECTIONS = {
 
 
 def make_optimizer(config: Config) -> Optimizer:
-    """The optimiser of a run.
-
-    Raises:
-      UserError: the model has no parameter of those that are to be trained, or that have a factor.
-    """
+    """The optimiser of a run; raises as `trained_parameters` and `learning_rate_factors`."""
     optimizer, axes = config.optimizer, logical_axes(config.model)
     rate = learning_rate_schedule(config)
     trained, factors = trained_parameters(config), learning_rate_factors(config)
@@ -78,11 +74,7 @@ def make_optimizer(config: Config) -> Optimizer:
 
 
 def trained_parameters(config: Config) -> list[str]:
-    """The names of the parameters that a run trains, as TRAINED_PARAMETERS says.
-
-    Raises:
-      UserError: the model has none of them.
-    """
+    """The names of the parameters that TRAINED_PARAMETERS trains; UserError: the model has none."""
     wanted, axes = config.optimizer.trained_parameters, parameter_axes(config.model)
     if wanted == "all":
         return list(axes)
@@ -105,11 +97,7 @@ def trained_parameters(config: Config) -> list[str]:
 
 
 def learning_rate_factors(config: Config) -> dict[str, float]:
-    """What LEARNING_RATE_FACTORS multiplies the rate of each parameter by that has one.
-
-    Raises:
-      UserError: a pair matches none.
-    """
+    """The factor of each parameter in LEARNING_RATE_FACTORS; UserError: a pair matches none."""
     axes, pairs = parameter_axes(config.model), config.optimizer.learning_rate_factors or ()
     names = [name for name in trained_parameters(config) if not is_router_bias(axes[name])]
     kind = "that the learning rate trains (not what TRAINED_PARAMETERS freezes, nor router biases)"
@@ -118,12 +106,7 @@ def learning_rate_factors(config: Config) -> dict[str, float]:
 
 
 def state_shardings(state: Any, parameters: Any) -> Any:
-    """Shardings of an optimiser's state: its arrays lie where their parameters do.
-
-    Args:
-      state: the state, or its shapes.
-      parameters: nested dict with the `NamedSharding` of each parameter.
-    """
+    """Shardings of an optimiser's state, or its shapes, from those of the parameters."""
     of_parameter = dict(jax.tree_util.tree_leaves_with_path(parameters))
     mesh = next(iter(of_parameter.values())).mesh
 

@@ -11,9 +11,9 @@ def learning_rate_schedule(config: Config) -> optax.Schedule:
 
     'rsqrt': constant, then inverse square root of the step, as T5 pretrains: 1 / sqrt(max(step,
     1e4)). 'warmup_rsqrt': the same times a linear rise to it, as T5X's "constant * linear_warmup *
-    rsqrt_decay". 'constant': as T5 and T5X fine-tune, 1e-3. The linear rise before it is ours: T5X
-    continues with the optimiser state of pretraining, but a run from another run's checkpoint
-    begins with a fresh state, whose second moments rest on a few batches during its first steps.
+    rsqrt_decay". 'constant': as T5 and T5X fine-tune, 1e-3. The linear rise before it is ours: a
+    run from another run's checkpoint begins with a fresh optimiser state, where T5X's goes on, and
+    its second moments rest on a few batches at first.
     'cosine', 'linear' and 'wsd' (warm-up, stable, decay; Hu et al. 2024, arXiv 2404.06395) rise as
     'constant' does. They reach their final rate after TRAIN_STEPS updates, so the last update still
     has a rate above it.

@@ -39,15 +39,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     """Lays the devices out as a mesh: neighbours side by side, and slices along data alone.
 
     On a machine that has only CPUs, JAX gets the virtual devices that the mesh needs, if it has not
-    started yet. So any mesh can be tried on a laptop.
-
-    Args:
-      config: the sizes.
-      devices: the devices to use; None = all.
-
-    Raises:
-      UserError: the sizes do not multiply up to the number of devices, or the slices do not divide
-        the data axis.
+    started yet. So any mesh can be tried on a laptop. Raises UserError as `mesh_shape`.
     """
     if devices is None:
         if not jax.distributed.is_initialized():  # `processes.connect` offers each its own
@@ -66,16 +58,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 def mesh_shape(
     config: MeshConfig, count: int, slices: int = 1, platform: str = "tpu"
 ) -> tuple[int, int, int]:
-    """The number of devices along each axis.
+    """The number of devices along each axis, of `count` in all.
 
-    Args:
-      config: the sizes.
-      count: the number of devices in all slices together.
-      slices: the number of slices; between them there is only data parallelism.
-      platform: of the devices, for the error message.
-
-    Raises:
-      UserError: the sizes do not multiply up to `count`, or `slices` does not divide the data axis.
+    Between slices there is only data parallelism. Raises UserError where the sizes do not multiply
+    up to `count`, or `slices` does not divide the data axis.
     """
     shape = data, expert, model = mesh_sizes(config, count)
     if math.prod(shape) != count:
@@ -101,10 +87,7 @@ def mesh_sizes(config: MeshConfig, count: int) -> tuple[int, int, int]:
 
 
 def _lay_out(shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Device]) -> np.ndarray:
-    """The devices as an array of this shape, whose axes follow those of the TPU's torus.
-
-    One axis of the torus may serve several axes of the mesh; otherwise few shapes would fit.
-    """
+    """The devices in this shape along the TPU's torus, whose axes may serve several of the mesh."""
     if slices == 1:
         return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     data, expert, model = shape
@@ -114,11 +97,7 @@ def _lay_out(shape: tuple[int, int, int], slices: int, devices: Sequence[jax.Dev
 
 
 def offer_virtual_cpus(count: int) -> None:
-    """Asks JAX for `count` CPU devices, unless the user has done so or JAX has already started.
-
-    Raises:
-      UserError: they are more than MAX_VIRTUAL_CPUS.
-    """
+    """Asks JAX for CPU devices, unless set or too late; UserError above MAX_VIRTUAL_CPUS."""
     if count > MAX_VIRTUAL_CPUS:
         raise UserError(
             f"the mesh data x expert x model asks one process for {count} devices; it makes "
@@ -160,7 +139,7 @@ def device_kind() -> str:
 
 
 def has_kernels() -> bool:
-    """Whether the mesh's devices run the kernels of `switch_jax.kernels`: TPUs from v4 on.
+    """Whether the mesh's devices run our kernels: TPUs from v4 on.
 
     Up to v3, kernels cannot multiply bfloat16.
     """

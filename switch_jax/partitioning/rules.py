@@ -37,25 +37,21 @@ def is_axes(x: Any) -> bool:
 def parameter_specs(
     axes: Any, shapes: Any, mesh: Mesh | AbstractMesh, fully_sharded: bool = False
 ) -> Any:
-    """For each parameter the mesh axes over which its own axes are split.
+    """For each parameter the mesh axes over which its own axes are split: a `Spec`.
 
-    Fully sharded, a matrix is also split over the batch axes that do not split it yet: data and
-    expert, or data alone for the experts' own matrices. As many of these as divide one of its axes
-    are used, along the first such axis, since rows cost a TPU less padding than columns. A matrix
-    that none of them divides stays as it is. So do vectors and the table of relative positions:
-    they are small.
+    Fully sharded (`MeshConfig.fully_sharded_weights`), a matrix is also split over the batch axes
+    that do not split it yet: data and expert, or data alone for the experts' own matrices. As many
+    of these as divide one of its axes are used, along the first such axis, since rows cost a TPU
+    less padding than columns. A matrix that none of them divides stays as it is. So do vectors and
+    the table of relative positions: they are small.
 
     Args:
       axes: nested dict with a tuple of logical axis names for each array.
       shapes: the same nested dict of arrays or `ShapeDtypeStruct`s.
       mesh: the mesh.
-      fully_sharded: see `MeshConfig.fully_sharded_weights`.
+      fully_sharded: see above.
 
-    Returns:
-      The same nested dict with a `Spec` for each array.
-
-    Raises:
-      UserError: an axis does not divide over its mesh axis.
+    Raises UserError where an axis does not divide over its mesh axis.
     """
 
     def spec(names: tuple[str, ...], array: jax.ShapeDtypeStruct) -> Spec:
@@ -85,12 +81,7 @@ def shardings(specs: Any, mesh: Mesh | AbstractMesh) -> Any:
 
 
 def gather_fully_sharded(x: jax.Array, names: tuple[str, ...]) -> jax.Array:
-    """A parameter as it computes: split by the rules, and no longer over the batch axes.
-
-    Args:
-      x: the parameter.
-      names: the logical names of its axes.
-    """
+    """A parameter, with these logical axes, as it computes: no longer split over the batch axes."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x

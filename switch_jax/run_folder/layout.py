@@ -66,11 +66,7 @@ class RunFolder(MetricsFolder):
 
     @staticmethod
     def at(model_dir: str | os.PathLike[str]) -> "RunFolder":
-        """The folder at a path or URL as a user writes it.
-
-        Raises:
-          UserError: there can be no such path.
-        """
+        """The folder at a path or URL as a user writes it; UserError: there can be no such path."""
         return RunFolder(storage_path(model_dir, "MODEL_DIR"))
 
     @property
@@ -83,11 +79,7 @@ class RunFolder(MetricsFolder):
         return self.checkpoints / str(step)
 
     def checkpoint_steps(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending; empty where the folder is not there.
-
-        Raises:
-          UserError: the folder cannot be read.
-        """
+        """Steps of the complete checkpoints, ascending; UserError: the folder cannot be read."""
         with explain_read_errors(self.checkpoints):
             return checkpoint_steps(list_complete(self.checkpoints))
 
@@ -96,10 +88,7 @@ class RunFolder(MetricsFolder):
         return self.path / "amended" / f"{step}.json"
 
     def bad_batch(self, batch: int, process: int) -> epath.Path:
-        """The rows that a process has of a skipped step's batch, for `numpy.load`.
-
-        Batches are counted from 1, and processes from 0.
-        """
+        """A process's rows of a skipped step's batch, for `numpy.load`; batches count from 1."""
         return self.path / "bad_batches" / f"batch_{batch}_process_{process}.npz"
 
 

@@ -19,12 +19,7 @@ from switch_jax.utils.errors import UserError
 
 
 class FileContent(NamedTuple):
-    """What was read of a file.
-
-    Attributes:
-      value: its content; empty where the file is not there, or cannot be read.
-      left_out: one line on what cannot be read; None where everything can.
-    """
+    """What was read of a file, or an empty value; `left_out`: a line on what cannot be read."""
 
     value: Any
     left_out: str | None = None
@@ -57,10 +52,8 @@ def read_records(path: epath.Path) -> FileContent:
 def config_of_run(folder: RunFolder) -> Config | None:
     """The config of the run in a folder, by its `config.json`; None where there is none.
 
-    A file of that name that describes a Hugging Face model is none.
-
-    Raises:
-      UserError: it is damaged, or of another version; TransientError: the storage failed.
+    A file of that name that describes a Hugging Face model is none. Raises UserError where it is
+    damaged, or of another version; TransientError where the storage failed.
     """
     file = folder.config_json
     absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)

@@ -21,11 +21,7 @@ from switch_jax.utils.errors import UserError
 
 
 def create_run_folder(model_dir: str) -> RunFolder:
-    """The folder MODEL_DIR, made where it is not there.
-
-    Raises:
-      UserError: it cannot be written.
-    """
+    """The folder MODEL_DIR, made where it is not there; UserError: it cannot be written."""
     folder, what = _folder_of_run(model_dir)
     with explain_write_errors(what):
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -57,7 +53,7 @@ def write_description(
     config: Config,
     config_text: str,
 ) -> None:
-    """Writes `run.json`, `config.gin` and `config.json`.
+    """Writes `run.json`, `config.gin` and `config.json`; UserError: they cannot be written.
 
     Args:
       folder: of the run.
@@ -66,9 +62,6 @@ def write_description(
         run.json keeps the one that it names.
       config: of the run.
       config_text: the same as gin text.
-
-    Raises:
-      UserError: they cannot be written.
     """
     description = {
         "name": folder.path.name,
@@ -101,12 +94,8 @@ def write_bad_batch(
     """Writes the rows of a batch that this process has, for inspection with `numpy.load`.
 
     Batches are counted from 1. `batch` has arrays [B, L]; the rows of other processes are padding.
-
-    Returns:
-      The file: the arrays without the padding rows, and `rows`, their places in the batch.
-
-    Raises:
-      UserError: it cannot be written.
+    The file has the arrays without these, and `rows`, the places of its own in the batch. Raises
+    UserError where it cannot be written.
     """
     path = folder.bad_batch(number, process)
     here = batch["encoder_segment_ids"].any(1)

@@ -44,8 +44,7 @@ def connect(
     Args:
       coordinator_address: host:port of process 0. None: `jax.distributed.initialize` finds it, on
         Cloud TPU, GKE, Slurm and Open MPI.
-      process_count, process_index: the number of processes and the index of this one. None: found
-        by the platform too.
+      process_count, process_index: of all and of this one; None: found in the same way.
       local_cpu_devices: virtual CPU devices of this process, if there are only CPUs.
 
     Raises:
@@ -90,14 +89,8 @@ def _is_meant_for_tpus() -> bool:
 def check_same_config(config_text: str) -> None:
     """Compares what must be equal on all processes, after `connect` and before JAX starts.
 
-    The values go through the coordinator: programs of different JAX versions might wait for each
-    other forever.
-
-    Args:
-      config_text: the parsed config.
-
-    Raises:
-      UserError: on every process, with what differs.
+    It goes through the coordinator: programs of different JAX versions might wait for each other
+    forever. Raises UserError on every process, with what differs.
     """
     index, client = distributed.global_state.process_id, _coordinator()
     folder = "switch_jax/same_config"
@@ -111,17 +104,10 @@ def check_same_config(config_text: str) -> None:
 
 
 def barrier(name: str, seconds: int = _MEETING_TIMEOUT) -> None:
-    """Waits until all processes have called it.
+    """Waits until all processes have called it; JaxRuntimeError if that takes more than `seconds`.
 
     It runs no JAX program: on CPUs such a program fails if the others start it more than 30 seconds
-    later.
-
-    Args:
-      name: each is used once in a run.
-      seconds: how long to wait, at most.
-
-    Raises:
-      JaxRuntimeError: a process did not call it in time.
+    later. Each `name` is used once in a run.
     """
     if jax.process_count() > 1:
         _coordinator().wait_at_barrier(f"switch_jax/{name}", 1000 * seconds)
@@ -164,11 +150,7 @@ def versions() -> dict[str, str]:
 
 
 def difference(facts: Sequence[Mapping[str, str]]) -> str | None:
-    """What the first of the processes that differ have otherwise, as one line; None: nothing.
-
-    Args:
-      facts: `versions` of each process, by its index, and the lines of its config.
-    """
+    """What the first process with other versions or config has otherwise; None: none has."""
     for index, other in enumerate(facts):
         if found := differences(facts[0], other):
             return (
@@ -206,19 +188,14 @@ def run_on_first(action: Callable[[], Result]) -> Result | None:
 
 
 def from_first(action: Callable[[], Result]) -> Result:
-    """What an action gives on the first process, after a round trip through JSON, on all of them.
-
-    If it raises UserError, all processes do.
-    """
+    """What an action gives on the first process, through JSON; raises as `run_on_all`."""
     return gather(run_on_first(action))[0]
 
 
 def run_on_all(action: Callable[[], Result]) -> Result:
     """Runs an action on every process. If one of them raises UserError, all processes do.
 
-    Raises:
-      UserError: the first that is not transient.
-      TransientError: the first, if all errors are transient.
+    That is the first that is not transient; a TransientError where all are.
     """
     failure = None
     try:

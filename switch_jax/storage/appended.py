@@ -42,10 +42,7 @@ def read_appended(path: epath.Path) -> bytes:
 
 
 def last_written(path: epath.Path) -> float | None:
-    """When a file that may be in parts was written last, in seconds since the epoch.
-
-    None: it is not there. Raises OSError if it cannot be looked up.
-    """
+    """When a file, in parts or not, was last written, in seconds since the epoch; None: never."""
     found = entry([path, *_parts(path)][-1])
     return found and found.modified
 

@@ -1,7 +1,4 @@
-"""Which clients talk to buckets: fsspec's file systems, for this package and for others.
-
-etils.epath, which Orbax and TFDS use too, takes them for folders and small objects.
-"""
+"""Which clients talk to buckets: fsspec's, also for etils.epath and so for Orbax and TFDS."""
 
 import functools
 import logging

@@ -37,11 +37,8 @@ class CloudStorage(GCSFileSystem):
     async def _request(self, method: str, path: str, *args: Any, **options: Any) -> Any:
         """A request; it is repeated for some minutes where the service or the network fails.
 
-        Raises:
-          PermissionError: there are no credentials, or they do not allow it.
-          FileNotFoundError: there is no such bucket or object.
-          FileExistsError: a condition does not hold.
-          OSError: the service did not answer in time.
+        Raises PermissionError (also without credentials), FileNotFoundError, FileExistsError where
+        a condition does not hold, and OSError where there was no answer in time.
         """
         waits, reason = RETRIES.waiting_times(), "no whole answer yet"
         is_write = method.upper() != "GET"

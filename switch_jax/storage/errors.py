@@ -34,12 +34,7 @@ def errors_named(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explain_write_errors(what: PurePath | str, done: str = "written") -> Iterator[None]:
-    """Within, an OSError becomes the UserError that `what` cannot be written; see `storage_error`.
-
-    Args:
-      what: the file or folder.
-      done: what is done to it.
-    """
+    """Within, an OSError becomes a UserError: `what` cannot be `done`; see `storage_error`."""
     try:
         yield
     except OSError as error:

@@ -89,9 +89,7 @@ def _kind(path: str | os.PathLike[str]) -> str | None:
 def file_at(path: str) -> Entry:
     """The file at a path.
 
-    Raises:
-      OSError: with the path as its file name. errno ENOENT: there is no such file; EISDIR: it is a
-        folder, a pipe or a device.
+    Raises OSError with the path as its file name: ENOENT, or EISDIR also for a pipe or a device.
     """
     found = entry(path)
     if found is None:
@@ -149,10 +147,7 @@ def matching(pattern: str) -> list[str]:
 
 
 def file_sizes(paths: Sequence[str]) -> list[int]:
-    """The sizes of files in bytes; those in buckets as they were when they were listed.
-
-    Raises OSError as `file_at`.
-    """
+    """Sizes of files in bytes, in buckets as they were when listed; raises as `file_at`."""
     unknown = {path for path in paths if in_bucket(path) and path not in _SIZES}
     for _, names in itertools.groupby(sorted(unknown), os.path.dirname):
         _list(os.path.commonprefix(list(names)))

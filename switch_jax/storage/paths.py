@@ -16,12 +16,8 @@ _BEGINNINGS = ("gs://", "s3://")  # Cloud Storage; S3, and services with its pro
 def storage_path(name: str | os.PathLike[str], what: str = "") -> epath.Path:
     """The absolute path; ~ is expanded, and gs://BUCKET/x stays as it is.
 
-    Args:
-      name: as the user wrote it.
-      what: names it in errors, as in 'MODEL_DIR'.
-
-    Raises:
-      UserError: no file can have such a name, or it is a URL of another kind.
+    `what` names it in errors, as in 'MODEL_DIR'. Raises UserError: no file can have such a name, or
+    it is a URL of another kind.
     """
     text = os.fspath(name)
     if in_bucket(text):

@@ -41,24 +41,16 @@ atexit.register(_copies.close)
 
 
 def read_bytes(file: epath.Path) -> bytes:
-    """The content of a file, in a bucket by a single request.
-
-    Raises OSError, with the file's name, if it cannot be read.
-    """
+    """The content of a file, in a bucket by a single request; raises OSError with its name."""
     with errors_named(str(file)):
         return file_system(file).cat_file(str(file)) if in_bucket(file) else file.read_bytes()
 
 
 def read_range(path: str, begin: int, end: int) -> bytes:
-    """The bytes of a file from `begin` up to `end`, which is not included.
+    """The bytes of a file, on a disk or in a bucket, from `begin` up to `end`, not included.
 
-    Args:
-      path: of this machine's file systems, or the URL of an object in a bucket.
-      begin, end: begin < end.
-
-    Raises:
-      OSError: with the path as its file name. errno ENOENT: there is no such file; ENODATA: it ends
-        before `end`; EACCES: it may not be read; EIO: the storage fails.
+    Raises OSError with the path as its file name. errno ENOENT: there is no such file; ENODATA: it
+    ends before `end`; EACCES: it may not be read; EIO: the storage fails.
     """
     if in_bucket(path):
         scheme, _, name = path.partition("://")
@@ -114,10 +106,7 @@ def _kept_copy(url: str, version: Any) -> str:
 
 @contextlib.contextmanager
 def copies_here(files: Sequence[str]) -> Iterator[list[str]]:
-    """Within, paths of files on this machine, of copies where they are in a bucket.
-
-    Raises OSError, with the file's name, if one cannot be read or copied.
-    """
+    """Within, paths of files here, of copies of those in a bucket; OSError with the file's name."""
     if not any(map(in_bucket, files)):
         yield list(files)
         return

@@ -22,10 +22,7 @@ _MAKE_WHOLE = {COMMITTED, "config.gin", "config.json", "settings.json"}
 
 
 def check_writable(folder: epath.Path, what: str) -> None:
-    """Writes a file into a folder, or else the nearest one above it that is there, and removes it.
-
-    Raises UserError if that cannot be done; `what` names the folder, as in "MODEL_DIR 'x'".
-    """
+    """Writes and removes a file in a folder, or the nearest above it; UserError names `what`."""
     with explain_write_errors(what):
         places = (folder, *folder.parents)
         found = next(place for place in places if in_bucket(place) or place.exists())
@@ -35,19 +32,13 @@ def check_writable(folder: epath.Path, what: str) -> None:
 
 
 def atomic_write(file: PurePath, content: str | bytes) -> None:
-    """Writes all of a file, or nothing: a process that is killed leaves the old one.
-
-    Raises OSError if it cannot be written.
-    """
+    """Writes all of a file, or leaves the old one if killed; OSError if it cannot be written."""
     with open_atomic(file) as new:
         new.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_file(file: epath.Path, content: str | bytes, what: str = "") -> None:
-    """`atomic_write`, into a folder that is made where it is not there.
-
-    Raises UserError if `what`, or else the file, cannot be written.
-    """
+    """`atomic_write`, into a folder that is made for it; UserError where that cannot be done."""
     with explain_write_errors(what or file):
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, content)
@@ -87,10 +78,8 @@ def _open_object(file: epath.Path) -> Iterator[BinaryIO]:
 def new_folder(path: PurePath) -> Iterator[epath.Path]:
     """An empty folder to write to, which becomes `path` at the end; after an error it is removed.
 
-    In a bucket that takes a request for each object, see `move_folder`.
-
-    Raises:
-      UserError: `path` is there already, or cannot be made.
+    In a bucket that takes a request for each object, see `move_folder`. Raises UserError where
+    `path` is there already, or cannot be made.
     """
     folder = resolved(epath.Path(path))
     beginning = f".{folder.name}.unfinished-"

@@ -7,13 +7,9 @@ import jax.numpy as jnp
 
 
 class TokenSums(NamedTuple):
-    """Sums over target tokens, float32 scalars.
+    """Sums over real target tokens, float32 scalars: -log p(target) in nats, logsumexp^2 as `z`.
 
-    Attributes:
-      cross_entropy: of -log p(target), nats.
-      z: of logsumexp^2 of the logits.
-      correct: number of tokens that the model ranks first, alone or with others.
-      tokens: number of real target tokens.
+    `correct` are those that the model ranks first, alone or with others.
     """
 
     cross_entropy: Any
@@ -23,12 +19,9 @@ class TokenSums(NamedTuple):
 
 
 def token_sums(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> TokenSums:
-    """Sums over the real target tokens.
+    """Sums over the real target tokens: logits [B, L, V] float32, targets [B, L] int32.
 
-    Args:
-      logits: [B, L, V] float32.
-      targets: [B, L] int32.
-      weights: [B, L] float32, 1 on real tokens and 0 on padding.
+    `weights`, [B, L] float32, are 1 on real tokens and 0 on padding.
     """
     z = jax.nn.logsumexp(logits, axis=-1)  # [B, L]
     # A masked sum, not a look-up, because the vocabulary may be split over the mesh.
@@ -49,15 +42,9 @@ def soft_cross_entropy(
 ) -> jax.Array:
     """Sum over the real target tokens of -sum_v softmax(t / T)_v log softmax(s / T)_v, nats.
 
-    Without the factor T^2, by which the caller multiplies it, as Mesh TensorFlow's StudentTeacher
-    does: so its gradients are about as large at every temperature (Hinton et al. 2015, section
-    2.1).
-
-    Args:
-      logits: s, [B, L, V] float32.
-      teacher_logits: t, [B, L, V] float32.
-      weights: [B, L] float32, 1 on real tokens and 0 on padding.
-      temperature: T.
+    s and t are the logits and the teacher's, [B, L, V] float32; `weights` as for `token_sums`. The
+    caller multiplies by T^2, as Mesh TensorFlow's StudentTeacher does: so the gradients are about
+    as large at every temperature (Hinton et al. 2015, section 2.1).
     """
     logits = logits / temperature  # [B, L, V]
     teacher = jax.nn.softmax(teacher_logits / temperature)  # [B, L, V]

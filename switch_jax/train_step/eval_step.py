@@ -18,9 +18,8 @@ from switch_jax.train_step.microbatches import Batch, split
 class RoutedTokens(NamedTuple):
     """What the routers of all layers do with the tokens of a batch; float32 scalars.
 
-    Attributes:
-      tokens: real tokens, counted once for each router that they meet.
-      dropped: those of them that have no slot in any of their experts.
+    `tokens` counts a real token once for each router that it meets; `dropped` are those of them
+    that have no slot in any of their experts.
     """
 
     tokens: Any
@@ -28,12 +27,9 @@ class RoutedTokens(NamedTuple):
 
 
 class EvalSums(NamedTuple):
-    """What evaluation of a batch gives.
+    """Sums of a batch: over all target tokens, over those with content, and over the routers.
 
-    Attributes:
-      targets: sums over all target tokens.
-      content: over those with content.
-      routed: over the routers; None in a dense model.
+    `routed` is None in a dense model.
     """
 
     targets: TokenSums
@@ -46,10 +42,8 @@ def make_eval_step(
 ) -> Callable[[Any, Batch], EvalSums]:
     """Teacher-forced evaluation of one batch: parameters, batch -> sums over its target tokens.
 
-    Args:
-      model: its config.
-      is_content: bool [V'], V' <= V, by token id; ids beyond V' are never a target.
-      num_microbatches: parts that are computed one after another, for less memory at once.
+    `is_content` is bool [V'], V' <= V, by token id; ids beyond V' are never a target. Microbatches
+    are computed one after another, for less memory at once.
     """
 
     def of_part(parameters: Any, batch: Batch) -> EvalSums:

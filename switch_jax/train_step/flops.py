@@ -7,10 +7,8 @@ from switch_jax.model.flops import needed_slots, training_flops
 def step_flops(config: Config, slots: tuple[float, float] | None = None) -> float:
     """Floating-point operations that a step needs, of the whole batch on all devices.
 
-    Args:
-      config: the run. A teacher computes its forward pass alone, a third of what training it takes,
-        with its capacity of evaluation; its empty slots are not counted.
-      slots: of the run's model; see `training_flops`.
+    A teacher computes its forward pass alone, a third of what training it takes, with its capacity
+    of evaluation; its empty slots are not counted. `slots`, of the run's model: `training_flops`.
     """
     row = training_flops(config.model, *config.data.lengths, slots)
     teacher = config.teacher_model

@@ -47,15 +47,10 @@ def microbatch_loss(
     key: jax.Array,
     teacher_logits: jax.Array | None,
 ) -> tuple[jax.Array, LossSums]:
-    """The part of a microbatch in the loss of the whole batch.
+    """The part of a microbatch in the loss of the whole batch, whose `totals` are given.
 
-    Args:
-      config: the run.
-      parameters: nested, as `switch_jax.model.init_parameters` makes them.
-      part: the microbatch.
-      totals: of the whole batch.
-      key: for dropout, jitter and routing policies.
-      teacher_logits: [B, L, V] float32; None without a teacher.
+    `key` is for dropout, jitter and routing policies; `teacher_logits` are [B, L, V] float32, None
+    without a teacher.
     """
     model, loss, distillation = config.model, config.loss, config.distillation
     output, targets = forward(model, parameters, part, key)
@@ -84,20 +79,13 @@ def microbatch_loss(
 def forward(
     model: ModelConfig, parameters: Any, batch: Batch, key: jax.Array | None = None
 ) -> tuple[Output, TokenSums]:
-    """The model's output for a batch, and its sums over the target tokens; see `apply_model`."""
-    output = apply_model(model, parameters, batch, key)
+    """The output for a batch, and its sums over the target tokens; no key = evaluation."""
+    output = bind(model, parameters)(**model_inputs(batch), key=key)
     with jax.named_scope("logits"):
         sums = token_sums(
             output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
         )
     return output, sums
-
-
-def apply_model(
-    model: ModelConfig, parameters: Any, batch: Batch, key: jax.Array | None = None
-) -> Output:
-    """The model's output for a batch; `key`: of training, None = evaluation."""
-    return bind(model, parameters)(**model_inputs(batch), key=key)
 
 
 def num_real_tokens(segments: jax.Array) -> jax.Array:

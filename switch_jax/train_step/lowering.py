@@ -27,12 +27,8 @@ def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stage
 
     It takes a state as `state_of_step` makes it, batch and signals, and returns the new state and
     the step's `Metrics`. Where the config has a `teacher_model`, it takes its parameters, too, by
-    the name `teacher`.
-
-    Args:
-      config: the run.
-      mesh: of the config; it must be set with `jax.set_mesh` too.
-      state: shapes and shardings, see `abstract_state`; its memory is given to the new state.
+    the name `teacher`. The mesh must also be set with `jax.set_mesh`; `state` are shapes and
+    shardings, see `abstract_state`, and its memory is given to the new state.
     """
     state = state_of_step(config, state)
     shardings = jax.tree.map(lambda s: s.sharding, state)

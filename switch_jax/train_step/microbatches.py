@@ -35,12 +35,7 @@ def _group_rows(batch_size: int, length: int, group_size: int) -> int:
 
 
 def check_batch(config: Config, mesh_shape: Mapping[str, int]) -> None:
-    """Raises UserError, with the equation, where the batch does not divide evenly.
-
-    Args:
-      config: the run; with a teacher, its groups have to fit too.
-      mesh_shape: devices by mesh axis.
-    """
+    """Raises UserError, with the equation, where the batch or a teacher's groups do not divide."""
     batch_size, shards = config.run.batch_size, batch_shards(mesh_shape)
     parts = config.run.num_microbatches * shards
     models = {"": config.model, "TEACHER_": config.teacher_model}
@@ -79,9 +74,7 @@ def routing_groups(config: Config) -> dict[str, Groups]:
 
 
 def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
-    """[B, ...] -> [parts, B / parts, ...], by whole groups of rows that stay together.
-
-    `models` are those that compute with the batch, and whose groups stay whole.
+    """[B, ...] -> [parts, B / parts, ...], by whole groups of rows, those of all `models`.
 
     Microbatch i takes every `parts`-th of these groups, from the i-th on. So the rows that a device
     needs of each microbatch are among the rows that it has of the batch.
@@ -102,10 +95,8 @@ def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
 def accumulate(gradient: Callable[[Batch, jax.Array], Any], parts: Batch, key: jax.Array) -> Any:
     """The sums over all microbatches of what `gradient` gives, nested arrays, in their dtypes.
 
-    Args:
-      gradient: microbatch and key -> gradients and what is summed beside them.
-      parts: [parts, B / parts, ...], see `split`.
-      key: each microbatch has one made of it and of its index.
+    `parts` are [parts, B / parts, ...], see `split`. Each microbatch has a key made of `key` and of
+    its index.
     """
 
     def one(part: Batch, index: jax.Array) -> Any:

@@ -23,12 +23,7 @@ class Norms(NamedTuple):
 
     @staticmethod
     def of(squares: Any, axes: Any) -> "Norms":
-        """From the sum of squares of each gradient, parameter or update.
-
-        Args:
-          squares: the parameters' nested dict with a float32 scalar, or one for each layer.
-          axes: the same with their logical axes.
-        """
+        """From the sum of squares of each array, or of each of its layers, nested like `axes`."""
         sums: dict[str, Any] = {}
         totals = jax.tree.map(lambda _, each: _total(each), axes, squares, is_leaf=is_axes)
         names = jax.tree_util.tree_leaves_with_path(axes, is_leaf=is_axes)

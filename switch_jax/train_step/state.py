@@ -44,12 +44,9 @@ def fresh_state(config: Config, optimizer: Optimizer, parameters: Any) -> TrainS
 
 
 def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
-    """Shapes, dtypes and shardings of the state, without allocating it.
+    """Shapes, dtypes and shardings of the state, without allocating it; raises as `abstract_model`.
 
     The optimiser's state lies where the parameters do; see `partitioning.rules.parameter_specs`.
-
-    Raises:
-      UserError: an axis of a parameter does not divide over its mesh axis.
     """
     parameters = abstract_model(config.model, config.mesh, mesh)
     optimizer_state = jax.eval_shape(make_optimizer(config).init, parameters)
@@ -68,15 +65,11 @@ def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
 
 
 def state_of_step(config: Config, state: TrainState, *, free: bool = False) -> TrainState:
-    """The state as a step takes it on the mesh set by `jax.set_mesh`.
+    """The state, arrays or shapes, as a step takes it on the mesh set by `jax.set_mesh`.
 
     On a CPU, layers that are not scanned are unstacked; `model.unstacked_layers` says why, and
-    its `stack_layers` makes the state as it was. In all other cases it is the same.
-
-    Args:
-      config: the run.
-      state: arrays, or `ShapeDtypeStruct`s.
-      free: delete each array once its layers are there. `state` must not be used afterwards.
+    its `stack_layers` makes the state as it was. In all other cases it is the same. `free` deletes
+    each array once its layers are there: `state` must not be used afterwards.
     """
     if not are_unstacked(config.model):
         return state
@@ -91,13 +84,7 @@ def state_of_step(config: Config, state: TrainState, *, free: bool = False) -> T
 def abstract_model(model: ModelConfig, layout: MeshConfig, mesh: Mesh | AbstractMesh) -> Any:
     """Shapes, dtypes and shardings of a model's parameters, the run's or its teacher's.
 
-    Args:
-      model: the config.
-      layout: says whether the weights are fully sharded.
-      mesh: the devices.
-
-    Raises:
-      UserError: an axis of a parameter does not divide over its mesh axis.
+    Raises UserError where an axis of a parameter does not divide over its mesh axis.
     """
     parameters = abstract_parameters(model)
     specs = parameter_specs(logical_axes(model), parameters, mesh, layout.fully_sharded_weights)

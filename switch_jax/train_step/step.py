@@ -8,16 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from switch_jax.config import Config, LossConfig
-from switch_jax.model import logical_axes
+from switch_jax.model import bind, logical_axes, model_inputs
 from switch_jax.moe import RouterStatistics
 from switch_jax.optim.apply import Optimizer, sum_of_squares
 from switch_jax.train_step.bad_step_guard import judge
-from switch_jax.train_step.loss import (
-    LossSums,
-    TokenTotals,
-    apply_model,
-    microbatch_loss,
-)
+from switch_jax.train_step.loss import LossSums, TokenTotals, microbatch_loss
 from switch_jax.train_step.microbatches import Batch, accumulate, split
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import TrainState
@@ -97,8 +92,7 @@ def make_train_step(
 
     Returns:
       A function of state, batch, int32 [devices] signals (or None, see `Metrics.signal`) and the
-      parameters of `config.teacher_model`, if there is one. It returns the new state and the step's
-      metrics.
+      parameters of `config.teacher_model`, if any, to the new state and the step's metrics.
     """
     model, teacher_model = config.model, config.teacher_model
     num_microbatches = config.run.num_microbatches
@@ -111,8 +105,7 @@ def make_train_step(
         logits = None
         if teacher_model is not None:  # outside of the gradient, so that nothing is saved for it
             with jax.named_scope("teacher"):
-                output = apply_model(teacher_model, teacher, part)
-                logits = output.logits
+                logits = bind(teacher_model, teacher)(**model_inputs(part)).logits
         gradients, sums = jax.grad(loss_and_sums, has_aux=True)(
             parameters, part, totals, key, logits
         )

@@ -17,9 +17,8 @@ _JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
 class BadSteps:
     """Counts bad steps, describes them, and decides whether to save, to roll back, or to stop.
 
-    Attributes:
-      in_a_row: bad steps since the last good one, up to the last finished step.
-      rollbacks: returns to a checkpoint since the last good checkpoint.
+    `in_a_row` is up to the last finished step; `rollbacks` are those since the last good
+    checkpoint.
     """
 
     def __init__(self, config: GuardConfig, folder: RunFolder) -> None:
@@ -31,13 +30,9 @@ class BadSteps:
     def describe(
         self, step: int, metrics: Metrics, batch: DeviceBatch
     ) -> tuple[str, dict[str, float]]:
-        """Describes a step that was skipped, and writes its batch if it is one of the first.
+        """A line on what is wrong with a skipped step, and the values of its record.
 
-        Returns:
-          What is wrong, in one line; and the values of the step's record.
-
-        Raises:
-          UserError: the batch cannot be written.
+        Writes the batch if it is one of the first; UserError where that cannot be done.
         """
         values = {name: float(getattr(metrics, name)) for name in _JUDGED}
         loss, loss_limit, norm, norm_limit = values.values()
@@ -69,9 +64,8 @@ class BadSteps:
         if self.rollbacks >= self._config.max_rollbacks:
             raise UserError(
                 f"{self.in_words(step)}, after {self.rollbacks} returns to a checkpoint without a "
-                f"good one since: stopping; {self._last}. The last good checkpoint and the skipped "
-                f"batches (in bad_batches) are in {self._folder}; a lower LEARNING_RATE may help, "
-                "or a higher SPIKE_SIGMAS where a limit is too low"
+                f"good one since: stopping; {self._last}; the skipped batches are in "
+                f"{self._folder}; a lower LEARNING_RATE or a higher SPIKE_SIGMAS may help"
             )
 
     def went_back(self) -> None:

@@ -13,13 +13,7 @@ from switch_jax.partitioning.placing import put_batch
 
 
 class DeviceBatch(NamedTuple):
-    """A batch of a step.
-
-    Attributes:
-      arrays: [B, ...], over the batch axes of the mesh.
-      host: the same arrays with the rows that this host has read; the others are padding.
-      position: of the data after this batch.
-    """
+    """A batch over the mesh; on the `host`, with the rows that it read; and the position after."""
 
     arrays: dict[str, jax.Array]
     host: Batch

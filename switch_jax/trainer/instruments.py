@@ -13,30 +13,10 @@ from switch_jax.utils.errors import UserError
 
 
 class Instruments(contextlib.ExitStack):
-    """Opened together and closed together; only the first process writes.
-
-    Attributes:
-      folder: MODEL_DIR.
-      writer: of metrics.jsonl and TensorBoard.
-      progress: the log and the progress bar.
-      goodput: what the time is spent on.
-      records: means of the steps' metrics.
-      profiler: traces of some steps.
-      watchdog: reports a step that hangs.
-    """
+    """What reports on a run, opened together and closed together; only the first process writes."""
 
     def __init__(self, config: Config, folder: RunFolder, step: int, config_text: str) -> None:
-        """Opens them.
-
-        Args:
-          config: the run.
-          folder: the run's.
-          step: steps that were done before this start.
-          config_text: the config as gin text, for the writer.
-
-        Raises:
-          UserError: the metrics cannot be written.
-        """
+        """Opens them at the start after `step` steps; UserError: the metrics cannot be written."""
         super().__init__()
         self.folder = folder
         with contextlib.ExitStack() as opened:  # closes what is open where the rest fails

@@ -36,10 +36,7 @@ class _Dispatched(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """What the loop runs: the compiled step, evaluation, and batches made ahead of the loop.
-
-    `evaluation` is None with EVAL_PERIOD = None, `infer_evaluation` without INFER_EVAL.
-    """
+    """What the loop runs: the compiled step, evaluation (or None), and batches made ahead."""
 
     train_step: Any
     evaluation: TeacherForcedEvaluation | None
@@ -68,12 +65,7 @@ class TrainingLoop:
         self._has_data = self._without_data = self._undone = False
 
     def train(self) -> TrainState:
-        """Trains to the end, and returns the final state.
-
-        Raises:
-          UserError: the data cannot be read, or bad steps would not end.
-          Stopped: a signal came; the state is saved.
-        """
+        """Trains to the end, and returns the final state; raises as `train.train`."""
         config, run, instruments = self._config.run, self.run, self._instruments
         period = config.eval_period
         if run.step == 0 and period is not None:

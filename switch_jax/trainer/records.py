@@ -51,11 +51,7 @@ class Records:
         self._metrics.append(metrics)
 
     def flush(self, batches: int) -> None:
-        """Writes a record, if steps were added since the last one.
-
-        Args:
-          batches: index of the last step's batch, from 1.
-        """
+        """Writes a record, if steps were added; `batches` is the last one's batch, from 1."""
         if not self._metrics:
             return
         step, window = self._step, jax.device_get(self._metrics)
@@ -103,10 +99,7 @@ class Records:
 
 
 def _router(router: Any, places: list[tuple[int, str]]) -> dict[str, Any]:
-    """The routers of a stack, in order. An expert is dead if no token of these steps chose it.
-
-    `places` are the layer and the sublayer of each.
-    """
+    """The routers of a stack; an expert is dead if no token of these steps chose it."""
     load = np.array(router.load)  # [N, E]
     return {
         "layers": [layer for layer, _ in places],

@@ -27,15 +27,7 @@ class StatusFile:
     """
 
     def __init__(self, folder: RunFolder, active: bool) -> None:
-        """Writes 'starting'.
-
-        Args:
-          folder: the run's.
-          active: False on the processes that write nothing.
-
-        Raises:
-          UserError: the folder cannot be written.
-        """
+        """Writes 'starting', where active; UserError: the folder cannot be written."""
         self._file, self._active, self._started = folder.status, active, time.time()
         with explain_write_errors(self._file):
             self._write(RunPhase.STARTING)
@@ -91,11 +83,8 @@ def record_early_failure(model_dir: str) -> Iterator[None]:
     """Within, a start that fails before it has a `StatusFile` is recorded in `status.json` too.
 
     Otherwise a run that crashed, and whose next start is refused, would seem to be running. A run
-    that has ended keeps its record. Nothing is written to a folder without that file, or that
+    that has ended keeps its record. Nothing is written to a MODEL_DIR without that file, or that
     another job uses.
-
-    Args:
-      model_dir: MODEL_DIR; a folder or bucket that need not be there.
     """
     try:
         yield

@@ -47,11 +47,7 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
       config: the run.
       config_text: the config as gin text with its macros, which is written to the run's folder as
         `config.gin`; None: `config.as_gin()`.
-      change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR, or
-        other data files.
-
-    Returns:
-      The final state.
+      change_task: see `prepare`.
 
     Raises:
       UserError: something in the config does not fit together, the folder is in use or cannot be

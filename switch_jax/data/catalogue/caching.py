@@ -25,8 +25,7 @@ def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
       The folders of the tasks, in `folder`.
 
     Raises:
-      UserError: Apache Beam cannot be imported; a task does not support caching or has a cache
-        already; data is missing.
+      UserError: Apache Beam is missing, a task cannot be cached or is already, or data is missing.
     """
     tasks = tasks_of(name)
     seqio.add_global_cache_dirs([folder])
@@ -37,9 +36,9 @@ def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
         from seqio.scripts import cache_tasks_main
     except (ImportError, TypeError) as error:  # TypeError: generated for another protobuf
         raise UserError(
-            f"a cache is made with Apache Beam, which cannot be imported here ({error}): in an "
-            "environment of its own, since it needs an older protobuf than requirements.txt pins, "
-            "run `pip install 'switch_jax[cache]'` and this command again (docs/prepare_data.md)"
+            f"a cache is made with Apache Beam, which cannot be imported here ({error}): "
+            "run `pip install 'switch_jax[cache]'` in an environment of its own "
+            "(docs/prepare_data.md)"
         ) from error
     data_dir = seqio_internals.tfds_data_dir() or ""
     cache_tasks_main.FLAGS(["seqio", f"--base_seed={_SEED}", f"--tfds_data_dir={data_dir}"])

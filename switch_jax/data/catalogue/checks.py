@@ -29,10 +29,7 @@ _EXAMPLES_MEASURED = 200  # of a task
 
 
 def check_vocabulary(config: Config) -> list[str]:
-    """A warning where the vocabulary fills less than half of the embedding; else nothing.
-
-    Raises UserError if the vocabulary has more ids than the embedding has rows.
-    """
+    """A warning where it fills under half of the embedding; UserError where it does not fit."""
     ids, rows, split = vocabulary_size(config.data), config.model.num_embeddings, config.mesh.model
     vocabulary = f"the vocabulary of {config.data.mixture_or_task_name} has {ids} ids"
     if ids > rows:
@@ -63,11 +60,7 @@ def check_splits(config: Config) -> None:
 
 
 def open_tasks(config: DataConfig) -> OpenedTasks:
-    """Opens the tasks of a split.
-
-    Raises:
-      UserError: unknown name or split, a file that is not there, or lengths that do not fit a task.
-    """
+    """Opens a split's tasks; UserError: no such name, split or file, or lengths that do not fit."""
     found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached_tasks)
     tasks = [with_vocabulary(task, config.vocabulary) for task in found]
     check_tasks(tasks, config)
@@ -79,9 +72,8 @@ def open_tasks(config: DataConfig) -> OpenedTasks:
 def check_examples(opened: OpenedTasks) -> None:
     """Reads one example of each kind of task; tasks of a kind are preprocessed alike.
 
-    Raises:
-      UserError: a preprocessing step that fails, no example at these lengths, or examples without
-        inputs or targets.
+    Raises UserError where a preprocessing step fails, no example has these lengths, or examples
+    have no inputs or targets.
     """
     for task in {preprocessing_key(task): task for task in opened}.values():
         example = _first_example(task, opened.config)
@@ -162,12 +154,12 @@ def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
     """Checks the lengths of a task that uses t5's `span_corruption`; other tasks pass.
 
     The length of the inputs determines how many tokens are masked, in how many spans, and so the
-    length of the targets: each span is one sentinel in the inputs, and the sentinel followed by the
-    span's tokens in the targets (section 3.1.4 of Raffel et al., https://arxiv.org/abs/1910.10683).
+    length of the targets: each span is a sentinel in the inputs, and in the targets the sentinel
+    and the span's tokens (section 3.1.4 of Raffel et al., https://arxiv.org/abs/1910.10683).
 
-    t5 itself raises a ValueError inside the pipeline for most targets that are too short. It cuts
-    the targets off where its estimate is 2 tokens too low (inputs of 172, 316, 352, ...), and uses
-    ordinary pieces of the vocabulary as sentinels if there are more spans than sentinels.
+    t5 itself raises a ValueError inside the pipeline for most targets that are too short, but cuts
+    them off where its estimate is 2 tokens too low (inputs of 172, 316, 352, ...), and takes
+    ordinary pieces of the vocabulary where sentinels run out.
     """
     arguments = next(filter(None, map(arguments_of, task.preprocessors)), None)
     if arguments is None:
@@ -191,10 +183,7 @@ def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
 
 
 def check_streams(config: Config, readers: int) -> list[str]:
-    """A warning where hosts split a batch into more parts than there are streams; else nothing.
-
-    Raises UserError where the batch does not divide over the streams.
-    """
+    """A warning where hosts outnumber the streams; UserError where these split no batch evenly."""
     streams, batch_size = config.data.data_streams, config.run.batch_size
     if batch_size % streams:
         raise UserError(
@@ -220,6 +209,5 @@ def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:
             raise UserError(
                 f"the {name} of {data.mixture_or_task_name} have another vocabulary "
                 f"({vocabulary}) than {model_dir} was trained with ({expected}), so their ids "
-                "would stand for other words; take a task with that vocabulary, or set VOCABULARY "
-                "to it"
+                "would stand for other words"
             )

@@ -86,10 +86,7 @@ def ordered_dataset(
 
 
 def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
-    """The examples of `ordered_dataset` that have inputs; raises as `read_examples`.
-
-    Nothing is opened before the first is asked for: a mixture may have a hundred tasks.
-    """
+    """The examples of `ordered_dataset` that have inputs; nothing is opened before the first."""
     dataset = ordered_dataset(task, config, config.task_feature_lengths)
     for example in read_examples(dataset, task, config.split, config.use_cached_tasks):
         if has_inputs(example):

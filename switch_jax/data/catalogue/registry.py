@@ -22,11 +22,8 @@ def names() -> list[str]:
 def provider(name: str) -> seqio.Task | seqio.Mixture:
     """The task or mixture with this name; imports families of tasks until one registers it.
 
-    Args:
-      name: of a task or a mixture; or rates by their names, as 'my_task=3, c4_span_corruption=1'.
-
-    Raises:
-      UserError: no task or mixture has this name.
+    `name` may be rates by names, as 'my_task=3, c4_span_corruption=1'. Raises UserError where no
+    task or mixture has the name.
     """
     if "=" in name:
         return _mixture(name)
@@ -35,10 +32,8 @@ def provider(name: str) -> seqio.Task | seqio.Mixture:
         family = next(families, None)
         if family is None:
             raise UserError(
-                f"no task or mixture is registered as {name!r}{did_you_mean(name, names())}: a "
-                "task of your own is known once its module is imported (in gin: `import "
-                "my_tasks`; for `switch_jax tasks`: --import my_tasks); `switch_jax tasks` lists "
-                "all"
+                f"no task or mixture is registered as {name!r}{did_you_mean(name, names())}: "
+                "a task of your own is known once its module is imported (`import my_tasks` in gin)"
             )
         _import_family(family)
     return seqio.get_mixture_or_task(name)
@@ -82,15 +77,9 @@ def tasks_of(name: str) -> list[seqio.Task]:
 
 
 def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[seqio.Task]:
-    """The tasks of `tasks_of(name)` that have a split.
+    """The tasks of `tasks_of(name)` that have a split, in their caches with `use_cached`.
 
-    Args:
-      name: a registered task or mixture.
-      split: name of the split.
-      use_cached: look for splits in the caches of the tasks; their sources may be missing.
-
-    Raises:
-      UserError: no task has the split, or the data of a task is missing.
+    Raises UserError where no task has it, or the data of a task is missing.
     """
     splits = {task: splits_of(task, use_cached) for task in tasks_of(name)}
     found = [task for task, own_splits in splits.items() if split in own_splits]
@@ -108,11 +97,7 @@ def no_split(name: str, split: str, known: Iterable[str]) -> UserError:
 
 
 def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
-    """The splits of a task that can be read, from its cache or its source.
-
-    Raises:
-      UserError: there is no cache, or a TFDS data set is not prepared or cannot be reached.
-    """
+    """The splits that can be read, from the cache or the source; UserError where there is none."""
     loader = getattr(task.source, "tfds_dataset", None)
     try:
         if use_cached and task.supports_caching:
@@ -142,10 +127,9 @@ def _splits_in_tfds(task: seqio.Task, loader: seqio.LazyTfdsLoader) -> list[str]
         prepared = {}
     if not prepared:
         raise UserError(
-            f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: copy it "
-            f"there, prepare it with tfds.builder({loader.name!r}, data_dir=...)."
-            "download_and_prepare(), or say with --tfds_data_dir or in TFDS_DATA_DIR where it is "
-            "(docs/prepare_data.md)"
+            f"{task.name} reads the TFDS data set {loader.name}, which is not in {where}: "
+            f"prepare it with tfds.builder({loader.name!r}, data_dir=...).download_and_prepare(), "
+            "or say with --tfds_data_dir where it is (docs/prepare_data.md)"
         )
     tfds_names = {split: seqio_internals.tfds_split(loader, split) for split in task.splits}
     found = [split for split, name in tfds_names.items() if name.split("[")[0] in prepared]
@@ -163,9 +147,7 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
         folders = " or ".join(seqio.get_global_cache_dirs())
         raise UserError(
             f"USE_CACHED_TASKS is True, but there is no cache of {task.name} in "
-            f"{folders or 'any folder, as none is given'}: give its folder with "
-            "--seqio_additional_cache_dirs, make one with `switch_jax tasks cache`, or set "
-            "USE_CACHED_TASKS to False"
+            f"{folders or 'any folder, as none is given'} (--seqio_additional_cache_dirs)"
         )
     info_files = tf.io.gfile.glob(seqio.get_cached_info_path(task.cache_dir, "*"))
     return [os.path.basename(path).split(".")[1] for path in info_files]
@@ -174,12 +156,8 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
 def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
     """How often an example of each task is read, relative to the others.
 
-    Args:
-      name: a registered task or mixture.
-      tasks: its tasks, or variants of them with the same names.
-
-    Raises:
-      UserError: a rate is no finite number of at least 0, or all are 0.
+    `tasks` are those of the task or mixture `name`, or variants with the same names. Raises
+    UserError where a rate is no finite number of at least 0, or all are 0.
     """
     found = provider(name)
     if not isinstance(found, seqio.Mixture):

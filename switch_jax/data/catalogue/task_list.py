@@ -37,8 +37,7 @@ def task_list(pattern: str = "*") -> str:
             rows.append((label, _kind(members), ", ".join(sorted(of_all))))
         lines += aligned(rows)
     if rest:
-        needed = "not here; --tfds_data_dir names the folder of TFDS data (docs/prepare_data.md):"
-        lines += ["", needed]
+        lines += ["", "not here; --tfds_data_dir gives TFDS data (docs/prepare_data.md):"]
         shown = [
             label if len(members) == 1 else f"{label} ({len(members)})"
             for label, members in rest.items()

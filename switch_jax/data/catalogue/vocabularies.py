@@ -18,14 +18,10 @@ _NAMED = {"t5": T5, "mt5": MT5, "byte": BYTE}
 
 @functools.lru_cache
 def vocabulary(name: str) -> seqio.Vocabulary:
-    """The vocabulary for a value of VOCABULARY.
+    """The vocabulary for a value of VOCABULARY: 't5', 'mt5', 'byte', or the path of a model.
 
-    Args:
-      name: 't5', 'mt5', 'byte', or the path of a SentencePiece model. T5's 100 sentinels
-        <extra_id_0>, <extra_id_1>, ... are added unless the model ends with sentinels.
-
-    Raises:
-      UserError: no such file, or it is not a SentencePiece model with padding 0 and an EOS.
+    T5's 100 sentinels <extra_id_0>, <extra_id_1>, ... are added unless the model ends with
+    sentinels. Raises UserError where it is no SentencePiece model with padding 0 and an EOS.
     """
     if name in _NAMED:
         return _NAMED[name]
@@ -37,8 +33,7 @@ def vocabulary(name: str) -> seqio.Vocabulary:
     if found.tokenizer.pad_id() != seqio.PAD_ID or found.tokenizer.eos_id() < 0:
         raise UserError(
             f"the vocabulary {name} has padding {found.tokenizer.pad_id()} and EOS "
-            f"{found.tokenizer.eos_id()}: padding must be 0, and there must be an EOS; `switch_jax "
-            "tasks vocabulary` trains a vocabulary that fits"
+            f"{found.tokenizer.eos_id()}: padding must be 0, and there must be an EOS"
         )
     return found if sentinels(found) else seqio.SentencePieceVocabulary(path, SENTINELS)
 
@@ -97,10 +92,7 @@ def _not_found(path: str, reason: str, error: Exception) -> UserError:
 
 
 def identity(found: seqio.Vocabulary) -> str:
-    """A string that is equal for equal vocabularies, wherever their files are; see `loaded`.
-
-    Sentinels that are added to a file do not count.
-    """
+    """Equal for equal vocabularies, wherever their files are, without added sentinels."""
     kind = type(found).__name__
     if isinstance(found, seqio.SentencePieceVocabulary):
         return f"{kind} {_hash(loaded(found).sentencepiece_model_file)}"
@@ -114,11 +106,7 @@ def _hash(path: str) -> str:
 
 
 def with_vocabulary(task: seqio.Task, name: str | None) -> seqio.Task:
-    """The task with another vocabulary for all its features; the task itself if `name` is None.
-
-    Raises:
-      UserError: a feature is not text, or see `vocabulary`.
-    """
+    """The task with another vocabulary, unless None; UserError where a feature is not text."""
     if name is None:
         return task
     for key, feature in task.output_features.items():

@@ -19,14 +19,8 @@ _MAX_LINE_LENGTH = 65536
 def lines(name: str, split: str, examples: int) -> Iterator[str]:
     """The lines of text of a task or mixture before tokenisation; the same in every call.
 
-    Args:
-      name: a registered task or mixture.
-      split: split to read.
-      examples: maximum number of source examples; the tasks of a mixture share it by their rates.
-
-    Raises:
-      UserError: unknown name or split, missing or damaged data, or a task that does not tokenise
-        text.
+    `examples` is the most source examples, which a mixture's tasks share by their rates. Raises
+    UserError: unknown name or split, missing or damaged data, or a task that tokenises no text.
     """
     tasks = tasks_with_split(name, split)
     before = [_before_tokens(task) for task in tasks]
@@ -66,8 +60,8 @@ def train(text: Sequence[str], size: int, byte_fallback: bool) -> bytes:
       text: lines.
       size: number of pieces, including padding (0), EOS (1) and unknown (2). There is no piece for
         the beginning of a sequence. T5's 100 sentinels are not included: VOCABULARY adds them.
-      byte_fallback: encode rare characters as bytes, each of which is a piece, instead of as
-        unknown. Rare are the characters of the last 0.001 % of the text, as for mT5.
+      byte_fallback: encode rare characters (the last 0.001 % of the text, as for mT5) as bytes,
+        each of which is a piece, instead of as unknown.
 
     Returns:
       The content of the model's file.

@@ -28,14 +28,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order in which the streams read the files of a task.
-
-    Attributes:
-      num_files: files of the task.
-      num_streams: streams that share them.
-      seed: numbers that seed the permutations, together with the epoch.
-      shuffle: deal the groups out in another order in each epoch.
-    """
+    """The order in which streams read a task's files; with `shuffle` by `seed` and the epoch."""
 
     num_files: int
     num_streams: int
@@ -96,13 +89,7 @@ class EpochOrder:
         return np.int64(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def chunks_of(self, unit: Unit, num_chunks: int, shuffle: bool) -> np.ndarray:
-        """Which chunks of its group a unit reads, in this order: indices, int64 [N].
-
-        Args:
-          unit: a group of files or a part of a file.
-          num_chunks: number of chunks of the group.
-          shuffle: permute the chunks of the group, differently in each epoch.
-        """
+        """Indices of the chunks of its group that a unit reads, in this order: int64 [N]."""
         order = np.arange(num_chunks)
         if shuffle:
             # Without the part in the seed: the parts of a group share an order, so none overlap.

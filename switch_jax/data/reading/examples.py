@@ -35,8 +35,8 @@ def read_examples(
       current_files: returns the files that are being read; None stands for all files.
 
     Raises:
-      UserError: the source cannot be read, or a preprocessing step fails. The message has the
-        damaged file and a byte or row in it, or what is wrong and the files that were being read.
+      UserError: the source cannot be read, or a preprocessing step fails; names the damaged file
+        and place, or what is wrong and the files that were being read.
       TransientError: the storage failed.
     """
     iterator = dataset.as_numpy_iterator()
@@ -78,8 +78,8 @@ def tensorflow_message(error: tf.errors.OpError | UnicodeDecodeError) -> str:
 def has_inputs(example: Mapping[str, Any]) -> bool:
     """Whether the inputs have a token; of an example that has no 'inputs' `checks` tells.
 
-    Others must be left out before packing: their targets would have nothing to attend to in the
-    encoder, and where these are empty, too, a row of them would never be full.
+    Others are left out before packing: their targets would have nothing to attend to, and a row of
+    examples that are empty altogether would never be full.
     """
     return "inputs" not in example or len(example["inputs"]) > 0
 

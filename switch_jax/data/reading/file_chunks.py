@@ -35,10 +35,7 @@ class ByteRange(NamedTuple):
 
 
 class FileSlice(NamedTuple):
-    """What is read of a file: `take` lines or records, after the first `skip`.
-
-    `path` is "" for a source whose files are not known; `take` is -1 for all.
-    """
+    """`take` lines or records (-1: all) of a file ("": unknown), after the first `skip`."""
 
     path: str
     skip: int = 0
@@ -58,26 +55,14 @@ class Chunks(Protocol):
         return [chunks[start : start + self._per_block].tolist() for start in starts]
 
     def reads(self, chunks: Sequence[int]) -> list[Callable[[], bytes]]:
-        """What reads several chunks, joined in this order; the calls may run at the same time.
-
-        A call raises OSError: the file cannot be read, ends before it should, or is damaged.
-        """
+        """What reads chunks, joined in this order, also in threads; OSError: a file is damaged."""
 
 
 class FileFormat(Protocol):
     """A format of files that can be cut into chunks."""
 
     def cut(self, files: Sequence[FileSlice], num_parts: int) -> Chunks:
-        """The chunks of files.
-
-        Args:
-          files: what is read of each.
-          num_parts: number of parts that the chunks will be shared out to. Small files are cut into
-            smaller chunks, so that each part has several.
-
-        Raises:
-          OSError: a file cannot be read, or is damaged.
-        """
+        """The chunks of files, several in each of `num_parts`; OSError: a file is damaged."""
 
     def contents(self, path: str) -> Iterator[bytes]:
         """A whole file, in blocks of whole examples; raises OSError as the reads of chunks do."""
@@ -106,16 +91,10 @@ class ByteFormat(FileFormat, Protocol):
         return chunk
 
     def damage(self, chunk: bytes, offset: int) -> str | None:
-        """What is wrong with a chunk, which TensorFlow must not read then, and at which byte.
-
-        The chunk has whole examples; `offset` is its place in its file.
-        """
+        """What is wrong with a chunk of whole examples, and where; it begins at byte `offset`."""
 
     def offset(self, file: ByteRange, index: int) -> int:
-        """Number of bytes before the example with this index, at most the whole file's size.
-
-        OSError if the file cannot be read, or is damaged.
-        """
+        """Bytes before the example with this index, at most all; OSError: the file is damaged."""
 
     def part(self, file: ByteRange, skip: int, take: int) -> ByteRange:
         """`take` examples of a whole file after the first `skip`; -1 takes all. See `offset`."""
@@ -228,10 +207,7 @@ class FileChunks(Chunks):
         return [functools.partial(self.read, chunk) for chunk in chunks]
 
     def read(self, chunk: int) -> bytes:
-        """The lines or records that begin in the bytes of a chunk; there may be none.
-
-        OSError if the file cannot be read, ends before its range does, or is damaged.
-        """
+        """The lines or records that begin in a chunk; OSError: its file is damaged or too short."""
         index = int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
         range_ = self._ranges[index]
         start = range_.begin + (chunk - int(self._first_chunks[index])) * self._size

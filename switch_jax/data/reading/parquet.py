@@ -47,15 +47,12 @@ class ParquetDataSource(seqio.FileDataSource):
         columns: Sequence[str] | None = None,
         num_input_examples: Mapping[str, int] | None = None,
     ) -> None:
-        """Reads nothing.
+        """Reads nothing. Raises UserError where `columns` is a single name.
 
         Args:
           split_to_filepattern: files of each split, or patterns of them, on a disk or in a bucket.
           columns: the columns to be read; None: all.
           num_input_examples: rows of each split, which mixing rates may need.
-
-        Raises:
-          UserError: `columns` is a single name.
         """
         if isinstance(columns, str):
             raise UserError(f"columns={columns!r} is no list: write columns=[{columns!r}]")
@@ -132,13 +129,7 @@ class Parquet(FileFormat):
         return ParquetChunks(opened, num_parts)
 
     def _open(self, path: str, size: int) -> ParquetFile:
-        """Reads the end of a file.
-
-        Raises:
-          OSError: it cannot be read, or is no Parquet file.
-          UserError: a column is not there once, or cannot be an example's, or a row group is too
-            large.
-        """
+        """Reads the end of a file; OSError: it is no Parquet file, UserError: it does not fit."""
         import pyarrow as pa
 
         with _errors_of(path):

@@ -1,7 +1,4 @@
-"""The position of a run in its data, as a checkpoint stores it; importing this loads no TensorFlow.
-
-It consists of a few numbers for each stream and does not depend on the hosts.
-"""
+"""The position of a run in its data, independent of the hosts; this loads no TensorFlow."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -31,12 +28,7 @@ class StreamPosition(NamedTuple):
 
 
 class Position(NamedTuple):
-    """The position of a run in its data.
-
-    Attributes:
-      batches: number of global batches read so far.
-      streams: positions by index of the stream; only streams that this host reads.
-    """
+    """How many global batches a run has read, and where each stream that this host reads is."""
 
     batches: int
     streams: Mapping[int, StreamPosition]

@@ -18,14 +18,7 @@ class Prefetch(Generic[Item]):
         self._items = deque(self._thread.submit(next, iterator) for _ in range(ahead))
 
     def get(self, seconds: float | None = None) -> Item:
-        """The next item, or what the iterator has raised in its place, here and in later calls.
-
-        Args:
-          seconds: how long to wait for it; None waits without a limit.
-
-        Raises:
-          TimeoutError: the item did not come in time; a later call may still return it.
-        """
+        """The next item, or the iterator's error; TimeoutError if it takes more than `seconds`."""
         item = self._items[0].result(seconds)
         self._items.popleft()
         self._items.append(self._thread.submit(next, self._iterator))

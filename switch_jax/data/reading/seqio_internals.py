@@ -1,7 +1,4 @@
-"""The parts of seqio without a public name that switch_jax uses, all of them.
-
-A new release of seqio may move any of them.
-"""
+"""All parts of seqio without a public name that switch_jax uses; a release may move any."""
 
 import contextlib
 import functools

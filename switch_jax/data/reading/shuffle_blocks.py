@@ -40,14 +40,11 @@ class Blocks(Protocol):
     to_blocks: Any
 
     def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
-        """What `to_blocks` needs for some units, with the unit.
+        """What `to_blocks` needs for some units, with the unit; OSError or UserError: a bad file.
 
         Args:
           units: groups of files or parts of a file, each with the index of the first block that is
             read. They may be taken from it before they are needed.
-
-        Raises:
-          OSError, UserError: a file cannot be read.
         """
 
 

@@ -62,13 +62,7 @@ def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -
 
 
 class SourceFiles(NamedTuple):
-    """The files of a split, and how they are read.
-
-    Attributes:
-      files: in the order of the source.
-      read: how a file is read.
-      format: how a file can be cut into chunks that `read` accepts too; None if it cannot.
-    """
+    """A split's files in order, how they are read, and how they can be cut, None where not."""
 
     files: Sequence[FileSlice]
     read: Reader
@@ -115,9 +109,8 @@ def _open_in_order(found: SourceFiles, files_at_once: tuple[int, int]) -> tf.dat
 def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
     """The files of a split, which together give the examples of `source.get_dataset`.
 
-    Files can be cut into chunks if they are known to consist of plain lines or TFRecords: those of
-    seqio's `TextLineDataSource`, `TFExampleDataSource`, `ProtoDataSource` and caches, and those
-    that TFDS has prepared.
+    Files of plain lines or TFRecords can be cut: those of seqio's `TextLineDataSource`,
+    `TFExampleDataSource`, `ProtoDataSource` and caches, and those that TFDS has prepared.
     """
     kind = type(source)
     if kind.get_dataset is seqio.FileDataSource.get_dataset:
@@ -162,8 +155,8 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
 def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The data set, from memory where it is small.
 
-    Each stream reads all examples of such a source, and keeps its share. Python code often makes
-    them, so eight streams would make each example eight times in every epoch.
+    Each stream reads all examples of such a source and keeps its share, so without that Python code
+    might make each example once for every stream, in every epoch.
     """
     kept, size = dataset.cache(), 0
     for example in kept.as_numpy_iterator():
@@ -183,7 +176,6 @@ def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
     """A digest of the files of a task in their order: a position in the data is one in these.
 
     They may move to another folder: their names without it count, their sizes, and what is read.
-    They are looked for anew.
 
     Raises:
       UserError: a file is missing, or one is no ordinary file, or a bucket may not be listed.

@@ -1,8 +1,7 @@
 """Preprocessing graphs, traced once for all tasks with the same preprocessing.
 
-Tracing the preprocessing steps of a task takes longer than reading a thousand examples, and the
-tasks of a large mixture often differ in nothing but their sources. So the source is an argument of
-the graph.
+Tracing takes longer than reading a thousand examples, and the tasks of a large mixture often differ
+in nothing but their sources. So the source is an argument of the graph.
 """
 
 import contextlib
@@ -56,17 +55,10 @@ def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
 
 @_shared
 def ordered_graph(task: seqio.Task, lengths: dict[str, int], cached: bool, seed: int) -> Any:
-    """The graph that preprocesses the examples of a source in their order.
+    """The graph that preprocesses a source's examples in their order by the task's steps.
 
-    Args:
-      task: whose preprocessing steps are applied; its source is not used.
-      lengths: tokens by feature; longer examples are cut off.
-      cached: the source is a cache, to which the steps before the placeholder were already applied.
-      seed: of the steps that draw random numbers.
-
-    Returns:
-      A function from a data set of the source's examples to one of preprocessed examples, with all
-      their features.
+    It takes and gives a data set; the examples have all their features, cut off to `lengths`. Of
+    a `cached` source the steps before the placeholder are done. `seed` is of random steps.
     """
 
     def preprocess(source: tf.data.Dataset) -> tf.data.Dataset:
@@ -110,9 +102,7 @@ def block_graph(
 ) -> BlockGraph:
     """The graph that preprocesses blocks of a source's examples, each with its own random numbers.
 
-    Args:
-      task, lengths, cached: see `ordered_graph`.
-      shuffle: shuffle the examples within each block, if the task allows shuffling.
+    `shuffle` shuffles within each block, if the task allows it; for the others see `ordered_graph`.
     """
     features = {name: task.output_features[name] for name in lengths}
     masking = span_masking(task, lengths)
@@ -171,9 +161,8 @@ def _options() -> tf.data.Options:
 def _random_by_block(block_seed: tf.Tensor) -> Iterator[None]:
     """Makes the random numbers of seqio's preprocessors depend on `block_seed` too.
 
-    They take their seeds from `tf.data.Dataset.random`, whose own seed is a Python number and so
-    the same in each run of a graph: all blocks would be masked alike. Inside this context that
-    function combines its numbers with `block_seed`.
+    Their seeds come from `tf.data.Dataset.random`, whose own seed is a Python number, the same in
+    each run of a graph: all blocks would be masked alike. Here its numbers meet `block_seed`.
     """
 
     def random(*args: Any, **kwargs: Any) -> tf.data.Dataset:

@@ -1,10 +1,8 @@
 """T5's span corruption in NumPy, many rows at a time.
 
 t5 masks each row in a graph of some sixty small operations, which takes most of the time of the
-input pipeline. Here the rows of a batch are masked together, with the same random numbers, so that
-the examples are t5's to the last token. t5 and TensorFlow still read, tokenize, merge and cut. The
-noise density and the mean length of spans are the task's: `SPAN_CORRUPTION` in
-`tasks/span_corruption.py`.
+input pipeline. Here the rows of a batch are masked together, with the same random numbers: the
+examples are t5's to the last token. t5 and TensorFlow still read, tokenize, merge and cut.
 """
 
 import functools
@@ -44,11 +42,9 @@ class SpanMasking(NamedTuple):
     merges: bool
 
     def examples(self, rows: Mapping[str, np.ndarray]) -> list[Example]:
-        """The example of each row.
+        """The example of each row of a padded batch of what `rows` makes.
 
-        Args:
-          rows: as `rows` makes them, in a padded batch: 'targets' int32 [N, L], 'length'
-            int32 [N], 'seed' int64 [N, 2].
+        That is: 'targets' int32 [N, L], 'length' int32 [N], 'seed' int64 [N, 2].
         """
         found: list[Example] = [{}] * len(rows["length"])
         for length in np.unique(rows["length"]):
@@ -95,10 +91,7 @@ class SpanMasking(NamedTuple):
         return np.cumsum(changes, 1)[:, :length] % 2 == 1
 
     def _with_sentinels(self, tokens: np.ndarray, masked: np.ndarray) -> np.ndarray:
-        """A sentinel in the place of each masked span: int32 [N, L] to int32 [N, l].
-
-        l is the same in all rows, which have equally many masked tokens and spans.
-        """
+        """A sentinel for each masked span: int32 [N, L] to [N, l]; all rows mask equally many."""
         begins = masked.copy()  # [N, L]
         begins[:, 1:] &= ~masked[:, :-1]
         sentinels = np.int32(self.vocab_size) - np.cumsum(begins, 1, np.int32)

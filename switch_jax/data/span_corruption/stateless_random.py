@@ -14,15 +14,7 @@ _SEED_KEY = np.array([0x3EC8F720, 0x02461E29], np.uint32)  # with which TensorFl
 
 
 def uniform(seeds: np.ndarray, count: int) -> np.ndarray:
-    """`tf.random.stateless_uniform([count], seed)` of each seed.
-
-    Args:
-      seeds: int64 [N, 2].
-      count: numbers for each.
-
-    Returns:
-      float32 [N, count].
-    """
+    """`tf.random.stateless_uniform([count], seed)` of seeds int64 [N, 2]: float32 [N, count]."""
     mantissas = _bits(seeds, count) & np.uint32(0x7FFFFF)
     return (mantissas | np.uint32(0x3F800000)).view(np.float32) - np.float32(1)
 

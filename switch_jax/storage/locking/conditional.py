@@ -38,12 +38,9 @@ class SharedObject:
         return Version(content, int(headers["X-Goog-Generation"]))
 
     def write(self, content: bytes, last: Version) -> Version | None:
-        """Writes it, if it still is as it was at last; raises OSError if it cannot be written.
+        """Writes it if it is as it was at last: the new version; None: somebody has changed it.
 
-        `content` must be unlike that of any other process.
-
-        Returns:
-          The new version; None: somebody else has changed it.
+        `content` must be unlike that of any other process. Raises OSError if it cannot be written.
         """
         try:
             answer = self._client.call(

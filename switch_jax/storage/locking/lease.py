@@ -204,25 +204,15 @@ def check_leases() -> None:
 def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
     """Holds the folder of a file for this process, which writes the file.
 
-    Args:
-      file: in the folder.
-      wait: for a minute, where the last holder of a folder in a bucket may be gone; False: what may
-        be held is taken to be held.
-
-    Raises:
-      HeldError: another process has it.
-      UserError: it is in another bucket than Cloud Storage's.
-      OSError: the file cannot be written.
+    With `wait` it waits for a minute where the last holder of a folder in a bucket may be gone;
+    without, what may be held is taken to be held. Raises HeldError where another process has it,
+    UserError in another bucket than Cloud Storage's, OSError where the file cannot be written.
     """
     return Lease(file.parent, file.name, wait=wait) if in_bucket(file) else FileLock(file)
 
 
 def holder_gone(file: epath.Path, content: bytes) -> str | None:
-    """The process of this host that held the file, has written this content into it, and is gone.
-
-    Returns:
-      It as "process 7 on HOST"; None: there is no such process, or it holds the file still.
-    """
+    """The process of this host that held the file, wrote this content, and is gone; or None."""
     if not in_bucket(file):
         return locker_that_is_gone(file, content)
     holder = _Holder.read(content)

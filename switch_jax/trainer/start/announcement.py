@@ -68,13 +68,9 @@ def reading(config: Config, readers: int) -> list[str]:
 
 
 def beginning(prepared: Prepared, saved: ResumePoint | None) -> list[str]:
-    """Lines with where a run starts from, its teacher, and what it changes in the run's config.
+    """Lines on cut examples, where a run starts from, its teacher, and changes of its config.
 
-    Before them how many examples are cut.
-
-    Args:
-      prepared: the run.
-      saved: the checkpoint that it goes on from; None: it begins.
+    `saved` is the checkpoint that it goes on from; None: it begins.
     """
     config, teacher, tasks = prepared.config, prepared.teacher, prepared.train_tasks
     lines = run_on_first(lambda: cut_examples(tasks)) or []

@@ -10,16 +10,7 @@ from switch_jax.utils.errors import UserError
 
 
 def dry_run(config: Config, change_task: bool = False) -> list[str]:
-    """Checks a run as `train` does, and returns the lines that it would begin with.
-
-    Args:
-      config: the run.
-      change_task: whether it may have another MIXTURE_OR_TASK_NAME, or other data files, than the
-        run in MODEL_DIR.
-
-    Raises:
-      UserError: something does not fit; see `prepare`. Or no checkpoint of the run can be read.
-    """
+    """Checks a run as `train`, raises as `prepare`, and returns the lines that it begins with."""
     prepared = prepare(config, change_task)
     saved, folder = prepared.saved, RunFolder.at(config.run.model_dir)
     newer = [step for step in folder.checkpoint_steps() if saved is None or step > saved.step]

@@ -1,7 +1,6 @@
 """Where each array of a model comes from, when its run starts from weights that are there.
 
-A rule says it for all arrays of the model; `assemble` follows what it says. The rule for UPCYCLE is
-in `upcycling`.
+A rule gives that for all arrays (the one for UPCYCLE is in `upcycling`); `assemble` follows it.
 """
 
 import math
@@ -81,9 +80,8 @@ def same_names(model: ModelConfig) -> Origins:
 def matched_names(model: ModelConfig, pairs: Sequence[tuple[str, str | None]]) -> Origins:
     """RESTORED_PARAMETERS: the pairs of T5X's assignment maps; see `RunConfig`.
 
-    Raises:
-      UserError: a pair is the first that matches for no parameter; or one array is taken for
-        parameters of several shapes.
+    Raises UserError where a pair is the first that matches for no parameter, or an array is taken
+    for parameters of several shapes.
     """
     shapes, taken = parameter_shapes(model), dict[str, str]()
     origins = all_drawn(model)
@@ -132,13 +130,9 @@ def layer_by_layer(
     other: ModelConfig,
     is_taken: Callable[[str, Piece], bool] = lambda name, piece: True,
 ) -> Origins:
-    """Each layer of a parameter from the same layer of another model, wherever it lies there.
+    """Each layer of a parameter from the same layer of the other model, wherever it lies there.
 
-    Args:
-      model: whose parameters they are.
-      other: the model in the checkpoint.
-      is_taken: takes the name of a parameter and what there is for a layer of it; False: that layer
-        is drawn.
+    `is_taken` gets a parameter's name and what there is for a layer of it; False: that is drawn.
     """
     theirs, pieces = _places(other), dict[str, list[Piece | None]]()
     for layer, (name, _) in _places(model).items():
@@ -153,11 +147,8 @@ def assemble(
 ) -> dict[str, Any]:
     """The arrays of a model by name.
 
-    Args:
-      origins: where they come from.
-      drawn: by name, as they are for a new run; where something is drawn.
-      given: the checkpoint's by name; those that are named in `origins`.
-      key: of the noise.
+    `drawn` has those that a new run has, where something is drawn, and `given` the checkpoint's,
+    where `origins` name them; `key` is of the noise.
     """
     keys = jax.random.split(key, len(origins))
     arrays = {}

@@ -72,14 +72,9 @@ class Prepared:
 def prepare(config: Config, change_task: bool = False) -> Prepared:
     """Checks a run on this machine, and opens what it needs. Call it once a start.
 
-    Args:
-      config: the run.
-      change_task: whether it may have another MIXTURE_OR_TASK_NAME than the run in MODEL_DIR, or
-        other data files.
-
-    Raises:
-      UserError: what does not fit, with the numbers; MODEL_DIR cannot be written, or the run in it
-        is of another model.
+    With `change_task` it may have another MIXTURE_OR_TASK_NAME, or other data files, than the run
+    in MODEL_DIR. Raises UserError with the numbers that do not fit, or where MODEL_DIR cannot be
+    written or has another model.
     """
     check_paths(config)
     mesh = make_mesh(config.mesh)  # starts JAX, with as many CPU devices as the mesh needs
@@ -138,9 +133,8 @@ def check_paths(config: Config) -> None:
 def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
     """Opens the tasks that a run trains on, and those that it is validated on, if it is.
 
-    Raises:
-      UserError: a task, split, file or rate that is not there; lengths, a vocabulary or a
-        BEST_METRIC that does not fit.
+    Raises UserError where a task, split, file or rate is not there, or lengths, a vocabulary or a
+    BEST_METRIC do not fit.
     """
     train = open_tasks(config.data)
     validation = None
@@ -163,8 +157,7 @@ def check_run(config: Config, readers: int) -> list[str]:
     Returns:
       Warnings, one a line: what costs data or parameters, and cannot be changed later.
 
-    Raises:
-      UserError: what does not fit, with the numbers.
+    Raises UserError with the numbers that do not fit.
     """
     warnings = check_streams(config, readers)
     if config.data.mixture_or_task_name == "MIXTURE_OR_TASK_NAME":
@@ -182,13 +175,9 @@ def readers(hosts: int, mesh_shape: Mapping[str, int]) -> int:
 
 
 def check_for_slices(config: Config, devices: AbstractMesh) -> int:
-    """Checks a run on devices that other machines have.
+    """Checks a run on devices that other machines have; UserError with the numbers that do not fit.
 
-    Returns:
-      The bytes that each device holds of the state, and of a teacher that the step runs.
-
-    Raises:
-      UserError: what does not fit, with the numbers.
+    Returns the bytes that each device holds of the state, and of a teacher that the step runs.
     """
     check_batch(config, devices.shape)
     held: list[Any] = [abstract_state(config, devices)]

@@ -18,10 +18,8 @@ from switch_jax.trainer.start.warm_start import initial_state
 class RunState(ResumePoint):
     """What a run continues from; a checkpoint holds all of it.
 
-    Attributes:
-      files: a digest of the data files of each task, which the position is one in.
-      state: parameters, optimiser and guard, on the devices, as a step takes them; see
-        `state_of_step`.
+    `files` is a digest of the data files of each task, which the position is one in, and `state` is
+    on the devices, as `state_of_step` makes it.
     """
 
     files: Mapping[str, str]
@@ -38,16 +36,7 @@ class RunState(ResumePoint):
 
 
 def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = None) -> RunState:
-    """The newest checkpoint, or the beginning of the run where there is none.
-
-    Args:
-      prepared: the run.
-      checkpoints: of the run's folder.
-      last: only checkpoints up to this step are looked at; None: all.
-
-    Raises:
-      UserError: the checkpoint cannot be read, or does not fit the config.
-    """
+    """The newest checkpoint (up to the step `last`), or the beginning of the run without one."""
     config, files = prepared.config, prepared.files
     restored = checkpoints.restore(prepared.state, last)
     if restored is None:

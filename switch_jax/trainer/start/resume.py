@@ -35,7 +35,7 @@ class ResumePoint:
       step: steps done.
       position: of the data, after the last step.
       best: the best evaluation so far.
-      anew: lines that say what the start does not go on with, but begins anew.
+      anew: lines on what the start begins anew.
     """
 
     step: int
@@ -69,8 +69,7 @@ def find_resume_point(
       before: the run's, which it is compared with; None: it is not known.
       change_task: whether it may have another MIXTURE_OR_TASK_NAME, or other files, than the run.
 
-    Raises:
-      UserError: the checkpoint does not fit the config.
+    Raises UserError where the checkpoint does not fit the config.
     """
     folder = run_on_all(lambda: RunFolder.at(config.run.model_dir))
     saved = newest_saved(folder)
@@ -82,8 +81,7 @@ def find_resume_point(
     if was != now:
         raise UserError(
             f"OPTIMIZER {was!r} -> {now!r}: the run in {folder.path} goes on with the one that it "
-            "began with; to start another run from its parameters, set INITIAL_CHECKPOINT_PATH to "
-            "that folder, and MODEL_DIR to another one"
+            "began with; another run can start from its parameters"
         )
     other_model = differences(own.model.identity, config.model.identity)
     changes = config.changes_since(own)
@@ -104,11 +102,7 @@ def find_resume_point(
 def resume_point(
     config: Config, files: RunFiles, step: int, notes: Mapping[str, Any]
 ) -> ResumePoint:
-    """How a start goes on with the checkpoint of a step that has these notes.
-
-    Raises:
-      UserError: it was made with another number of streams of data.
-    """
+    """How a start goes on with a checkpoint; UserError where that had other streams of data."""
     position, best, anew = Position.from_json([notes["position"]]), Best(**notes["best"]), []
     streams, wanted = len(position.streams), config.data.data_streams
     if streams != wanted:

@@ -17,14 +17,10 @@ from switch_jax.train_step.state import abstract_model
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A trained model.
+    """A trained model: its checkpoint's folder, config, and `ShapeDtypeStruct`s on the run's mesh.
 
-    Attributes:
-      checkpoint: its folder.
-      model: its config.
-      parameters: `ShapeDtypeStruct`s on the run's mesh.
-      began_with: the checkpoint that a continued run began with, as its run.json says; None: the
-        run is new, or had no teacher.
+    `began_with` is the checkpoint that a continued run began with, as its run.json says; None: the
+    run is new, or had no teacher.
     """
 
     checkpoint: epath.Path
@@ -33,20 +29,15 @@ class Teacher:
     began_with: epath.Path | None = None
 
     def load(self) -> Any:
-        """Its parameters, nested dict of float32 arrays on the mesh.
-
-        Raises:
-          UserError: the checkpoint cannot be read.
-        """
+        """Its parameters: nested float32 arrays on the mesh; UserError: they cannot be read."""
         return load_parts(self.checkpoint, {"parameters": self.parameters})["parameters"]
 
 
 def find_teacher(config: Config, mesh: Mesh) -> Teacher | None:
     """The teacher of a run, checked before anything is compiled; None where it has none.
 
-    Raises:
-      UserError: TEACHER_DIR has no checkpoint, or none of that step; or its model has another
-        vocabulary or does not fit the mesh.
+    Raises UserError where TEACHER_DIR has no such checkpoint, or its model has another vocabulary
+    or does not fit the mesh.
     """
     folder = config.distillation.teacher_dir
     if folder is None:

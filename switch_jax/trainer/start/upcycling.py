@@ -21,15 +21,7 @@ ROUTER_SCALE = 1e-2
 
 
 def dense_twin(model: ModelConfig, upcycle: str) -> ModelConfig:
-    """The dense model that a Switch model begins from.
-
-    Args:
-      model: the Switch model.
-      upcycle: UPCYCLE.
-
-    Raises:
-      UserError: there is none.
-    """
+    """The dense model that a Switch model begins from by UPCYCLE; UserError: there is none."""
     if not model.num_experts:
         raise UserError(
             "UPCYCLE makes experts of a dense model's layers, and this model has none "
@@ -65,18 +57,12 @@ def dense_twin(model: ModelConfig, upcycle: str) -> ModelConfig:
 
 
 def upcycled(model: ModelConfig, dense: ModelConfig, upcycle: str, noise: float) -> Origins:
-    """Where the parameters of a Switch model come from.
+    """Where the parameters of a Switch model come from; `dense` is its `dense_twin`.
 
     A token's expert computes what the dense layer did, and the router's gate, between 1 / E and 1,
     multiplies it; the gates of several experts sum to 1. Routers are drawn. 'scaled_copy' makes up
     for the gate of one at the beginning: output projections are E times as large, and the router
-    begins small, so that each gate is near 1 / E.
-
-    Args:
-      model: the Switch model.
-      dense: its `dense_twin`.
-      upcycle: UPCYCLE, 'copy' or 'scaled_copy'.
-      noise: UPCYCLE_NOISE; 0: all experts of a layer are equal.
+    begins small, so that each gate is near 1 / E. Without `noise` all experts of a layer are equal.
     """
     experts, is_scaled = model.num_experts, upcycle == "scaled_copy"
     origins = layer_by_layer(model, dense)
@@ -92,18 +78,13 @@ def upcycled(model: ModelConfig, dense: ModelConfig, upcycle: str, noise: float)
 def upcycled_moments(
     origins: Origins, fresh: AdafactorState, dense: AdafactorState
 ) -> AdafactorState:
-    """Adafactor's state of a Switch model, from that of its dense twin.
+    """Adafactor's state of a Switch model, from a `fresh` one and that of its dense twin.
 
     Second moments of routers and experts are fresh. Some 1 / E of the tokens go through an expert,
     so its gradients are smaller than the dense layer's: with that layer's moments, its updates
     would be too small by a factor of sqrt(E) to E, and for long, since after t updates Adafactor's
     means are over the last t^0.8, 39,000 of 550,000. From fresh moments the updates would be too
     large so late in a run, but for clipping: their RMS is the learning rate times the parameter's.
-
-    Args:
-      origins: of the Switch model's parameters.
-      fresh: the state that the optimiser begins with, for the Switch model's parameters.
-      dense: the state of the dense model's optimiser.
     """
     own, theirs = (flatten_dict(state.moments, sep="/") for state in (fresh, dense))
     moments = {

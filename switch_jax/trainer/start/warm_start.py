@@ -1,6 +1,6 @@
-"""Warm start: a new run begins with weights that are there, of a checkpoint of any format.
+"""Warm start: a new run begins with weights of a checkpoint of any format.
 
-What is taken of them is said by `origins`; here the checkpoint is found, checked and read.
+`origins` says what is taken of it; here the checkpoint is found, checked and read.
 """
 
 import dataclasses
@@ -81,18 +81,10 @@ class Start:
 def find_start(config: Config, mesh: Mesh, teacher: Teacher | None) -> Start | None:
     """What a new run starts from, checked before anything is written.
 
-    Call it once a start: the other run may save a newer checkpoint in the meantime.
+    Call it once a start: the other run may save a newer checkpoint in the meantime. None where all
+    is drawn, or the run goes on from a checkpoint of its own; the teacher's is checked already.
 
-    Args:
-      config: the run.
-      mesh: the devices.
-      teacher: the run's, whose checkpoint is checked already; None: it has none.
-
-    Returns:
-      None where all is drawn, or the run goes on from a checkpoint of its own.
-
-    Raises:
-      UserError: no checkpoint is there, it is damaged or of another model, or it is the run's own.
+    Raises UserError: no checkpoint is there, it is damaged or of another model, or the run's own.
     """
     run = config.run
     own = run_on_all(lambda: resolved(storage_path(run.model_dir, "MODEL_DIR")))
@@ -116,16 +108,7 @@ def describe_start(config: Config, start: Start) -> list[str]:
 
 
 def initial_state(config: Config, abstract: TrainState, start: Start | None) -> TrainState:
-    """The state of a run before its first step, laid out as `abstract`.
-
-    Args:
-      config: the run.
-      abstract: shapes, dtypes and shardings.
-      start: what its parameters are made of; None: all are drawn from the run's seed.
-
-    Raises:
-      UserError: the checkpoint cannot be read.
-    """
+    """The state before the first step, laid out as `abstract`; without `start` all is drawn."""
     optimizer, upcycle = make_optimizer(config), config.run.upcycle is not None
     origins = all_drawn(config.model) if start is None else start.origins
 
@@ -165,18 +148,13 @@ def _given_path(config: Config, own: epath.Path) -> epath.Path | None:
     if own == given or RunFolder(own).checkpoints == given.parent:
         raise UserError(
             f"INITIAL_CHECKPOINT_PATH {start!r} is of MODEL_DIR itself: write "
-            "another MODEL_DIR to start a new run from it, or leave INITIAL_CHECKPOINT_PATH at "
-            "None to go on with that run"
+            "another MODEL_DIR to start a new run from it, or None to go on with that run"
         )
     return given
 
 
 def _checked_start(config: Config, mesh: Mesh, given: epath.Path) -> Start:
-    """What the run takes of the checkpoint at a path.
-
-    Raises:
-      UserError: see `find_start`.
-    """
+    """What the run takes of the checkpoint at a path; raises as `find_start`."""
     run, source = config.run, run_on_all(lambda: open_source(given))
     found = source or find_checkpoint(str(run.initial_checkpoint_path))
     origins, theirs = _rule(config)
@@ -216,12 +194,7 @@ def _rule(config: Config) -> tuple[Origins, ModelConfig]:
 
 
 def _to_read(origins: Origins, theirs: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    """What is read of a checkpoint, by the names there.
-
-    Args:
-      origins: what each parameter is made of.
-      theirs: nested `ShapeDtypeStruct`s of the model there; see `_rule`.
-    """
+    """What is read of a checkpoint, by the names there; `theirs` are nested shapes, see `_rule`."""
     shapes = flatten_dict(theirs, sep="/")
     return {
         piece.name: shapes[name if origin.is_whole else piece.name]
@@ -234,29 +207,23 @@ def _to_read(origins: Origins, theirs: Any) -> dict[str, jax.ShapeDtypeStruct]:
 def _kept(
     config: Config, theirs: ModelConfig, mesh: Mesh, checkpoint: epath.Path | Source
 ) -> dict[str, Any]:
-    """What is read beside the parameters with KEEP_OPTIMIZER_STATE.
-
-    Raises:
-      UserError: the run cannot go on with the optimiser's state of the checkpoint.
-    """
+    """What KEEP_OPTIMIZER_STATE reads beside the parameters; UserError where it cannot go on."""
     if isinstance(checkpoint, Source):
         raise UserError(
             f"KEEP_OPTIMIZER_STATE = True, but {checkpoint.path} is a {checkpoint.format}, of "
-            "which the parameters alone are read: leave it at False"
+            "which the parameters alone are read"
         )
     if config.lr_decay_steps:
         raise UserError(
             f"KEEP_OPTIMIZER_STATE = True goes on with the count of updates, and LR_SCHEDULE = "
-            f"{config.optimizer.lr_schedule!r} ends with TRAIN_STEPS: take 'rsqrt', 'warmup_rsqrt' "
-            "or 'constant', or leave KEEP_OPTIMIZER_STATE at False"
+            f"{config.optimizer.lr_schedule!r} ends with TRAIN_STEPS"
         )
     optimizer, trained = config.optimizer.optimizer, config.optimizer.trained_parameters
     if config.run.upcycle is not None and (optimizer, trained) != ("adafactor", "all"):
         # The others correct their moments by the count of updates, which new routers have not had.
         raise UserError(
             f"with UPCYCLE, KEEP_OPTIMIZER_STATE = True takes OPTIMIZER = 'adafactor' and "
-            f"TRAINED_PARAMETERS = 'all', not {optimizer!r} and {trained!r}: set them, or leave "
-            "KEEP_OPTIMIZER_STATE at False"
+            f"TRAINED_PARAMETERS = 'all', not {optimizer!r} and {trained!r}"
         )
     # Patterns of names that a dense model has not do not change what the state is.
     same_state = dataclasses.replace(config.optimizer, learning_rate_factors=None)

@@ -10,7 +10,7 @@ from switch_jax.utils.errors import UserError
 def test_an_unknown_name_is_reported_with_similar_ones():
     with pytest.raises(UserError, match="'bible_corruption' .did you mean bible_span_corruption"):
         registry.provider("bible_corruption")
-    with pytest.raises(UserError, match="'zzz': A task of your own .*`import my_tasks`"):
+    with pytest.raises(UserError, match="'zzz': a task of your own .*`import my_tasks`"):
         registry.provider("zzz")
 
 

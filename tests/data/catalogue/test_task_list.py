@@ -37,7 +37,7 @@ def test_what_comes_with_the_project_can_be_read_and_the_rest_is_named(folder):
     assert ["udhr*", "101", "of them  train, validation"] in rows  # a mixture, and 100 languages
     line, names = rest.split(":\n", 1)
     names = " ".join(names.split())  # it is wrapped
-    assert line == "not here; --tfds_data_dir names the folder of TFDS data (docs/prepare_data.md)"
+    assert line == "not here; --tfds_data_dir gives TFDS data (docs/prepare_data.md)"
     assert "anli, anli_r1," in names and "mc4* (108)" in names and "udhr" not in names
     assert "bible_span_corruption" not in names
 
