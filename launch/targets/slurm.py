@@ -101,6 +101,9 @@ class Slurm(Target):
         """Raises UserError on a name or option that cannot be used."""
         super().__post_init__()
         check_name(self.job_name)
+        for flag in ("nodes", "gpus_per_node"):
+            if getattr(self, flag) < 1:
+                raise UserError(f"--{flag}={getattr(self, flag)}: write 1 or more")
         for option in self.sbatch_option:
             value = option.partition("=")[2]
             variables = (variable.partition("=") for variable in value.split(","))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -71,6 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Plans; returns the exit code."""
     hardware = parse_slice(args.topology)
+    if args.search is not None and args.search < 1:
+        raise UserError(f"--search={args.search}: write a number of at least 1")
+    if args.chip_hour is not None and not 0 <= args.chip_hour < math.inf:
+        raise UserError(f"--chip_hour={args.chip_hour}: write a price, 0 or more")
     if args.picture is not None:
         _check_picture(args.picture)
     config = _config(args, hardware)
@@ -122,8 +127,11 @@ def _config(args: argparse.Namespace, hardware: Slice) -> Config:
 
 
 def mesh_sizes(text: str) -> dict[str, int]:
-    """Of --mesh; argparse words the ValueError."""
-    data, expert, model = map(int, text.split(","))
+    """Of --mesh."""
+    try:
+        data, expert, model = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: write three numbers, as 1,128,1") from None
     return {"data": data, "expert": expert, "model": model}
 
 

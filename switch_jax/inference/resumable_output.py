@@ -96,7 +96,7 @@ class ResumableOutput:
         if missing:
             size = self._part_size
             return sum(min(size, num_records - index * size) for index in missing)
-        run_on_first(lambda: self._join(num_parts))
+        run_on_first(lambda: self._join(num_parts, num_records))
         return 0
 
     def _has_part(self, index: int) -> bool:
@@ -111,11 +111,20 @@ class ResumableOutput:
     def _part_file(self, index: int) -> epath.Path:
         return self._folder / f"{index:06d}.jsonl"
 
-    def _join(self, num_parts: int) -> None:
+    def _join(self, num_parts: int, num_records: int) -> None:
+        num_lines = 0
         try:
             with open_atomic(self.path) as output:
                 for index in range(num_parts):
-                    output.write(self._part_file(index).read_bytes())
+                    with self._part_file(index).open("rb") as part:
+                        for line in part:
+                            output.write(line)
+                            num_lines += 1
+                if num_lines != num_records:
+                    raise UserError(
+                        f"{self._folder} has {num_lines} results for {num_records} records: its "
+                        "parts were changed, or the input was; remove that folder, and start again"
+                    )
         except OSError as error:
             if exists(self.path):  # another job has joined and removed the parts
                 return

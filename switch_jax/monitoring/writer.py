@@ -11,11 +11,13 @@ from clu import metric_writers
 from etils import epath
 
 from switch_jax.monitoring.wandb_run import start_wandb
-from switch_jax.run_folder import MetricsFolder, Record, RecordKind, read_records
+from switch_jax.run_folder import MetricsFolder, Record, RecordKind, parse_records
 from switch_jax.storage import (
     Spool,
     appended_file,
+    explain_read_errors,
     explain_write_errors,
+    read_appended,
 )
 from switch_jax.utils.errors import storage_error
 from switch_jax.utils.tensorflow_setup import tf
@@ -107,7 +109,10 @@ class MetricWriter:
 
     def _records(self) -> list[Record]:
         """The valid records so far, in their order; the first call says what is left out."""
-        records, left_out = read_records(self._path)
+        content = b""
+        with explain_read_errors(self._path), contextlib.suppress(FileNotFoundError):
+            content = read_appended(self._path)
+        records, left_out = parse_records(self._path, content)
         if left_out and not self._reported:
             self._reported = True
             print(left_out, file=sys.stderr)

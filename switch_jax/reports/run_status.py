@@ -101,7 +101,9 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     last = train[-1] if train else {}
     held_out = counted.evals[task][-1] if task else {}
     checkpoint = max(run_folder.checkpoint_steps(), default=None)
-    saved = None if checkpoint is None else read_commit_time(run_folder.checkpoint(checkpoint))
+    of_newest = None if checkpoint is None else run_folder.checkpoint(checkpoint)
+    nanoseconds = None if of_newest is None else read_commit_time(of_newest)
+    saved = None if nanoseconds is None else nanoseconds / 1e9
     written = last_written(run_folder.metrics)
     silence = max(0.0, now - max(written or 0.0, saved or 0.0, status.get("time", 0.0)))
     limit = _silence_limit(train, written is None or written < status.get("started", 0.0))

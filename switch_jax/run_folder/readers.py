@@ -37,8 +37,11 @@ def read_object(path: epath.Path) -> FileContent:
 def read_records(path: epath.Path) -> FileContent:
     """The records of a file of JSON lines, in their order."""
     data, problem = _read_bytes(path, read_appended)
-    if data is None:
-        return FileContent([], problem)
+    return FileContent([], problem) if data is None else parse_records(path, data)
+
+
+def parse_records(path: epath.Path, data: bytes) -> FileContent:
+    """The records in the content of the file at a path."""
     lines = [line for line in enumerate(data.split(b"\n"), start=1) if line[1].strip()]
     parsed = [(number, parse_object(line)) for number, line in lines]
     records = [record for _, record in parsed if is_record(record)]
@@ -72,10 +75,13 @@ def config_of_run(folder: RunFolder) -> Config | None:
     return None
 
 
-def read_commit_time(checkpoint: epath.Path) -> float | None:
-    """When a checkpoint was saved, in seconds since the epoch; None where it does not say."""
+def read_commit_time(checkpoint: epath.Path) -> int | None:
+    """When a checkpoint was saved, in nanoseconds since the epoch; None where it does not say.
+
+    It distinguishes two checkpoints of the same step, of before and after a rollback.
+    """
     found = read_object(checkpoint / "_CHECKPOINT_METADATA").value.get("commit_timestamp_nsecs")
-    return found / 1e9 if isinstance(found, int) else None
+    return found if isinstance(found, int) else None
 
 
 def process_that_is_gone(folder: RunFolder) -> str | None:

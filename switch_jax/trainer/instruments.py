@@ -10,6 +10,7 @@ from switch_jax.run_folder import RecordKind, RunFolder, training_seconds
 from switch_jax.runtime.processes import is_first, run_on_all
 from switch_jax.trainer.records import Records
 from switch_jax.utils.errors import UserError
+from switch_jax.utils.terminal import say
 
 
 class Instruments(contextlib.ExitStack):
@@ -42,13 +43,24 @@ class Instruments(contextlib.ExitStack):
 
 
 def closed_by(close: Callable[[], None]) -> Callable[..., None]:
-    """For `ExitStack.push`: an error in closing does not hide the error that came before it."""
+    """For `ExitStack.push`: an error in closing does not hide the error that came before it.
+
+    Where the storage fails, both have that cause, and only the first is shown.
+    """
 
     def exit(kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
             close()
-        except UserError:
+        except UserError as second:
             if error is None:
                 raise
+            if not (_is_of_storage(error) and _is_of_storage(second)):
+                say(f"switch_jax train: and as the run was closed: {second}")
 
     return exit
+
+
+def _is_of_storage(error: BaseException) -> bool:
+    while error.__cause__ is not None:  # the context of the second error is the first
+        error = error.__cause__
+    return isinstance(error, OSError)

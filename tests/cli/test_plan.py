@@ -102,7 +102,7 @@ def planned(monkeypatch):
     ("arguments", "message"),
     [
         (["--topology=v5p-100"], r"no TPU topology 'v5p-100' .*known are v5p-8, .*v5p-256"),
-        (["--topology=v5p-8", "--mesh=4,1"], r"argument --mesh: invalid mesh_sizes value: '4,1'"),
+        (["--topology=v5p-8", "--mesh=4,1"], r"argument --mesh: 4,1: write three numbers"),
         (["--topology=v5p-8", "--mesh=1,0,1"], r"plan: expert = 0: it must be at least 1"),
         (["--topology=v5p-8", "--mesh=1,4,1", "--search"], r"--search: not allowed with .* --mesh"),
         (["--topology=v5p-8", "--picture=plan.docx"], r"plan.docx: .* ends in .png or .svg"),

@@ -73,6 +73,15 @@ def test_parts_of_other_results_are_not_reused(tmp_path):
         ResumableOutput(tmp_path / "out.jsonl", 8, {"step": 1})
 
 
+def test_parts_that_lack_results_are_not_joined(tmp_path):
+    path = tmp_path / "out.jsonl"
+    ResumableOutput(path, 4, {}).fill(range(10), doubled([]), 0, 2)
+    (tmp_path / "out.jsonl.parts" / "000000.jsonl").write_text('{"index": 0}\n')
+    with pytest.raises(UserError, match="out.jsonl.parts has 7 results for 10 records: .* remove"):
+        ResumableOutput(path, 4, {}).fill(range(10), doubled([]))
+    assert not path.exists()
+
+
 def test_an_existing_file_is_kept(tmp_path):
     (tmp_path / "out.jsonl").write_text("mine")
     with pytest.raises(UserError, match="out.jsonl already exists"):

@@ -150,6 +150,7 @@ class _Run:
         factors[kind.bad] *= (kind.bad_loss, kind.bad_norm)
         self.levels, self.factors = np.stack([kind.loss, kind.norm], 1), factors
         self._bad, self._seen = BadSteps(config, RunFolder(Path())), 0
+        self._max_rollbacks = config.max_rollbacks
         self.step = self.updates = self.returns = 0
         self.stopped = False
         self.skipped = np.zeros(STEPS, bool)
@@ -165,7 +166,7 @@ class _Run:
         if save or self._bad.too_many():
             self._bad.in_a_row = in_a_row
         if self._bad.too_many():
-            self.stopped = not self._bad.may_go_back()
+            self.stopped = self._bad.rollbacks >= self._max_rollbacks
             if self.stopped:
                 return None
             self._bad.went_back()

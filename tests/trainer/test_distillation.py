@@ -105,6 +105,16 @@ def test_an_interrupted_run_goes_on_with_the_checkpoint_of_the_teacher_that_it_b
     assert recorded == str(other / "checkpoints" / "2")
 
 
+def test_a_run_that_goes_on_with_a_damaged_run_json_asks_for_the_step(teacher, tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    config = _student(tmp_path, 2, teacher[0])
+    assert find_teacher(config, make_mesh(config.mesh)).checkpoint.name == "2"  # a new run
+    shutil.copytree(f"{teacher[0].run.model_dir}/checkpoints/1", tmp_path / "checkpoints" / "1")
+    _refused(r"run\.json.* is not known: set TEACHER_STEP to it", config)
+    config = config.replace("distillation", teacher_step=1)
+    assert find_teacher(config, make_mesh(config.mesh)).checkpoint.name == "1"
+
+
 def test_a_run_that_goes_on_with_a_teacher_that_lacks_its_step_asks_for_one(teacher, tmp_path):
     (tmp_path / "run.json").write_text('{"teacher_checkpoint": "/other/checkpoints/7"}')
     shutil.copytree(f"{teacher[0].run.model_dir}/checkpoints/1", tmp_path / "checkpoints" / "1")
@@ -196,6 +206,7 @@ def test_what_cannot_teach_is_refused_before_anything_is_compiled(teacher, tmp_p
         "has no checkpoint: give the MODEL", _student(new, 2, config, teacher_dir=str(tmp_path))
     )
     _refused(r"no checkpoint of step 9: there are 1, 2", _student(new, 2, config, teacher_step=9))
+    _refused("is MODEL_DIR itself", _student(config.run.model_dir, 2, config))
     bytes_ = dataclasses.replace(DATA, vocabulary="byte")
     _refused("have another vocabulary .* was trained with", _student(new, 2, config, data=bytes_))
     other = config.replace("model", mlp_dim=48)

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -17,6 +18,7 @@ from switch_jax.reports.run_status import read_status
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer import loop
 from switch_jax.trainer import train as train_module
+from switch_jax.trainer.instruments import closed_by
 from switch_jax.trainer.signals import Stopped
 from switch_jax.utils.errors import UserError
 from tests.run_folder.documented import problems, table_of, tables
@@ -119,6 +121,17 @@ def test_a_save_that_fails_stops_the_run_with_one_line(tmp_path, monkeypatch, ca
         train_tiny(tmp_path, 9, log_period=1)
     assert records_of(tmp_path, "train")[-1]["step"] == 3, "no step after the save of step 3"
     assert capsys.readouterr().err == ""
+
+
+def test_an_error_of_closing_with_another_cause_is_shown_beside_the_first(capsys):
+    def close():
+        raise UserError("checkpoints cannot be written") from OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(UserError, match="^a task fails$"), contextlib.ExitStack() as closing:
+        closing.push(closed_by(close))
+        raise UserError("a task fails")
+    told = "switch_jax train: and as the run was closed: checkpoints cannot be written\n"
+    assert capsys.readouterr().err == told
 
 
 def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch, capsys):

@@ -144,18 +144,23 @@ class Parquet(FileFormat):
                 )
             fields.append(pa.field(name, _converted(found.field(name).type, name, path)))
         for index in range(file.num_row_groups):
-            if _num_bytes(file.metadata.row_group(index), names) > _MAX_ROW_GROUP:
-                raise UserError(
-                    f"{path}: its row group {index} has more than {_MAX_ROW_GROUP:,} bytes, too "
-                    "many to be read at once: write it with row_group_size=1000 or so"
-                )
+            _check_size(path, index, _num_bytes(file.metadata.row_group(index), names))
         return ParquetFile(path, size, file.metadata, pa.schema(fields))
 
 
 def _num_bytes(group: Any, names: Sequence[str]) -> int:
-    """Of some columns of a row group, before compression."""
+    """Of some columns of a row group, before compression: fewer than in memory if text repeats."""
     columns = map(group.column, range(group.num_columns))
     return sum(c.total_uncompressed_size for c in columns if c.path_in_schema in names)
+
+
+def _check_size(path: str, group: int, size: int) -> None:
+    """Raises UserError for a row group too large to be read, in the file or, then, in memory."""
+    if size > _MAX_ROW_GROUP:
+        raise UserError(
+            f"{path}: its row group {group} has more than {_MAX_ROW_GROUP:,} bytes, too many to be "
+            "read at once: write it with row_group_size=1000 or so"
+        )
 
 
 def _converted(type: Any, name: str, path: str) -> Any:
@@ -236,10 +241,12 @@ class ParquetChunks(Chunks):
         names = file.schema.names
         with _READING, _errors_of(file.path):
             opened = _pyarrow_file(file.path, file.size, file.metadata)
-            batches = opened.iter_batches(_BATCH, [group], names, use_threads=False)
-            table = pa.Table.from_batches(
-                [_as_read(batch.select(names), file.schema, group) for batch in batches]
-            )
+            batches, size = [], 0
+            for batch in opened.iter_batches(_BATCH, [group], names, use_threads=False):
+                batches.append(_as_read(batch.select(names), file.schema, group))
+                size += batches[-1].nbytes
+                _check_size(file.path, group, size)
+            table = pa.Table.from_batches(batches)
             table = pa.concat_tables([table.slice(r.begin, r.end - r.begin) for r in rows])
             for name, column in zip(names, table.columns, strict=True):
                 if column.null_count:

@@ -12,7 +12,9 @@ from switch_jax.config import Config, ModelConfig
 from switch_jax.data.catalogue.checks import check_vocabularies_of_run
 from switch_jax.run_folder import RunFolder, read_object
 from switch_jax.runtime.processes import run_on_all
+from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.state import abstract_model
+from switch_jax.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +38,18 @@ class Teacher:
 def find_teacher(config: Config, mesh: Mesh) -> Teacher | None:
     """The teacher of a run, checked before anything is compiled; None where it has none.
 
-    Raises UserError where TEACHER_DIR has no such checkpoint, or its model has another vocabulary
-    or does not fit the mesh.
+    Raises UserError where TEACHER_DIR has no such checkpoint or is the run's own folder, its model
+    has another vocabulary or does not fit the mesh, or a run goes on without knowing its step.
     """
     folder = config.distillation.teacher_dir
     if folder is None:
         return None
     assert config.teacher is not None  # see `gin_config.teacher`
+    own = run_on_all(lambda: resolved(storage_path(config.run.model_dir, "MODEL_DIR")))
+    if own == run_on_all(lambda: resolved(storage_path(folder, "TEACHER_DIR"))):
+        raise UserError(
+            f"TEACHER_DIR {folder!r} is MODEL_DIR itself: write another MODEL_DIR for the student"
+        )
     began_with = run_on_all(lambda: _recorded_checkpoint(config))
     step = config.distillation.teacher_step
     if step is None and began_with is not None:
@@ -74,5 +81,12 @@ def _recorded_checkpoint(config: Config) -> epath.Path | None:
     own = RunFolder.at(config.run.model_dir)
     if not own.checkpoint_steps():
         return None
-    recorded = read_object(own.description).value.get("teacher_checkpoint")
+    facts, left_out = read_object(own.description)
+    is_known = "teacher_checkpoint" in facts or config.distillation.teacher_step is not None
+    if left_out and not is_known:
+        raise UserError(
+            f"{left_out}; so the step of the teacher that the run began with is not known: set "
+            "TEACHER_STEP to it"
+        )
+    recorded = facts.get("teacher_checkpoint")
     return None if recorded is None else epath.Path(recorded)

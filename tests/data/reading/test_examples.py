@@ -1,5 +1,6 @@
 """Damaged data is reported in one line with the file and the position of the damage."""
 
+import errno
 import gzip
 import os
 import re
@@ -162,3 +163,20 @@ def test_a_failing_step_is_reported_as_such(register):
     message = "failing, split 'train': String.*; while reading .*README.md"
     with pytest.raises(UserError, match=message):
         check_examples(open_tasks(config_of("failing", 64)))
+
+
+def test_a_storage_failure_is_transient(tmp_path, monkeypatch, register):
+    file = tmp_path / "x.txt"
+    file.write_text("hello\n")
+
+    def fail(path, begin, end):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(file_chunks, "read_range", fail)
+    register("faulty", lines(file, *SPLITS), STEPS, ENGLISH)
+    config = config_of("faulty", 64)
+    failure = f"{file}: Input/output error; this may pass"
+    with pytest.raises(TransientError, match=f"^faulty, split 'validation': {failure}"):
+        list(eval_batches(validation(config), 2))
+    with pytest.raises(TransientError, match=f"^faulty, split 'train': {failure}"):
+        next(TrainBatches(open_tasks(config), 2))
