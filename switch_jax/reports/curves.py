@@ -133,7 +133,7 @@ def optimisation(findings: Findings) -> list[Chart | None]:
     """Loss, rate, speed and norm."""
     loss = "All that the optimiser minimises, the routers' own losses included; lower is better."
     rate = "The size of the optimiser's steps, as the schedule sets it."
-    speed = "Tokens trained on per second of wall time; higher is faster."
+    speed = "Tokens trained on per second of training; higher is faster."
     norm = "The length of the gradient. Falling is healthy; growing spikes announce an instability."
     charts = [
         ("loss", "Training loss", loss, "loss [nats]"),
