@@ -25,11 +25,7 @@ class Encoded(NamedTuple):
 
 
 class Projections(nnx.Module):
-    """The kernels [D, H * K] of multi-head attention.
-
-    These are matrices, and not [D, H, K], so that a TPU lays them out well and Adafactor factors
-    them correctly.
-    """
+    """The kernels of attention: matrices [D, H * K], which suit a TPU's layout and Adafactor."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         dim, inner = config.embed_dim, config.num_heads * config.head_dim
@@ -64,14 +60,11 @@ class SelfAttention(Projections):
     ) -> tuple[jax.Array, KeysAndValues, None]:
         """Attends from x to itself or, in decoding, to the tokens before it and to itself.
 
-        Args:
-          x: [B, L, D]; in decoding [B, beams, D], one new token of each beam.
-          tokens: [B, L]. A token sees those of its own segment, and in the decoder none to its
-            right.
-          bias: [H, 2 W] float32, added to the scores by query-minus-key distance, from -W to
-            W - 1. W is at least L, and on TPU a multiple of 128; see `RelativePositionBias`.
-          cached: in decoding keys and values [B, beams, L, H * K], of which those before the
-            position of the tokens are used.
+        `x` is [B, L, D], and [B, beams, D] in decoding, one new token of each beam; a token sees
+        those of its own segment, and in the decoder none to its right. `bias`, [H, 2 W] float32, is
+        added to the scores by query-minus-key distance, from -W to W - 1; W is at least L, and on
+        TPU a multiple of 128. `cached` are, in decoding, keys and values [B, beams, L, H * K], of
+        which those before the tokens' position are used.
 
         Returns the shape of x; the keys and values of x, [B, L, H * K] each; and no statistics.
         """
@@ -147,16 +140,10 @@ def attend(
 ) -> jax.Array:
     """The weighted sums of the values: [B, L, H * K], twice [B, M, H * K] -> [B, L, H * K].
 
-    A query sees the keys of its own segment (int32 [B, L], [B, M]), but no padding, segment 0.
-
-    Args:
-      config: the model's.
-      q, k, v: queries, keys and values.
-      bias: [H, 2 W] float32, as for `SelfAttention`; W is at least M, too. None = none.
-      query_segments, key_segments: see above.
-      causal: a query sees no key to its right.
-      key: for dropout on the attention weights; None = no dropout.
-      decoding: the queries are few, and no kernel is used.
+    A query sees the keys of its own segment (int32 [B, L], [B, M]), but no padding, segment 0, and
+    if `causal` none to its right. `bias` is [H, 2 W] float32, as for `SelfAttention`, with W at
+    least M, too; None = none. `key` is for dropout on the attention weights; None = no dropout. In
+    `decoding` queries are few, and no kernel is used.
     """
     rate = 0.0 if key is None else config.dropout_rate
     arrays = q, k, v, bias, query_segments, key_segments

@@ -93,12 +93,11 @@ def cudnn_attention(
     causal: bool,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
-    """`fused_attention` by cuDNN, for what `suits_cudnn`.
+    """`fused_attention` by cuDNN, for what `suits_cudnn`; 'xla' runs on any device, for tests.
 
-    cuDNN takes bias and masks as one array [B, H, L, M], here in bfloat16, and gives its gradient
-    in the same form; the scores, and their gradients, stay on the chip. It has no gradients for a
-    query whose keys are all masked: such a query sees them all here, with equal scores.
-    `implementation` 'xla' runs on any device, for tests.
+    cuDNN takes bias and masks as one array [B, H, L, M], here in bfloat16; scores and gradients
+    stay on the chip. It has no gradients for a query whose keys are all masked: here it sees them
+    all, with equal scores.
     """
     batch, length, _ = q.shape
     q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))  # [B, L or M, H, K]

@@ -15,13 +15,10 @@ class Groups(NamedTuple):
     """The routing groups of one stack's Switch layers in training.
 
     Attributes:
-      tokens: S, the tokens of a group, padding included.
-      slots: C, the slots of an expert in a group (Eq. 3).
-      capacity_factor: slots x experts / tokens; rounding and the minimum capacity make it differ
-        from the config's.
-      expected_drop: the fraction of tokens, with several experts a token of their choices, that
-        find their expert full at even routing; see `moe.expected_drop`. None with
-        No-Token-Left-Behind, where such a token goes to its next expert, and where experts choose.
+      tokens, slots: S, the tokens of a group, padding included; C, an expert's slots there (Eq. 3).
+      capacity_factor: slots x experts / tokens; the config's, but for rounding and the minimum.
+      expected_drop: see `moe.expected_drop`. None with No-Token-Left-Behind, where a token without
+        a slot goes to its next expert, and where experts choose.
       warning: a line where more than 1 % of the tokens are dropped, or choices have no slot.
       choices: k, the experts of a token.
       experts_choose: whether the slots are for the tokens that their expert chooses.

@@ -43,8 +43,7 @@ def _normalise(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
 def _normalise_backward(epsilon, saved, dy):
     """Two passes over x and dy: the sums along tokens and features, then the gradient of x.
 
-    The second pass reads x and dy behind a barrier: without it the compiler would keep float32
-    copies for that pass.
+    Without a barrier before the second the compiler would keep float32 copies for it.
     """
     x, scale = saved
 
@@ -71,9 +70,8 @@ _rms_norm.defvjp(
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zeroes elements with probability `rate` and scales the rest, as T5 does; None = no dropout.
 
-    All positions of a row share one mask, as in Mesh TensorFlow and T5X. Within the experts each
-    element has its own; see `moe.experts.expert_dropout`. x is [..., L, D] activations, or
-    [..., L, M] attention weights, where L counts queries.
+    x is [..., L, D] activations, or [..., L, M] attention weights, where L counts queries. All L
+    share one mask, as in Mesh TensorFlow and T5X; the experts have `moe.experts.expert_dropout`.
     """
     if key is None or rate == 0:
         return x
@@ -114,10 +112,7 @@ def _look_up_fwd(table, tokens, dtype):
 
 
 def _look_up_bwd(dtype, residuals, cotangents):
-    """The sum over all look-ups, in float32: a frequent token has thousands of terms.
-
-    In bfloat16 a running sum stops growing once its terms are below 1/256 of it.
-    """
+    """The sum over all look-ups, in float32: in bfloat16 it would stop growing at 256 terms."""
     del dtype
     table, tokens = residuals
     # One scatter-add, and so one sum over devices. Devices split the rows, not their length.

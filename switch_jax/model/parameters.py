@@ -44,10 +44,7 @@ def is_cast(axes: tuple[str, ...]) -> bool:
 
 
 def cast_and_gather(block: nnx.State, dtype: str) -> nnx.State:
-    """The parameters of one block of a scan, cast (see `is_cast`) and, fully sharded, gathered.
-
-    They are gathered in the activations' dtype. Done here, it is done for one block at a time.
-    """
+    """The parameters of one block of a scan, cast (`is_cast`) and, fully sharded, gathered."""
 
     def prepare(parameter: nnx.Variable) -> nnx.Variable:
         axes = parameter.axes[1:]  # the scan has taken off 'layers'

@@ -22,15 +22,13 @@ from switch_jax.partitioning.mesh import constrain_batch
 
 
 class DecodingState(NamedTuple):
-    """The state that decoding keeps between tokens.
+    """The state that decoding keeps between tokens; the caches are by layer of a block.
 
     Attributes:
       bias: [H, 2 W] float32, the decoder's relative position bias.
       encoded: the segments of the encoder's tokens.
-      cross_cache: for each layer of a block, keys and values of the encoder's tokens, each
-        [blocks, B, M, H * K].
-      cache: for each layer of a block, keys and values of the decoder's tokens so far, each
-        [blocks, B, beams, L, H * K].
+      cross_cache, cache: keys and values of the encoder's tokens, [blocks, B, M, H * K] each, and
+        of the decoder's so far, [blocks, B, beams, L, H * K].
     """
 
     bias: jax.Array
@@ -171,16 +169,12 @@ class Stack(nnx.Module):
     ) -> tuple[jax.Array, RouterStatistics | None, list[KeysAndValues | None]]:
         """Runs the stack on whole rows or, in decoding, on one new token of each beam.
 
-        Args:
-          x: [B, L, D], or in decoding [B, beams, D]: embedded tokens.
-          tokens: [B, L], or in decoding [B, beams].
-          encoded: what the decoder sees of the encoder's tokens.
-          decoding: in decoding, the state before these tokens.
+        `x` are embedded tokens [B, L, D], in decoding [B, beams, D]; `encoded` is what the decoder
+        sees of the encoder's tokens, and `decoding` the state before these tokens.
 
-        Returns:
-          The shape of x. The routers' statistics with a leading axis of `ModelConfig.routers`; None
-          in a dense model and in decoding. And for each layer of a block, in decoding, the keys and
-          values of the new tokens, each [blocks, B, beams, H * K].
+        Returns the shape of x; the routers' statistics with a leading axis of
+        `ModelConfig.routers`, None in a dense model and in decoding; and for each layer of a block,
+        in decoding, the keys and values of the new tokens, each [blocks, B, beams, H * K].
         """
         rate, first_key, last_key = self.config.dropout_rate, None, None
         if tokens.key is not None:
@@ -215,7 +209,6 @@ class Stack(nnx.Module):
                 (state, caches, jnp.arange(num_blocks)),
                 unroll=1 if in_loop else num_blocks,
             )
-            # Only the last layer of a block has routers.
             statistics += [_of_routers(its.statistics) for its in outputs if its.statistics]
             new += [its.keys_and_values for its in outputs]
         return dropout(self.final_norm(x), rate, last_key), _in_a_row(statistics), new

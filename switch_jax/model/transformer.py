@@ -16,12 +16,9 @@ from switch_jax.partitioning.mesh import constrain_batch
 
 
 class Output(NamedTuple):
-    """What the model returns.
+    """Logits [B, L, V] float32, and the statistics of the routers of encoder and decoder.
 
-    Attributes:
-      logits: [B, L, V] float32.
-      encoder, decoder: the routers' statistics, each field with a leading axis of routers, in the
-        order of `ModelConfig.routers`; None in a dense model.
+    Each field of these has a leading axis of `ModelConfig.routers`; None in a dense model.
     """
 
     logits: jax.Array
@@ -56,13 +53,10 @@ class Transformer(nnx.Module):
     ) -> Output:
         """Predicts each target token from the inputs and the target tokens before it.
 
-        Args:
-          encoder_input_tokens: [B, M] int32 ids.
-          decoder_input_tokens: [B, L] int32 ids, the targets shifted right.
-          encoder_segment_ids, decoder_segment_ids: [B, M], [B, L] int32, the packed example that a
-            token belongs to, counted from 1; 0 = padding.
-          key: of training, for dropout and the routers' noise. None = evaluation: neither, and the
-            capacity factor of evaluation.
+        Tokens are [B, M] and [B, L] int32 ids, the decoder's being the targets shifted right;
+        segments, of the same shapes, number the packed examples of a row from 1, 0 = padding. `key`
+        is of training, for dropout and the routers' noise. None = evaluation: neither, and the
+        capacity factor of evaluation.
         """
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
         inputs = tokens_of(encoder_input_tokens, encoder_segment_ids, encoder_key)
@@ -73,16 +67,12 @@ class Transformer(nnx.Module):
         return Output(self._logits(y), of_encoder, of_decoder)
 
     def choose_experts(self, **inputs: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Runs the model in evaluation, and says which experts each router chooses.
+        """The experts that each router chooses in evaluation, for inputs as of `__call__`.
 
-        Args:
-          **inputs: as for `__call__`.
-
-        Returns:
-          For 'encoder' and 'decoder' the experts [N, B, k, L] int32, N routers, best first, with
-          their gates [N, B, k, L] float32. A token has them whether or not it gets a slot. Where
-          experts choose, k is E: those that take the token, and the number E behind the last one.
-          Of a stack without experts nothing.
+        For 'encoder' and 'decoder', if they have experts, [N, B, k, L] int32, N routers, best
+        first, and their gates [N, B, k, L] float32. A token has them whether or not it gets a slot.
+        Where experts choose, k is E: those that take the token, and the number E behind the last
+        one.
         """
         model = nnx.merge(*nnx.split(self))  # this module itself stays as it is
         model.set_attributes(returns_choices=True, raise_if_not_found=False)
@@ -121,12 +111,9 @@ class Transformer(nnx.Module):
     ) -> tuple[jax.Array, DecodingState]:
         """Predicts the next token of each beam: logits [B, beams, V] float32, and the next state.
 
-        Args:
-          tokens: [B, beams] int32, the last token of each; at position 0 the id 0, which begins a
-            sequence.
-          valid: [B, beams] bool, False for a beam that has ended.
-          position: scalar int32, the position of these tokens.
-          decoding: the result of `init_decoding` or of the step before.
+        `tokens`, [B, beams] int32, are the last of each, at `position` 0 (scalar int32) the id 0,
+        which begins a sequence; `valid`, [B, beams] bool, is False for a beam that has ended.
+        `decoding` is the result of `init_decoding` or of the step before.
         """
         (x,) = self.token_embedding(tokens)  # [B, beams, D]
         of_beams = Tokens(tokens, valid.astype(jnp.int32), position[None], decoding=True)

@@ -1,7 +1,4 @@
-"""Sizes that routing follows from: the tokens of a group and the capacity of an expert (Eq. 3).
-
-All of it is computed, and checked, from the sizes of a run before anything is compiled.
-"""
+"""Sizes that routing follows from: the tokens of a group and the capacity of an expert (Eq. 3)."""
 
 import math
 from collections.abc import Mapping
@@ -17,21 +14,12 @@ from switch_jax.utils.errors import UserError
 def group_shape(
     batch: int, length: int, group_size: int, *, name: str = "group_size"
 ) -> tuple[int, int]:
-    """Splits [B, L] tokens into the fewest equal groups of at most `group_size` tokens.
+    """(G, S): the fewest equal groups of at most `group_size` tokens that [B, L] splits into.
 
     A group is a run of whole consecutive rows, or, where a row is longer than `group_size`, an
     equal part of one row. It depends on these three numbers alone, never on the number of devices.
 
-    Args:
-      batch: B, the number of rows.
-      length: L, the tokens of a row, padding included.
-      group_size: the largest number of tokens in a group, which messages call `name`.
-
-    Returns:
-      (G, S): the number of groups and the tokens in each.
-
-    Raises:
-      UserError: `group_size` does not divide a row that is longer than it.
+    Raises UserError, with `name` for `group_size`, where that does not divide a longer row.
     """
     if length > group_size:
         if length % group_size:
@@ -57,18 +45,12 @@ def expert_capacity(
 ) -> int:
     """C, the slots of one expert in one group (Eq. 3): tokens / experts x capacity factor.
 
-    The result is rounded up, so that perfectly even routing drops nothing at a factor of 1.0. It
-    is at least `min_capacity`, and at most `tokens_per_group`, since no expert can receive more.
-    It is rounded up further, to a multiple of `multiple`, where that adds at most one fifteenth: a
-    TPU lays rows out in eights, and moving other numbers of rows costs it more than those slots.
-    Equation 3 does not say how to round: Mesh TensorFlow rounds down, Flaxformer to the nearest.
-
-    Args:
-      tokens_per_group: S, padding included.
-      num_experts: E.
-      capacity_factor: 1.0 leaves room for exactly even routing.
-      min_capacity: a lower limit for very small groups.
-      multiple: 8 for speed on a TPU; 1 rounds to a whole slot only.
+    The result is rounded up, so that perfectly even routing drops nothing at a factor of 1.0; it is
+    at least `min_capacity`, and at most S = `tokens_per_group` (padding included), since no expert
+    can receive more. It is rounded up further, to a multiple of `multiple`, where that adds at most
+    one fifteenth: a TPU lays rows out in eights, and moving other numbers of rows costs it more
+    than those slots. Equation 3 does not say how to round: Mesh TensorFlow rounds down, Flaxformer
+    to the nearest.
     """
     # Slightly less, so that 10 x 1.1 = 11.000000000000002 is 11.
     exact = tokens_per_group * capacity_factor / num_experts
@@ -114,8 +96,7 @@ def check_divisibility(
 ) -> None:
     """Raises UserError, with the equation, where experts or groups do not divide over the mesh.
 
-    `mesh_shape` has devices by mesh axis, and `name` is what messages call `group_size`: the
-    encoder has one gin macro, the decoder another.
+    `mesh_shape` has devices by mesh axis; messages call `group_size` by `name`, its gin macro.
     """
     check_experts(num_experts, mesh_shape)
     groups, tokens = group_shape(batch, length, group_size, name=name)

@@ -23,14 +23,11 @@ class Assignment(NamedTuple):
 
     Attributes:
       expert_index: [G, k, S] int32, the chosen experts, also of dropped tokens and padding.
-      gate: [G, k, S] float32, what multiplies the expert's output, see `Distribution.gates`; 0
-        where the choice has no slot.
+      gate: [G, k, S] float32, what multiplies the expert's output; 0 where the choice has no slot.
       position_in_expert: [G, k, S] int32, the slot in the expert; C where there is none.
-      token_index: [G, E, C] int32, the number of the choice in each slot; k * S where the slot is
-        empty. The inverse of `expert_index` and `position_in_expert`.
+      token_index: [G, E, C] int32, the number of the choice in each slot; k * S where it is empty.
       router: what the losses and statistics need of it.
-      load: [G, E] float32, the number of real tokens whose first choice is the expert, dropped ones
-        included.
+      load: [G, E] float32, real tokens whose first choice is the expert, dropped ones included.
     """
 
     expert_index: jax.Array
@@ -68,10 +65,8 @@ class ChosenTokens(NamedTuple):
     """The routing of every group, where each expert has chosen its tokens.
 
     Attributes:
-      token_index: [G, E, C] int32, the token in each slot, the most probable one first; S where the
-        slot is empty.
-      gate: [G, E, C] float32, the probability of the expert for this token; 0 where the slot is
-        empty.
+      token_index: [G, E, C] int32, the token in each slot, most probable first; S: it is empty.
+      gate: [G, E, C] float32, the probability of the expert for this token; 0 in an empty slot.
       is_taken: [G, E, S] bool, that the expert took the token.
       router: what the losses and statistics need of it.
       load: [G, E] float32, the number of real tokens divided by E, since all experts take the same
@@ -111,14 +106,12 @@ class ChosenTokens(NamedTuple):
 class DispatchIndices(NamedTuple):
     """Row numbers over all groups at once, with the slots in the order [E, G, C].
 
-    The two maps are inverse to each other, where a token has a slot and a slot has a token. Where
-    it has none, the row number is one past the last row. The expert is the slowest index, so that
-    the rows of one expert lie together for all groups, and the all-to-all moves whole blocks
-    without a transposition.
+    The two maps are inverse to each other; without a slot, or a token, the number is one past the
+    last row. The expert is the slowest index, so that its rows lie together for all groups, and the
+    all-to-all moves whole blocks without a transposition.
 
     Each expert's G * C slots may be cut into equal chunks, which are exchanged one after another.
-    Chunk i has the i-th part of every expert's slots, R in all, in the order [E, R / E]; the chunks
-    follow each other.
+    Chunk i has the i-th part of every expert's slots, R in all, in the order [E, R / E].
 
     Attributes:
       token_of_slot: for each chunk, [R] int32, row in the flattened [k * B * L] tokens: with k > 1
@@ -151,11 +144,8 @@ class Moves(NamedTuple):
 class ChosenMoves(NamedTuple):
     """As `Moves`, with slots whose tokens are in any number of slots.
 
-    Attributes:
-      rows: for each chunk, [R] int32, row in the flattened [B * L] tokens; B * L where the slot is
-        empty.
-      gates: for each chunk, [R] float32.
-      batch_shape: (B, L).
+    For each chunk there are `rows` [R] int32 in the flattened [B * L] tokens, B * L where the slot
+    is empty, and `gates` [R] float32. `batch_shape` is (B, L).
     """
 
     rows: tuple[jax.Array, ...]
@@ -284,8 +274,7 @@ def _combine_fwd(
 
 def _combine_bwd(residuals, y_grad: jax.Array):
     (outputs, gates, indices), y_grad = lax.optimization_barrier((residuals, y_grad))
-    # Multiplied before the gather, in one pass with the sum below; afterwards it would be another
-    # pass.
+    # Multiplied before the gather, in one pass with the sum below.
     outputs_grad = jnp.concatenate(
         [
             _times_gate(y_grad, gate).astype(y_grad.dtype).reshape(-1, y_grad.shape[-1])

@@ -1,9 +1,8 @@
 """The Switch layer for decoding: few tokens, no capacity, and no token dropped.
 
 With more experts than tokens, most slots of a capacity would be empty. Here each expert computes
-its own tokens, in blocks of a few rows, and only the blocks that hold tokens are computed. The
-shape letters are those of `switch_jax.moe`; T tokens of all the devices that share out the experts,
-with k experts for each: k * T choices.
+its own tokens, in blocks of a few rows. T are the tokens of all the devices that share out the
+experts, k * T their choices.
 """
 
 import functools
@@ -26,11 +25,9 @@ MAX_BLOCK_ROWS = 256  # more would not fill a TPU's matrix unit better
 class ExpertBlocks(NamedTuple):
     """Choices sorted by expert, and cut into blocks of rows, each of one expert.
 
-    Attributes:
-      order: [k * T] int32, the choices, those of the first expert first; those of no expert last.
-      first_block: [E + 1] int32, index of each expert's first block; at the end the number of
-        blocks.
-      first_row: [E] int32, position in `order` of each expert's first choice.
+    `order` [k * T] int32 are the choices, those of no expert last. `first_row` [E] int32 is where
+    those of each expert begin, and `first_block` [E + 1] int32 the index of its first block; at the
+    end the number of blocks.
     """
 
     order: jax.Array
@@ -68,14 +65,8 @@ def dropless_ffn(
 
     What a token gets does not depend on the other tokens. Not differentiable.
 
-    Args:
-      x: [B, L, D] activations, in whose dtype the experts compute.
-      tokens: [B, L]; for padding nothing is computed.
-      weights: as for `moe.switch_ffn`.
-      activation: from the projections by each `wi` to the hidden activation, elementwise.
-
-    Returns:
-      [B, L, D], or as wide as `wo` gives it, 0 on padding.
+    x is [B, L, D], in whose dtype the experts compute; weights and activation are as for
+    `moe.switch_ffn`. The result is [B, L, D], or as wide as `wo` gives it, and 0 on padding.
     """
     mesh = current_mesh()
     axis = expert_axis(weights.num_experts, mesh.shape)

@@ -61,12 +61,9 @@ def local_experts(weights: SwitchWeights, expert_shards: int) -> SwitchWeights:
     """The experts that this device computes, as `expert_mlp` takes them.
 
     Their gradients are summed over the devices that compute the same experts: once, however many
-    chunks of slots they compute.
-
-    Args:
-      weights: this device's: [E_local, D, F_local] and [E_local, F_local, D]; with fewer experts
-        than devices on the expert axis, those of all experts, of which it computes one.
-      expert_shards: see `exchange.num_expert_shards`.
+    chunks there are. `weights` are this device's: [E_local, D, F_local] and [E_local, F_local, D];
+    with fewer experts than devices on the expert axis, those of all experts, of which it computes
+    one.
     """
     wi, wo = jax.tree.map(lambda w: mark_varying(w, (DATA,)), (weights.wi, weights.wo))
     if expert_shards < lax.axis_size(EXPERT):
@@ -86,8 +83,7 @@ def expert_mlp(
 
     Args:
       buffers: [expert shards, E_local, rows, D]: shard i came from the i-th of the devices that
-        share out the experts. The rows are the G_local * C slots of an expert on one device, or a
-        chunk of them. The result has the same shape, but rows as wide as `wo` gives them.
+        share out the experts. The result is alike, but with rows as wide as `wo` gives them.
       weights: [E_local, D, F_local] and [E_local, F_local, D], from `local_experts`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       dropout: of the hidden activation [E_local, expert shards * rows, F_local]; None = none.
@@ -139,16 +135,10 @@ def expert_dropout(
 ) -> Callable[[jax.Array], jax.Array]:
     """Dropout of the hidden activation inside the experts (section 2.4), within `jax.shard_map`.
 
-    The mask is drawn for each expert, each group and all of F, and then cut to this device's part
-    of F. So it is the same on every mesh.
-
-    Args:
-      rate: in (0, 1), the probability that an element is zeroed; the others are scaled.
-      key: of this layer's expert dropout.
-      expert_shards: the number of devices that the rows came from.
-      groups, capacity: G_local, C.
-
-    Returns a function of hidden activations [E_local, expert_shards * G_local * C, F_local].
+    Returns a function of hidden activations [E_local, expert_shards * G_local * C, F_local]. Its
+    mask is drawn for each expert, each group and all of F, and then cut to this device's part: it
+    is the same on every mesh. `rate`, in (0, 1), is the probability that an element is zeroed; the
+    others are scaled. `groups` and `capacity` are G_local and C.
     """
 
     def dropout(hidden: jax.Array) -> jax.Array:

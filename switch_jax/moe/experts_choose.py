@@ -43,15 +43,11 @@ class ExpertsChoose(Router):
 def choose_tokens(distribution: Distribution, capacity: int, valid: jax.Array) -> ChosenTokens:
     """Gives each expert the C tokens with its highest probabilities (Zhou et al. 2022).
 
-    Among equal probabilities the earlier token is taken. The paper's capacity is that of Eq. 3,
-    tokens / experts x capacity factor: the factor is the number of experts that a token has on
-    average. Padding is never taken, and of its slots an expert fills only the share that real
-    tokens have in the group. So the average does not depend on how much padding there is.
-
-    Args:
-      distribution: of logits [G, S, E].
-      capacity: C, at most S.
-      valid: [G, S] bool, False on padding.
+    Among equal probabilities the earlier token is taken. `distribution` is of logits [G, S, E]. The
+    capacity C, at most S, is that of Eq. 3: its factor is the number of experts that a token has on
+    average. Padding (`valid` [G, S] bool is False) is never taken, and of its slots an expert fills
+    only the share that real tokens have in the group. So that average does not depend on how much
+    padding there is.
     """
     tokens, experts = distribution.probs.shape[1:]
     router = distribution.sums(valid)

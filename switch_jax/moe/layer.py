@@ -1,8 +1,7 @@
 """The Switch feed-forward layer (Fig. 2): router, all-to-all, experts, all-to-all, gate.
 
-Written once, for one device's share of the batch and of the experts, and run under `jax.shard_map`
-on whatever mesh there is; a single device is a mesh of one. The shape letters are those of
-`switch_jax.moe`. A suffix `_local` marks one device's share of an axis.
+Written for one device's share of the batch and of the experts, under `jax.shard_map`; a single
+device is a mesh of one. A suffix `_local` marks one device's share of an axis.
 """
 
 import functools
@@ -37,24 +36,19 @@ def switch_ffn(
 ) -> tuple[jax.Array, RouterStatistics]:
     """Sends each token through its expert, or its experts (sections 2.1 and 2.2).
 
-    The result is the same on every mesh: groups depend on the batch alone, and noise on the
-    indices of router, group and expert alone.
+    The result is the same on every mesh: groups depend on the batch alone, and noise on the indices
+    of router, group and expert alone. It is [B, L, D], or as wide as `wo` gives it, exactly 0 for
+    dropped tokens and padding (the residual connection carries them); and the router's statistics.
 
     Args:
       x: [B, L, D] activations; the exchanged rows and the experts have the same dtype.
       tokens: [B, L]; padding takes no slot and counts in no statistic.
       weights: `wi` and `wo` are cast to x's dtype; the router computes in the dtype of its own.
-        With a bias of the router the gradient of the statistic `load_balance_loss` is not that of
-        the loss, but what the bias is updated by; see `statistics.with_bias_gradient`.
+        Where it has a bias, see `statistics.with_bias_gradient`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
 
-    Returns:
-      [B, L, D], or as wide as `wo` gives it, exactly 0 for dropped tokens and padding (the residual
-      connection carries them), and the router's statistics.
-
     Raises:
-      UserError: the experts or the groups do not divide over the mesh, or the group size does not
-        fit the rows.
+      UserError: experts or groups do not divide over the mesh, or groups do not fit the rows.
       ValueError: B does not divide over data x expert devices (from `jax.shard_map`).
     """
     mesh, router = current_mesh(), weights.router

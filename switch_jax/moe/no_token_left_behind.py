@@ -17,19 +17,14 @@ class NoTokenLeftBehind(TokensChoose):
     def assign(
         self, logits: jax.Array, tokens: Tokens, capacity: int, key: RouterKey | None
     ) -> Assignment:
-        """Gives slots in rounds.
+        """Gives slots in rounds: an `Assignment` of one choice, the expert used; E if dropped.
 
         In round r, the tokens that have no slot yet ask for one in their r-th choice, in token
-        order, and get what the rounds before have left. A token that has none after the last round
-        is dropped. The gate is the probability of the expert that is used; `load` counts first
-        choices.
+        order, and get what the rounds before have left. The gate is the probability of the expert
+        that is used; `load` counts first choices.
 
-        A later token can take a slot in round 1 that an earlier token asks for only in round 2. So
-        in a decoder, within a group, a token's expert depends on the tokens after it, as in Mesh
-        TensorFlow.
-
-        Returns:
-          An `Assignment` with one choice: the expert that is used; E for a dropped token.
+        A later token can take a slot in round 1 that an earlier one asks for only in round 2. So in
+        a decoder, within a group, experts depend on later tokens, as in Mesh TensorFlow.
         """
         valid, (*_, size, experts) = tokens.valid, logits.shape
         distribution = Distribution.of(logits)

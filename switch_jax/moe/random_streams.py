@@ -26,11 +26,8 @@ class NoiseBits(NamedTuple):
 class RouterKey(NamedTuple):
     """What the random numbers of one Switch layer in one step follow from, on any mesh.
 
-    Attributes:
-      stack_key: the key of the step and stack.
-      router_index: int32 scalar, the layer's number among the routers of the stack.
-      first_group: index, in the whole batch, of the first group of this device.
-      tokens_per_group: S.
+    `router_index`, int32 scalar, is the layer's number among the routers of the stack;
+    `first_group` the index of this device's first group in the batch; `tokens_per_group` is S.
     """
 
     stack_key: jax.Array
@@ -51,9 +48,8 @@ class RouterKey(NamedTuple):
         seeds = jax.random.key_data(self.stack_key).astype(jnp.uint32).reshape(-1)
         number = self._number(stream).astype(jnp.uint32)
         layer_seed = _hash(seeds[-1] + number * jnp.uint32(0x9E3779B9))
-        # Each group counts its tokens and then its features. The counters are computed row by row
-        # from positions alone: repeating or slicing the bits of a group would take further
-        # operations.
+        # Each group counts its tokens and then its features. Counters come from positions row by
+        # row: repeating or slicing a group's bits would take further operations.
         tokens = self.tokens_per_group
         row = jnp.arange(batch)[:, None]  # [B, 1]
         group = self.first_group + row * length // tokens  # [B, 1]

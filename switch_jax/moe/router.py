@@ -22,13 +22,11 @@ def router_logits(
     """h(x) = W_r x (Eq. 1), in the dtype of W_r whatever that of x: float32 (section 2.4).
 
     With a kernel in bfloat16 it is the router that diverges in Table 2. The product has precision
-    HIGH, since rounding must not decide which expert a token gets: by default a TPU rounds float32
-    operands to bfloat16 and multiplies once; at HIGH it multiplies three times. For the gradients
-    the default is enough.
+    HIGH, three multiplications on a TPU, since rounding must not decide which expert a token gets.
+    For the gradients the default, one with bfloat16 operands, is enough.
 
     Args:
-      x: [B, L, D].
-      kernel: [D, E] float32 or bfloat16, as is the result, [B, L, E].
+      x, kernel: [B, L, D]; [D, E] float32 or bfloat16, as is the result, [B, L, E].
       jitter: epsilon of the noise uniform(1 - eps, 1 + eps) that x is multiplied by (App. C).
       bits: the random bits of the noise; None = no noise.
       dropout_rate: if above 0, x is multiplied by a dropout mask in place of the jitter (App. C).
@@ -75,12 +73,10 @@ def _factor(bits: NoiseBits, jitter: float, dropout_rate: float) -> jax.Array:
 
 
 class RouterSums(NamedTuple):
-    """What the losses and statistics need of the router's distribution of each token.
+    """What the losses and statistics need of the router's distribution of each token; float32.
 
-    Attributes:
-      log_normalizer: [G, S] float32, logsumexp of the logits.
-      entropy: [G, S] float32, in nats; its gradient is 0.
-      importance: [G, E] float32, the router's probabilities summed over real tokens.
+    `log_normalizer` [G, S] is logsumexp of the logits; `entropy` [G, S] is in nats, without
+    gradient; `importance` [G, E] are the router's probabilities summed over real tokens.
     """
 
     log_normalizer: jax.Array
@@ -92,12 +88,8 @@ class Distribution(NamedTuple):
     """The router's softmax over the experts, of each token.
 
     Each step is rounded to the numbers of the logits' dtype (Table 2), and so is each gradient. The
-    default policy, one expert of the highest probability, has a softmax of its own: `top_1`.
-
-    Attributes:
-      logits: [..., S, E] float32 or bfloat16.
-      log_normalizer: [..., S] float32, logsumexp of the logits.
-      log_probs, probs: [..., S, E] float32.
+    default policy, one expert of the highest probability, has a softmax of its own: `top_1`. Logits
+    are [..., S, E] float32 or bfloat16, the other fields float32; `log_normalizer` is [..., S].
     """
 
     logits: jax.Array

@@ -17,12 +17,10 @@ class Router(struct.PyTreeNode):
     """A router with its policy: who chooses whom, and who gets a slot.
 
     A policy is a subclass with `choose`; `policies.make_router` takes the one that a config names.
-    Training, decoding and what shows choices all ask the same object. It is a pytree of its
-    parameters, and goes with the weights of the layer into `jax.shard_map`.
+    Training, decoding and what shows choices all ask the same object, a pytree of its parameters.
 
     Attributes:
       kernel: [D, E] float32 (section 2.4), or bfloat16 (Table 2); the router computes in it.
-      config: its experts, policies and noise.
       stack: 'encoder' or 'decoder'.
       bias: [E] float32, added to standardised logits when experts are chosen, to even out their
         load; None = nothing is added.
@@ -39,16 +37,11 @@ class Router(struct.PyTreeNode):
     def choose(
         self, distribution: Distribution, tokens: Tokens, key: RouterKey | None
     ) -> tuple[jax.Array, jax.Array]:
-        """The experts of each token, whether or not they have a slot for it.
+        """The experts of each token, whether or not they have a slot for it; and their gates.
 
-        Args:
-          distribution: of logits [G, S, E].
-          tokens: [G, S].
-          key: for what is drawn in training; None = evaluation or decoding.
-
-        Returns:
-          [G, k, S] int32, different experts, the best one first, E = none; and their gates
-          [G, k, S] float32.
+        Different experts [G, k, S] int32, the best one first, E = none; gates [G, k, S] float32.
+        The distribution is of logits [G, S, E]. `key` is for what is drawn in training; None =
+        evaluation or decoding.
         """
         raise NotImplementedError
 

@@ -28,7 +28,6 @@ def assign_choices(
       choices: [G, k, S] int32, different experts for each token, the first choice first; E = none.
       gates: [G, k, S] float32, of the choices.
       distribution: of the router's logits [G, S, E], for losses and statistics.
-      capacity: C.
       valid: [G, S] bool, False on padding.
       asks: [G, k, S] bool, whether the choice asks for a slot; None = all do.
       order: [G, S] int32, the tokens in the order in which they take slots; None = as they stand.
@@ -66,15 +65,10 @@ def take_slots(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Hands out the slots of each expert, one choice after the other.
 
-    Args:
-      expert_index: [G, T] int32, the expert that each of T choices wants; E = none.
-      experts: E.
-      capacity: C.
-      order: [G, T] int32, the choices in the order in which they take slots; None = as they stand.
-
-    Returns:
-      [G, T] int32, the slot of each, C where it has none; [G, E, C] int32, who has the slot, T
-      where nobody does; and [G, E] int32, how many want the expert.
+    `expert_index` [G, T] int32 is the expert that each of T choices wants; E = none. `order` [G, T]
+    int32 has the choices in the order in which they take slots; None = as they stand. Returns [G,
+    T] int32, the slot of each, C where it has none; [G, E, C] int32, who has the slot, T where
+    nobody does; and [G, E] int32, how many want the expert.
     """
     if order is not None:
         expert_index = jnp.take_along_axis(expert_index, order, axis=1)  # [G, T]

@@ -16,12 +16,10 @@ class RouterStatistics(NamedTuple):
     """What a layer's router did, over all real tokens of the batch; float32.
 
     Attributes:
-      load: [E] fraction of tokens whose first choice is the expert, before any is dropped (f,
-        Eq. 5).
+      load: [E] fraction of tokens whose first choice is the expert, dropped or not (f, Eq. 5).
       load_balance_loss: scalar, 1.0 at balance (Eq. 4 without alpha).
-      z_loss: scalar, mean logsumexp^2 of the logits.
+      z_loss, entropy: scalars, means of logsumexp^2 of the logits, and of the entropy, in nats.
       dropped: scalar, fraction of tokens that have no slot in any of their experts.
-      entropy: scalar, mean entropy of the router's distribution, in nats.
       several_experts: scalar, fraction of tokens that have slots in two or more experts; None where
         a token has one at most.
       choices: what `Transformer.choose_experts` collects; None elsewhere.
@@ -77,14 +75,11 @@ def router_statistics(
 def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:
     """E * sum_i f_i P_i (Eq. 4 to 6, without alpha): 1.0 at balance, E when one expert has it all.
 
-    f_i is the fraction of a group's tokens whose first choice is expert i, counted before any token
-    is dropped; P_i is the group's mean probability of expert i. Padding counts in neither. Groups
-    are averaged in proportion to their real tokens, so that the loss of a batch is the
-    token-weighted mean of the losses of its parts, however it is split. 0 where no token is real.
-
-    Args:
-      importance: [G, E] float32, P times the group's real tokens; the gradient flows through it.
-      load: [G, E] float32, f times the group's real tokens; it has no gradient.
+    f_i is the fraction of a group's tokens whose first choice is expert i, dropped or not; P_i is
+    the group's mean probability of expert i. `load` and `importance`, [G, E] float32, are f and P
+    times the group's real tokens; the gradient flows through P alone. Groups are averaged in
+    proportion to their real tokens, so that the loss of a batch is the token-weighted mean of the
+    losses of its parts, however it is split. 0 where no token is real.
     """
     load = lax.stop_gradient(load)
     real_tokens = load.sum(-1)  # [G]

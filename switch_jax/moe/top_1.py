@@ -1,7 +1,6 @@
 """From logits to slots at once, where each token has its most probable expert (section 2.2).
 
-The default of a Switch Transformer: on a TPU one kernel, elsewhere one sort, and one gradient
-written by hand. Nothing here depends on a module or a config.
+The default of a Switch Transformer: on a TPU one kernel, elsewhere one sort.
 """
 
 import functools

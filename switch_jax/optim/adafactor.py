@@ -27,14 +27,11 @@ _MIN_SCALE = 1e-3  # lower bound of the parameter's RMS by which updates are sca
 class Moment(NamedTuple):
     """Second moment of one parameter: means over rows and columns, or in full.
 
-    What is not used is None; for a parameter that is not trained, all of it is.
-
-    Attributes:
-      row: [..., R] mean over the last axis of a factored [..., R, C] matrix.
-      column: [..., C] mean over its last axis but one.
-      full: the shape of the parameter, where it is not factored.
-      square_sum: [...] of the parameter itself, computed where it is updated: apart, that would
-        read all parameters once more, a quarter of the optimiser's time on a TPU.
+    `row` [..., R] and `column` [..., C] are means of a factored [..., R, C] matrix over its last
+    axis, and its last but one; `full` has the shape of a parameter that is not factored.
+    `square_sum` [...] is of the parameter itself, computed where it is updated: apart, that would
+    read all parameters once more, a quarter of the optimiser's time on a TPU. What is not used is
+    None; for a parameter that is not trained, all of it is.
     """
 
     row: Any
@@ -63,9 +60,8 @@ def adafactor(
     Args:
       learning_rate: relative to the RMS of each parameter; a function of the updates done.
       axes: the parameters' nested dict with a tuple of logical axis names for each.
-      is_trained: the same nested dict with a bool for each parameter; those that are not trained
-        stay as they are, and have no state. None: all are trained.
-      factors: the same with a number for each, by which its rate is multiplied. None: 1 for all.
+      is_trained: as `axes`, a bool for each; the others stay as they are, without state. None: all.
+      factors: as `axes`, a number for each that multiplies its rate. None: 1 for all.
       min_dim_size_to_factor: a matrix is factored if both its sides are at least this long.
     """
     if factors is None:

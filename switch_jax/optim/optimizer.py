@@ -30,9 +30,7 @@ from switch_jax.utils.errors import UserError, did_you_mean
 class Direction(NamedTuple):
     """What an optimiser takes gradients to, before weight decay and the learning rate.
 
-    Attributes:
-      of: from the config of a run to the transformation.
-      matrices_only: it is for matrices without routers; AdamW updates the other parameters.
+    `matrices_only`: it is for matrices without routers; AdamW updates the other parameters.
     """
 
     of: Callable[[Config], optax.GradientTransformation]
@@ -128,8 +126,7 @@ def _by_direction(
 ) -> optax.GradientTransformation:
     """One of `DIRECTIONS`. The state is {its name: state}, so a checkpoint names its optimiser.
 
-    Weight decay applies only to matrices between features. In the embedding it would shrink the
-    rows of rare tokens at every step.
+    Weight decay is for matrices between features: in the embedding it would shrink rare rows.
     """
     own = config.optimizer.optimizer
 
@@ -192,12 +189,10 @@ def _with_router_biases(inner: Optimizer, axes: Any, is_bias: Any, rate: float) 
 def _clipped(inner: Optimizer, is_trained: Any, limit: float) -> Optimizer:
     """Gradients of a larger global norm are scaled down to `limit`. The state is the inner one's.
 
-    As `optax.clip_by_global_norm` on the trained parameters alone. `is_trained`: a bool for each
-    parameter. The step sums the same squares for its metrics, and the compiler does so only once.
+    The step sums the same squares for its metrics, and the compiler does so only once.
     """
 
     def clip(gradients: Any) -> Any:
-        # None is no leaf.
         counted = jax.tree.map(lambda trained, g: g if trained else None, is_trained, gradients)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(counted)))
         factor = jnp.minimum(1.0, limit / norm)

@@ -10,13 +10,11 @@ def learning_rate_schedule(config: Config) -> optax.Schedule:
     """The rate as a function of the updates done, which bad steps do not count among.
 
     'rsqrt': constant, then inverse square root of the step, as T5 pretrains: 1 / sqrt(max(step,
-    1e4)). 'warmup_rsqrt': the same times a linear rise to it, as T5X's "constant * linear_warmup *
-    rsqrt_decay". 'constant': as T5 and T5X fine-tune, 1e-3. The linear rise before it is ours: a
-    run from another run's checkpoint begins with a fresh optimiser state, where T5X's goes on, and
-    its second moments rest on a few batches at first.
-    'cosine', 'linear' and 'wsd' (warm-up, stable, decay; Hu et al. 2024, arXiv 2404.06395) rise as
-    'constant' does. They reach their final rate after TRAIN_STEPS updates, so the last update still
-    has a rate above it.
+    1e4)). 'warmup_rsqrt': the same times a linear rise to it, as in T5X. 'constant': as T5 and T5X
+    fine-tune, 1e-3. The linear rise before it is ours: the optimiser's state is fresh, where T5X's
+    goes on, and rests on a few batches at first. 'cosine', 'linear' and 'wsd' (warm-up, stable,
+    decay; Hu et al. 2024, arXiv 2404.06395) rise as 'constant' does. They reach their final rate
+    after TRAIN_STEPS updates, so the last update still has a rate above it.
     """
     peak, warmup = config.optimizer.learning_rate, config.optimizer.warmup_steps
 

@@ -21,7 +21,6 @@ from switch_jax.utils.tensorflow_setup import seqio, tf, tfds
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
 _RAM_FILE_NUMBERS = itertools.count()
 
-# From the path of a file, string [], to all its examples, in their order.
 Reader = Callable[[tf.Tensor], tf.data.Dataset]
 Label = TypeVar("Label")
 
@@ -176,10 +175,8 @@ def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
     """A digest of the files of a task in their order: a position in the data is one in these.
 
     They may move to another folder: their names without it count, their sizes, and what is read.
-
-    Raises:
-      UserError: a file is missing, or one is no ordinary file, or a bucket may not be listed.
-      TransientError: the storage failed.
+    Raises UserError: a file is missing or no ordinary one, or a bucket may not be listed;
+    TransientError: the storage failed.
     """
     where = f"{task.name}, split {split!r}"
     try:
