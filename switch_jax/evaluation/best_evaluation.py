@@ -32,8 +32,7 @@ class Best:
     """The best evaluation so far, by a metric that is better when it is higher.
 
     `value` is None before the first evaluation whose metric is a number. `since` counts the
-    evaluations since the best one, NaN included; all, if there is no best. `of` is what `measured`
-    gave.
+    evaluations since the best one, NaN included; all, if there is no best. `of` is from `measured`.
     """
 
     value: float | None = None

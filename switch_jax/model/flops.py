@@ -56,8 +56,7 @@ def training_flops(
     input tokens: what no implementation can avoid. The backward pass counts as two forward passes.
 
     Lengths include padding. `slots` are expert slots for each input token and for each target
-    token, empty ones too, as `groups.Groups.capacity_factor` has them; None: those of
-    `needed_slots`.
+    token, empty ones too, as `groups.Groups.capacity_factor` has them; None: `needed_slots`.
     """
     slots = slots or needed_slots(config)
     dim, inner = config.embed_dim, config.num_heads * config.head_dim

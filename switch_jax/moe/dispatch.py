@@ -111,7 +111,8 @@ class DispatchIndices(NamedTuple):
     all-to-all moves whole blocks without a transposition.
 
     Each expert's G * C slots may be cut into equal chunks, which are exchanged one after another.
-    Chunk i has the i-th part of every expert's slots, R in all, in the order [E, R / E].
+    Chunk i has the i-th part of every expert's slots, R in all, in the order [E, R / E]; the chunks
+    follow each other.
 
     Attributes:
       token_of_slot: for each chunk, [R] int32, row in the flattened [k * B * L] tokens: with k > 1

@@ -62,8 +62,7 @@ def local_experts(weights: SwitchWeights, expert_shards: int) -> SwitchWeights:
 
     Their gradients are summed over the devices that compute the same experts: once, however many
     chunks there are. `weights` are this device's: [E_local, D, F_local] and [E_local, F_local, D];
-    with fewer experts than devices on the expert axis, those of all experts, of which it computes
-    one.
+    with fewer experts than devices on the expert axis, all experts, of which it computes one.
     """
     wi, wo = jax.tree.map(lambda w: mark_varying(w, (DATA,)), (weights.wi, weights.wo))
     if expert_shards < lax.axis_size(EXPERT):

@@ -66,9 +66,10 @@ def take_slots(
     """Hands out the slots of each expert, one choice after the other.
 
     `expert_index` [G, T] int32 is the expert that each of T choices wants; E = none. `order` [G, T]
-    int32 has the choices in the order in which they take slots; None = as they stand. Returns [G,
-    T] int32, the slot of each, C where it has none; [G, E, C] int32, who has the slot, T where
-    nobody does; and [G, E] int32, how many want the expert.
+    int32 has the choices in the order in which they take slots; None = as they stand.
+
+    Returns [G, T] int32, the slot of each, C where it has none; [G, E, C] int32, who has the slot,
+    T where nobody does; and [G, E] int32, how many want the expert.
     """
     if order is not None:
         expert_index = jnp.take_along_axis(expert_index, order, axis=1)  # [G, T]

@@ -46,8 +46,7 @@ def parameter_specs(
     stay as they are.
 
     `axes` is a nested dict with a tuple of logical axis names for each array, and `shapes` one of
-    arrays or `ShapeDtypeStruct`s. Raises UserError where an axis does not divide over its mesh
-    axis.
+    arrays or `ShapeDtypeStruct`s. Raises UserError where an axis does not divide over the mesh.
     """
 
     def spec(names: tuple[str, ...], array: jax.ShapeDtypeStruct) -> Spec:

@@ -1,4 +1,7 @@
-"""Local disks and buckets (gs://, s3://) behind the same functions."""
+"""Local disks and buckets (gs://, s3://) behind the same functions.
+
+No other room tells them apart.
+"""
 
 from switch_jax.storage.appended import Spool, appended_file, last_written, read_appended
 from switch_jax.storage.clients import choose_clients, file_system

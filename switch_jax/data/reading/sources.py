@@ -21,6 +21,7 @@ from switch_jax.utils.tensorflow_setup import seqio, tf, tfds
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
 _RAM_FILE_NUMBERS = itertools.count()
 
+# From the path of a file, string [], to all its examples, in their order.
 Reader = Callable[[tf.Tensor], tf.data.Dataset]
 Label = TypeVar("Label")
 

@@ -146,11 +146,11 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
 
 
 def check_run(config: Config, readers: int) -> list[str]:
-    """Warnings, one a line: what costs data or parameters, and cannot be changed later.
+    """Checks what needs no devices, no data and no network; launch and plan call it.
 
-    Checks what needs no devices, no data and no network; launch and plan call it. In a plan,
-    MIXTURE_OR_TASK_NAME may be without a value. `readers` are the parts into which hosts split the
-    rows of a batch. Raises UserError with the numbers that do not fit.
+    In a plan, MIXTURE_OR_TASK_NAME may be without a value. `readers` are the parts into which hosts
+    split the rows of a batch. Returns warnings, one a line: what costs data or parameters, and
+    cannot be changed later. Raises UserError with the numbers that do not fit.
     """
     warnings = check_streams(config, readers)
     if config.data.mixture_or_task_name == "MIXTURE_OR_TASK_NAME":
