@@ -1,10 +1,8 @@
 """The seqio tasks that come with the library, in families; importing one registers its tasks.
 
 `switch_jax.data.catalogue.registry` imports a family when a name is looked up that is not
-registered yet, so families need not be imported by hand, and cost nothing before they are needed.
-
-The modules of this package are written like any seqio tasks: they import seqio and TensorFlow
-directly, because Python imports this file, and with it their set-up, before any of them.
+registered yet. Modules here import seqio and TensorFlow directly, since Python imports this file,
+and with it their set-up, before them.
 """
 
 from switch_jax.utils import tensorflow_setup  # noqa: F401

@@ -1,11 +1,9 @@
 """GLUE with WNLI, and GLUE and SuperGLUE mixed by tokens, of T5's tasks.
 
-The paper lists WNLI among GLUE's tasks, and mixes tasks in proportion to their tokens (section
-4.1). T5 leaves WNLI out, and mixes by examples: `glue_v002_proportional` and
-`super_glue_v102_proportional`.
-
-Tokens are those of inputs and targets of all training examples. seqio counts them as it makes
-caches, so the mixtures by tokens need one of each task that is trained on (docs/prepare_data.md).
+The paper lists WNLI among GLUE's tasks, and mixes tasks by tokens (section 4.1). T5 leaves WNLI
+out, and mixes by examples: `glue_v002_proportional` and `super_glue_v102_proportional`. Tokens are
+those of all training examples; seqio counts them as it makes caches, so the mixtures by tokens need
+these (docs/prepare_data.md).
 """
 
 import seqio

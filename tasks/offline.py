@@ -5,8 +5,7 @@ Questions and statements are made from templates and facts of the World Factbook
 `factbook_qa_open` asks for is in the training text of `factbook_span_corruption`, so it can be
 learned in pretraining. `wordnet_wic` has pairs of example sentences of WordNet.
 
-Records have the schema of the imitated data set and go through its preprocessor, postprocessor and
-metrics: those of `trivia_qa_open` for closed-book questions, T5's of SuperGLUE for the others.
+Records have the schema of the imitated data set and go through the steps and metrics of its task.
 tasks/data/README.md has sources and licences, and says how the files were made.
 """
 
@@ -39,10 +38,7 @@ SUPER_GLUE = {
 def read_records(
     split: str, shuffle_files: bool, seed: int | None = None, *, name: str, data_set: str
 ) -> tf.data.Dataset:
-    """The records of a split, in the form in which TFDS gives those of `data_set`.
-
-    A split is one file, whose name begins with `name`: nothing is shuffled.
-    """
+    """The records of a split, one file, in the form in which TFDS gives those of `data_set`."""
     schema = tfds.builder(data_set).info.features
     with gzip.open(DATA / f"{name}.{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
         records = [schema.encode_example(json.loads(line)) for line in lines]

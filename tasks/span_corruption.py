@@ -18,10 +18,7 @@ _LINES_AT_ONCE = 256  # that Python parses
 
 
 def features(vocabulary: seqio.Vocabulary) -> dict[str, seqio.Feature]:
-    """The features 'inputs' and 'targets', each int32 [L] ending with EOS.
-
-    The inputs are optional, because before span corruption there are only targets.
-    """
+    """The features 'inputs', optional before span corruption, and 'targets': int32 [L] with EOS."""
     return {
         "inputs": seqio.Feature(vocabulary, add_eos=True, required=False),
         "targets": seqio.Feature(vocabulary, add_eos=True),

@@ -18,9 +18,8 @@ SIZES = ("xs", "s", "m", "l", "xl")
 def as_text(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Inputs 'winogrande sentence: ... option1: ... option2: ...', the right option as targets.
 
-    A record is as in TFDS: 'sentence' with '_' as its blank, 'option1' and 'option2', string [];
-    and 'label', int64 []: 0 or 1, or -1 where it is not published, as in the test split; then the
-    targets are '<unk>'.
+    A record is as in TFDS: 'sentence' has '_' as its blank; 'label', int64 [], is 0 or 1, or -1
+    where it is not published, as in the test split: then the targets are '<unk>'.
     """
     first, second, label = record["option1"], record["option2"], record["label"]
     return {

@@ -58,11 +58,8 @@ class Checkpoints:
     ) -> None:
         """Opens the folder of checkpoints, and makes it where it is not there.
 
-        Args:
-          folder: the run's.
-          keep: how many of the newest checkpoints stay.
-          keep_best: how many of those with the largest metrics stay in addition.
-          keep_set_aside: how many stay in `discarded` and in `damaged` after the next `save`.
+        The `keep` newest stay, and in addition the `keep_best` ones with the largest metrics; of
+        those in `discarded` and in `damaged`, after the next `save`, the newest `keep_set_aside`.
         """
         orbax_patches.apply()
         self._folder = folder
@@ -93,16 +90,10 @@ class Checkpoints:
     ) -> Restored | None:
         """Reads the newest checkpoint, into the shapes, dtypes and shardings of `abstract_state`.
 
-        A checkpoint that cannot be read is named and moved to the folder `damaged`, and the one
-        before it is read. Damaged notes from `amend` are named, and the checkpoint's own returned.
-
-        Args:
-          abstract_state: nested `ShapeDtypeStruct`s.
-          last: no checkpoint of a later step is read, but for the oldest where all are later; the
-            others are moved to the folder `discarded`.
-
-        Returns:
-          None where there is no checkpoint.
+        None where there is none. A checkpoint that cannot be read is named and moved to the folder
+        `damaged`, and the one before it is read. Damaged notes from `amend` are named, and the
+        checkpoint's own returned. Checkpoints after step `last` are moved to the folder
+        `discarded`, but the oldest is read where all are later.
 
         Raises:
           UserError: the checkpoint is of another model (the first arrays that differ are named) or
@@ -139,17 +130,11 @@ class Checkpoints:
     def save(
         self, step: int, state: Any, notes: dict[str, Any], metric: float | None, of: Any = None
     ) -> None:
-        """Copies the state off the devices and writes it in the background.
+        """Copies the state off the devices and writes it in the background, with JSON `notes`.
 
-        Args:
-          step: optimiser steps done.
-          state: nested arrays.
-          notes: JSON values that belong to it.
-          metric: what the best are chosen by, larger is better; None: it cannot be among them.
-          of: what the metric is of, a JSON value; see `preservation.comparable`.
-
-        Raises:
-          UserError: this or the save before it failed, on this process or another.
+        The best are chosen by `metric`, larger is better; None: it cannot be among them. `of` is
+        what it is of, see `preservation.comparable`. Raises UserError where this or the save before
+        it failed, on this process or another.
         """
         self.wait()
         amended = self._folder.metadata_override(step)

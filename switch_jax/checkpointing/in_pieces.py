@@ -1,7 +1,6 @@
 """Reads and writes a checkpoint's parameters in pieces, since a model may be larger than memory.
 
-Orbax reads and writes whole arrays. It stores them with TensorStore, as Zarr 3 in an OCDBT
-database, and TensorStore reads and writes parts of them.
+Orbax takes whole arrays; TensorStore, with which it stores them, takes parts of them.
 """
 
 import itertools

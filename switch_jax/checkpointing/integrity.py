@@ -33,11 +33,8 @@ def check_model(
 ) -> None:
     """Raises UserError where arrays or settings of a checkpoint are not those of the config.
 
-    Args:
-      saved, wanted: shapes in the checkpoint, and those that follow from the config.
-      name: how the message calls the checkpoint.
-      remedy: what the message says to do instead.
-      settings: those of the model that differ, see `ModelConfig.identity`.
+    The message has the checkpoint's `name`, a `remedy`, and the `settings` of the model that
+    differ, see `ModelConfig.identity`.
     """
     arrays = sorted(differences(saved, wanted))
     if settings or arrays:
@@ -56,11 +53,8 @@ def check_state(
 ) -> None:
     """Raises UserError where a run's checkpoint has another training state, or parameters alone.
 
-    Args:
-      folder, step: the run's, and that of the checkpoint.
-      saved, wanted: shapes in the checkpoint, and those that follow from the config.
-      settings: those of the model that differ from the run's, see `ModelConfig.identity`.
-      changes: all that the start changes in the run's config, for the message.
+    `settings` are those of the model that differ from the run's, see `ModelConfig.identity`, and
+    `changes` all that the start changes in the run's config, for the message.
     """
     name = f"the checkpoint of step {step} in {folder.checkpoints}"
     only_parameters = _parts(saved) == {"parameters"}

@@ -71,9 +71,7 @@ def chosen_step(model_dir: str | os.PathLike[str], checkpoint: str) -> int:
 def find_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> epath.Path:
     """The folder of a checkpoint, the same on every process; UserError where there is none.
 
-    Args:
-      path: a run's folder, MODEL_DIR, or one of its checkpoints, MODEL_DIR/checkpoints/STEP.
-      step: of the checkpoint; None: the newest.
+    `path` is a run's folder, whose newest is taken without a `step`, or MODEL_DIR/checkpoints/STEP.
     """
     first, *_ = gather(run_on_all(lambda: str(_found(path, step))))
     return epath.Path(first)
@@ -99,15 +97,10 @@ def load_parameters(
 ) -> Parameters:
     """Reads a checkpoint's parameters alone, onto any mesh; all processes call this together.
 
-    It takes no lock and changes nothing in the folder, whose run may be going on.
-
-    Args:
-      path, step: see `find_checkpoint`.
-      abstract_parameters: `ShapeDtypeStruct`s with shardings, as of `abstract_state`.
-
-    Raises:
-      UserError: there is no checkpoint, it is damaged, or of another model.
-      TransientError: the storage failed.
+    It takes no lock and changes nothing in the folder, whose run may be going on. `path` and `step`
+    are as for `find_checkpoint`; `abstract_parameters` are `ShapeDtypeStruct`s with shardings.
+    Raises UserError: there is no checkpoint, it is damaged, or of another model; TransientError:
+    the storage failed.
     """
     checkpoint = find_checkpoint(path, step)
     check_part(checkpoint, "parameters", abstract_parameters)

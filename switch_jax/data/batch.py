@@ -51,12 +51,9 @@ def pack_rows(
 ) -> Iterator[list[tuple[Example, Tag]]]:
     """Groups examples into rows in which they fit, in their given order; without `pack` one a row.
 
-    A row ends before the first example that does not fit, so at most one example is read ahead.
-
-    Args:
-      examples: pairs of an example, with a token in 'inputs' or 'targets', and what stays with it.
-      lengths: tokens in a row, by feature; longer examples count as cut off to this length.
-      pack: whether several share a row.
+    `examples` are pairs of an example, with a token in 'inputs' or 'targets', and what stays with
+    it. `lengths` are tokens in a row, by feature; longer examples count as cut off. A row ends
+    before the first example that does not fit, so at most one is read ahead.
     """
     row: list[tuple[Example, Tag]] = []
     used = dict.fromkeys(lengths, 0)

@@ -14,12 +14,8 @@ def eval_batches(
     """One pass in a fixed order: batches as of `TrainBatches`, the last filled up with padding.
 
     The masked spans do not depend on the config's seed, nor the order on its shuffle. A mixture is
-    read task by task. Raises UserError if there is no example at these lengths.
-
-    Args:
-      opened: what to read.
-      batch_size: rows B of every batch.
-      num_batches: number of batches to stop after; None reads the whole split.
+    read task by task, to its end or up to `num_batches`. Raises UserError if there is no example at
+    these lengths.
     """
     config = opened.config
     lengths, is_empty = config.task_feature_lengths, True

@@ -1,10 +1,9 @@
 """The training examples of one task as independent endless streams, each resumable anywhere.
 
-In each epoch the files are dealt out to the streams as units (`epoch_order`), and these are divided
-into blocks (`blocks`). Each block is preprocessed and shuffled by itself, with random numbers that
-depend only on its location. So the position in a stream is four numbers, and resuming from it costs
-preprocessing a single block, however far the run has come; files that cannot be cut must also be
-read again from their beginning.
+In each epoch the files are dealt out to the streams as units, divided into blocks (`epoch_order`,
+`shuffle_blocks`). Each block is preprocessed and shuffled by itself, with random numbers of its
+location. So a position in a stream is four numbers, and resuming from it costs one block; files
+that cannot be cut must also be read again from their beginning.
 """
 
 import functools

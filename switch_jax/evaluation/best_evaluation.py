@@ -31,11 +31,8 @@ Results = Mapping[str, Mapping[str, Any]]
 class Best:
     """The best evaluation so far, by a metric that is better when it is higher.
 
-    Attributes:
-      value: None before the first evaluation whose metric is a number.
-      step: of the best evaluation.
-      since: evaluations since the best one, NaN included; all, if there is no best.
-      of: what the values are of, see `measured`; None: there were no evaluations.
+    `value` is None before the first evaluation whose metric is a number. `since` counts the
+    evaluations since the best one, NaN included; all, if there is no best. `of` is from `measured`.
     """
 
     value: float | None = None

@@ -34,15 +34,13 @@ def evaluate_checkpoints(
 ) -> list[Record]:
     """Evaluates a run on the tasks of its data config; prints progress to standard error.
 
+    Returns the records, earlier ones included, as `CheckpointEvaluator.evaluate`.
+
     Args:
-      model: the run.
-      decoding: how the model's text is decoded.
+      model, decoding: the run, and how its text is decoded.
       checkpoint: 'latest', 'best', 'all', or the number of a step.
       max_examples: decode only this many examples of each task, the first ones, and score as many
         rows (of several examples with PACK), rounded up to whole batches. None: all.
-
-    Returns:
-      The records, those that were there before included; see `CheckpointEvaluator.evaluate`.
 
     Raises:
       FieldError: `checkpoint` is none of these, or `max_examples` is out of range.
@@ -107,13 +105,11 @@ class CheckpointEvaluator:
     def evaluate(self, step: int, settings: dict[str, Any]) -> list[Record]:
         """The records of one checkpoint; computes those that do not exist yet.
 
-        `settings` are what else its scores depend on, as JSON: an earlier record with other ones is
-        not reused.
-
-        For each task there is a record of kind 'teacher_forced' with 'neg_log_perplexity' and
-        'accuracy'; for each with metrics one of kind 'generated' with their values and the
-        'majority_baseline' of `TaskResult`; if several have metrics, one for the mixture, whose
-        'average' is that of `average_of_tasks`.
+        `settings` are what else its scores depend on, as JSON: records with other ones are not
+        reused. Each task has a record of kind 'teacher_forced' with 'neg_log_perplexity' and
+        'accuracy'; one with metrics also one of kind 'generated' with their values and the
+        'majority_baseline' of `TaskResult`. If several have metrics, one for the mixture has
+        `average_of_tasks` as 'average'.
 
         Raises UserError: the checkpoint cannot be read; see also `DecodingEvaluation`.
         """

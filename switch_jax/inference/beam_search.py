@@ -15,12 +15,10 @@ class _BeamState(NamedTuple):
 
     Attributes:
       position: scalar int32, tokens decoded so far.
-      live_tokens: [B, n, L] int32, the unfinished sequences.
-      live_log_probs: [B, n] float32; -inf for an empty beam.
-      finished_tokens: [B, n, L] int32, the best finished sequences, best first.
-      finished_scores: [B, n] float32; -inf for an empty place.
+      live_tokens, finished_tokens: [B, n, L] int32, the unfinished sequences, and the best finished
+        ones, best first.
+      live_log_probs, finished_scores: [B, n] float32; -inf for an empty place.
       done: [B] bool, no unfinished sequence can still become one of the best n.
-      cache: the decoder's cache.
     """
 
     position: jax.Array
@@ -46,14 +44,11 @@ def beam_search(
     """Decodes until the n best sequences of every row are final.
 
     Args:
-      step: one step of the decoder.
       reorder: from a cache and beam indices [B, n] to the cache in which beam i continues the
         former beam indices[i].
-      cache: the initial cache.
-      valid: [B] bool, False for rows of padding, which get no tokens.
+      step, cache, valid, eos_id: as for `sample`, with n beams.
       num_beams: n, the sequences kept for each row.
       max_tokens: L, the longest sequence; one of this length is finished even without EOS.
-      eos_id: the id that ends a sequence.
       length_penalty: alpha >= 0; a sequence of m tokens has the score log p / ((5 + m) / 6)^alpha
         (Wu et al. 2016, Eq. 14; T5 uses 0.6 for summarisation and translation).
 

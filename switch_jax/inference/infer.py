@@ -35,15 +35,9 @@ def results(
     """Yields for each example 'inputs', 'prediction' and 'score'; or 'inputs', 'targets', 'score'.
 
     The score is a log-probability; None where it is not finite, since JSON has no such numbers. An
-    example that is cut has 'cut', too: the tokens that are left out, by feature. The examples are
-    read batch by batch.
-
-    Args:
-      predictor, parameters: the model.
-      examples: what to decode, or to score.
-      vocabulary: of the targets, to predict them; None: given targets are scored, UserError where
-        an example has none.
-      first_id: index of the first example among all, see `Predictor.predict`.
+    example that is cut has 'cut', too: the tokens that are left out, by feature. Examples are read
+    batch by batch; `first_id` is the index of the first one among all. With the `vocabulary` of the
+    targets they are predicted; None: given targets are scored, UserError where an example has none.
     """
     examples, read = itertools.tee(examples)
     found: Iterator[dict[str, Any]]

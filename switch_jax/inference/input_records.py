@@ -34,15 +34,11 @@ STANDARD_INPUT = "-"
 
 
 def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
-    """Yields the records of a file. An invalid record is an error: none is skipped.
+    """Yields the records of a file, or of standard input, `stdin`, where `path` is '-'.
 
-    Args:
-      path: FILE.jsonl with JSON objects; any other file is UTF-8 text with an input on each line;
-        '-' is standard input, with JSON objects or text.
-      stdin: replaces standard input.
-
-    Raises:
-      UserError: the file cannot be read, or a record, which it names, has no text as 'inputs'.
+    FILE.jsonl has JSON objects; any other file is UTF-8 text with an input on each line; standard
+    input may be either. Raises UserError where the file cannot be read, or a record, which it
+    names, has no text as 'inputs'.
     """
     if path == STANDARD_INPUT:
         yield from _from_lines(stdin or sys.stdin.buffer, "standard input", json_lines=None)

@@ -36,8 +36,7 @@ class Predictor:
     def __init__(self, config: Config, mesh: Mesh, decoding: DecodingConfig) -> None:
         """Prepares the two programs; each is compiled at its first use.
 
-        Inputs and targets that are longer than the config's lengths are cut off, and the last batch
-        is filled up with padding.
+        Inputs and targets that are too long for the config are cut off.
         """
         self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
         self._mesh, self._eos_id = mesh, decoding.eos_id

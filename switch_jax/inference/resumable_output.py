@@ -35,14 +35,8 @@ class ResumableOutput:
     ) -> None:
         """Creates the folder of parts, or opens that of an earlier job.
 
-        Args:
-          path: FILE.
-          part_size: records of each part; the last one may have fewer.
-          description: what the results depend on, as JSON.
-
-        Raises:
-          UserError: the file exists or cannot be written, or the folder has parts with another
-            description or of another size.
+        `description` is what the results depend on, as JSON. Raises UserError where the file exists
+        or cannot be written, or the parts have another description or size.
         """
         self.path = storage_path(path, "--output")
         self._folder = self.path.with_name(self.path.name + ".parts")
@@ -75,12 +69,9 @@ class ResumableOutput:
     ) -> int:
         """Computes the missing parts of this job, and writes the file once all parts exist.
 
-        Args:
-          records: the records of all jobs.
-          compute: from the records of a part and the index of the first one to a result for each.
-          shard, num_shards: this job computes every part i with i % num_shards == shard.
-
-        Returns the number of results that other jobs have to compute, 0 once the file is written;
+        `records` are those of all jobs; this one computes every part i with i % num_shards ==
+        shard. `compute` takes the records of a part and the index of the first, and gives a result
+        for each. Returns how many results other jobs have to compute, 0 once the file is written;
         UserError where a file cannot be written.
         """
         remaining, num_parts, num_records = iter(records), 0, 0

@@ -14,12 +14,10 @@ DecodeStep = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, A
 
 
 class Decoded(NamedTuple):
-    """Sequences, the best first.
+    """Sequences, best first: tokens [B, n, L] int32, 0 after EOS; scores [B, n] float32.
 
-    Attributes:
-      tokens: [B, n, L] int32, ending with EOS and then 0; without EOS if L tokens were too few.
-      scores: [B, n] float32, log-probability of the tokens including EOS; a beam search divides it
-        by its length penalty.
+    Without EOS, L tokens were too few. A score is the log-probability of the tokens including EOS;
+    a beam search divides it by its length penalty.
     """
 
     tokens: jax.Array
@@ -60,12 +58,11 @@ def sample(
       valid: [B] bool, False for rows of padding, which get no tokens.
       keys: [B] random keys; a row's draws depend on its key only.
       max_tokens: L, the longest sequence.
-      eos_id: the id that ends a sequence.
       temperature: 0 takes the most probable token; otherwise logits are divided by it.
       top_k, top_p: see `truncate_logits`.
 
-    Returns one sequence for each row (n = 1). Scores are log-probabilities of the model itself,
-    without temperature, top_k and top_p.
+    Returns one sequence a row (n = 1). Scores are of the model, without temperature, top_k and
+    top_p.
     """
 
     def choose(logits: jax.Array, position: jax.Array) -> jax.Array:

@@ -51,13 +51,10 @@ def open_folder(
 ) -> ModelFolder:
     """Finds out what a folder holds and reads its config; of another format by its header.
 
-    Args:
-      path: the MODEL_DIR of a run, the folder of a Hugging Face model, or a T5X checkpoint.
-      gin_files: the config, in place of the folder's own.
-      gin_bindings, search_paths, keep: see `gin_config.read`.
-      target: the MODEL_DIR that a model of another format is to have; None: where it is.
-
-    Raises UserError: there is no such model, or its config cannot be read.
+    `path` is the MODEL_DIR of a run, the folder of a Hugging Face model, or a T5X checkpoint;
+    `gin_files` replace its config, and the other arguments are those of `gin_config.read`. `target`
+    is the MODEL_DIR that a model of another format is to have; None: where it is. Raises UserError:
+    there is no such model, or its config cannot be read.
     """
     folder = storage_path(path, "path")
     if not exists(folder):
@@ -113,9 +110,7 @@ class TrainedModel:
     def load(self, step: int | None) -> Any:
         """Reads the parameters of a step from `chosen_step` onto the mesh: float32, nested alike.
 
-        Raises:
-          UserError: they cannot be read, or are of another model.
-          TransientError: the storage failed.
+        UserError: they cannot be read, or are of another model; TransientError: the storage failed.
         """
         if self.source is not None:
             return self.source.load(self.parameters)
@@ -124,8 +119,7 @@ class TrainedModel:
     def settings(self, step: int | None) -> dict[str, Any]:
         """What results depend on, apart from the examples and the decoding, as JSON.
 
-        The time of saving is part of it: a run that went back to an earlier checkpoint saves
-        another checkpoint of the same step.
+        The time of saving counts: a run that went back saves another checkpoint of the same step.
         """
         data, is_run = self.config.data, self.source is None
         return {

@@ -1,11 +1,6 @@
-"""Local disks and buckets (gs://, s3://) behind the same functions; no other room tells them apart.
+"""Local disks and buckets (gs://, s3://) behind the same functions.
 
-paths      paths as users write them             clients        which clients talk to buckets
-listing    what is there, and how large          cloud_storage  the client of gs://
-reading    files, byte ranges, local copies      retries        requests that were repeated
-writing    files and folders, whole or not at    locking        one job for each folder
-           all                                   errors         errors that name the file
-appended   files that grow
+No other room tells them apart.
 """
 
 from switch_jax.storage.appended import Spool, appended_file, last_written, read_appended

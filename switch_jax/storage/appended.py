@@ -1,8 +1,7 @@
 """Files that grow: on a disk by appending; in a bucket in parts, since objects are written whole.
 
 The parts of FILE are FILE, FILE.000001, FILE.000002 and so on. An addition rewrites the last one,
-or begins the next where that has grown to `PART_BYTES`, so it costs the same however long the file
-is. A reader joins the parts, and sees whole additions only.
+or begins the next once that has `PART_BYTES`. A reader joins them, and sees whole additions only.
 """
 
 import contextlib

@@ -27,13 +27,11 @@ _SIZES: dict[str, int] = {}  # of objects in buckets, in bytes
 
 
 class Entry(NamedTuple):
-    """What is at a path.
+    """What is at a path; "other" is a pipe or a device.
 
-    Attributes:
-      kind: "other" is a pipe or a device.
-      size: of a file, in bytes; 0 of anything else.
-      version: another one once the file was written again, even with the same size.
-      modified: when a file on a disk or at gs:// was written, in seconds since the epoch.
+    `size` is in bytes, 0 of anything but a file. `version` is another one once the file was written
+    again, even with the same size. `modified` is when a file on a disk or at gs:// was written, in
+    seconds since the epoch.
     """
 
     kind: Literal["file", "folder", "other"]
@@ -87,10 +85,7 @@ def _kind(path: str | os.PathLike[str]) -> str | None:
 
 
 def file_at(path: str) -> Entry:
-    """The file at a path.
-
-    Raises OSError with the path as its file name: ENOENT, or EISDIR also for a pipe or a device.
-    """
+    """The file at a path; OSError names it: ENOENT, or EISDIR also for a pipe or a device."""
     found = entry(path)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)

@@ -26,10 +26,9 @@ class Guard(NamedTuple):
       recent: [2, window] float32, logarithms of loss and gradient norm, the newest last: of the
         good steps, and of the first of bad steps in a row (the next ones have the same parameters,
         and add nothing new); infinite where there was no step yet.
-      good: int32, good steps so far.
-      in_a_row: int32, bad steps since the last good one.
-      norm_above: int32, goes up by 1 after each step of which only the norm was above its limit,
-        and down by 1 after each other step; from 0 to the number at which such a norm is accepted.
+      good, in_a_row: int32, good steps so far, and bad steps since the last of them.
+      norm_above: int32, up by 1 after a step of which only the norm was above its limit, down by 1
+        after another, from 0 to the number at which such a norm is accepted.
     """
 
     recent: Any
@@ -49,9 +48,8 @@ def judge(
 ) -> tuple[jax.Array, jax.Array, Guard]:
     """Judges a step by its loss and the norm of all gradients before clipping, float32 scalars.
 
-    Returns:
-      Whether it is bad, bool; the limits of loss and norm, [2] float32, infinite where there are
-      none; and the guard after the step.
+    Returns whether it is bad, bool; the limits of loss and norm, [2] float32, infinite where there
+    are none; and the guard after the step.
     """
     values = jnp.stack([loss, gradient_norm])
     logs = jnp.log(jnp.maximum(values, 1e-30))

@@ -42,8 +42,7 @@ def make_eval_step(
 ) -> Callable[[Any, Batch], EvalSums]:
     """Teacher-forced evaluation of one batch: parameters, batch -> sums over its target tokens.
 
-    `is_content` is bool [V'], V' <= V, by token id; ids beyond V' are never a target. Microbatches
-    are computed one after another, for less memory at once.
+    `is_content` is bool [V'], V' <= V, by token id; ids beyond V' are never a target.
     """
 
     def of_part(parameters: Any, batch: Batch) -> EvalSums:

@@ -25,10 +25,9 @@ _MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
 def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stages.Lowered:
     """The step with its optimiser, microbatches and rematerialisation, ready to be compiled.
 
-    It takes a state as `state_of_step` makes it, batch and signals, and returns the new state and
-    the step's `Metrics`. Where the config has a `teacher_model`, it takes its parameters, too, by
-    the name `teacher`. The mesh must also be set with `jax.set_mesh`; `state` are shapes and
-    shardings, see `abstract_state`, and its memory is given to the new state.
+    It takes a state as `state_of_step` makes it, whose memory it reuses, batch, signals and, by the
+    name `teacher`, the parameters of a `teacher_model`; it returns the new state and `Metrics`. The
+    mesh must also be set with `jax.set_mesh`; `state` is as of `abstract_state`.
     """
     state = state_of_step(config, state)
     shardings = jax.tree.map(lambda s: s.sharding, state)
@@ -62,8 +61,7 @@ def compiler_options() -> dict[str, Any]:
         # their result: docs/performance.md says how much that saves.
         options["xla_tpu_enable_async_all_to_all"] = True
     if pltpu.get_tpu_info().vmem_capacity_bytes >= _MUCH_VMEM:
-        # Tiles half as large again as by default: a Switch and a dense layer on v5p take 2 % fewer
-        # estimated cycles. With still larger tiles there is less room to prefetch.
+        # Tiles half as large again as by default take 2 % fewer estimated cycles of a layer on v5p.
         options["xla_tpu_scoped_vmem_limit_kib"] = 24 * 1024
     return options
 

@@ -76,8 +76,7 @@ def routing_groups(config: Config) -> dict[str, Groups]:
 def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
     """[B, ...] -> [parts, B / parts, ...], by whole groups of rows, those of all `models`.
 
-    Microbatch i takes every `parts`-th of these groups, from the i-th on. So the rows that a device
-    needs of each microbatch are among the rows that it has of the batch.
+    Microbatch i takes every `parts`-th group, from the i-th on: no device needs rows of another.
     """
     batch_size, length = batch["encoder_input_tokens"].shape
     lengths = (length, batch["decoder_segment_ids"].shape[1])

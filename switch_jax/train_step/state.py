@@ -19,11 +19,8 @@ from switch_jax.train_step.bad_step_guard import Guard, init_guard
 class TrainState(NamedTuple):
     """Everything that training changes.
 
-    Attributes:
-      step: int32 scalar, optimiser steps done.
-      parameters: nested dict of float32 arrays; see also `state_of_step`.
-      optimizer: the optimiser's state.
-      guard: what the bad-step guard remembers.
+    `step`, an int32 scalar, counts optimiser steps done; `parameters` are a nested dict of float32
+    arrays, see also `state_of_step`.
     """
 
     step: Any
@@ -67,8 +64,7 @@ def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
 def state_of_step(config: Config, state: TrainState, *, free: bool = False) -> TrainState:
     """The state, arrays or shapes, as a step takes it on the mesh set by `jax.set_mesh`.
 
-    On a CPU, layers that are not scanned are unstacked; `model.unstacked_layers` says why, and
-    its `stack_layers` makes the state as it was. In all other cases it is the same. `free` deletes
+    On a CPU, layers that are not scanned are unstacked (`model.unstacked_layers`). `free` deletes
     each array once its layers are there: `state` must not be used afterwards.
     """
     if not are_unstacked(config.model):

@@ -80,19 +80,16 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Builds the function that one `jax.jit` with donated state runs.
 
-    The gradients of the microbatches are summed, each normalised by the tokens of the whole batch.
-    So, apart from noise, they are the gradients of the one large batch, however unequal the padding
-    of the microbatches is. Noise is drawn from the run's seed, the step and the microbatch's index.
+    It takes state, batch, int32 [devices] signals (or None, see `Metrics.signal`) and the
+    parameters of `config.teacher_model`, if any, and gives the new state and the step's metrics.
 
-    Args:
-      config: the run.
-      optimizer: leaves out a bad step itself, because choosing between old and new arrays
-        afterwards would be one more pass over all of them, 5 % of a step of T5-Base on a TPU.
-      shardings: of the parameters, and so of their gradients; None leaves those to the compiler.
+    The gradients of the microbatches are summed, each normalised by the tokens of the whole batch,
+    so, apart from noise, they are those of the one large batch. Noise is drawn from the run's seed,
+    the step and the microbatch's index.
 
-    Returns:
-      A function of state, batch, int32 [devices] signals (or None, see `Metrics.signal`) and the
-      parameters of `config.teacher_model`, if any, to the new state and the step's metrics.
+    `optimizer` leaves out a bad step itself: choosing between old and new arrays afterwards would
+    be one more pass, 5 % of a step of T5-Base on a TPU. `shardings` are of the parameters and their
+    gradients; None leaves those to the compiler.
     """
     model, teacher_model = config.model, config.teacher_model
     num_microbatches = config.run.num_microbatches

@@ -1,4 +1,1 @@
-"""The loop around the training step: data, evaluation, checkpoints, signals and records.
-
-`train` calls all others: `start` prepares what a run begins with, and `loop` trains.
-"""
+"""The loop around the training step: data, evaluation, checkpoints, signals and records."""

@@ -10,15 +10,13 @@ from switch_jax.train_step.step import Metrics
 from switch_jax.trainer.device_batches import DeviceBatch
 from switch_jax.utils.errors import UserError
 
-# Names, in the step's metrics, of the values that the guard judges, and of their limits.
 _JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
 
 
 class BadSteps:
     """Counts bad steps, describes them, and decides whether to save, to roll back, or to stop.
 
-    `in_a_row` is up to the last finished step; `rollbacks` are those since the last good
-    checkpoint.
+    `rollbacks` are those since the last good checkpoint.
     """
 
     def __init__(self, config: GuardConfig, folder: RunFolder) -> None:

@@ -43,10 +43,7 @@ class Instruments(contextlib.ExitStack):
 
 
 def closed_by(close: Callable[[], None]) -> Callable[..., None]:
-    """For `ExitStack.push`: an error in closing does not hide the error that came before it.
-
-    Where the storage fails, both have that cause, and only the first is shown.
-    """
+    """For `ExitStack.push`: an error in closing does not hide the error that came before it."""
 
     def exit(kind: Any, error: BaseException | None, trace: Any) -> None:
         try:

@@ -243,10 +243,7 @@ class TrainingLoop:
             run.state = state_of_step(self._config, run.state, free=True)
 
     def _save_after_data_error(self, dispatched: _Dispatched | None) -> None:
-        """Saves the last step after an error of the data.
-
-        Not with several hosts: a save needs all of them, and the others do not know of the error.
-        """
+        """Saves the last step; not with several hosts, since others do not know of the error."""
         run, instruments = self.run, self._instruments
         if dispatched is not None:
             self._finish(dispatched)

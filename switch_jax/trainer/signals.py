@@ -51,12 +51,11 @@ class StopSignals:
     """Catches SIGTERM, SIGHUP and SIGINT, and passes them to the step, whose metrics all hosts see.
 
     The first signal is only noted: the next step reports it to every host in `Metrics.signal`. A
-    second SIGINT ends the process at once. SIGUSR1 requests a profiler trace. SIGHUP, which a
-    closed terminal sends, stays ignored if it was ignored before, as under nohup.
+    second SIGINT ends the process at once. SIGUSR1 requests a profiler trace. SIGHUP stays ignored
+    if it was ignored before, as under nohup.
 
-    A host that waits for data cannot take part in that step. It learns from the coordinator that
-    another host got a signal, see `is_wanted`. Then it takes part with padding, and with the signal
-    that the step must not be done.
+    A host that waits for data learns from the coordinator that another one got a signal
+    (`is_wanted`), and takes part with padding, and with the signal that the step must not be done.
     """
 
     def __init__(self, mesh: Mesh, request_trace: Callable[[], None]) -> None:

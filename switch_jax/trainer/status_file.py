@@ -14,16 +14,14 @@ from switch_jax.storage import atomic_write, explain_write_errors
 from switch_jax.trainer.signals import Stopped
 from switch_jax.utils.errors import UserError
 
-# A message is cut to so many printable ASCII letters. In JSON they take at most two bytes each, so
-# the file fits into the smallest block of a disk, 512 bytes.
+# A message is cut to so many ASCII letters, so that the file fits into a block, 512 bytes.
 _LETTERS = 150
 
 
 class StatusFile:
     """Keeps `status.json`: the state of this start of a run, and how it ended.
 
-    It is a context manager, and writes the last state at its end: 'finished', 'stopped' (by a
-    signal) or 'failed'. A process that is killed leaves the state that it had.
+    A context manager: at its end it writes 'finished', 'stopped' (by a signal) or 'failed'.
     """
 
     def __init__(self, folder: RunFolder, active: bool) -> None:
@@ -82,9 +80,8 @@ class StatusFile:
 def record_early_failure(model_dir: str) -> Iterator[None]:
     """Within, a start that fails before it has a `StatusFile` is recorded in `status.json` too.
 
-    Otherwise a run that crashed, and whose next start is refused, would seem to be running. A run
-    that has ended keeps its record. Nothing is written to a MODEL_DIR without that file, or that
-    another job uses.
+    Otherwise the run would seem to go on. Nothing is written where a run has ended, where there is
+    no such file, or where another job uses MODEL_DIR.
     """
     try:
         yield

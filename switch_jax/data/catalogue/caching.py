@@ -14,18 +14,11 @@ _SEED = 1  # of random steps before the placeholder; seqio treats 0 as no seed
 
 
 def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
-    """Writes the cache of a task, or of each task of a mixture, on this machine.
+    """Writes the cache of a task, or of each of a mixture; returns the folders of the tasks.
 
-    Args:
-      name: a registered task or mixture.
-      folder: a folder or bucket, for later use with --seqio_additional_cache_dirs.
-      modules: modules that register the tasks; the workers of Apache Beam import them.
-
-    Returns:
-      The folders of the tasks, in `folder`.
-
-    Raises:
-      UserError: Apache Beam is missing, a task cannot be cached or is already, or data is missing.
+    `folder`, also in a bucket, is for --seqio_additional_cache_dirs. `modules` register the tasks;
+    the workers of Apache Beam import them. Raises UserError: Apache Beam is missing, a task cannot
+    be cached or is already, or data is missing.
     """
     tasks = tasks_of(name)
     seqio.add_global_cache_dirs([folder])

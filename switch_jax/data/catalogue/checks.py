@@ -47,10 +47,7 @@ def check_vocabulary(config: Config) -> list[str]:
 
 
 def check_splits(config: Config) -> None:
-    """Raises UserError where no task is registered with a split that the run reads.
-
-    It opens no data: the splits of a task that leaves them to its TFDS data set are not known.
-    """
+    """Raises UserError where no registered task has a split that the run reads; opens no data."""
     # Of TfdsDataSource the property itself opens the data set.
     splits = [seqio.DataSource.splits.fget(task.source) for task in all_tasks(config.data)]
     known: set[str] = set().union(*filter(None, splits))
@@ -154,12 +151,11 @@ def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
     """Checks the lengths of a task that uses t5's `span_corruption`; other tasks pass.
 
     The length of the inputs determines how many tokens are masked, in how many spans, and so the
-    length of the targets: each span is a sentinel in the inputs, and in the targets the sentinel
-    and the span's tokens (section 3.1.4 of Raffel et al., https://arxiv.org/abs/1910.10683).
+    length of the targets (section 3.1.4 of Raffel et al., https://arxiv.org/abs/1910.10683).
 
-    t5 itself raises a ValueError inside the pipeline for most targets that are too short, but cuts
-    them off where its estimate is 2 tokens too low (inputs of 172, 316, 352, ...), and takes
-    ordinary pieces of the vocabulary where sentinels run out.
+    t5 itself raises a ValueError for most targets that are too short, but cuts them off where its
+    estimate is 2 tokens too low (inputs of 172, 316, 352, ...), and takes ordinary pieces of the
+    vocabulary where sentinels run out.
     """
     arguments = next(filter(None, map(arguments_of, task.preprocessors)), None)
     if arguments is None:

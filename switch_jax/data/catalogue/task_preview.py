@@ -17,9 +17,8 @@ _MAX_IDS = 12  # of a feature that are shown
 def first_examples(config: DataConfig, count: int) -> str:
     """The first examples of a task or mixture as the model sees them, before packing or shuffling.
 
-    For each example the number of tokens, the first and last ids, and the decoded text of inputs
-    and targets, with sentinels as <extra_id_0>, <extra_id_1>, ...; then `cut_examples`. Raises as
-    `open_tasks` and `check_examples`.
+    Of each the number of tokens, the first and last ids, and the text; then `cut_examples`. Raises
+    as `open_tasks` and `check_examples`.
     """
     opened = open_tasks(config)
     check_examples(opened)

@@ -54,20 +54,12 @@ def _lines_of(text: object) -> list[str]:
 
 
 def train(text: Sequence[str], size: int, byte_fallback: bool) -> bytes:
-    """Trains a SentencePiece unigram model; the same text gives the same model.
+    """Trains a SentencePiece unigram model, the same for the same text, and returns its file.
 
-    Args:
-      text: lines.
-      size: number of pieces, including padding (0), EOS (1) and unknown (2). There is no piece for
-        the beginning of a sequence. T5's 100 sentinels are not included: VOCABULARY adds them.
-      byte_fallback: encode rare characters (the last 0.001 % of the text, as for mT5) as bytes,
-        each of which is a piece, instead of as unknown.
-
-    Returns:
-      The content of the model's file.
-
-    Raises:
-      UserError: there is no text, or it cannot give this number of pieces.
+    `size` is the number of pieces, including padding (0), EOS (1) and unknown (2), without T5's 100
+    sentinels, which VOCABULARY adds. With `byte_fallback` rare characters (the last 0.001 % of the
+    text, as for mT5) are bytes, each of which is a piece, and not unknown. Raises UserError: there
+    is no text, or it cannot give this number of pieces.
     """
     if not text:
         raise UserError("there is no text to train a vocabulary on: the split is empty")

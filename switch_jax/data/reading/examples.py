@@ -27,17 +27,11 @@ def read_examples(
     use_cached: bool,
     current_files: Callable[[], Sequence[str]] | None = None,
 ) -> Iterator[Any]:
-    """The elements of a data set as NumPy arrays.
+    """The elements of a data set, made from a task's source or cache, as NumPy arrays.
 
-    Args:
-      dataset: made from the source or cache of a task.
-      task, split, use_cached: what it was made from.
-      current_files: returns the files that are being read; None stands for all files.
-
-    Raises:
-      UserError: the source cannot be read, or a preprocessing step fails; names the damaged file
-        and place, or what is wrong and the files that were being read.
-      TransientError: the storage failed.
+    `current_files` returns the files that are being read; None stands for all files. Raises
+    UserError where the source cannot be read, with the damaged file and place, or a preprocessing
+    step fails, with the files that were being read; TransientError where the storage failed.
     """
     iterator = dataset.as_numpy_iterator()
     while True:

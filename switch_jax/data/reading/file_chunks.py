@@ -1,8 +1,7 @@
 """Chunks of files: byte ranges of whole lines or records, each read without what precedes it.
 
-A file of lines or records is cut at regular intervals of bytes, and each cut is moved to where the
-next line or record begins. So any chunk of a file of any size can be read directly, without an
-index. Importing this loads no TensorFlow.
+A file is cut at regular intervals of bytes, each cut moved to where the next line or record begins:
+no index is needed. Importing this loads no TensorFlow.
 """
 
 import errno

@@ -1,8 +1,7 @@
 """Parquet files: a chunk is some rows of a row group, and reaches TensorFlow in Arrow's format.
 
-A row group can only be read as a whole. So one that is cut into chunks is read again for each block
-that has some of its rows: up to 32 times in an epoch, and as often for each stream that shares its
-file.
+A row group can only be read as a whole: each block that has some of its rows reads it, up to 32
+times in an epoch, and as often for each stream that shares its file.
 """
 
 import contextlib
@@ -47,12 +46,10 @@ class ParquetDataSource(seqio.FileDataSource):
         columns: Sequence[str] | None = None,
         num_input_examples: Mapping[str, int] | None = None,
     ) -> None:
-        """Reads nothing. Raises UserError where `columns` is a single name.
+        """Reads nothing. Raises UserError where `columns` is a single name; None: all are read.
 
-        Args:
-          split_to_filepattern: files of each split, or patterns of them, on a disk or in a bucket.
-          columns: the columns to be read; None: all.
-          num_input_examples: rows of each split, which mixing rates may need.
+        Files, or patterns of them, are on a disk or in a bucket. `num_input_examples` are the rows
+        of each split, which mixing rates may need.
         """
         if isinstance(columns, str):
             raise UserError(f"columns={columns!r} is no list: write columns=[{columns!r}]")

@@ -5,13 +5,10 @@ from typing import Any, NamedTuple
 
 
 class Cursor(NamedTuple):
-    """Where the next example of one task is in one stream.
+    """Where the next example of one task is in one stream; `epoch` counts completed passes.
 
-    Attributes:
-      epoch: number of completed passes over the task.
-      unit: index among the units (groups of files or parts of a file) of the stream in this epoch.
-      block: index of the block in the unit.
-      example: index in the preprocessed block; may lie past its end.
+    `unit` is an index among the stream's groups of files, or parts of a file, in this epoch,
+    `block` one in the unit, and `example` one in the preprocessed block; it may lie past its end.
     """
 
     epoch: int = 0

@@ -30,10 +30,9 @@ _LOCATION_AND_SEED = (tf.TensorSpec([3], tf.int64), tf.TensorSpec([], tf.int64))
 class Blocks(Protocol):
     """How units are divided into blocks.
 
-    Attributes:
-      signature: types and shapes of the elements of `inputs`.
-      to_blocks: graph from a data set of such elements to one of (location, seed, block): int64
-        [3] epoch, unit and block; an int64; and a data set of source examples.
+    `signature` has types and shapes of the elements of `inputs`; `to_blocks` is the graph from a
+    data set of these to one of (location, seed, block): int64 [3] epoch, unit and block; an int64;
+    and a data set of source examples.
     """
 
     signature: tuple[tf.TensorSpec, ...]
@@ -42,9 +41,7 @@ class Blocks(Protocol):
     def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
         """What `to_blocks` needs for some units, with the unit; OSError or UserError: a bad file.
 
-        Args:
-          units: groups of files or parts of a file, each with the index of the first block that is
-            read. They may be taken from it before they are needed.
+        Each unit comes with the first block that is read, and may be taken before it is needed.
         """
 
 

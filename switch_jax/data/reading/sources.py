@@ -176,10 +176,8 @@ def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
     """A digest of the files of a task in their order: a position in the data is one in these.
 
     They may move to another folder: their names without it count, their sizes, and what is read.
-
-    Raises:
-      UserError: a file is missing, or one is no ordinary file, or a bucket may not be listed.
-      TransientError: the storage failed.
+    Raises UserError: a file is missing or no ordinary one, or a bucket may not be listed;
+    TransientError: the storage failed.
     """
     where = f"{task.name}, split {split!r}"
     try:

@@ -1,7 +1,6 @@
 """Preprocessing graphs, traced once for all tasks with the same preprocessing.
 
-Tracing takes longer than reading a thousand examples, and the tasks of a large mixture often differ
-in nothing but their sources. So the source is an argument of the graph.
+Tracing takes longer than reading a thousand examples, so sources are arguments of the graph.
 """
 
 import contextlib
@@ -82,10 +81,9 @@ class BlockGraph(NamedTuple):
     masking: SpanMasking | None
 
     def examples(self, elements: Iterator[Any]) -> Iterator[tuple[np.ndarray, int, Example]]:
-        """Location, index and example, from the elements of the graph's data set.
+        """Location, index in the preprocessed block, and example with the features of `lengths`.
 
-        The index is that of the preprocessed example in its block; the example has the features of
-        `lengths`. Each block ends with the index -1 and an example to be left out.
+        Each block ends with the index -1 and an example to be left out.
         """
         if self.masking is None:
             yield from elements

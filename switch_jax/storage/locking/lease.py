@@ -1,10 +1,9 @@
 """One job for each folder: on a disk by a lock of a file, in a bucket by a lease.
 
-The holder of a lease renews an object in the folder, each time on the condition that it is still
-its own. Who finds it unchanged for `LEASE_SECONDS`, by its own clock, takes it over on the same
-condition. No two clocks are compared. A holder that could not renew it in time, since it was
-stopped or cut off, begins no write any more: before each request that writes, Cloud Storage's
-client checks that.
+The holder of a lease renews an object in the folder, on the condition that it is still its own. Who
+finds it unchanged for `LEASE_SECONDS`, by its own clock, takes it over on the same condition. A
+holder that could not renew it in time begins no write any more: Cloud Storage's client checks that
+before each request that writes.
 """
 
 import contextlib

@@ -68,10 +68,7 @@ def reading(config: Config, readers: int) -> list[str]:
 
 
 def beginning(prepared: Prepared, saved: ResumePoint | None) -> list[str]:
-    """Lines on cut examples, where a run starts from, its teacher, and changes of its config.
-
-    `saved` is the checkpoint that it goes on from; None: it begins.
-    """
+    """Lines on cut examples, where a run starts from, its teacher, and changes of its config."""
     config, teacher, tasks = prepared.config, prepared.teacher, prepared.train_tasks
     lines = run_on_first(lambda: cut_examples(tasks)) or []
     lines += prepared.warnings

@@ -1,7 +1,4 @@
-"""Where each array of a model comes from, when its run starts from weights that are there.
-
-A rule gives that for all arrays (the one for UPCYCLE is in `upcycling`); `assemble` follows it.
-"""
+"""Where each array of a model comes from, when its run starts from weights that are there."""
 
 import math
 from collections import Counter
@@ -44,12 +41,10 @@ class Origin(NamedTuple):
     """Where an array comes from, and what is done to it, in this order.
 
     Attributes:
-      pieces: one for all of the array, or one for each of its layers, which are stacked. None: as
-        it is drawn for a new run.
+      pieces: one for all of the array, or one for each of its layers. None: drawn for a new run.
       experts: if not 0, each layer is copied for E experts: [layers, ...] -> [layers, E, ...].
       factor: what the array is multiplied by.
-      noise: standard deviation of what is added to each matrix, relative to the root mean square of
-        the matrix.
+      noise: standard deviation of what is added, relative to each matrix's root mean square.
     """
 
     pieces: tuple[Piece | None, ...]
@@ -145,10 +140,9 @@ def layer_by_layer(
 def assemble(
     origins: Origins, drawn: Mapping[str, Any], given: Mapping[str, Any], key: jax.Array
 ) -> dict[str, Any]:
-    """The arrays of a model by name.
+    """The arrays of a model by name: `drawn` as in a new run, or `given`, the checkpoint's.
 
-    `drawn` has those that a new run has, where something is drawn, and `given` the checkpoint's,
-    where `origins` name them; `key` is of the noise.
+    Each has those that `origins` take from it; `key` is of the noise.
     """
     keys = jax.random.split(key, len(origins))
     arrays = {}
@@ -198,10 +192,7 @@ def in_words(model: ModelConfig, origins: Origins) -> list[str]:
 
 
 def _places(model: ModelConfig) -> dict[str, Piece]:
-    """Where each layer of each parameter is in the model's arrays.
-
-    Layers are counted over the whole stack, as in 'encoder/layer_3/self_attention/query'.
-    """
+    """Where each layer of each parameter is, as 'encoder/layer_3/...', counted over the stack."""
     places = dict[str, Piece]()
     for name, axes in parameter_axes(model).items():
         if axes[0] != "layers":

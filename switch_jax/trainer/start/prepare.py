@@ -38,16 +38,15 @@ from switch_jax.utils.errors import UserError
 class Prepared:
     """What a checked run consists of on this machine.
 
+    `before` is the config of the run that is in its folder, None: there is none; `saved` what that
+    run goes on with, None: it has no checkpoint.
+
     Attributes:
-      config: as it was given.
-      mesh: the devices.
       state: shapes, dtypes and shardings of the training state on the mesh.
-      before: the config of the run that is in its folder; None: there is none.
-      saved: that run, which it goes on with; None: it has no checkpoint.
       teacher: what it is distilled from; None: it is not.
       start: the weights that it begins with; None: it starts from scratch, or goes on with `saved`.
-      train_tasks, validation_tasks: what it reads; without evaluation the latter is None.
-      files: digests of their files, the same on all hosts.
+      validation_tasks: None without evaluation.
+      files: digests of the tasks' files, the same on all hosts.
       warnings: as `check_run` returns them.
     """
 
@@ -133,8 +132,7 @@ def check_paths(config: Config) -> None:
 def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
     """Opens the tasks that a run trains on, and those that it is validated on, if it is.
 
-    Raises UserError where a task, split, file or rate is not there, or lengths, a vocabulary or a
-    BEST_METRIC do not fit.
+    Raises UserError where a task, split, file or rate is missing, or a setting does not fit.
     """
     train = open_tasks(config.data)
     validation = None
@@ -150,14 +148,9 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
 def check_run(config: Config, readers: int) -> list[str]:
     """Checks what needs no devices, no data and no network; launch and plan call it.
 
-    Args:
-      config: the run; in a plan, MIXTURE_OR_TASK_NAME may be without a value.
-      readers: into how many parts hosts split the rows of a batch.
-
-    Returns:
-      Warnings, one a line: what costs data or parameters, and cannot be changed later.
-
-    Raises UserError with the numbers that do not fit.
+    In a plan, MIXTURE_OR_TASK_NAME may be without a value. `readers` are the parts into which hosts
+    split the rows of a batch. Returns warnings, one a line: what costs data or parameters, and
+    cannot be changed later. Raises UserError with the numbers that do not fit.
     """
     warnings = check_streams(config, readers)
     if config.data.mixture_or_task_name == "MIXTURE_OR_TASK_NAME":

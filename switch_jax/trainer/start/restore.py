@@ -18,8 +18,7 @@ from switch_jax.trainer.start.warm_start import initial_state
 class RunState(ResumePoint):
     """What a run continues from; a checkpoint holds all of it.
 
-    `files` is a digest of the data files of each task, which the position is one in, and `state` is
-    on the devices, as `state_of_step` makes it.
+    `files` are digests of each task's data files; `state` is as `state_of_step` makes it.
     """
 
     files: Mapping[str, str]

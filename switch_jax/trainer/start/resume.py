@@ -31,11 +31,8 @@ class RunFiles(NamedTuple):
 class ResumePoint:
     """What a checkpoint says of a run, beside its arrays, as a start goes on with it.
 
-    Attributes:
-      step: steps done.
-      position: of the data, after the last step.
-      best: the best evaluation so far.
-      anew: lines on what the start begins anew.
+    `position` is that of the data after `step` steps, `best` the best evaluation so far, and `anew`
+    lines on what the start begins anew.
     """
 
     step: int
@@ -62,14 +59,9 @@ def find_resume_point(
 ) -> ResumePoint | None:
     """The run in MODEL_DIR, if it has a checkpoint; nothing is written.
 
-    Args:
-      config: of the start.
-      abstract: shapes of its state.
-      files: what it reads.
-      before: the run's, which it is compared with; None: it is not known.
-      change_task: whether it may have another MIXTURE_OR_TASK_NAME, or other files, than the run.
-
-    Raises UserError where the checkpoint does not fit the config.
+    `abstract` has the shapes of the start's state, and `before` is the run's config, None: it is
+    not known. With `change_task` the start may have another MIXTURE_OR_TASK_NAME, or other files,
+    than the run. Raises UserError where the checkpoint does not fit the config.
     """
     folder = run_on_all(lambda: RunFolder.at(config.run.model_dir))
     saved = newest_saved(folder)

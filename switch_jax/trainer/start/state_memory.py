@@ -9,8 +9,7 @@ from switch_jax.utils.units import memory_size
 def describe_memory(prepared: Prepared) -> list[str]:
     """What parameters, gradients, optimiser state and teacher take; a warning if it is too much.
 
-    Of the activations, which come in addition, the logits alone are counted, in a warning: float32
-    [B, L, V] of a microbatch, on all devices.
+    Of activations, only the logits are counted: float32 [B, L, V] of a microbatch, on all devices.
     """
     state, config, devices = prepared.state, prepared.config, prepared.mesh.size
     sizes = {

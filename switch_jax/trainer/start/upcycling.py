@@ -1,8 +1,7 @@
 """UPCYCLE: a Switch model whose experts begin as copies of a dense model's layers.
 
-As in Komatsuzaki et al. 2022 (arXiv 2212.05055); 'scaled_copy' is ours. Which layers become sparse,
-and how many experts they get, is what the Switch model's config says. All other parameters are
-those of the dense model.
+As in Komatsuzaki et al. 2022 (arXiv 2212.05055); 'scaled_copy' is ours. Parameters other than
+routers and experts are the dense model's.
 """
 
 import dataclasses
@@ -80,11 +79,10 @@ def upcycled_moments(
 ) -> AdafactorState:
     """Adafactor's state of a Switch model, from a `fresh` one and that of its dense twin.
 
-    Second moments of routers and experts are fresh. Some 1 / E of the tokens go through an expert,
-    so its gradients are smaller than the dense layer's: with that layer's moments, its updates
-    would be too small by a factor of sqrt(E) to E, and for long, since after t updates Adafactor's
-    means are over the last t^0.8, 39,000 of 550,000. From fresh moments the updates would be too
-    large so late in a run, but for clipping: their RMS is the learning rate times the parameter's.
+    Second moments of routers and experts are fresh. An expert gets some 1 / E of the tokens, and
+    smaller gradients: with the dense layer's moments, its updates would be too small by a factor of
+    sqrt(E) to E, and for long, since Adafactor's means after t updates are over the last t^0.8.
+    From fresh moments they would be too large so late in a run, but for clipping.
     """
     own, theirs = (flatten_dict(state.moments, sep="/") for state in (fresh, dense))
     moments = {

@@ -1,7 +1,4 @@
-"""Warm start: a new run begins with weights of a checkpoint of any format.
-
-`origins` says what is taken of it; here the checkpoint is found, checked and read.
-"""
+"""Warm start: a new run begins with weights of a checkpoint of any format."""
 
 import dataclasses
 from typing import Any
@@ -40,7 +37,6 @@ from switch_jax.trainer.start.upcycling import dense_twin, upcycled, upcycled_mo
 from switch_jax.utils.errors import UserError
 
 _LITTLE_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-# What to do where a checkpoint is of another model.
 _REMEDY = (
     "take that model's config, or another checkpoint; or of this one what RESTORED_PARAMETERS "
     "says; with UPCYCLE the checkpoint has to be of the dense model"
@@ -53,9 +49,8 @@ class Start:
 
     Attributes:
       checkpoint: the folder of one of ours, or an opened one of another format.
-      origins: what each parameter is made of.
       parameters: those that are read, by their names there: `ShapeDtypeStruct`s on the run's mesh.
-      kept: other parts of the state that are read, of the optimiser and the guard, nested; or none.
+      kept: other parts of the state that are read, of the optimiser and the guard, nested.
     """
 
     checkpoint: epath.Path | Source
@@ -81,12 +76,10 @@ class Start:
 
 
 def find_start(config: Config, mesh: Mesh, teacher: Teacher | None) -> Start | None:
-    """What a new run starts from, checked before anything is written.
+    """What a new run starts from, checked before anything is written; call it once a start.
 
-    Call it once a start: the other run may save a newer checkpoint in the meantime. None where all
-    is drawn, or the run goes on from a checkpoint of its own; the teacher's is checked already.
-
-    Raises UserError: no checkpoint is there, it is damaged or of another model, or the run's own.
+    None where all is drawn, or the run goes on from a checkpoint of its own. Raises UserError: no
+    checkpoint is there, it is damaged or of another model, or the run's own.
     """
     run = config.run
     own = run_on_all(lambda: resolved(storage_path(run.model_dir, "MODEL_DIR")))
