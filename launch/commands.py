@@ -85,7 +85,6 @@ def quote(word: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    """The character as it is written inside $'...'."""
     if character in _ESCAPES or character.isprintable():
         return _ESCAPES.get(character, character)
     return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
@@ -107,10 +106,7 @@ def run_command(command: Command) -> None:
 
 
 def output(command: Command, not_found: str | None = None) -> str:
-    """What the command prints, without white space around it. UserError where it fails.
-
-    An error message with `not_found` in it is no failure: then the output is "".
-    """
+    """What the command prints, stripped; "" if its error has `not_found` in it, else UserError."""
     process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     output, errors = process.communicate()
     if process.returncode == 0:

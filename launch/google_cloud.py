@@ -16,12 +16,11 @@ from switch_jax.storage import bucket_path
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import counted
 
-# libtpu's flags, few on purpose: it has asynchronous collectives by default
-# (openxla.org/xla/flags_guidance), and limits of VMEM that help one model hurt another.
-# These are for several slices: all-reduces of gradients between them overlap with the rest of the
-# backward pass, and so do those of gradients of different sizes. From DATA_PARALLEL_OVERLAP in
-# github.com/AI-Hypercomputer/maxtext (Apache-2.0), benchmarks/xla_flags_library.py, which its
-# configs use for these generations.
+# libtpu's flags for several slices: all-reduces of gradients between them, also of different sizes,
+# overlap with the backward pass. From DATA_PARALLEL_OVERLAP in github.com/AI-Hypercomputer/maxtext
+# (Apache-2.0), benchmarks/xla_flags_library.py, whose configs use it for these generations. Few on
+# purpose: collectives are asynchronous by default (openxla.org/xla/flags_guidance), and limits of
+# VMEM that help one model hurt another.
 _OVERLAP = (
     "--xla_tpu_enable_data_parallel_all_reduce_opt=true "
     "--xla_tpu_data_parallel_opt_different_sized_ops=true"
@@ -68,10 +67,7 @@ class GoogleCloudTarget(Target):
     own_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises UserError where a mistake would show late, or cost money.
-
-        What gcloud, kubectl or xpk refuses at its first call is left to it.
-        """
+        """Raises UserError on mistakes that show late or cost money; gcloud finds the others."""
         super().__post_init__()
         check_name(self.job_name)
         if not re.fullmatch(_IMAGE, self.image):
@@ -98,7 +94,6 @@ class GoogleCloudTarget(Target):
 
     @property
     def command(self) -> tuple[str, ...]:
-        """The command that every host runs."""
         return ("switch_jax", self.subcommand, "--multihost", *self.train)
 
     @property

@@ -1,7 +1,4 @@
-"""A JobSet on a cluster: a Job for each slice, a pod for each host, followed with kubectl.
-
-The cluster itself starts it again after failures.
-"""
+"""A JobSet (a Job a slice, a pod a host), followed with kubectl; the cluster restarts it."""
 
 import contextlib
 import dataclasses
@@ -127,8 +124,7 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         with start_process(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             for line in output_lines(process):
                 print(line, end="", flush=True)
-                # kubectl's own errors come after the connection broke. Counting them would lose
-                # the lines in between.
+                # Not kubectl's errors, which come after a break: lines in between would be lost.
                 if line.startswith("[pod/"):
                     last_line = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return last_line

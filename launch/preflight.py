@@ -42,10 +42,7 @@ def check(config: Config, hardware: Slice) -> list[str]:
 
 
 def check_rehearsal(config: Config, process_count: int) -> list[str]:
-    """Warnings about a run of several processes on this machine.
-
-    UserError where it does not fit, or the processes cannot share the mesh equally.
-    """
+    """Warnings about several processes on this machine; UserError where the run does not fit."""
     mesh = config.mesh
     if not 1 <= process_count <= _MOST_PROCESSES:
         raise UserError(
@@ -63,10 +60,7 @@ def check_rehearsal(config: Config, process_count: int) -> list[str]:
 
 
 def check_gpus(config: Config, nodes: int, gpus_per_node: int) -> list[str]:
-    """Warnings about a run on GPUs of several machines; UserError where it does not divide.
-
-    Their memory is not checked.
-    """
+    """Warnings about a run on GPUs of several machines; UserError where it does not divide."""
     gpus = nodes * gpus_per_node
     try:
         shape = mesh_shape(config.mesh, gpus, nodes, "GPU")
@@ -84,11 +78,10 @@ def _check_on(config: Config, shape: tuple[int, int, int], processes: int) -> tu
 
 
 def check_storage(config: Config) -> None:
-    """Checks that MODEL_DIR can be written, and reads an example of the run's data.
+    """Checks that MODEL_DIR can be written, and reads an example of the run's data; else UserError.
 
-    On a disk this changes nothing. In a bucket it writes an object and removes it. Warns of what
-    only the network tells: a vocabulary in a bucket that is small for the embedding. UserError
-    where this machine cannot write or read.
+    In a bucket it writes an object and removes it; on a disk it changes nothing. Warns of a
+    vocabulary in a bucket that is small for the embedding, which only the network tells.
     """
     check_paths(config)
     check_run_folder(config.run.model_dir)
@@ -99,10 +92,7 @@ def check_storage(config: Config) -> None:
 
 
 def check_fits(config: Config, hardware: Slice) -> str:
-    """Compiles the training step for the slices, in some minutes; returns its memory and speed.
-
-    UserError where it does not fit, or libtpu is not installed.
-    """
+    """Compiles the step in minutes; returns memory and speed. UserError where it does not fit."""
     from switch_jax.planning.plan import make_plan
 
     try:

@@ -30,10 +30,9 @@ _RETRY_SECONDS = [30.0, 60.0, 120.0, 240.0, *[300.0] * 11]
 def exit_code(codes: Iterable[int]) -> int:
     """The exit code of a job, from those of its processes or hosts; 0 if there are none.
 
-    `codes` are as a shell gives them, in the order in which the processes ended, without those that
-    the launcher has killed. A host that cannot be reached, or a process that was killed, may give
-    the others any error. A mistake would happen again. After SIGTERM the state is saved: a crash at
-    the end is no matter.
+    `codes` are as a shell gives them, in the order in which the processes ended, but for those that
+    the launcher killed. A lost host or a killed process may give the others any error. A mistake
+    would happen again. After SIGTERM the state is saved: a crash at the end is no matter.
     """
     codes = list(codes)
     crashes = [code for code in codes if code != DONE]
@@ -47,20 +46,14 @@ def supervise(
     folder: RunFolder,
     asked_to_stop: Sequence[int] = (),
 ) -> int:
-    """Runs a job until it is done, makes a mistake, or keeps crashing without progress.
+    """Runs a job until it is done, makes a mistake, or keeps crashing; returns the last exit code.
 
-    Crashes count as restarts, and a new checkpoint in the folder sets their count to 0. Preemptions
-    do not count. While a host cannot be reached, the pauses before a new start get longer; after an
-    hour this counts as a crash too.
+    Crashes count as restarts; a new checkpoint in the folder sets their count to 0. Preemptions do
+    not count. While a host cannot be reached, the pauses get longer; after an hour this counts as a
+    crash too.
 
-    Args:
-      attempt: runs the job once and returns its exit code.
-      max_restarts: after crashes without a new checkpoint.
-      folder: of the run.
-      asked_to_stop: the signals to stop, appended as they come: after one nothing starts again.
-
-    Returns:
-      The exit code of the last attempt, or that of the first signal where none ran when it came.
+    `attempt` runs the job once and returns its exit code. Signals are appended to `asked_to_stop`
+    as they come: nothing starts after one; where none ran when it came, its exit code is returned.
     """
     crashes, unreached, farthest = 0, 0, _newest_step(folder)
     while not asked_to_stop:

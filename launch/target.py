@@ -38,9 +38,6 @@ class Target(abc.ABC):
       on: the value of --on.
       sees_local_folders: whether its processes can read the folders of this machine.
       train: the arguments of the command, without those by which processes find each other.
-      model_dir: MODEL_DIR of the config.
-      subcommand: of `switch_jax`.
-      max_restarts: as given; see `restarts`.
     """
 
     on: ClassVar[str]
@@ -75,7 +72,6 @@ class Target(abc.ABC):
 
     @classmethod
     def required_flags(cls) -> list[str]:
-        """The names of those that have to be given."""
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
         return [name for name in cls.flags() if defaults[name] is dataclasses.MISSING]
 
@@ -102,12 +98,8 @@ class Target(abc.ABC):
     def run(self) -> int:
         """Runs the job, or follows it if it already runs, and starts it again after failures.
 
-        Returns:
-          The exit code of `switch_jax train`; docs/exit_codes.md lists them.
-
-        Raises:
-          UserError: the job cannot be started.
-          KeyboardInterrupt: Ctrl-C ended the command and the job goes on.
+        Returns the exit code of `switch_jax train` (docs/exit_codes.md). UserError where the job
+        cannot be started; KeyboardInterrupt where Ctrl-C ended the command and the job goes on.
         """
 
 

@@ -17,11 +17,7 @@ _MOST_NAMED = 8
 
 
 def check(own_files: Sequence[str], data: DataConfig, splits: Sequence[str]) -> None:
-    """Checks that hosts find what the tasks name: data, caches, vocabularies. Uses no network.
-
-    UserError where a file is neither in a bucket nor in the image, which has
-    `GoogleCloudTarget.own_files`.
-    """
+    """Raises UserError if a file that the tasks name is neither in a bucket nor in the image."""
     named = dict.fromkeys(p for t in all_tasks(data) for p in _patterns(t, data, splits))
     missing = [path for path in named if not _is_on_hosts(path, own_files)]
     if missing:

@@ -1,7 +1,6 @@
 """The script that every host of a TPU VM runs, and the commands that run it on all of them.
 
-The container does not depend on the connection: if that breaks, training goes on, and the same
-command follows it again.
+If the connection breaks, training goes on, and the same command follows it again.
 """
 
 from __future__ import annotations
@@ -149,16 +148,12 @@ def gcloud(job: TpuSlicesTarget, kind: str, verb: str, *words: str) -> tuple[str
 
 
 def commands(job: TpuSlicesTarget) -> list[Command]:
-    """The commands of `run`, by kind."""
     of_nodes = [on_hosts(job, node) for node in job.nodes]
     return [found[kind] for kind in ("copy", "prune", "follow", "kill") for found in of_nodes]
 
 
 def run(job: TpuSlicesTarget) -> int:
-    """Starts the job on the hosts of all slices, and follows it to its `retries.exit_code`.
-
-    UserError where gcloud is not installed.
-    """
+    """Starts the job on the hosts of all slices, and follows it to its `retries.exit_code`."""
     of_nodes = [on_hosts(job, node) for node in job.nodes]
     for found in of_nodes:
         for kind in ("copy", "prune"):
@@ -201,10 +196,7 @@ def _wait(
     codes: dict[str, int],
     followed: Sequence[subprocess.Popen[str]],
 ) -> Collection[str]:
-    """Waits for all hosts, and kills them FAILURE_GRACE seconds after one has failed.
-
-    Returns the hosts that were not killed from here.
-    """
+    """Waits for all; kills them FAILURE_GRACE seconds after a failure. Returns those not killed."""
     not_killed: Collection[str] = codes
     deadline = float("inf")
     while any(process.poll() is None for process in followed):

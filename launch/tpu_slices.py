@@ -80,13 +80,11 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
 
     @property
     def look(self) -> Command:
-        """Prints the state of the slices."""
         why = f"repeated every {POLL_SECONDS:.0f} s until {self.when_looking}"
         return self._gcloud("describe", why, f"--format=value({self.state})")
 
     @property
     def create(self) -> Command:
-        """Requests the slices."""
         given = {
             "--spot": self.spot,
             "--reserved": self.reserved,
@@ -119,11 +117,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return [*stops, dataclasses.replace(self.delete, why=why)]
 
     def start_and_follow(self) -> int:
-        """Creates the slices if needed, and runs the job until it is done or has to stop.
-
-        UserError where the first slices cannot be created, somebody has stopped them, or gcloud is
-        not installed.
-        """
+        """Creates the slices if needed, and runs the job until it is done or has to stop."""
         # Without retries: an account that may not ask for the state is an error at once.
         had_slices = output(self.look, _NOT_FOUND) in (self.ready, *self.gone)
 
@@ -144,8 +138,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     def _wait_until_ready(self, had_slices: bool) -> None:
         """Waits until the slices can be used, and creates them if they do not exist.
 
-        If there were slices before, the request is known to be right, and a refusal means that
-        there is no capacity at the moment.
+        If there were slices before, a refusal only means that there is no capacity at the moment.
         """
         asked, logged = False, None
         place, give_up = f"{self.topology} in {self.zone}", shell_line(self.delete.argv)

@@ -31,10 +31,7 @@ _SWITCH = re.compile(r"(?i)[01]?|true|false|yes|no|on|off")
 
 
 def looks_secret(name: str, value: str) -> bool:
-    """Whether a variable seems to hold a secret, by its name or its value.
-
-    A switch never does, nor a number of tokens or keys.
-    """
+    """Whether a variable seems to hold a secret, by name or value; switches and counts never do."""
     if _SWITCH.fullmatch(value) or (_COUNT.fullmatch(name) and value.isdecimal()):
         return False
     return bool(_SECRET_NAME.fullmatch(name) or _SECRET_VALUE.search(value))

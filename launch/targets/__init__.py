@@ -1,9 +1,8 @@
 """The targets: where a job can run, one module each.
 
-To add one, write a module in this folder with a class derived from `target.Target`, and add it to
-TARGETS. `switch_jax launch --on=NAME` finds it there, and makes its flags from the class's fields.
-For TPUs of Google Cloud, start from `google_cloud.GoogleCloudTarget`, which has what those targets
-share.
+To add one, write a class derived from `target.Target` (for TPUs of Google Cloud, from
+`google_cloud.GoogleCloudTarget`) in a module here, and add it to TARGETS. `switch_jax launch
+--on=NAME` makes its flags from the class's fields.
 """
 
 from collections.abc import Mapping

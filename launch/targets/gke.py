@@ -1,8 +1,4 @@
-"""A JobSet on a cluster of GKE.
-
-GKE sets the variables by which `jax.distributed.initialize` finds the other pods of a Job, and the
-other Jobs of a JobSet: TPU_WORKER_HOSTNAMES, TPU_WORKER_ID, MEGASCALE_*.
-"""
+"""A JobSet on a cluster of GKE, whose variables tell `jax.distributed.initialize` of all pods."""
 
 import dataclasses
 import re
@@ -67,10 +63,7 @@ class Gke(JobSetTarget):
         ]
 
     def start_and_follow(self) -> int:
-        """Applies the manifest, and prints what the pods print until the JobSet has ended.
-
-        UserError where the cluster refuses it, or gcloud or kubectl is not installed.
-        """
+        """Applies the manifest, prints the pods' output; UserError where the cluster refuses it."""
         write_file(_file(self))
         run_command(_get_credentials(self))
         run_command(self._apply())

@@ -1,7 +1,4 @@
-"""Several processes on this machine, on virtual CPU devices: a rehearsal of a pod.
-
-Each process runs the same command as a host of a pod, and they find each other as hosts do.
-"""
+"""A rehearsal of a pod: several processes on this machine, on virtual CPU devices."""
 
 import contextlib
 import dataclasses

@@ -98,7 +98,6 @@ class Slurm(Target):
     python: str = dataclasses.field(default_factory=lambda: sys.executable)
 
     def __post_init__(self) -> None:
-        """Raises UserError on a name or option that cannot be used."""
         super().__post_init__()
         check_name(self.job_name)
         for flag in ("nodes", "gpus_per_node"):
@@ -176,7 +175,6 @@ class Slurm(Target):
 
     @property
     def steps(self) -> list[Step]:
-        """What `run` writes and runs."""
         return [self.script, self.queue, self.submit, self.print_output("JOB_ID")]
 
     @property
@@ -215,10 +213,7 @@ class Slurm(Target):
         check_programs(self.steps)
 
     def run(self) -> int:
-        """Puts the job into the queue unless it is there, and prints its output to its end.
-
-        UserError where Slurm refuses it, another one has its name, or it ended without a code.
-        """
+        """Puts the job into the queue unless it is there, and prints its output to its end."""
         with going_on(self.job_name, self.end_of("")):
             state = output(self.queue)
             if not state:

@@ -1,11 +1,10 @@
 """A JobSet on GKE through xpk, on a cluster that `xpk cluster create` has made.
 
-xpk writes the manifest itself, and makes the cluster the current one of kubectl. Every restart
-counts, also after a preemption. The containers read their secrets themselves, as on TPU VMs; a
-secret in xpk's --env would stand in the manifest. Pods are on the network of their node and have
-its account, with the scope cloud-platform that Secret Manager asks for (src/xpk/core/nodepool.py).
-xpk copies --command into a script in the manifest (src/xpk/core/docker_container.py), so it has to
-be one line, quoted for bash and escaped for Kubernetes.
+xpk writes the manifest, and makes the cluster the current one of kubectl. Every restart counts,
+also after a preemption. The containers read their secrets themselves: one in xpk's --env would
+stand in the manifest. Pods have the network and account of their node, with the scope
+cloud-platform (src/xpk/core/nodepool.py). --command becomes a script in the manifest
+(src/xpk/core/docker_container.py), so it is one line, quoted for bash and escaped for Kubernetes.
 """
 
 import dataclasses
@@ -70,10 +69,7 @@ class Xpk(JobSetTarget):
         ]
 
     def start_and_follow(self) -> int:
-        """Has xpk make the JobSet if the cluster has none, running or not, and follows it.
-
-        UserError where xpk refuses it, or xpk or kubectl is not installed.
-        """
+        """Has xpk make the JobSet if the cluster has none, running or not, and follows it."""
         run_command(_get_credentials(self))
         if not output(self.looks["state"]):
             run_command(_create(self))

@@ -1,7 +1,4 @@
-"""The command line.
-
-`switch_jax train | launch | plan | doctor | tasks | eval | infer | convert | status | report`
-"""
+"""The command line: `switch_jax COMMAND`, with a module for each of COMMANDS."""
 
 import argparse
 import contextlib
@@ -41,10 +38,7 @@ _OUTPUT_IS_LOST = {errno.EPIPE: exit_codes.OUTPUT_LOST, errno.ENOSPC: exit_codes
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one subcommand, and returns its exit code, which docs/exit_codes.md explains.
-
-    The message of a UserError is printed to standard error, as one line.
-    """
+    """Runs a subcommand; returns its exit code (docs/exit_codes.md). UserErrors are printed."""
     is_program = argv is None
     name, is_training = "switch_jax", False
 

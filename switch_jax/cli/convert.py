@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # it loads JAX and TensorFlow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The source, the target, and what cannot be inferred from them."""
     parser.add_argument(
         "source", metavar="SOURCE", help="a Hugging Face folder, a T5X checkpoint, or a MODEL_DIR"
     )
@@ -51,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Converts, or describes."""
     if args.inspect == bool(args.target):
         raise UserError("write --inspect SOURCE to describe it, or SOURCE TARGET to convert it")
     if args.inspect:

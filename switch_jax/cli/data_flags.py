@@ -6,7 +6,6 @@ from switch_jax.storage import storage_path
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds --tfds_data_dir and --seqio_additional_cache_dirs."""
     parser.add_argument(
         "--tfds_data_dir",
         metavar="DIR",

@@ -28,13 +28,11 @@ if TYPE_CHECKING:  # it loads JAX
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The config whose mesh and storage are taken, and how processes find each other."""
     gin_flags.add_gin_flags(parser)
     multihost.add_process_flags(parser)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Runs the checks, and prints a line for each; returns the exit code."""
     config = _config(args)
     model_dir = storage_path(config.run.model_dir, "MODEL_DIR")
 

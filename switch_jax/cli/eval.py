@@ -19,7 +19,6 @@ from switch_jax.cli import gin_flags, inference_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The tasks, the checkpoints, and how to decode."""
     parser.add_argument("--task", metavar="NAME", help="task or mixture; default: the run's")
     parser.add_argument("--split", default="validation", help="default: %(default)s")
     inference_flags.add_checkpoint_flag(parser, "latest, best, all, or a step")
@@ -34,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Evaluates, and prints a table."""
     gin_flags.say_that_it_loads()
     model = inference_flags.open_model(args)
     decoding = inference_flags.decoding_config(args, model.config)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # it loads gin
 
 
 def add_gin_flags(parser: argparse.ArgumentParser) -> None:
-    """--gin_file, --gin_search_paths, --gin_bindings; see `expand_bindings` for --gin.X=Y."""
     parser.add_argument(
         "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeat it"
     )

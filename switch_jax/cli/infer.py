@@ -36,7 +36,6 @@ if TYPE_CHECKING:  # they load JAX and TensorFlow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The input, the output, the checkpoint, and how to decode."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", metavar="FILE", help=".jsonl, text, or - for stdin")
     source.add_argument("--task", metavar="NAME", help="a registered task or mixture")
@@ -62,7 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Predicts or scores, and writes the results."""
     _check_flags(args)
     gin_flags.say_that_it_loads()
     model = inference_flags.open_model(args)
@@ -73,7 +71,6 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    """Raises UserError if a number is out of range, or two flags contradict."""
     with inference_flags.fields_named_as_flags():
         Range(1, 10**6).check("num_shards", args.num_shards)
         Range(0, args.num_shards - 1).check("shard", args.shard)

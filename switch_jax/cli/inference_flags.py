@@ -74,10 +74,7 @@ def read_folder(
 
 
 def open_model(args: argparse.Namespace) -> TrainedModel:
-    """The model in MODEL_DIR, with the task, split and batch size of the flags; joins processes.
-
-    UserError where there is no such model, or a flag does not fit it.
-    """
+    """The model that the flags name; joins the other processes. UserError where there is none."""
     folder = read_folder(args, args.model_dir)
     data_flags.apply(args)
     multihost.connect(args, folder.config.mesh, folder.config_text)

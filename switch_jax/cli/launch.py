@@ -41,7 +41,6 @@ if TYPE_CHECKING:  # it loads gin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `train` that describe the run, and those of the targets."""
     gin_flags.add_gin_flags(parser)
     data_flags.add_data_flags(parser)
     add = parser.add_argument
@@ -84,7 +83,6 @@ def _target_flags() -> dict[str, tuple[Any, Flag]]:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Checks the run, shows what will be done, and does it unless --dry_run is given."""
     target = TARGETS[args.on]
     in_cloud = not target.sees_local_folders
     fields = _fields_of(args)

@@ -32,11 +32,7 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def connect(args: argparse.Namespace, mesh: MeshConfig, config_text: str) -> None:
-    """Joins the other processes, if the flags name any; all have to have the same config text.
-
-    UserError where the address has no host or port, and as in `processes.connect` and
-    `processes.check_same_config`.
-    """
+    """Joins the processes that the flags name; UserError on a bad address or another config."""
     from switch_jax.runtime import processes
 
     address, count, index = args.coordinator_address, args.process_count, args.process_index
@@ -59,7 +55,6 @@ def _check_address(address: str) -> None:
 
 
 def joined() -> bool:
-    """Whether this process has joined others."""
     jax = sys.modules.get("jax")  # not imported: nothing has used it
     return jax is not None and jax.distributed.is_initialized()
 

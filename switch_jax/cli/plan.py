@@ -34,7 +34,6 @@ if TYPE_CHECKING:  # it loads JAX
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The slice, the mesh, and the form of the output."""
     gin_flags.add_gin_flags(parser)
     parser.add_argument(
         "--topology",
@@ -70,7 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Plans; returns the exit code."""
     hardware = parse_slice(args.topology)
     if args.search is not None and args.search < 1:
         raise UserError(f"--search={args.search}: write a number of at least 1")
@@ -127,7 +125,6 @@ def _config(args: argparse.Namespace, hardware: Slice) -> Config:
 
 
 def mesh_sizes(text: str) -> dict[str, int]:
-    """Of --mesh."""
     try:
         data, expert, model = map(int, text.split(","))
     except ValueError:

@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Writes the page, and prints the numbers."""
     from switch_jax.reports import page  # matplotlib takes a second to import
     from switch_jax.reports.findings import read_findings
     from switch_jax.reports.table import text_lines

@@ -26,7 +26,6 @@ _AT_ONCE = 16  # folders that are read at the same time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The folders and the form of the output."""
     parser.add_argument(
         "folders",
         nargs="+",
@@ -39,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Prints the status of each run; folders that are not those of runs are named."""
     from switch_jax.reports.run_status import page, table
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:  # in a bucket each waits for answers

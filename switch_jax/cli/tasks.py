@@ -82,7 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Lists tasks, shows examples, trains a vocabulary, or writes a cache."""
     from switch_jax.data.catalogue.task_list import task_list  # loads TensorFlow
 
     with fields_named_as_flags():

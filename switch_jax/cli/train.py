@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # gin_config loads gin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Gin flags, the folders of data, --dry_run, and how processes find each other."""
     gin_flags.add_gin_flags(parser)
     data_flags.add_data_flags(parser)
     parser.add_argument(
@@ -50,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Builds the config and trains."""
     if not args.process_index:
         gin_flags.say_that_it_loads()
     from switch_jax.runtime.host_memory import keep_freed_memory

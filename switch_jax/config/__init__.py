@@ -1,7 +1,4 @@
-"""The configuration of a run: one frozen object, made of eight parts.
-
-Nothing here loads JAX, TensorFlow or gin.
-"""
+"""The configuration of a run: a frozen object of eight parts. Loads no JAX, TensorFlow or gin."""
 
 import dataclasses
 import json
@@ -20,7 +17,6 @@ from switch_jax.utils.differences import differences
 from switch_jax.utils.errors import UserError, check_choice, did_you_mean
 from switch_jax.utils.fields import check_fields, check_used, short_repr
 
-# By field of `Config`.
 PARTS: dict[str, Any] = {
     "run": RunConfig,
     "model": ModelConfig,
@@ -101,7 +97,6 @@ class Config:
     imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises UserError where a part is none, or two contradict each other."""
         check_fields(self)
         for module in self.imports:
             if not all(map(str.isidentifier, module.split("."))):

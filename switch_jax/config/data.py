@@ -42,7 +42,6 @@ class DataConfig:
     vocabulary: Annotated[str | None, With("use_cached_tasks", (False,))] = None
 
     def __post_init__(self) -> None:
-        """Raises FieldError for a value of the wrong type or out of range."""
         check_fields(self)
         for feature, tokens in self.task_feature_lengths.items():
             if tokens > MAX_LENGTH:

@@ -184,7 +184,6 @@ class ModelConfig:
     gpu_attention: Annotated[str, OneOf("xla", "cudnn"), Use.TRAINING] = "xla"
 
     def __post_init__(self) -> None:
-        """Raises UserError on sizes and names that no model has."""
         check_fields(self)
         for name, value, by, other in _APART:
             if (getattr(self, name), getattr(self, by)) == (value, other):
@@ -215,10 +214,7 @@ class ModelConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that make it this model: trained parameters go with no other values.
-
-        They are the fields without a `Use`, and which layers have experts of which size.
-        """
+        """What makes it this model: fields without a `Use`, and its experts' places and sizes."""
         return {
             **{name.upper(): getattr(self, name) for name, use in uses(type(self)) if use is None},
             "EXPERT_MLP_DIM": self.expert_hidden_dim if self.num_experts else None,
@@ -258,10 +254,9 @@ class ModelConfig:
         return {"encoder": self.group_size, "decoder": self.decoder_group_size or self.group_size}
 
     def capacity_factors(self, *, training: bool) -> dict[str, float]:
-        """That of each stack in training, or in evaluation.
+        """The capacity factor of each stack in training, or in evaluation.
 
-        Where experts choose, the factor is how many a token has on average: a part of the model,
-        the same in both.
+        Where experts choose, it is how many a token has on average, and the same in both.
         """
         training_factor = self.train_expert_capacity_factor
         factor = training_factor if training else self.eval_expert_capacity_factor
@@ -316,10 +311,7 @@ class ModelConfig:
 
 
 def router_names(layers: Sequence[int], sublayers: Sequence[str]) -> list[str]:
-    """What the routers of a stack are called, from the layer and the sublayer of each.
-
-    As 'layer 1'; in a model with experts in attention as 'layer 1 attention'.
-    """
+    """Names of a stack's routers: 'layer 1', or 'layer 1 attention' where attention has some."""
     if "attention" not in sublayers:
         return [f"layer {layer}" for layer in layers]
     return [f"layer {i} {sublayer}" for i, sublayer in zip(layers, sublayers, strict=True)]

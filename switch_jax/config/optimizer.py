@@ -82,7 +82,6 @@ class OptimizerConfig:
     min_dim_size_to_factor: Annotated[Count, With("optimizer", ("adafactor",))] = 128
 
     def __post_init__(self) -> None:
-        """Raises FieldError on values that train nothing, unknown names, and values without use."""
         check_fields(self)
         check_pattern("trained_parameters", self.trained_parameters)
         for pattern, factor in self.learning_rate_factors or ():

@@ -110,7 +110,6 @@ class RunConfig:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises FieldError on values of another type, and on numbers that make no sense."""
         check_fields(self)
         for pattern, saved in self.restored_parameters or ():
             check_pattern("restored_parameters", pattern, "" if saved in (None, pattern) else saved)

@@ -1,11 +1,6 @@
 """Checkpoints of other formats: into ours, out of ours, and what they hold.
 
-formats   which format a path is of
-source    an opened checkpoint of another format
-tensor_layout  how a parameter lies in the tensors of another format
-gin_of_source   the gin files and bindings that describe its model
-to_run    writes a run's folder from such tensors
-inspect   what a checkpoint of any format is, by its headers
-
-A package for each format: `hugging_face`, and `t5x`, which is read only.
+`formats` opens one as a `source`, `tensor_layout` says how our parameters lie in it, and
+`gin_of_source` describes its model in gin. `to_run` writes a run's folder, and `inspect` tells what
+a checkpoint is. The packages are `hugging_face`, and `t5x`, which is read only.
 """

@@ -7,10 +7,7 @@ from switch_jax.conversion.source import Source
 
 
 def open_source(path: epath.Path) -> Source | None:
-    """Opens a checkpoint of another format, by its headers alone; None where it looks like none.
-
-    UserError where it looks like one, and is damaged, or our model cannot express it.
-    """
+    """Opens a checkpoint of another format by its headers, or None; UserError as of `Source`."""
     if hugging_face.is_hugging_face(path):
         return hugging_face.open_folder(path)
     return t5x.open_checkpoint(path)

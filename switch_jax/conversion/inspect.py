@@ -30,10 +30,7 @@ def describe_source(source: Source) -> list[str]:
 
 
 def describe_run(checkpoint: epath.Path, config: Config) -> list[str]:
-    """Lines about a checkpoint of ours, MODEL_DIR/checkpoints/STEP.
-
-    UserError where it is damaged, or of another model.
-    """
+    """Lines about a checkpoint of ours; UserError where it is damaged, or of another model."""
     check_part(checkpoint, "parameters", abstract_parameters(config.model))
     vocabulary = config.data.vocabulary or f"that of {config.data.mixture_or_task_name}"
     return _lines("switch_jax", config.model, ["float32"], int(checkpoint.name), vocabulary)

@@ -26,12 +26,7 @@ _FLOATS = ("float32", "bfloat16", "float16")
 
 
 class Copy(NamedTuple):
-    """A tensor that has to be equal to another one, as a model of ours has one of them.
-
-    Attributes:
-      original: the name of the other one.
-      reason: why they have to be equal, as the end of a message.
-    """
+    """A tensor that must equal `original`; `reason` says why, as the end of a message."""
 
     name: str
     tensor: Tensor
@@ -42,10 +37,7 @@ class Copy(NamedTuple):
 def take_copies(
     tensors: dict[str, Tensor], original: str, names: Iterable[str], reason: str
 ) -> list[Copy]:
-    """Takes the tensors of these names out of `tensors`, as copies of an original.
-
-    Where the original is not there, the first of them takes its place.
-    """
+    """Takes tensors out, as copies of `original`; if that is missing, the first takes its place."""
     copies = [Copy(n, tensors.pop(n), original, reason) for n in names if n in tensors]
     if copies:
         tensors.setdefault(original, copies[0].tensor)
@@ -84,7 +76,6 @@ class Source:
     untold: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Accounts for every tensor."""
         tensors, wanted = self.tensors, dict[str, tuple[int, ...]]()
         parameters = abstract_parameters(ModelConfig(**self.architecture))
         pairs = zip(jax.tree.leaves(self.names), jax.tree.leaves(parameters), strict=True)
@@ -111,13 +102,11 @@ class Source:
                 )
 
     def __str__(self) -> str:
-        """How the log names it."""
         step = "" if self.step is None else f" of step {self.step}"
         return f"{self.path}, a {self.format}{step}"
 
     @property
     def dtypes(self) -> list[str]:
-        """Those of the tensors."""
         return sorted({tensor.dtype for tensor in self.tensors.values()})
 
     @property
@@ -128,8 +117,7 @@ class Source:
     def check_model(self, model: ModelConfig, remedy: str = "set them as the folder has") -> None:
         """Checks that a model of ours takes the parameters; reads the copies.
 
-        UserError, with the remedy, where the models differ; or where copies hold other numbers than
-        their originals.
+        UserError, with the remedy, where the models differ, or copies differ from their originals.
         """
         if found := model_differences(type(model)(**self.architecture), model, self.untold):
             raise UserError(

@@ -20,12 +20,7 @@ from switch_jax.utils.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor in a file, of which parts can be read without the rest.
-
-    Attributes:
-      dtype: as NumPy calls it, 'bfloat16' included.
-      read: reads the part that a slice of each axis names.
-    """
+    """A tensor in a file, read in parts by a slice for each axis; `dtype` may be 'bfloat16'."""
 
     shape: tuple[int, ...]
     dtype: str

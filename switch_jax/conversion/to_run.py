@@ -35,13 +35,9 @@ def write_run(
 
     All of it is written, or nothing. UserError where it is there already, or cannot be written.
 
-    Args:
-      parameters: `StackedTensors`, nested, of the model's shapes.
-      config: how `eval` and `infer` use the model.
-      config_text: its gin text.
-      origin: where the parameters are from.
-      vocabulary_file: a SentencePiece model that goes with it.
-      identities: of the vocabulary of each feature; empty where it is not known.
+    `parameters` are nested `StackedTensors` of the model's shapes, from `origin`. `config`, with
+    `config_text` as gin, is how `eval` and `infer` use them. `vocabulary_file` is a SentencePiece
+    model; `identities` are of each feature's vocabulary, empty where they are not known.
     """
     total = sum(math.prod(stacked.shape) for stacked in jax.tree.leaves(parameters))
     stacked_axes = jax.tree.map(lambda stacked: stacked.stacked_axes, parameters)

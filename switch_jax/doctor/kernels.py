@@ -1,7 +1,4 @@
-"""Kernels on this machine's devices against the plain way of computing the same.
-
-Each process looks at its own devices, and waits for no other.
-"""
+"""Kernels on this process's devices against the plain way of computing the same."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,10 +31,7 @@ CASES = {
 
 
 def attention(mesh: Mesh, dtype: str) -> str:
-    """Each attention that has a kernel in this dtype, forward and backward, by XLA's in float32.
-
-    Raises Skipped where these devices have no kernel, and Failed where numbers are too far apart.
-    """
+    """Each attention that has a kernel in this dtype, forward and backward, by XLA's in float32."""
     own, found = mesh_of(mesh.local_devices), []
     for name, (length, memory, causal, has_bias) in CASES.items():
         kernel, (arrays, segments) = attention_of(length, memory, has_bias, dtype, own)
@@ -98,10 +92,7 @@ def attention_program(attend: Attend, causal: bool) -> Callable[..., Any]:
 
 
 def routing(mesh: Mesh) -> str:
-    """The way of the default, a kernel on TPUs, against that of other routing rules.
-
-    Raises Failed where gates, normalizers or gradients differ, or a token goes elsewhere.
-    """
+    """The default way, a kernel on TPUs, against that of other rules; Failed where they differ."""
     groups, tokens, experts, capacity = 2, 1024, 16, 80
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(groups, tokens, experts)).astype(np.float32)

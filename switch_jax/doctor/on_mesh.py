@@ -82,10 +82,7 @@ def batch_of(config: Config) -> Batch:
 
 
 def switch_layer(mesh: Mesh) -> str:
-    """Output, losses and all gradients on the mesh, which is that of `jax.set_mesh`.
-
-    Each process computes those of one device by itself; raises Failed where they differ.
-    """
+    """Output, losses and gradients on the mesh by those of one device; Failed where they differ."""
     experts = mesh.shape[EXPERT] * -(-8 // mesh.shape[EXPERT])  # at least 8
     rows, length, dim, hidden = 2 * batch_shards(mesh.shape), 64, 128, 128 * mesh.shape[MODEL]
     changes = {"num_experts": experts, "jitter_noise": 0.01, "group_size": length}
@@ -116,10 +113,7 @@ def switch_layer(mesh: Mesh) -> str:
 
 
 def step(mesh: Mesh) -> str:
-    """Loss and gradient of a step by REFERENCE, and the bits that this process holds after it.
-
-    Raises Failed where they are others, or the same step gives other bits.
-    """
+    """Loss and gradient of a step by REFERENCE, and the bits after it; Failed where they vary."""
     (found, first), (_, second) = first_steps(mesh)
     tolerance = CPU_TOLERANCE if mesh.devices.flat[0].platform == "cpu" else TOLERANCE
     numbers = "loss {loss:.4f}, norm of the gradient {gradient_norm:.4f}: this"
@@ -159,10 +153,7 @@ def first_steps(mesh: Mesh) -> list[tuple[dict[str, float], list[bytes]]]:
 
 
 def exchanges(mesh: Mesh, axis: str) -> str:
-    """GB a second of a device in the exchanges of tokens, and of gradients, along an axis.
-
-    Raises Failed where one is below half of what `plan` assumes, which it does of TPUs alone.
-    """
+    """A device's GB/s exchanging tokens and gradients; Failed below half of what `plan` assumes."""
     devices, slices = mesh.shape[axis], slice_of(mesh.devices.flat)
     rows = -(-(2**14 if mesh.devices.flat[0].platform == "cpu" else 2**17) // devices) * devices
     size = rows * 128 * 4  # 8 or 64 MiB of float32 on each device
@@ -190,10 +181,7 @@ def exchanges(mesh: Mesh, axis: str) -> str:
 
 
 def checkpoint(mesh: Mesh, model_dir: epath.Path) -> str:
-    """Saves and restores one, of 1 MiB a device, in a folder beside MODEL_DIR, which it removes.
-
-    Raises UserError where it cannot be written or read, and Failed where other bits come back.
-    """
+    """Saves 1 MiB a device beside MODEL_DIR, and restores it; Failed where other bits come back."""
     # A name that no run has, since the folder is removed; the first process draws it for all.
     folder = model_dir.parent / f"{model_dir.name}_doctor_{gather(uuid.uuid4().hex[:8])[0]}"
     sharding = NamedSharding(mesh, PartitionSpec(AXES))

@@ -142,7 +142,6 @@ def means_of_neighbours(values: np.ndarray, most: int) -> np.ndarray:
 
 
 def short(name: str) -> str:
-    """A name that fits beside a chart."""
     return name if len(name) <= 16 else f"{name[:7]}…{name[-8:]}"
 
 

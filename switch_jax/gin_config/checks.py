@@ -21,10 +21,9 @@ def describes_model(bindings: Mapping[str, Any]) -> bool:
 
 
 def check_order(files: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Checks that a model's file comes before the files that change the model.
+    """Raises UserError where a file of a whole model would replace what an earlier one sets.
 
-    The files are given with what they and their includes set. UserError where one that describes a
-    whole model would replace what an earlier one sets.
+    The files are given with what they and their includes set.
     """
     earlier: dict[str, tuple[Any, str]] = {}  # value and file, by name
     for file, bindings in files:

@@ -1,7 +1,4 @@
-"""All uses of gin's private names, which another release of gin may change.
-
-tests/gin_config/test_gin_internals.py checks that they exist.
-"""
+"""All uses of gin's private names; tests/gin_config/test_gin_internals.py checks they exist."""
 
 import contextlib
 import copy
@@ -48,10 +45,7 @@ def setting_recorded(record: Callable[[str, Any], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def state_restored() -> Iterator[None]:
-    """Within, any config may be parsed; afterwards gin's state is what it was before.
-
-    It may be entered while a file is read, by a module that the file imports.
-    """
+    """Any config may be parsed within, even while a file is read; then gin is as it was before."""
     kept: list[Any] = [gin._CONFIG, gin._SINGLETONS, gin._OPERATIVE_CONFIG, gin._IMPORTS]
     kept += [gin._FILE_READERS, gin._LOCATION_PREFIXES]
     copies = [copy.copy(container) for container in kept]
@@ -68,10 +62,7 @@ def state_restored() -> Iterator[None]:
 
 
 def bindings() -> dict[str, Any]:
-    """All values that have been set, by name: 'NAME' for a macro, otherwise 'Config.field'.
-
-    References in the values are not resolved.
-    """
+    """All values set, by 'MACRO' or 'Config.field'; references in them are not resolved."""
     return {
         _name(scope, selector, parameter): value
         for (scope, selector), values in gin._CONFIG.items()
@@ -96,10 +87,7 @@ def macros() -> dict[str, Any]:
 
 
 def value_of(text: str) -> Any:
-    """Parses a text as one gin value; returns the text itself if it is not one.
-
-    Raises tokenize.TokenError where a bracket is not closed.
-    """
+    """A text as a gin value, or itself if it is none; TokenError where a bracket is not closed."""
     try:
         parser = config_parser.ConfigParser(text.strip(), gin.ParserDelegate())
         value = parser.parse_value()
@@ -131,7 +119,6 @@ def used_macros() -> set[str]:
 
 
 def imported_modules() -> list[str]:
-    """Names of the modules that the files import."""
     return [statement.module for statement in gin._IMPORTS]
 
 

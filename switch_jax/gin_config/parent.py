@@ -16,10 +16,9 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
 
     It does so where the files that were read describe no model; what they set stays, and what
     bindings set wins later. A run that goes on from a checkpoint of its own takes them from its own
-    config.json. Returns a line that says what is taken; '' where nothing is.
-
-    UserError where there is no such folder, or no config.json to take the model from;
-    TransientError where the storage failed.
+    config.json. Returns a line that says what is taken; '' where nothing is. UserError where there
+    is no such folder, or no config.json to take the model from; TransientError where the storage
+    failed.
     """
     start = _given("INITIAL_CHECKPOINT_PATH", bindings)
     if start is None or describes_model(gin_internals.bindings()):

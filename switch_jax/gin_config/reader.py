@@ -44,10 +44,7 @@ class Reader:
         gin_internals.read_files_with(self._open, is_file, ["", *self._folders])
 
     def read(self, file: str) -> Mapping[str, Any]:
-        """Sets the values of a file, and returns them by name, as `gin_internals.bindings`.
-
-        UserError where there is none, it is not valid gin, or a name or an import is not found.
-        """
+        """Sets a file's values, and returns them by name; UserError where it is no valid gin."""
         if not any(is_file(place) for place in self._places(file)):
             name = file if file.isprintable() else repr(file)
             raise UserError(

@@ -63,13 +63,12 @@ def read(
 ) -> GinConfig:
     """Reads gin files, then bindings; later ones override earlier ones.
 
-    UserError where a file does not exist or is not valid gin, a name is unknown, a required value
-    is missing, or a value is invalid.
+    UserError where a file does not exist or is not valid gin, a name is unknown, or a value is
+    missing or invalid.
 
     Args:
       files: in the current directory, in `search_paths`, or among the packaged configs.
       bindings: 'NAME=VALUE' or 'Config.field=VALUE'; a value that gin cannot parse is a string.
-      search_paths: further folders.
       unneeded: macros that may be without a value; their value is then their name.
       keep: whether gin keeps the values, which may set configurables in modules of the user;
         otherwise it holds afterwards what it held before.

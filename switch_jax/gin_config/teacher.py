@@ -9,10 +9,7 @@ from switch_jax.utils.errors import UserError
 
 
 def with_teacher(config: Config) -> Config:
-    """The config with that of its teacher's run, where it has one.
-
-    UserError where TEACHER_DIR is not the folder of a run, or its config.json cannot be read.
-    """
+    """The config with that of its teacher's run, if any; UserError where that cannot be read."""
     distillation = config.distillation
     if distillation.teacher_dir is None:
         return config

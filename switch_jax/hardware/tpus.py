@@ -299,10 +299,7 @@ def slice_of(devices: Iterable[Any]) -> Slice | None:
 
 
 def parse_slice(name: str) -> Slice:
-    """Reads the name of a slice: 'v5p-256', '2xv5e-256', or with its shape 'v5p:4x4x8'.
-
-    UserError, with the known ones, where there is no such slice.
-    """
+    """The slice of a name: 'v5p-256', '2xv5e-256', or with its shape 'v5p:4x4x8'; or UserError."""
     number = "[1-9][0-9]{0,4}"
     form = re.fullmatch(
         rf"(?:({number})x)?(v[0-9][a-z]*|tpu7x)(?:-({number})|:({number}(?:x{number})+))", name

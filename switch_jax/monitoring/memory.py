@@ -34,7 +34,6 @@ def memory_of(mesh: Mesh) -> int:
 
 
 def _of_devices(statistic: str) -> list[int]:
-    """A statistic of each device of this process that has it."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     return [known[statistic] for known in stats if statistic in known]
 

@@ -59,7 +59,6 @@ class Profiler:
         return jax.profiler.StepTraceAnnotation("train", step_num=step)
 
     def close(self) -> None:
-        """Stops a trace that is running."""
         if self._running:
             self._stop(*self._running)
 

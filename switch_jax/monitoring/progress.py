@@ -17,7 +17,6 @@ class Progress:
         self._bar = tqdm(total=total, initial=start, unit="step") if on_terminal else None
 
     def advance(self) -> None:
-        """Counts one more step."""
         self._step += 1
         if self._bar is not None:
             self._bar.update()
@@ -43,12 +42,10 @@ class Progress:
             print(text, flush=True)
 
     def back_to(self, step: int) -> None:
-        """Shows that the run has gone back to an earlier step."""
         if self._bar is not None:
             self._bar.update(step - self._step)
         self._step = step
 
     def close(self) -> None:
-        """Ends the bar, and leaves it as it is."""
         if self._bar is not None:
             self._bar.close()

@@ -19,5 +19,4 @@ class Watchdog:
         faulthandler.dump_traceback_later(self._seconds, file=2)
 
     def close(self) -> None:
-        """Writes nothing from now on."""
         faulthandler.cancel_dump_traceback_later()

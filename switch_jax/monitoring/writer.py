@@ -33,15 +33,11 @@ class MetricWriter:
         config_text: str = "",
         active: bool = True,
     ) -> None:
-        """Opens what is written to.
+        """Opens what is written to; UserError where that fails.
 
-        Args:
-          folder: the run's folder, or the folder of its evaluations.
-          wandb_project: Weights & Biases project that also gets the numbers; None: none does.
-          config_text: the config that W&B shows with the run.
-          active: False on the processes that only read.
-
-        Raises UserError: the folder cannot be written, or W&B is missing or cannot be started.
+        `folder` is the run's, or that of its evaluations. If `wandb_project` names a project of
+        W&B, it gets the numbers too, beside `config_text`. `active` is False on processes that only
+        read.
         """
         self._folder, self._path = folder, folder.metrics
         self._active = active
@@ -68,16 +64,12 @@ class MetricWriter:
         return found[-1] if found else None
 
     def write(self, kind: RecordKind, step: int, seconds: float, values: Mapping[str, Any]) -> None:
-        """Appends one record; UserError: the disk is full, or gone.
+        """Appends one record (docs/run_folder.md); UserError: the disk is full, or gone.
 
-        Args:
-          kind: what the record is about; its fields are in docs/run_folder.md.
-          step: optimiser steps done.
-          seconds: training time so far, evaluation and checkpoints left out.
-          values: numbers, strings, and nested dicts and lists of them. TensorBoard and W&B get a
-            scalar for each number, and TensorBoard a histogram for each list in a list: nobody
-            reads the loads of thousands of experts one by one. NaN and infinities become null in
-            metrics.jsonl: JSON has no such numbers.
+        `step` counts optimiser steps done, and `seconds` is training time without evaluation and
+        checkpoints. `values` are numbers, strings, and nested dicts and lists of them. TensorBoard
+        and W&B get a scalar for each number, and TensorBoard a histogram for each list in a list,
+        as of the loads of many experts. NaN and infinities, which JSON does not have, become null.
         """
         if not self._active:
             return

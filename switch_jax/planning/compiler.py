@@ -56,7 +56,6 @@ class Program:
     Attributes:
       arguments, outputs, temporaries, code: bytes of a device; code is the program itself.
       aliased: bytes of outputs that reuse arguments.
-      operations: see `hlo.operations`.
       scheduled: cycles in the schedule, by name of operation; see `compiler_schedule`.
       seconds: of compilation.
     """
@@ -77,10 +76,7 @@ class Program:
 
 
 def devices(hardware: Slice) -> list[Any]:
-    """The devices of a slice, for a mesh to compile for.
-
-    UserError where libtpu is not installed, or has no such slice.
-    """
+    """A slice's devices to compile for; UserError where libtpu is missing or has no such slice."""
     _prepare()
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -141,10 +137,7 @@ def compile_program(lowered: jax.stages.Lowered) -> Program | OutOfMemory:
 
 
 def _prepare() -> Path:
-    """Sets the options of libtpu before it is loaded; returns the folder where it writes schedules.
-
-    UserError where it is not installed.
-    """
+    """Sets libtpu's options before it is loaded; returns the folder of its schedules."""
     global _schedules
     if _schedules is not None:
         return _schedules

@@ -60,10 +60,7 @@ class Costs:
 def costs_of(
     compiled: Program, mesh: Mesh, hardware: Slice, compiled_for: int | None = None
 ) -> Costs:
-    """Sums the costs of a compiled program's operations on the mesh of a slice.
-
-    `compiled_for` is the number of slices that it was compiled for; None: that of `hardware`.
-    """
+    """The costs, on a slice, of a program compiled for `compiled_for` slices (None: as many)."""
     scheduled = 0
     by_part: dict[str, int] = {}
     floors: dict[str, float] = {}

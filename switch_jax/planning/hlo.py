@@ -74,10 +74,7 @@ class Operation:
 
     @property
     def hbm_bytes(self) -> int:
-        """Bytes of its operands and results in a device's HBM, each read or written once.
-
-        An operand of which it reads a part alone, as a layer of a stack, counts in full.
-        """
+        """Bytes of its operands and results in HBM, each in full, even if it reads a part alone."""
         shapes = " ".join((self.shape, *self.operands))
         return sum(array_bytes(*array) for array in arrays(_NOT_IN_HBM.sub("", shapes)))
 
@@ -123,7 +120,6 @@ def arrays(shape: str) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def array_bytes(dtype: str, dimensions: tuple[int, ...]) -> int:
-    """Bytes of an array, by its dtype as printed."""
     bits = 8 if dtype == "pred" else int(require_match(r"\d+", dtype).group())
     return math.prod(dimensions) * bits // 8
 

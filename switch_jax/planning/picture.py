@@ -81,7 +81,6 @@ def _memories(plan: Plan) -> dict[str, float]:
 
 
 def _bars(axes: Axes, names: Sequence[str], stacks: Sequence[dict[str, float]], unit: str) -> None:
-    """Stacked bars with the sum at the end of each."""
     segments = list(dict.fromkeys(segment for stack in stacks for segment in stack))
     left = [0.0] * len(stacks)
     height = 0.6 if len(stacks) > 1 else 0.3

@@ -115,7 +115,6 @@ class Plan:
 
     @property
     def days(self) -> float:
-        """Days that the run's steps take."""
         return self.train_steps * self.step_seconds / _SECONDS_PER_DAY
 
     @property
@@ -145,10 +144,7 @@ class Plan:
 
 
 def make_plan(config: Config, hardware: Slice) -> Plan:
-    """Compiles the training step of `switch_jax train` for a slice.
-
-    UserError where the config does not fit the slice, or libtpu is missing.
-    """
+    """A run's plan on a slice; UserError where the config does not fit it, or libtpu is missing."""
     mesh = make_mesh(config.mesh, devices(hardware))
     state, lowered = lowered_step(config, mesh)
     compiled = compile_program(lowered)
@@ -187,10 +183,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
 
 
 def lowered_step(config: Config, mesh: Mesh) -> tuple[TrainState, jax.stages.Lowered]:
-    """The shapes of a run's state, and the program of its training step.
-
-    UserError where the batch does not divide over the mesh.
-    """
+    """A run's abstract state and step; UserError where the batch does not divide over the mesh."""
     check_batch(config, mesh.shape)
     with jax.set_mesh(mesh):
         state = abstract_state(config, mesh)

@@ -119,10 +119,7 @@ def _more_microbatches(
 
 
 def _fitting_group_sizes(config: Config, num_batch_shards: int) -> dict[str, int]:
-    """The group size of each stack, lowered if `microbatches.check_batch` would refuse it.
-
-    A group of whole rows must divide the rows that a device has in a microbatch.
-    """
+    """The group sizes by stack, lowered where `microbatches.check_batch` would refuse them."""
     sizes = config.model.group_sizes
     batch_size, parts = config.run.batch_size, config.run.num_microbatches * num_batch_shards
     if batch_size % parts:  # refused, whatever the groups

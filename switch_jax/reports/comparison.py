@@ -104,10 +104,7 @@ def _compare(dense: Run, dense_curve: Series, sparse: Run, curve: Series) -> Com
 
 
 def first_reached(curve: Series, target: float) -> Reached:
-    """Where a held-out curve first has a value.
-
-    The untrained model of step 0 only serves as the start of the first stretch.
-    """
+    """Where a held-out curve first has a value; step 0 is only the start of the first stretch."""
     values = curve.get(QUALITY)
     reached = np.flatnonzero((values >= target) & (curve.step > 0))
     if not len(reached):
@@ -127,10 +124,7 @@ def _known(curve: Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lead(dense: Series, sparse: Series) -> tuple[int, float]:
-    """The last step that both curves reach, and by how many nats `sparse` is ahead there.
-
-    NaN where one curve ends before the other begins.
-    """
+    """The last common step, and the lead of `sparse` there in nats; NaN where there is none."""
     curves = _known(dense), _known(sparse)
     step = int(min(steps[-1] for steps, _ in curves))
     values = [np.interp(step, *curve, left=math.nan) for curve in curves]

@@ -130,7 +130,6 @@ def training(findings: Findings, axis: XAxis) -> Chart | None:
 
 
 def optimisation(findings: Findings) -> list[Chart | None]:
-    """Loss, rate, speed and norm."""
     loss = "All that the optimiser minimises, the routers' own losses included; lower is better."
     rate = "The size of the optimiser's steps, as the schedule sets it."
     speed = "Tokens trained on per second of training; higher is faster."

@@ -20,16 +20,12 @@ class Findings:
 
     @cached_property
     def task(self) -> str | None:
-        """The held-out task of the report: "all" where every run that was evaluated has it.
-
-        None where no run has been evaluated yet, or they have no task in common.
-        """
+        """The held-out task: "all" if every evaluated run has it; None where they share none."""
         evaluated = [set(run.evals) for run in self.runs if run.evals]
         return preferred_task(set.intersection(*evaluated)) if evaluated else None
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
-        """Of the sparse runs with a dense one."""
         return compare_all(self.runs, self.task)
 
     @cached_property

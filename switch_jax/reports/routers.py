@@ -68,10 +68,7 @@ def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray) -> None:
 
 
 def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart | None]:
-    """Dropped tokens, entropy, and tokens with several experts of a stack, a line per layer.
-
-    None where no layer has the number.
-    """
+    """Dropped tokens, entropy, tokens with several experts, by layer; None where none has it."""
     routers = run.routers[stack]
     tints = shades(colour, len(routers))
     most = max(router.last("dropped") for router in routers.values())

@@ -79,11 +79,10 @@ class Status:
 def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Status:
     """Reads a run's folder (MODEL_DIR), local or gs://, also while it is written.
 
-    A run that has not ended is stalled when its folder has not changed for longer than
-    `_silence_limit`: no record, no checkpoint, no change of status.json. It is stalled at once
-    where the process that trained was on this host and is gone. `now` is in seconds since the
-    epoch; None: the time of the clock. UserError where it is no folder of a run, or nothing in it
-    can be read.
+    A run that has not ended is stalled when nothing in its folder (records, checkpoints,
+    status.json) has changed for longer than `_silence_limit`, and at once where the process that
+    trained was on this host and is gone. `now`: seconds since the epoch; None: the clock's.
+    UserError where it is no folder of a run, or nothing in it can be read.
     """
     run_folder, now = RunFolder.at(folder), time.time() if now is None else now
     gone = process_that_is_gone(run_folder)  # first: a process that ends now says so in the files

@@ -56,8 +56,6 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run folder."""
-
     name: str  # from run.json; the folder's name where there is none
     folder: str  # as the user wrote it
     facts: dict[str, Any]  # run.json; empty where there is none
@@ -94,10 +92,7 @@ class Run:
 
 
 def read_runs(folders: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[str]]:
-    """The runs in several folders, and a line on each folder that has none.
-
-    Runs of the same name get their folder added to the name.
-    """
+    """The runs in these folders, with distinct names; and a line on each folder that has none."""
     runs, left_out = [], []
     for folder in folders:
         try:
@@ -112,10 +107,7 @@ def read_runs(folders: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], lis
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
-    """Reads one run folder (MODEL_DIR), local or gs://.
-
-    UserError where there is no record, or what is there cannot be understood.
-    """
+    """Reads a run's folder, local or gs://; UserError where it has no record, or is damaged."""
     run_folder = RunFolder.at(folder)
     objects = (run_folder.description, run_folder.config_json, run_folder.status)
     files = [read_records(run_folder.metrics), *map(read_object, objects)]

@@ -71,11 +71,9 @@ class RunFolder(MetricsFolder):
 
     @property
     def evaluation(self) -> EvalFolder:
-        """What `switch_jax eval` writes."""
         return EvalFolder(self.path / "eval")
 
     def checkpoint(self, step: int) -> epath.Path:
-        """The folder of a step's checkpoint."""
         return self.checkpoints / str(step)
 
     def checkpoint_steps(self) -> list[int]:

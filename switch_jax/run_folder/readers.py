@@ -53,10 +53,9 @@ def parse_records(path: epath.Path, data: bytes) -> FileContent:
 
 
 def config_of_run(folder: RunFolder) -> Config | None:
-    """The config of the run in a folder, by its `config.json`; None where there is none.
+    """The config of a run, by its `config.json`; None where there is none, or a Hugging Face one.
 
-    A file of that name that describes a Hugging Face model is none. Raises UserError where it is
-    damaged, or of another version; TransientError where the storage failed.
+    UserError where it is damaged or of another version; TransientError where the storage failed.
     """
     file = folder.config_json
     absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
@@ -76,19 +75,13 @@ def config_of_run(folder: RunFolder) -> Config | None:
 
 
 def read_commit_time(checkpoint: epath.Path) -> int | None:
-    """When a checkpoint was saved, in nanoseconds since the epoch; None where it does not say.
-
-    It distinguishes two checkpoints of the same step, of before and after a rollback.
-    """
+    """When a checkpoint was saved, in nanoseconds since the epoch; None where it does not say."""
     found = read_object(checkpoint / "_CHECKPOINT_METADATA").value.get("commit_timestamp_nsecs")
     return found if isinstance(found, int) else None
 
 
 def process_that_is_gone(folder: RunFolder) -> str | None:
-    """The process of this host that trained here last and is gone, as "process 7 on HOST".
-
-    None where one still has the lock, or it was on another host.
-    """
+    """The process of this host that trained here last, if it is gone, as "process 7 on HOST"."""
     data, _ = _read_bytes(folder.lock)
     return holder_gone(folder.lock, data) if data else None
 

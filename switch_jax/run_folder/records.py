@@ -1,7 +1,4 @@
-"""The kinds of records and states in the JSON files of a run's folder; docs/run_folder.md has all.
-
-A record is a line of metrics.jsonl or of eval/metrics.jsonl.
-"""
+"""Kinds of records (lines of a metrics.jsonl) and states in a run's folder: docs/run_folder.md."""
 
 import enum
 import json

@@ -55,13 +55,8 @@ def write_description(
 ) -> None:
     """Writes `run.json`, `config.gin` and `config.json`; UserError: they cannot be written.
 
-    Args:
-      folder: of the run.
-      facts: the fields of run.json without `name` and `initial_checkpoint`.
-      start: the checkpoint that a new run starts from. Where the run has a checkpoint of its own,
-        run.json keeps the one that it names.
-      config: of the run.
-      config_text: the same as gin text.
+    `facts` are the fields of run.json but `name` and `initial_checkpoint`. That one is `start`,
+    unless the run has a checkpoint of its own and so keeps the one named there.
     """
     description = {
         "name": folder.path.name,

@@ -41,16 +41,12 @@ def connect(
 ) -> None:
     """Joins the other processes. Call it before anything asks JAX for its devices.
 
-    Args:
-      coordinator_address: host:port of process 0. None: `jax.distributed.initialize` finds it, on
-        Cloud TPU, GKE, Slurm and Open MPI.
-      process_count, process_index: of all and of this one; None: found in the same way.
-      local_cpu_devices: virtual CPU devices of this process, if there are only CPUs.
+    `coordinator_address` is host:port of process 0. What is None, `jax.distributed.initialize`
+    finds on Cloud TPU, GKE, Slurm and Open MPI. `local_cpu_devices` are virtual devices of this
+    process, if there are only CPUs.
 
-    Raises:
-      UserError: nothing says where the other processes are.
-      LostHostError: they did not start in time.
-      TransientError: this machine's TPU is not found.
+    UserError where nothing says where the other processes are; LostHostError where they do not
+    start in time; TransientError where this machine's TPU is not found.
     """
     if local_cpu_devices:
         offer_virtual_cpus(local_cpu_devices)

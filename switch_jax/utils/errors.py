@@ -29,12 +29,7 @@ class UserError(Exception):
 
 
 class FieldError(UserError):
-    """A field of a config has an invalid value.
-
-    Attributes:
-      field: its name.
-      problem: the rest of the message, for a caller that shows the field under another name.
-    """
+    """An invalid value of a config's `field`; `problem` is the message without the field's name."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field} {problem}")
@@ -87,10 +82,7 @@ def storage_error(message: str, cause: BaseException) -> UserError:
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str:
-    """The similar choices, as " (did you mean a or b?)"; "" if there are none.
-
-    NUM_EXPERTS is similar to num_experts.
-    """
+    """Similar choices, whatever their case, as " (did you mean a or b?)"; "" if there are none."""
     by_small_letters = {choice.lower(): choice for choice in choices}
     found = difflib.get_close_matches(name.lower(), by_small_letters)
     similar = [by_small_letters[match] for match in found]
@@ -104,10 +96,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def check_pattern(name: str, pattern: str, template: str = "") -> None:
-    """Raises FieldError if the regular expression of a field cannot be used.
-
-    `template` is that of `re.sub`: what a match is replaced by. It may name groups of the pattern.
-    """
+    """Raises FieldError if a field's regular expression, or its `re.sub` template, is invalid."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:

@@ -55,9 +55,7 @@ class OneOf(tuple[str, ...]):
 class With(NamedTuple):
     """What a field goes with, if it is neither its default nor None nor 0.
 
-    Attributes:
-      other: the name of another field.
-      values: of that one; (): any but None and 0.
+    The field `other` has one of `values`; (): any value but None and 0.
     """
 
     other: str
@@ -168,7 +166,6 @@ def short_repr(value: Any) -> str:
 
 @functools.cache
 def hints_of(config: type) -> dict[str, Any]:
-    """The annotation of each field of a dataclass."""
     hints = typing.get_type_hints(config, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 

@@ -1,7 +1,4 @@
-"""Import of a user's modules, which register tasks.
-
-Importing a module runs it. An exception that it raises becomes a one-line UserError.
-"""
+"""Imports a user's modules, which register tasks; what they raise becomes a one-line UserError."""
 
 import importlib
 import os
@@ -29,10 +26,7 @@ def add_current_directory_to_path() -> None:
 
 
 def import_module(name: str) -> None:
-    """Imports a module of the current directory or of an installed package.
-
-    UserError where there is no such module, or it raises an exception.
-    """
+    """Imports a module from the current directory or a package; UserError where that fails."""
     add_current_directory_to_path()
     if "" in name.split("."):
         raise UserError(f"cannot import {name!r}: write the name of a module, for example my_tasks")

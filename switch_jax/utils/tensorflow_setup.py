@@ -2,15 +2,14 @@
 
     from switch_jax.utils.tensorflow_setup import seqio, tf
 
-The first import of this module changes the process in four ways:
+The first import of this module changes the process:
 
 - File descriptor 2 is redirected while TensorFlow is loaded, because no log level applies to the
   messages that its C++ code prints at start-up. They are shown if loading fails.
 - GPUs and TPUs are hidden from TensorFlow, which would reserve their memory: they are for JAX.
 - Information and warnings from seqio, t5 and TensorFlow Datasets are not shown; errors are.
-- TensorFlow does not optimise graphs, and looks for no kernels of oneDNN in them. Both are done
-  anew for each task and stream, and took half of the time in which one is opened; the small graphs
-  of preprocessing are no quicker for it.
+- TensorFlow neither optimises graphs nor looks for oneDNN's kernels in them. That took half of
+  the time to open a stream, and the small graphs of preprocessing are no quicker for it.
 """
 
 import logging

@@ -27,10 +27,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def is_hugging_face(path: epath.Path) -> bool:
-    """Whether a folder looks like one of Hugging Face's: it has a config.json, and no config.gin.
-
-    The folder of a run of ours has both.
-    """
+    """Whether a folder has Hugging Face's config.json, and no config.gin as runs of ours have."""
     return is_file(path / CONFIG) and not is_file(RunFolder(path).config)
 
 
@@ -43,11 +40,7 @@ def vocabulary_name(path: epath.Path, model_type: str) -> str:
 
 
 def open_folder(path: epath.Path) -> Source:
-    """Opens a folder, and accounts for every tensor by the headers of its files.
-
-    UserError where it is damaged, a tensor is missing, left over or of another shape, or our model
-    cannot express it.
-    """
+    """Opens a folder by its headers; UserError as of `Source`, or where it is no model of ours."""
     config = read_config(path)
     model_type = config["model_type"]
     try:

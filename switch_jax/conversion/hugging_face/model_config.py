@@ -31,10 +31,7 @@ _SPARSE_STEPS = ("encoder_sparse_step", "decoder_sparse_step")
 
 
 def read_config(folder: epath.Path) -> dict[str, Any]:
-    """What config.json says of the model; `architecture` checks the values.
-
-    UserError where there is none, it is damaged, or of a model that is none of `ARCHITECTURES`.
-    """
+    """config.json, not yet checked; UserError where it is damaged, or of another architecture."""
     file = folder / CONFIG
     if not is_file(file):
         raise UserError(f"{folder} is not the folder of a model: it has no {CONFIG}")

@@ -27,10 +27,7 @@ _MAX_HEADER = 10**8  # bytes of a safetensors file, as its readers have it
 
 
 def tensor_files(folder: epath.Path) -> list[epath.Path]:
-    """The files that hold the tensors.
-
-    UserError where there are none, one that the index names is not there, or the index is damaged.
-    """
+    """The files that hold the tensors; UserError where one is missing, or the index is damaged."""
     first = next((folder / name for name in _FILES if is_file(folder / name)), None)
     if first is None:
         raise UserError(
@@ -54,11 +51,7 @@ def tensor_files(folder: epath.Path) -> list[epath.Path]:
 
 
 def open_tensors(files: list[epath.Path]) -> dict[str, Tensor]:
-    """The tensors of all files by name; headers are read alone.
-
-    UserError where a file is damaged or is no tensor file, or PyTorch would be needed and is not
-    installed.
-    """
+    """Tensors by name, from headers alone; UserError where a file is damaged or PyTorch missing."""
     tensors: dict[str, Tensor] = {}
     for file in files:
         tensors |= _open_bin(file) if file.suffix == ".bin" else _open_safetensors(file)

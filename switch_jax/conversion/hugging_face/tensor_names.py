@@ -16,10 +16,7 @@ _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
 def tensor_names(model: ModelConfig) -> dict[str, Any]:
-    """See `stacked_names`.
-
-    T5 calls a feed-forward layer `DenseReluDense`, also a gated one, and Switch Transformers `mlp`.
-    """
+    """See `stacked_names`; T5's feed-forward layers are `DenseReluDense`, those of Switch `mlp`."""
     theirs = {"token_embedding/embedding": "shared", "logits": "lm_head"}
     dense = "mlp" if model.num_experts else "DenseReluDense"
     kernels = {"wi_0": "wi" if model.activation == "relu" else "wi_0", "wi_1": "wi_1", "wo": "wo"}

@@ -21,10 +21,7 @@ _IDS = (0, 1, 2)
 
 
 def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
-    """The folder's SentencePiece model; None where it has none.
-
-    UserError where it is damaged, or has more ids than the embedding has rows.
-    """
+    """The SentencePiece model, or None; UserError if damaged, or with more ids than `rows`."""
     file = folder / SENTENCEPIECE
     if not is_file(file):
         return None

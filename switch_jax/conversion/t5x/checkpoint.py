@@ -28,8 +28,7 @@ _UNTOLD = (
 def open_checkpoint(path: epath.Path) -> Source | None:
     """Opens the checkpoint that `find_file` finds, by its headers; None where there is none.
 
-    The optimiser's state stays out. UserError where it is damaged, a tensor is missing, left over
-    or of another shape, or our model cannot express it.
+    The optimiser's state stays out. UserError as of `Source`, or if our model cannot express it.
     """
     file = find_file(path)
     if file is None:
@@ -62,10 +61,7 @@ def open_checkpoint(path: epath.Path) -> Source | None:
 
 
 def _biases(tensors: dict[str, Tensor], stack: str) -> list[Copy]:
-    """Takes the relative biases of the layers, of which scalable_t5 gives each its own.
-
-    Such a model is ours where all of them are equal.
-    """
+    """Takes the relative biases, one for each layer in scalable_t5: ours where all are equal."""
     pattern = re.compile(rf"{stack}/layers_\d+/relpos_bias/rel_embedding")
     reason = "a model of ours has one relative bias for all layers of a stack"
     names = [name for name in tensors if pattern.fullmatch(name)]

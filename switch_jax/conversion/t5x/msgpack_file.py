@@ -71,10 +71,7 @@ def _file_in(folder: epath.Path) -> epath.Path | None:
 
 
 def read_file(file: epath.Path) -> Content:
-    """Reads the file, and no array that lies elsewhere.
-
-    UserError where it is damaged, another kind of file, or holds something beside a model.
-    """
+    """Reads the file alone; UserError where it is damaged, or holds something beside a model."""
     with read_as(file, "a whole msgpack file of T5X"):
         content = msgpack_restore(file.read_bytes())
     version = content.get("version", 0) if isinstance(content, dict) else None
@@ -95,7 +92,6 @@ def read_file(file: epath.Path) -> Content:
 
 
 def is_spec(leaf: Any) -> bool:
-    """Whether it is the spec of a TensorStore."""
     if not isinstance(leaf, dict):
         return False
     return isinstance(leaf.get("driver"), str) and isinstance(leaf.get("kvstore"), dict)

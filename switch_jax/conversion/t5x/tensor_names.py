@@ -1,8 +1,4 @@
-"""The names of T5X's tensors for each of our parameters.
-
-They are those of models whose layers are not scanned, with one for each expert: see
-`tensors.one_for_each`.
-"""
+"""T5X's names for our parameters, one for each layer and expert: see `tensors.one_for_each`."""
 
 from typing import Any
 
@@ -27,7 +23,6 @@ def relative_bias(stack: str) -> str:
 
 
 def tensor_names(model: ModelConfig) -> dict[str, Any]:
-    """See `stacked_names`."""
     theirs = {"token_embedding/embedding": TABLE, "logits": LOGITS}
     kernels = {"wi_0": "wi" if model.activation == "relu" else "wi_0", "wi_1": "wi_1", "wo": "wo"}
     for stack, attention in _ATTENTION.items():

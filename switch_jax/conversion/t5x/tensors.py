@@ -19,10 +19,7 @@ _PLACEHOLDER = "PLACEHOLDER://"  # Orbax's; the name of a folder follows
 
 
 def open_tensors(folder: epath.Path, leaves: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of the leaves of a msgpack file in the folder; see `msgpack_file.Content`.
-
-    UserError where the folder of an array is missing or damaged, or a leaf is of no known kind.
-    """
+    """The tensors of a msgpack file's leaves; UserError on a missing, damaged or unknown one."""
     # Decoded chunks are kept: one of up to 64 MB holds several layers or experts, which are read
     # one after the other.
     context = ts.Context({"cache_pool": {"total_bytes_limit": 2**29}})
