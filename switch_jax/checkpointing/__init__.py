@@ -1,4 +1,11 @@
-"""Saves and restores the training state with Orbax, in a folder that one job has locked."""
+"""Saves and restores the training state with Orbax, in a folder that one job has locked.
+
+checkpoints    saves and restores for the job   read_only      reads parameters for any job
+preservation   which checkpoints stay           integrity      damage, arrays of another model
+lock           one job for each run folder      in_pieces      parameters larger than memory
+description    what a checkpoint says of        orbax_patches  private names of Orbax
+               itself, and its arrays
+"""
 
 from switch_jax.checkpointing.checkpoints import Checkpoints, Restored
 from switch_jax.checkpointing.lock import lock_run

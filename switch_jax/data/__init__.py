@@ -1,5 +1,8 @@
 """Data: from registered seqio tasks to packed NumPy batches, as `config.DataConfig` says.
 
-`reading` goes from files to examples; `task_examples` puts those of a task into streams;
-`train_batches` and `eval_batches` pack them.
+Batches: `train_batches`, `eval_batches`; `batch`, their arrays, and which examples share a row;
+`task_examples`, the training examples of a task in streams.
+
+Below it: `catalogue`, tasks and vocabularies by name; `span_corruption`, T5's preprocessing;
+`reading`, from files to examples.
 """

@@ -1,7 +1,16 @@
 """Inference with a trained model: decoding, and scoring of given targets.
 
-`InteractiveModel` is for Python, `infer` for files and tasks; both use a `Predictor`, whose
-programs `decoding` makes. Metrics of tasks and of checkpoints are in `switch_jax.evaluation`.
+- `interactive`: `InteractiveModel`, whose `generate` and `score` take lists of texts.
+- `infer`: what `switch_jax infer` does: predictions or scores of files and tasks.
+- `predictor`: decodes or scores any number of examples, batch by batch.
+- `decoding`: what is compiled: `make_decode`, `make_score`, and how to decode.
+- `sampling`, `beam_search`: greedy decoding and sampling, and beams.
+- `trained_model`: the model in a folder: its config, its mesh, and how its parameters are read.
+- `routing`: which experts the tokens of a text go to.
+- `input_records`: examples from lines of text and JSON.
+- `resumable_output`: an output file that an interrupted command goes on with.
+
+Metrics of tasks and of checkpoints are in `switch_jax.evaluation`.
 """
 
 from switch_jax.inference.decoding import DecodingConfig, make_decode, make_score
