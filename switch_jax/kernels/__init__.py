@@ -1,4 +1,1 @@
-"""Pallas kernels for TPU.
-
-Functions of arrays that know nothing of models, configs or meshes.
-"""
+"""Pallas kernels for TPU: functions of arrays that know nothing of models, configs or meshes."""

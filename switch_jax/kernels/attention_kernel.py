@@ -54,18 +54,14 @@ def fused_attention(
     mean of all values, and passes no gradient to q, k and bias.
 
     Args:
-      q: [B, L, H * K], head by head, bfloat16 or float32; products are summed in float32.
+      q: [B, L, H * K], head by head, bfloat16 or float32, as is the result; sums are float32.
       k, v: [B, M, H * K].
       bias: [H, 2 W] float32, added to the scores by distance: column W + d is for the key d
         positions to the left of the query. W is a multiple of 128, at least L and M. None = no
         bias.
       query_segments, key_segments: [B, L], [B, M] int32; 0 = padding.
-      num_heads: H.
       causal: a query sees no key to its right.
       interpret: runs on any platform, slowly; for tests.
-
-    Returns:
-      [B, L, H * K], of q's dtype.
     """
     sizes = choose_tiling(q.shape, k.shape[1], num_heads)
     # No query has segment -1, so no query sees padding.

@@ -15,13 +15,10 @@ CORES = 2  # of a v4 or v5p chip, which splits the first parallel axis of a grid
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
-    """How a call is cut up.
+    """How a call is cut up: its batch into cores x steps x rows, its queries into tiles.
 
-    Attributes:
-      batch, length, num_keys, head_size: B, L, M, K of the whole call.
-      heads, blocks: heads in a block of lanes, and the number of blocks.
-      cores, steps, rows: the batch is cut into cores x steps x rows.
-      tile: queries whose scores are held at once.
+    `batch`, `length`, `num_keys` and `head_size` are B, L, M, K; there are `blocks` blocks of
+    lanes, of `heads` heads each. The scores of `tile` queries are held at once.
     """
 
     batch: int

@@ -1,10 +1,9 @@
 """Top-1 routing on a TPU: one kernel from logits to slots and tokens, and one for its gradient.
 
-The first kernel reads the logits once, with tokens along the lanes. A token's rank among the tokens
-of its expert is a product of the one-hot choices with a triangle of ones. The map from slots to
-tokens is a product of two one-hot factors of the slot's number. Both are exact in bfloat16: the
-factors are 0, 1 and integers up to 255, and the matrix unit sums in float32. Sorting would take ten
-small programs for the same.
+The first reads the logits once, with tokens along the lanes. A token's rank among those of its
+expert is a product of the one-hot choices with a triangle of ones, and the map from slots to tokens
+a product of two one-hot factors of the slot's number. Both are exact in bfloat16: the factors are
+0, 1 and integers up to 255. Sorting would take ten small programs.
 """
 
 import functools
@@ -158,11 +157,9 @@ def route_gradient(
 
     Args:
       logits: [G, S, E] float32.
-      expert, log_normalizer: [G, S] int32 and float32, as `route` gave them.
+      expert, log_normalizer, valid: [G, S] int32, float32 and bool, as for and from `route`.
       gate_grad: [G, S] float32, the gradient of the gate, times the gate.
-      log_normalizer_grad: [G, S] float32.
-      importance_grad: [G, E] float32.
-      valid: [G, S] bool.
+      log_normalizer_grad, importance_grad: [G, S] and [G, E] float32.
       interpret: run on any platform, slowly.
     """
     groups, tokens, experts = logits.shape

@@ -52,15 +52,11 @@ def training_flops(
 ) -> float:
     """Floating-point operations that one sequence's training step needs: forward and backward.
 
-    Counted are all matrix products, nothing halved, with the keys and values of cross-attention at
-    input tokens: the arithmetic that no implementation can avoid. Left out are elementwise work and
-    anything computed twice. The backward pass counts as two forward passes.
+    Counted are all matrix products, nothing halved, with keys and values of cross-attention at
+    input tokens: what no implementation can avoid. The backward pass counts as two forward passes.
 
-    Args:
-      config: the model.
-      input_length, target_length: tokens, padding included.
-      slots: expert slots for each input token and for each target token, empty ones too, as
-        `groups.Groups.capacity_factor` has them. None counts those of `needed_slots`.
+    Lengths include padding. `slots` are expert slots for each input token and for each target
+    token, empty ones too, as `groups.Groups.capacity_factor` has them; None: `needed_slots`.
     """
     slots = slots or needed_slots(config)
     dim, inner = config.embed_dim, config.num_heads * config.head_dim

@@ -1,7 +1,6 @@
 """The names of a model's parameters, as 'encoder/blocks/layer_0/self_attention/query'.
 
-The layers at the same place of each block are one array, with a leading axis of blocks, so they
-have one name.
+The layers at the same place of each block are one array with a leading axis, and one name.
 """
 
 import math

@@ -44,11 +44,9 @@ def relative_position_bucket(
 ) -> jax.Array:
     """T5's buckets, int32: half of them for one distance each, the others logarithmically wider.
 
-    Args:
-      distance: integers, key position minus query position.
-      buckets: the number of buckets; if bidirectional, half of them are for keys to the right.
-      max_distance: all distances from here on share the last bucket.
-      bidirectional: False puts all keys to the right into bucket 0 (they are masked).
+    `distance` is key minus query position; all from `max_distance` on share the last bucket. If
+    `bidirectional`, half of the buckets are for keys to the right, which otherwise (masked) share
+    bucket 0.
     """
     offset = jnp.zeros_like(distance)
     if bidirectional:

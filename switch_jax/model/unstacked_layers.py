@@ -1,12 +1,8 @@
 """Unstacked parameters, each layer's arrays by themselves, as a training step takes them on a CPU.
 
 Elsewhere, and in checkpoints, the layers of a stack are one array with a leading axis 'layers'. A
-CPU would copy each layer's weights out of it, and the layers' gradients into one. A loop over the
-layers (`scan_layers`) needs the stacks, and a TPU's optimiser has fewer operations with them
-(docs/design.md).
-
-Here a list of layers takes the place of a stack. Each layer keeps a leading axis, of one, so that
-its axes have the same names.
+CPU would copy each layer's weights out of it, and the gradients into one (docs/design.md). Here a
+list of layers takes its place. Each layer keeps a leading axis, of one, with the same name.
 """
 
 from typing import Any

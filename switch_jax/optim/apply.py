@@ -13,12 +13,10 @@ NOTHING = -0.0  # x + NOTHING is x, bit for bit; -0.0 + 0.0 is not -0.0
 
 
 class Updated(NamedTuple):
-    """A parameter after its update; or, for all of them, a tree of each.
+    """A parameter's new value after its update; or, for all of them, a tree of each.
 
-    Attributes:
-      parameter: its new value.
-      square_sum: the sum of squares of that, a float32 scalar.
-      update_square_sum: the same of what was added, to rounding.
+    `square_sum` is its sum of squares, and `update_square_sum` that of what was added, to rounding;
+    float32 scalars.
     """
 
     parameter: Any
@@ -29,11 +27,9 @@ class Updated(NamedTuple):
 class Optimizer(NamedTuple):
     """What updates the parameters.
 
-    Attributes:
-      init: parameters -> state.
-      step: gradients, state, parameters, skip -> `Updated` of all parameters, and the new state.
-        Where the bool `skip` is true, parameters and state stay as they are, even if gradients are
-        not finite.
+    `init` makes the state of parameters. `step` takes gradients, state, parameters and `skip`, and
+    gives `Updated` of all parameters and the new state; where the bool `skip` is true, both stay as
+    they are, even if gradients are not finite.
     """
 
     init: Callable[[Any], Any]

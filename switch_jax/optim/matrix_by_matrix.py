@@ -33,14 +33,11 @@ def update_each(
     state: Any,
     parameter: jax.Array,
 ) -> tuple[Updated, Any]:
-    """Updates each matrix of a stack by itself, in the memory of the old one.
+    """Updates each matrix [R, C] of a stack [..., R, C] by itself, in the memory of the old one.
 
-    Args:
-      update: names, gradient [R, C], state and parameter [R, C] of one matrix -> its `Updated` and
-        its new state.
-      names: the logical axes of the stack.
-      gradient, parameter: [..., R, C].
-      state: arrays with the same leading axes.
+    `update` takes logical axes, gradient, state and parameter of one matrix, and gives its
+    `Updated` and its new state; `names` are the stack's axes, and the state's arrays have the same
+    leading ones.
     """
     stacked, own = parameter.shape[: num_stacked(names)], parameter.shape[num_stacked(names) :]
     number = math.prod(stacked)

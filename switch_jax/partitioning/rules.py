@@ -42,16 +42,11 @@ def parameter_specs(
     Fully sharded (`MeshConfig.fully_sharded_weights`), a matrix is also split over the batch axes
     that do not split it yet: data and expert, or data alone for the experts' own matrices. As many
     of these as divide one of its axes are used, along the first such axis, since rows cost a TPU
-    less padding than columns. A matrix that none of them divides stays as it is. So do vectors and
-    the table of relative positions: they are small.
+    less padding than columns. Other matrices, vectors and the small table of relative positions
+    stay as they are.
 
-    Args:
-      axes: nested dict with a tuple of logical axis names for each array.
-      shapes: the same nested dict of arrays or `ShapeDtypeStruct`s.
-      mesh: the mesh.
-      fully_sharded: see above.
-
-    Raises UserError where an axis does not divide over its mesh axis.
+    `axes` is a nested dict with a tuple of logical axis names for each array, and `shapes` one of
+    arrays or `ShapeDtypeStruct`s. Raises UserError where an axis does not divide over the mesh.
     """
 
     def spec(names: tuple[str, ...], array: jax.ShapeDtypeStruct) -> Spec:
