@@ -27,14 +27,11 @@ def num_expert_shards(num_experts: int) -> int:
 def num_chunks(expert_shards: int, rows: int) -> int:
     """Into how many chunks the slots are cut, which are exchanged one after another: 1 or 2.
 
-    With two, the experts compute the first chunk while the second is on its way to them, and the
-    second while the first is on its way back; docs/performance.md has what that saves. For the
-    second chunk an expert's weights are read once more, and a gradient is added to theirs, which
-    takes longer than it saves with few rows. Both chunks are whole tiles of 8 rows.
+    With two, the experts compute one chunk while the other is on its way; docs/performance.md has
+    what that saves. But an expert's weights are read once more, and a gradient is added to theirs,
+    which takes longer than it saves with few rows. Both chunks are whole tiles of 8 rows.
 
-    Args:
-      expert_shards: see `num_expert_shards`.
-      rows: G_local * C, the slots of an expert on each device.
+    `rows` are G_local * C, the slots of an expert on each device.
     """
     is_worth_it = (
         expert_shards > 1
