@@ -17,7 +17,7 @@ from switch_jax.evaluation.task_metrics import (
     average_of_tasks,
     check_metrics,
 )
-from switch_jax.evaluation.teacher_forced import TeacherForcedEvaluation
+from switch_jax.evaluation.teacher_forced import ALL, TeacherForcedEvaluation
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel
@@ -155,10 +155,12 @@ class CheckpointEvaluator:
                 run_on_all(lambda: self._writer.write(kind, step, 0.0, values))
             return from_first(lambda: self._writer.find(wanted)) or {}
 
-        records = [
-            record(given, task, lambda task: {"metrics": by_targets()[task]})
-            for task in self._opened.names
-        ]
+        def of_targets(task: str) -> Record:
+            return record(given, task, lambda task: {"metrics": by_targets()[task]})
+
+        records = [of_targets(task) for task in self._opened.names]
+        if len(records) > 1:
+            of_targets(ALL)  # for those that read the file
         generated = [record(decoded, task, by_decoding) for task in self._by_decoding.tasks]
         if len(generated) > 1:
             by_task = {r["task"]: r["metrics"] for r in generated}  # null in JSON is NaN

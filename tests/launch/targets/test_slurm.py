@@ -37,7 +37,7 @@ def test_the_script_runs_the_doctor():
     [
         (["--gpus_per_node=8"], r"1 node of 8 GPUs: mesh .* = 2 x 2 x 1 = 4, but the number of GP"),
         (["--nodes=4", "--gpus_per_node=1"], r"data = 2 does not divide over 4 machines \(2 % 4"),
-        (["--nodes=0"], r"0 nodes of 4 GPUs: .* the number of GPU devices is 0"),
+        (["--nodes=0"], r"--nodes=0: write 1 or more"),
         (["--topology=v5e-16"], r"--on=slurm has no use for --topology"),
         (["--gin.MODEL_DIR=/dev/null/run"], r"MODEL_DIR '/dev/null/run' cannot be written"),
     ],
