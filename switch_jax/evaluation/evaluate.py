@@ -39,8 +39,8 @@ def evaluate_checkpoints(
     Args:
       model, decoding: the run, and how its text is decoded.
       checkpoint: 'latest', 'best', 'all', or the number of a step.
-      max_examples: decode only this many examples of each task, the first ones, and score as many
-        rows (of several examples with PACK), rounded up to whole batches. None: all.
+      max_examples: N, to decode the first N examples of each task, and to score N rows, rounded up
+        to whole batches (with PACK a row has several examples). None: all.
 
     Raises:
       FieldError: `checkpoint` is none of these, or `max_examples` is out of range.
@@ -155,12 +155,12 @@ class CheckpointEvaluator:
                 run_on_all(lambda: self._writer.write(kind, step, 0.0, values))
             return from_first(lambda: self._writer.find(wanted)) or {}
 
-        def of_targets(task: str) -> Record:
-            return record(given, task, lambda task: {"metrics": by_targets()[task]})
+        def scored(task: str) -> dict[str, Any]:
+            return {"metrics": by_targets()[task]}
 
-        records = [of_targets(task) for task in self._opened.names]
+        records = [record(given, task, scored) for task in self._opened.names]
         if len(records) > 1:
-            of_targets(ALL)  # for those that read the file
+            record(given, ALL, scored)  # for those that read the file
         generated = [record(decoded, task, by_decoding) for task in self._by_decoding.tasks]
         if len(generated) > 1:
             by_task = {r["task"]: r["metrics"] for r in generated}  # null in JSON is NaN

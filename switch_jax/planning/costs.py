@@ -60,7 +60,7 @@ class Costs:
 def costs_of(
     compiled: Program, mesh: Mesh, hardware: Slice, compiled_for: int | None = None
 ) -> Costs:
-    """The costs, on a slice, of a program compiled for `compiled_for` slices (None: as many)."""
+    """The costs of a program on a slice; `compiled_for` is as for `collectives`."""
     scheduled = 0
     by_part: dict[str, int] = {}
     floors: dict[str, float] = {}
