@@ -9,12 +9,15 @@ import tensorflow_datasets as tfds
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks
+from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.reading.position import Cursor
 from switch_jax.data.task_examples import TaskExamples
+from switch_jax.data.train_batches import TrainBatches
+from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio, tf
 
 NUMBERS = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
-ANLI_RECORD = {"uid": "a1", "context": "It rains.", "hypothesis": "It snows.", "label": "c"}
+ANLI_RECORD = {"context": "It rains.", "hypothesis": "It snows.", "label": "c"}
 
 
 def features(vocabulary, **options):
@@ -95,6 +98,22 @@ def text_of(numbers):
     return "".join(f"{n}\n" for n in numbers)
 
 
+def records(path, *splits):
+    """A source of tf.Examples with a 'number'; the same for all splits, by default `train`."""
+    described = {"number": tf.io.FixedLenFeature([], tf.int64)}
+    return seqio.TFExampleDataSource(dict.fromkeys(splits or ("train",), str(path)), described)
+
+
+def write_records(path, rows):
+    """Writes tf.Examples, each with lists of integers by name."""
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for row in rows:
+            lists = {name: tf.train.Int64List(value=ids) for name, ids in row.items()}
+            feature = {name: tf.train.Feature(int64_list=ids) for name, ids in lists.items()}
+            example = tf.train.Example(features=tf.train.Features(feature=feature))
+            file.write(example.SerializeToString())
+
+
 def config_of(name, length=1, **options):
     """Inputs and targets have the same length."""
     return DataConfig(name, {"inputs": length, "targets": length}, **options)
@@ -127,13 +146,39 @@ def assert_same(one, other):
         np.testing.assert_array_equal(one[key], other[key], err_msg=key)
 
 
+def assert_both_end(name, message):
+    """Checks that training and evaluation on a task end with a message, after its split."""
+    for split, read in (
+        ("train", lambda opened: next(TrainBatches(opened, 1000))),
+        ("validation", lambda opened: list(eval_batches(opened, 1000))),
+    ):
+        with pytest.raises(UserError, match=f"^{name}, split {split!r}: {message}") as error:
+            read(open_tasks(config_of(name, 64, split=split)))
+        assert "\n" not in str(error.value)
+
+
+def in_full(feature, value=None):
+    """A record in the schema of a data set of TFDS, with nothing in the fields that it lacks."""
+    if isinstance(feature, tfds.features.FeaturesDict):
+        return {name: in_full(inner, (value or {}).get(name)) for name, inner in feature.items()}
+    if value is not None:
+        return value
+    if isinstance(feature, tfds.features.Sequence):
+        return []
+    return "" if isinstance(feature, tfds.features.Text) else 0
+
+
 def prepare(folder, name, config, version, records, num_shards=None):
     """Writes a data set in the schema of TFDS's, as TFDS prepares it; `records`: by split."""
+    features = tfds.builder(f"{name}/{config}").info.features
     tfds.dataset_builders.AdhocBuilder(
         name=name,
         config=config,
         version=version,
-        features=tfds.builder(f"{name}/{config}").info.features,
-        split_datasets={split: list(enumerate(some)) for split, some in records.items()},
+        features=features,
+        split_datasets={
+            split: [(number, in_full(features, record)) for number, record in enumerate(some)]
+            for split, some in records.items()
+        },
         data_dir=folder,
     ).download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=num_shards))

@@ -1,7 +1,6 @@
 """Data from folders that TFDS prepared and from caches, and the errors where there is none."""
 
 import dataclasses
-import os
 
 import pytest
 import seqio
@@ -9,7 +8,6 @@ import seqio
 from switch_jax.cli import main
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import open_tasks
-from switch_jax.data.catalogue.registry import provider, splits_of
 from switch_jax.data.catalogue.task_preview import first_examples
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.utils.errors import UserError
@@ -18,8 +16,7 @@ from tests.data.helpers import ANLI_RECORD, prepare
 pytestmark = pytest.mark.usefixtures("folders_as_before")
 
 LENGTHS = {"inputs": 64, "targets": 32}
-PAGE = {"text": "judge my vow " * 20, "url": "", "timestamp": ""}
-PAGE |= {"content-type": "", "content-length": "260"}
+PAGE = {"text": "judge my vow " * 20}
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +53,6 @@ def test_a_folder_of_an_earlier_version_serves_and_streams(folder):
 
 
 def test_missing_data_is_reported_with_its_folder_and_how_to_prepare_it(folder):
-    with pytest.raises(UserError, match="anli_r1 reads .* anli/r1:0.1.0, which is not in /"):
-        open_tasks(DataConfig("anli_r1", LENGTHS))
     seqio.set_tfds_data_dir_override(folder)
     message = (
         f"anli/r2:0.1.0, which is not in {folder}: .*tfds.builder.'anli/r2:0.1.0', data_dir=...."
@@ -78,14 +73,3 @@ def test_splits_that_were_not_prepared_are_reported(folder):
         UserError, match="mc4.af reads af, af-validation .* it has only iw, iw-validation: prepare"
     ):
         open_tasks(DataConfig("mc4", LENGTHS))
-
-
-def test_a_cache_serves_without_its_source(tmp_path):
-    task = provider("anli_r2")
-    os.makedirs(tmp_path / "anli_r2")
-    for name in ("info.train.json", "info.validation.json", "COMPLETED"):
-        (tmp_path / "anli_r2" / name).touch()
-    with pytest.raises(UserError, match="no cache of anli_r2 in .*--seqio_additional_cache_dirs"):
-        splits_of(task, use_cached=True)
-    seqio.add_global_cache_dirs([str(tmp_path)])
-    assert sorted(splits_of(task, use_cached=True)) == ["train", "validation"]

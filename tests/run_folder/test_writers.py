@@ -19,18 +19,11 @@ from tests.trainer.helpers import random_batch, tiny_config, tiny_model
 CONFIG = tiny_config(tiny_model())
 
 
-def _batch_of_one_process(here):
-    """The whole batch, and what a process has of it: zeros in the rows of others."""
-    whole = random_batch(8)
-    partly = {name: array.copy() for name, array in whole.items()}
-    for array in partly.values():
-        array[[row for row in range(8) if row not in here]] = 0
-    return whole, partly
-
-
 def test_a_bad_batch_holds_the_rows_that_this_process_has(storage):
-    here = [2, 3, 6]
-    whole, partly = _batch_of_one_process(here)
+    whole, here = random_batch(8), [2, 3, 6]
+    partly = {name: np.zeros_like(array) for name, array in whole.items()}
+    for name, array in partly.items():
+        array[here] = whole[name][here]
     path = write_bad_batch(RunFolder(storage), 17, 0, partly)
     assert path == storage / "bad_batches" / "batch_17_process_0.npz"
     with np.load(io.BytesIO(path.read_bytes())) as written:  # refuses pickles by default
@@ -41,20 +34,27 @@ def test_a_bad_batch_holds_the_rows_that_this_process_has(storage):
             assert written[name].dtype == array.dtype
 
 
-@pytest.mark.parametrize("text", ["[1]", "{}", "{"])
-def test_a_damaged_run_json_is_reported_and_written_anew(tmp_path, capsys, text):
+def test_a_run_is_described_with_the_checkpoint_that_it_started_from(tmp_path, capsys):
     folder, file = RunFolder(tmp_path), tmp_path / "run.json"
-    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
-    file.write_text('{"initial_checkpoint": "/a/b"}')
-    write_description(folder, {"seed": 5}, None, CONFIG, "")
-    described = {"name": tmp_path.name, "seed": 5, "initial_checkpoint": "/a/b"}
-    assert json.loads(file.read_text()) == described
+
+    def describe(start):
+        write_description(folder, {"seed": 5}, start, CONFIG, "STEPS = 5\n")
+        return json.loads(file.read_text())
+
+    assert describe(None) == {"name": tmp_path.name, "seed": 5, "initial_checkpoint": None}
+    assert describe(tmp_path / "7")["initial_checkpoint"] == f"{tmp_path}/7"
+    assert describe(None)["initial_checkpoint"] is None
+    describe(tmp_path / "7")
+    assert (tmp_path / "config.gin").read_text() == "STEPS = 5\n"
+    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG.settings()
+    # From its first checkpoint on it starts from that.
+    folder.checkpoint(3).mkdir(parents=True)
+    assert describe(None)["initial_checkpoint"] == f"{tmp_path}/7"
     assert capsys.readouterr().out == ""
-    file.write_text(text)
-    write_description(folder, {"seed": 5}, None, CONFIG, "")
-    assert json.loads(file.read_text()) == {**described, "initial_checkpoint": None}
+    file.write_text("{")
+    assert describe(None)["initial_checkpoint"] is None
     (said,) = capsys.readouterr().out.splitlines()
-    assert said.startswith(f"{tmp_path}/run.json is damaged, and is written anew")
+    assert said.startswith(f"{file} is damaged, and is written anew")
 
 
 def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):
@@ -74,34 +74,15 @@ def test_no_two_processes_try_a_folder_by_the_same_file(tmp_path, monkeypatch):
     assert len({path.name for path in written}) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
+@pytest.mark.parametrize("use", [create_run_folder, check_run_folder])
+def test_a_folder_that_cannot_be_made_or_written_is_refused(use, tmp_path, gcs_server):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="MODEL_DIR '.*file/run' cannot be written: Not a dir"):
-        create_run_folder(str(tmp_path / "file" / "run"))
+    # Nobody makes a folder in /proc, whatever its permissions say.
+    for folder in (f"{tmp_path}/file/run", "/proc/run", "gs://absent/run"):
+        with pytest.raises(UserError, match=f"MODEL_DIR '{folder}' cannot be written: "):
+            use(folder)
 
 
-def test_a_bucket_that_is_not_there_is_reported(gcs_server):
-    for use in (create_run_folder, check_run_folder):
-        with pytest.raises(UserError, match="MODEL_DIR 'gs://absent/run' cannot be written: "):
-            use("gs://absent/run")
-
-
-def test_a_folder_that_cannot_be_made_is_known_before(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="MODEL_DIR '.*/run' cannot be written: Not a dir"):
-        check_run_folder(str(tmp_path / "file" / "run"))
-    with pytest.raises(UserError, match="MODEL_DIR '/proc/run' cannot be written: "):
-        check_run_folder("/proc/run")  # nobody makes a folder there, whatever its permissions say
+def test_a_folder_is_checked_and_not_made(tmp_path):
     check_run_folder(str(tmp_path / "a" / "b"))
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_new_run_is_described_with_the_checkpoint_that_it_starts_from(tmp_path):
-    folder = RunFolder(tmp_path)
-    write_description(folder, {}, tmp_path / "other/checkpoints/7", CONFIG, "STEPS = 5\n")
-    described = json.loads((tmp_path / "run.json").read_text())
-    assert described["initial_checkpoint"] == f"{tmp_path}/other/checkpoints/7"
-    write_description(folder, {}, None, CONFIG, "STEPS = 5\n")
-    assert json.loads((tmp_path / "run.json").read_text())["initial_checkpoint"] is None
-    assert (tmp_path / "config.gin").read_text() == "STEPS = 5\n"
-    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG.settings()
+    assert list(tmp_path.iterdir()) == []

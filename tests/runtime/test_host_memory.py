@@ -52,23 +52,24 @@ def test_a_thread_gets_the_memory_back_that_another_freed_until_it_is_returned()
     assert after < before - 200
 
 
-@pytest.mark.parametrize("platforms, only", [("cpu", True), ("tpu,cpu", False), ("cuda", False)])
-def test_the_platforms_that_jax_is_told_to_use_decide(platforms, only):
+@pytest.mark.parametrize(
+    ("platforms", "devices", "only"),
+    [
+        ("cpu", ["accel0"], True),
+        ("tpu,cpu", [], False),
+        (None, [], True),
+        (None, ["accel0"], False),
+    ],
+)
+def test_what_jax_is_told_to_use_decides_and_else_the_machine(
+    platforms, devices, only, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(tpus, "_DEVICES", tmp_path)
+    for device in devices:
+        (tmp_path / device).touch()
     before = jax.config.jax_platforms
     try:
         jax.config.update("jax_platforms", platforms)
         assert host_memory.only_cpus() == only
-    finally:
-        jax.config.update("jax_platforms", before)
-
-
-def test_else_the_accelerators_of_the_machine_decide(monkeypatch, tmp_path):
-    monkeypatch.setattr(tpus, "_DEVICES", tmp_path)
-    before = jax.config.jax_platforms
-    try:
-        jax.config.update("jax_platforms", None)
-        assert host_memory.only_cpus()
-        (tmp_path / "accel0").touch()
-        assert not host_memory.only_cpus()
     finally:
         jax.config.update("jax_platforms", before)

@@ -12,6 +12,7 @@ from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
 from switch_jax.data.catalogue.vocabularies import with_vocabulary
 from switch_jax.tasks.english import DATA
 from switch_jax.tasks.vocabularies import BYTE
+from tests.data.helpers import in_full
 
 Record = dict[str, Any]
 LONG = {"inputs": 4096, "targets": 512}  # nothing is cut off
@@ -33,7 +34,8 @@ def rates_of(mixture: str) -> dict[str, float]:
 def in_schema(data_set: str, records: Sequence[Record]) -> tf.data.Dataset:
     """The records as TFDS would read them from the prepared data set; its schema is checked."""
     features = tfds.builder(data_set).info.features
-    written = [features.serialize_example(features.encode_example(record)) for record in records]
+    encoded = [features.encode_example(in_full(features, record)) for record in records]
+    written = list(map(features.serialize_example, encoded))
     return tf.data.Dataset.from_tensor_slices(written).map(features.deserialize_example)
 
 

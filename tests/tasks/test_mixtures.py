@@ -6,7 +6,6 @@ import pytest
 import seqio
 
 from switch_jax.data.catalogue.registry import provider, tasks_of
-from switch_jax.evaluation.task_metrics import average_of_tasks
 from switch_jax.utils.errors import UserError
 from tests.tasks.records import rates_of
 from tests.tasks.test_offline import TASKS, read
@@ -54,13 +53,6 @@ def test_glue_has_the_tasks_of_the_paper():
     rates = rates_of("glue_with_wnli")
     assert trained_on(rates) == LISTED["glue"]
     assert rates["glue_wnli_v002"] == 635
-
-
-def test_the_average_of_glue_is_over_its_nine_tasks():
-    tasks = [t for t in tasks_of("glue_with_wnli") if t.metric_objs]
-    names = {t.name for t in tasks} - {"glue_mnli_v002"}  # which has no split "validation"
-    assert len(names) == 10
-    assert average_of_tasks({name: {"accuracy": 9.0 * ("mnli" in name)} for name in names}) == 1
 
 
 @pytest.fixture

@@ -26,29 +26,17 @@ class Family(NamedTuple):
     data_set: str | None = None
 
 
-def trivia(question: str, value: str, aliases: list[str]) -> dict[str, Any]:
-    answer = dict.fromkeys(
-        ["matched_wiki_entity_name", "normalized_matched_wiki_entity_name", "type"], ""
-    )
-    answer |= {"value": value, "normalized_value": value.lower()}
-    answer |= {"aliases": aliases, "normalized_aliases": [alias.lower() for alias in aliases]}
-    pages = ("doc_source", "filename", "title", "wiki_context")
-    results = ("description", "filename", "rank", "title", "url", "search_context")
-    return {
-        "question": question,
-        "question_id": "tc_1",
-        "question_source": "http://www.triviacountry.com/",
-        "entity_pages": {key: [] for key in pages},
-        "search_results": {key: [] for key in results},
-        "answer": answer,
-    }
-
-
 TRIVIA = Family(
     ("trivia_qa_open", "factbook_qa_open"),
     [
-        trivia("Who wrote Kim?", "Rudyard Kipling", ["Rudyard Kipling", "Kipling", "R. Kipling"]),
-        trivia("Which film won in 1969?", "The Spy-Kids", ["The Spy-Kids"]),
+        {
+            "question": "Who wrote Kim?",
+            "answer": {"value": "Rudyard Kipling", "aliases": ["Rudyard Kipling", "Kipling"]},
+        },
+        {
+            "question": "Which film won in 1969?",
+            "answer": {"value": "The Spy-Kids", "aliases": ["The Spy-Kids"]},
+        },
     ],
     [
         ("trivia_qa question: Who wrote Kim?", "Rudyard Kipling"),
@@ -85,7 +73,6 @@ WEB = Family(
     ("web_questions_open",),
     [
         {
-            "url": "http://www.freebase.com/view/en/justin_bieber",
             "question": "what is the name of justin bieber brother?",
             "answers": ["Jazmyn Bieber", "Jaxon Bieber"],
         }
@@ -94,24 +81,15 @@ WEB = Family(
     [(["jaxon  bieber."], {"em": 100, "f1": 100})],
 )
 ANLI = Family(
-    ("anli_r1", "anli_r2", "anli_r3"),
+    ("anli_r3",),
     [
-        {
-            "uid": "a1",
-            "context": "Ernest Jones is a British jeweller. It was founded in 1949.",
-            "hypothesis": "Ernest Jones was founded in the last century.",
-            "label": "e",
-        },
-        {"uid": "a2", "context": "It rains.", "hypothesis": "It snows.", "label": "c"},
-        {"uid": "a3", "context": "It rains.", "hypothesis": "She is late.", "label": "n"},
+        {"context": "Hall was born in 1949.", "hypothesis": "Hall lives.", "label": "e"},
+        {"context": "It rains.", "hypothesis": "It snows.", "label": "c"},
+        {"context": "It rains.", "hypothesis": "She is late.", "label": "n"},
     ],
     # In the words of T5's MNLI.
     [
-        (
-            "anli hypothesis: Ernest Jones was founded in the last century. premise: "
-            "Ernest Jones is a British jeweller. It was founded in 1949.",
-            "entailment",
-        ),
+        ("anli hypothesis: Hall lives. premise: Hall was born in 1949.", "entailment"),
         ("anli hypothesis: It snows. premise: It rains.", "contradiction"),
         ("anli hypothesis: She is late. premise: It rains.", "neutral"),
     ],
@@ -121,19 +99,16 @@ ARC = Family(
     ("arc_easy", "arc_challenge"),
     [
         {
-            "id": "q1",
             "question": "Which is a liquid?",
             "choices": {"text": ["iron", "Water", "air"], "label": ["A", "B", "C"]},
             "answerKey": "B",
         },
         {
-            "id": "q2",
             "question": "At how many °C does it boil?",
             "choices": {"text": ["5", "-5", "50", "100 °C", "½"], "label": [*"ABCDE"]},
             "answerKey": "D",
         },
         {
-            "id": "q3",
             "question": "What is half?",
             "choices": {"text": ["½", "2"], "label": ["A", "B"]},
             "answerKey": "A",
@@ -157,7 +132,7 @@ ARC = Family(
 )
 SENTENCE = "The trophy doesn't fit into the suitcase because the _ is too large."
 WINOGRANDE = Family(
-    ("winogrande_xs", "winogrande_s", "winogrande_m", "winogrande_l", "winogrande_xl"),
+    ("winogrande_xl",),
     [
         {"sentence": SENTENCE, "option1": "trophy", "option2": "suitcase", "label": "1"},
         {"sentence": "Ian gave _ a bow.", "option1": "Ian", "option2": "Dennis", "label": "2"},
@@ -180,8 +155,8 @@ XSUM = Family(
 BOOLQ = Family(
     ("super_glue_boolq_v102", "factbook_boolq"),
     [
-        {"question": "is it so", "passage": "It is so.", "label": "True", "idx": 0},
-        {"question": "is it", "passage": "It is not.", "label": "False", "idx": 1},
+        {"question": "is it so", "passage": "It is so.", "label": "True"},
+        {"question": "is it", "passage": "It is not.", "label": "False"},
     ],
     [
         ("boolq passage: It is so. question: is it so", "True"),
@@ -193,9 +168,9 @@ BOOLQ = Family(
 CB = Family(
     ("factbook_cb",),
     [
-        {"premise": "It rains.", "hypothesis": "It is wet.", "label": "entailment", "idx": 0},
-        {"premise": "It rains.", "hypothesis": "It is dry.", "label": "contradiction", "idx": 1},
-        {"premise": "It rains.", "hypothesis": "She is late.", "label": "neutral", "idx": 2},
+        {"premise": "It rains.", "hypothesis": "It is wet.", "label": "entailment"},
+        {"premise": "It rains.", "hypothesis": "It is dry.", "label": "contradiction"},
+        {"premise": "It rains.", "hypothesis": "She is late.", "label": "neutral"},
     ],
     [
         ("cb hypothesis: It is wet. premise: It rains.", "entailment"),
@@ -253,23 +228,7 @@ RECORD = Family(
     [(["city of oslo", "x"], {"em": 100, "f1": 100}), (["Norway", "Oslo"], {"em": 0, "f1": 0})],
     "super_glue/record:1.0.2",
 )
-WIC = Family(
-    ("wordnet_wic",),
-    [
-        {
-            "word": "run",
-            "sentence1": "He ran a mile.",
-            "sentence2": "Run a shop.",
-            **{"start1": 3, "end1": 6, "start2": 0, "end2": 3},
-            "label": "False",
-            "idx": 0,
-        }
-    ],
-    [("wic sentence1: He ran a mile. sentence2: Run a shop. word: run", "False")],
-    [(["False"], {"accuracy": 100})],
-    "super_glue/wic:1.0.2",
-)
-FAMILIES = [TRIVIA, NATURAL, WEB, ANLI, ARC, WINOGRANDE, XSUM, BOOLQ, CB, MULTIRC, RECORD, WIC]
+FAMILIES = [TRIVIA, NATURAL, WEB, ANLI, ARC, WINOGRANDE, XSUM, BOOLQ, CB, MULTIRC, RECORD]
 
 
 @pytest.mark.parametrize(
@@ -289,7 +248,8 @@ def test_records_become_text_and_answers_are_scored(name, family):
         ("trivia_qa_open", "train[:78785]", "train[78785:]", "validation"),
         ("natural_questions_open", "train[:79168]", "train[79168:]", "validation"),
         ("web_questions_open", "train[:3417]", "train[3417:]", "test"),
-        *((name, f"train_{name[11:]}", "validation", "test") for name in WINOGRANDE.names),
+        ("winogrande_xs", "train_xs", "validation", "test"),
+        ("winogrande_xl", "train_xl", "validation", "test"),
     ],
 )
 def test_splits_are_those_of_the_data_set_or_parts_of_them(name, train, validation, test):

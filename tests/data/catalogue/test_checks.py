@@ -19,11 +19,6 @@ ENGLISH = features(english.VOCABULARY, required=False)
 TARGETS = {"targets": seqio.Feature(english.VOCABULARY)}
 
 
-@seqio.map_over_dataset
-def _with_wrong_key(example):
-    return {"targets": example["text"]}
-
-
 def test_a_task_without_inputs_is_refused(register):
     register("targets_alone", README, [english.as_targets, TOKENIZE], TARGETS)
     with pytest.raises(UserError, match="targets_alone have targets.*no inputs: an encoder-dec"):
@@ -31,37 +26,20 @@ def test_a_task_without_inputs_is_refused(register):
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "message"),
+    ("steps", "message"),
     [
         (
-            "no_first_step",
-            [TOKENIZE, span_corruption],
-            r"the step tokenize fails: AttributeError: ",
-        ),
-        (
-            "no_tokenize",
             [english.as_targets, span_corruption],
             r"the step span_corruption fails: ValueError: slice index 0 of dimension 0 out of "
             r"bounds\.$",
         ),
-        (
-            "text_alone",
-            [english.as_targets],
-            r"ValueError: ",
-        ),
-        (
-            "wrong_key",
-            [english.as_targets, TOKENIZE, _with_wrong_key],
-            r"the step _with_wrong_key fails: KeyError: 'text'$",
-        ),
+        ([english.as_targets], r"ValueError: "),
     ],
 )
-def test_a_step_that_fails_is_named_with_what_is_missing(register, name, steps, message):
-    register(name, README, steps, ENGLISH)
-    opened = open_tasks(DataConfig(name, {"inputs": 16, "targets": 8}))
-    with pytest.raises(
-        UserError, match=f"^the examples of {name} cannot be preprocessed: {message}"
-    ):
+def test_a_step_that_fails_is_named_with_what_is_missing(register, steps, message):
+    register("no_tokens", README, steps, ENGLISH)
+    opened = open_tasks(DataConfig("no_tokens", {"inputs": 16, "targets": 8}))
+    with pytest.raises(UserError, match=f"^the examples of no_tokens .* preprocessed: {message}"):
         check_examples(opened)
 
 
@@ -121,17 +99,12 @@ def test_targets_are_exactly_long_enough_or_refused(inputs, targets):
 
 
 def test_inputs_with_more_spans_than_sentinels_are_refused():
-    with pytest.raises(UserError, match="114 spans .* 100 sentinels$"):
-        check_lengths(2048, 1000)
     check_lengths(1809, 1000)
-    with pytest.raises(UserError, match="101 spans"):
+    with pytest.raises(UserError, match="101 spans .* 100 sentinels$"):
         check_lengths(1810, 1000)
-    # The vocabulary's ordinary pieces end at 999. At 1809 sentinel 100, the last, is used ...
+    # The vocabulary's ordinary pieces end at 999, with which t5 would go on at 1810.
     (example, *_) = examples(1809, 1000)
     assert sorted(token for token in example["inputs"] if token >= 1000) == list(range(1000, 1100))
-    # ... and at 1810 t5 would go on with piece 999 (it also may stand in the text by itself).
-    (example, *_) = examples(1810, 1000)
-    assert 999 in example["inputs"] and 999 in example["targets"]
 
 
 def test_lengths_fit_the_density_of_the_task():

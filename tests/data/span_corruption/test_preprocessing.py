@@ -5,14 +5,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pytest
 import seqio
 import tensorflow as tf
 
 from switch_jax.data.catalogue.checks import check_examples, open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.train_batches import TrainBatches
-from switch_jax.utils.errors import UserError
 from tests.data.helpers import assert_same, config_of, lines, validation
 
 SPLITS = ("train", "validation")
@@ -57,16 +55,6 @@ def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_pa
     batch, _ = next(TrainBatches(open_tasks(doubled), 1))
     for found in (batch, next(eval_batches(validation(doubled), 1))):
         assert found["encoder_input_tokens"][0, 0] == 20
-
-
-def test_a_task_of_a_mixture_without_examples_is_reported_when_it_is_drawn(tmp_path, register):
-    for name, text in (("full", "7\n"), ("hollow", "")):
-        (tmp_path / f"{name}.txt").write_text(text)
-        register(name, lines(tmp_path / f"{name}.txt"))
-    register.mixture("half_full", ["full", "hollow"])
-    batches = TrainBatches(open_tasks(config_of("half_full", 3)), 8)
-    with pytest.raises(UserError, match="^hollow gives no example of its split 'train' at task_f"):
-        next(batches)
 
 
 def drawn():
