@@ -68,6 +68,15 @@ def test_the_order_depends_on_the_epoch_and_on_the_seed():
     assert [unit.group for unit in unshuffled[0]] == list(range(256))
 
 
+def test_units_resume_in_the_middle_of_an_epoch():
+    """Without a pass over those before, which only takes time."""
+    order = EpochOrder(101, 2, (0,), True)
+    whole = list(itertools.islice(order.units(1, 0, 0), 12))
+    for start, unit in enumerate(whole):
+        resumed = order.units(1, unit.epoch, unit.index)
+        assert list(itertools.islice(resumed, 12 - start)) == whole[start:]
+
+
 def test_the_seed_of_a_unit_depends_on_epoch_group_and_part():
     order = EpochOrder(1, 3, (0,), True)
     units = [Unit(*place) for place in itertools.product((0, 1), (0,), (0, 1), (0, 1))]
