@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
-from switch_jax.inference import DecodingConfig
+from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.inference.predictor import Predictor
 from switch_jax.model import bind, init_parameters
 from switch_jax.partitioning.mesh import make_mesh
@@ -107,6 +107,19 @@ def test_scores_are_sums_of_log_probabilities_in_the_order_of_the_examples(of_ex
     expected = [score(SWITCH, i, t) for i, t in zip(INPUTS, TARGETS, strict=True)]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert scores[3] == 0.0, "there are no targets"
+
+
+def test_scores_of_all_beams_are_those_of_the_model():
+    """Each beam keeps its own cache, though they change places."""
+    tokens = np.array([[*words, *[0] * (M - len(words))] for words in INPUTS])
+    decode = jax.jit(make_decode(SWITCH, DecodingConfig(L, num_beams=3, length_penalty=0.6)))
+    rows = np.arange(len(INPUTS))
+    decoded = jax.device_get(decode(parameters(SWITCH), tokens, (tokens > 0).astype(int), rows))
+    for inputs, beams, scores in zip(INPUTS, decoded.tokens, decoded.scores, strict=True):
+        for words, found in zip(beams.tolist(), scores, strict=True):
+            words = words[: words.index(EOS) + 1] if EOS in words else words
+            expected = score(SWITCH, inputs, words) / ((5 + len(words)) / 6) ** 0.6
+            np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_examples_are_cut_off_at_the_lengths_of_the_config():
