@@ -49,7 +49,7 @@ def trained(tmp_path_factory):
         exec(CONFIG, names)  # noqa: S102
         config = names["config"].replace("run", train_steps=4, eval_steps=1)
         layers = {"num_encoder_layers": 1, "num_decoder_layers": 1, "sparse_step": 1}
-        config = config.replace("model", **layers)
+        config = config.replace("model", **layers, scan_layers=False)
         names["config"] = dataclasses.replace(config, imports=("tests.cli.answers",))
         exec(train + rest, names)  # noqa: S102
     return {**names, "run": folder / "runs/small"}

@@ -28,6 +28,7 @@ def run(tmp_path_factory):
         "include 'models/switch_demo.gin'\ninclude 'runs/demo.gin'\n"
         "MIXTURE_OR_TASK_NAME = 'answers'\nTASK_FEATURE_LENGTHS = {'inputs': 32, 'targets': 8}\n"
         "NUM_ENCODER_LAYERS = 1\nNUM_DECODER_LAYERS = 1\nGROUP_SIZE = 32\nBATCH_SIZE = 8\n"
+        "MESH_EXPERT = 1\n"
         "TRAIN_STEPS = 4\nCHECKPOINT_PERIOD = 2\nEVAL_PERIOD = 2\nEVAL_STEPS = 1\nPACK = False\n"
     )
     assert main(["train", f"--gin_file={gin}", f"--gin.MODEL_DIR={folder / 'run'}"]) == 0

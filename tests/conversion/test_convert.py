@@ -48,7 +48,7 @@ def test_the_vocabulary_is_the_folder_s_or_t5_s(run, t5x, tmp_path, capsys):
     converted = convert(brought, tmp_path / "a")
     assert (converted / "spiece.model").read_bytes() == VOCABULARY.read_bytes()
     assert "has no spiece.model" not in capsys.readouterr().out
-    without = write_checkpoint(tmp_path / "without", SWITCH, layout="inline")
+    without = write_checkpoint(tmp_path / "without", SWITCH)
     converted = convert(without, tmp_path / "b")
     assert "has no spiece.model, so VOCABULARY is 't5': check that" in capsys.readouterr().out
     assert "VOCABULARY = 't5'" in (converted / "config.gin").read_text()

@@ -126,7 +126,7 @@ def test_gated_experts_in_every_layer(tmp_path):
 
 def test_bfloat16_is_read_as_float32(tmp_path):
     rounded = {n: t.astype(ml_dtypes.bfloat16) for n, t in tied(SWITCH).items()}
-    folder = write_checkpoint(tmp_path / "theirs", rounded)
+    folder = write_checkpoint(tmp_path / "theirs", rounded, layout="local")
     expected = {n: t.astype(ml_dtypes.bfloat16).astype(np.float32) for n, t in TENSORS.items()}
     assert_equal(read(folder), ours(expected))
     assert open_source(folder).dtypes == ["bfloat16"]
@@ -149,7 +149,7 @@ def test_a_path_is_a_folder_a_file_or_the_folder_of_one_checkpoint(tmp_path):
 
 
 def test_headers_that_were_not_copied_are_in_the_msgpack_file(tmp_path):
-    folder = write_checkpoint(tmp_path / "theirs", tied(SWITCH))
+    folder = write_checkpoint(tmp_path / "theirs", tied(SWITCH), layout="local")
     for header in folder.glob("*/.zarray"):
         header.unlink()
     assert_equal(read(folder), PARAMETERS)
@@ -169,7 +169,8 @@ def test_a_relative_bias_of_each_layer_has_to_be_that_of_all(tmp_path):
 
 
 def test_each_device_reads_its_part(tmp_path):
-    source = open_source(write_checkpoint(tmp_path / "theirs", scanned(tied(SWITCH), 2)))
+    tensors = scanned(tied(SWITCH), 2)
+    source = open_source(write_checkpoint(tmp_path / "theirs", tensors, layout="local"))
     config = tiny_config(ModelConfig(**source.architecture), mesh=MeshConfig(2, 2, 2))
     abstract = abstract_state(config, make_mesh(config.mesh)).parameters
     parameters = source.load(abstract)

@@ -34,6 +34,12 @@ def in_a_database(folder):
     (folder / "manifest.ocdbt").touch()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "checkpoint_7"
+    return write_checkpoint(folder, tied(SWITCH), layout="local", state=False)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -77,8 +83,8 @@ def in_a_database(folder):
         *("no_folder", "half_a_chunk", "no_chunk", "in_a_database"),
     ],
 )
-def test_what_is_damaged_or_missing_is_named(tmp_path, damage, message):
-    folder = write_checkpoint(tmp_path / "checkpoint_7", tied(SWITCH))
+def test_what_is_damaged_or_missing_is_named(whole, tmp_path, damage, message):
+    folder = shutil.copytree(whole, tmp_path / whole.name)
     damage(folder)
     with pytest.raises(UserError, match=message) as raised:
         read(folder)
