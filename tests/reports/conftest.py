@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ def _write_run(
     tasks=("facts_span_corruption",),
 ):
     """A run folder whose quality approaches -4.3 with a time constant of `rate` steps."""
+    folder = Path(folder).absolute()
     folder.mkdir(parents=True)
     lines = []
     for step in range(1, steps + 1):
@@ -66,15 +68,9 @@ def _write_run(
 
 
 @pytest.fixture(scope="session")
-def write_run():
-    """write_run(folder, **options) writes a run folder and returns its path."""
+def make_run():
+    """make_run(folder, **options) writes a run, by default into the test's own folder."""
     return _write_run
-
-
-@pytest.fixture
-def make_run(tmp_path):
-    """make_run(name, **options) writes a run folder into the test's own."""
-    return lambda name, **options: _write_run(tmp_path / name, **options)
 
 
 @pytest.fixture

@@ -48,15 +48,16 @@ def test_what_is_left_out_is_noted_in_each_form(run, capsys):
         assert sorted(told) == sorted(notes)
 
 
-FIELDS = [("step", [1]), ("seconds", "x"), ("loss", [1.5]), ("loss", 10**400), ("spent", [1])]
-FIELDS += [("router", {"encoder": router}) for router in (7, {"layers": [1], "load": [[0.5, 0.5]]})]
-FIELDS += [("router", {"encoder": {"layers": [1], "sublayers": ["a"], "load": [[1], 2]}})]
+def with_field(run, field, value):
+    """Puts the value into each training record."""
+    for number in (1, 3, 5):
+        line = json.loads((run / "metrics.jsonl").read_text().splitlines()[number - 1])
+        replace(run, number, json.dumps({**line, field: value}))
 
 
-@pytest.mark.parametrize(("field", "value"), FIELDS)
+@pytest.mark.parametrize(("field", "value"), [("seconds", "x"), ("spent", [1])])
 def test_a_field_of_another_form_is_a_line_and_never_a_trace(run, field, value, capsys):
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    replace(run, 5, json.dumps({**json.loads(lines[4]), field: value}))
+    with_field(run, field, value)
     for command in ("status", "report"):
         code = main([command, str(run)])
         printed = capsys.readouterr().err
@@ -67,45 +68,46 @@ def test_a_field_of_another_form_is_a_line_and_never_a_trace(run, field, value, 
             assert code in (0, 4) and printed == ""
 
 
-def with_routers(run, **stacks):
-    """Puts statistics of these stacks into each training record."""
-    for number in (1, 3, 5):
-        line = json.loads((run / "metrics.jsonl").read_text().splitlines()[number - 1])
-        line["router"] |= stacks
-        replace(run, number, json.dumps(line))
+WHOLE = {
+    "layers": [1],
+    "sublayers": ["a"],
+    "dropped": [0.1],
+    "entropy": [0.1],
+    "load": [[0.5, 0.5]],
+}
 
 
-WHOLE = {"layers": [1], "sublayers": ["a"], "dropped": [0.1], "entropy": [0.1]}
-ROUTERS = [WHOLE, WHOLE | {"load": [0.5]}, WHOLE | {"load": [[]]}]
-
-
-@pytest.mark.parametrize("router", ROUTERS)
-def test_statistics_of_routers_without_a_load_for_each_expert_are_a_line(run, router, capsys):
-    with_routers(run, encoder=router)
+@pytest.mark.parametrize(
+    "router", [7, {"layers": [1]}, WHOLE | {"load": [0.5]}, WHOLE | {"load": [[]]}]
+)
+def test_damaged_statistics_of_routers_are_a_line(run, router, capsys):
+    with_field(run, "router", {"encoder": router})
     line = refused(capsys, "report", run)
     assert line.startswith(f"switch_jax report: {run} has a damaged metrics.jsonl: ")
 
 
 def test_a_stack_without_sparse_layers_has_no_charts(run, capsys):
-    with_routers(run, decoder=dict.fromkeys(("layers", "sublayers", *WHOLE, "load"), []))
+    none = dict.fromkeys(WHOLE, [])
+    with_field(run, "router", {"encoder": WHOLE, "decoder": none})
     assert main(["report", str(run)]) == 0
     assert "note: " not in capsys.readouterr().out
     page = (run.parent / "report.html").read_text(encoding="utf-8")
     assert "Router entropy, encoder" in page and "Router entropy, decoder" not in page
 
 
-def test_planned_steps_that_are_no_number_are_a_line(run, capsys):
-    (run / "run.json").write_text('{"train_steps": "many"}')
-    for command in ("status", "report"):
-        assert refused(capsys, command, run).startswith(f"switch_jax {command}: {run} ")
-
-
-def test_a_config_of_something_else_is_one_line(run, capsys):
-    (run / "config.json").write_text('{"model_type": "t5"}')
-    assert f"{run} has a damaged config.json: 'run'" in refused(capsys, "report", run)
-
-
-def test_a_folder_with_nothing_that_fits_is_a_mistake_in_one_line(tmp_path, capsys):
-    (tmp_path / "metrics.jsonl").write_text("5\n{}\n")
-    for command in ("status", "report"):
-        assert "metrics.jsonl: 2 of 2 records left out (" in refused(capsys, command, tmp_path)
+@pytest.mark.parametrize(
+    ("commands", "file", "text", "told"),
+    [
+        ("status report", "run.json", '{"train_steps": "many"}', ""),
+        ("report", "config.json", '{"model_type": "t5"}', "has a damaged config.json: 'run'"),
+        ("status report", "metrics.jsonl", "5\n{}\n", "2 of 2 records left out ("),
+    ],
+)
+def test_a_file_of_something_else_is_a_mistake_in_one_line(
+    tmp_path, run, commands, file, text, told, capsys
+):
+    folder = tmp_path if file == "metrics.jsonl" else run  # there it is all there is
+    (folder / file).write_text(text)
+    for command in commands.split():
+        line = refused(capsys, command, folder)
+        assert line.startswith(f"switch_jax {command}: {folder} ") and told in line

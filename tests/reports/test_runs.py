@@ -29,11 +29,8 @@ def test_reads_everything_a_run_wrote(make_run):
     assert list(run.train.step) == list(range(20, 201, 20))
     assert run.train.seconds[0] == pytest.approx(2.0)
     assert list(run.evals) == ["a", "all"] and list(run.evals["a"].step) == [100, 200]
-    layers = ["layer 1", "layer 3"]
-    assert {stack: list(found) for stack, found in run.routers.items()} == {
-        "encoder": layers,
-        "decoder": layers,
-    }
+    layers = {stack: list(found) for stack, found in run.routers.items()}
+    assert layers == dict.fromkeys(("encoder", "decoder"), ["layer 1", "layer 3"])
     router = run.routers["encoder"]["layer 1"]
     assert list(router.step) == list(run.train.step)
     assert router.get("dropped").shape == (10,) and router.get("load").shape == (10, 8)
@@ -119,18 +116,5 @@ def test_runs_of_the_same_name_are_distinguished_by_folder(tmp_path):
     folders = [write(tmp_path / name, [train(10, -5.0)]) for name in ("a", "b")]
     for folder in folders:
         (folder / "run.json").write_text('{"name": "same"}')
-    runs, left_out = read_runs(folders)
-    assert [run.name for run in runs] == [f"same ({f})" for f in folders] and left_out == []
-
-
-def test_folders_without_a_record_are_left_out_and_named(tmp_path):
-    good = write(tmp_path / "good", [train(10, -5.0)])
-    half = write(tmp_path / "half", [], '{"kind": "tr')
-    runs, left_out = read_runs([half, good, tmp_path / "nowhere"])
-    assert [run.name for run in runs] == ["good"]
-    assert left_out == [
-        f"{half} has no record of a run: {half}/metrics.jsonl: 1 of 1 records left out (the first "
-        "is line 1)",
-        f"{tmp_path}/nowhere has no record of a run: it is no training's MODEL_DIR, or no step was "
-        "logged yet",
-    ]
+    runs, _ = read_runs(folders)
+    assert [run.name for run in runs] == [f"same ({f})" for f in folders]
