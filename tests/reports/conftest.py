@@ -10,6 +10,7 @@ import pytest
 from switch_jax.cli import main
 from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 from switch_jax.drawing import figures
+from tests.reports.by_hand import write_lines
 
 
 def router_stats(step, layers, experts):
@@ -38,7 +39,6 @@ def _write_run(
 ):
     """A run folder whose quality approaches -4.3 with a time constant of `rate` steps."""
     folder = Path(folder).absolute()
-    folder.mkdir(parents=True)
     lines = []
     for step in range(1, steps + 1):
         quality = -4.3 - 3.5 * math.exp(-step / rate) - 1.2 * math.exp(-step / (8 * rate))
@@ -54,7 +54,7 @@ def _write_run(
             for i, task in enumerate(tasks):
                 value = quality - 0.1 - 0.2 * i
                 lines.append(line | {"kind": "eval", "task": task, "neg_log_perplexity": value})
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_lines(folder, lines)
     config = Config(
         RunConfig(str(folder), train_steps or steps, batch_size=8),
         ModelConfig(64, 16, 32, 8, 2, 2, 2, num_experts=num_experts),

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from switch_jax.cli import main
+from tests.reports.by_hand import write_lines
 
 SECTIONS = ["Held-out quality", "Training curves", "Optimisation and speed"]
 SPEED_UP = "Speed-up over training"
@@ -142,8 +143,7 @@ def test_a_card_has_the_last_value_and_how_far_the_run_is(make_run, page_of):
 
 def test_a_run_evaluated_only_at_step_0(tmp_path, page_of):
     line = {"kind": "eval", "step": 0, "seconds": 0.0, "task": "t", "neg_log_perplexity": -7.0}
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(line))
-    page = page_of(tmp_path)
+    page = page_of(write_lines(tmp_path, [line]))
     assert headings(page) == ["Held-out quality", *TABLES]
     assert "no config.json in the run folder" in page
 
@@ -155,8 +155,7 @@ def test_a_run_that_diverged(tmp_path, page_of, first):
         for step, value in ((10, first), (20, float("nan")))
         for kind in ("train", "eval")
     ]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    page = page_of(tmp_path)
+    page = page_of(write_lines(tmp_path, lines))
     assert "<strong>nan</strong>" in page
     assert headings(page) == (SECTIONS if first else []) + TABLES  # nothing that can be drawn
 

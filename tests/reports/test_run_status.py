@@ -10,6 +10,7 @@ import pytest
 from switch_jax.checkpointing import lock_run
 from switch_jax.reports.run_status import health, page, read_status, table
 from switch_jax.run_folder import RunFolder
+from tests.reports.by_hand import write_lines
 
 NOW = 1_800_000_000.0
 NOTHING = {"step": 0.0, "data": 0.0, "checkpoint": 0.0, "eval": 0.0, "compile": 0.0, "idle": 0.0}
@@ -34,11 +35,8 @@ def write(tmp_path):
     """write(lines, written=..., status=..., **facts) writes a run; returns its folder."""
 
     def write(lines, written=NOW, status=None, **facts):
-        folder = tmp_path / "run"
-        folder.mkdir()
-        metrics = folder / "metrics.jsonl"
-        metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        os.utime(metrics, (written, written))
+        folder = write_lines(tmp_path / "run", lines)
+        os.utime(folder / "metrics.jsonl", (written, written))
         (folder / "run.json").write_text(json.dumps({"train_steps": 1000, **facts}))
         if status is not None:
             (folder / "status.json").write_text(json.dumps(status))

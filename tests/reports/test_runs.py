@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from switch_jax.reports.runs import read_run, read_runs
+from tests.reports.by_hand import write_lines
 
 
 def train(step, value, seconds=None):
@@ -12,13 +13,6 @@ def train(step, value, seconds=None):
 
 def evaluation(step, value, task="t"):
     return {**train(step, value), "kind": "eval", "task": task}
-
-
-def write(folder, lines, tail=""):
-    folder.mkdir(exist_ok=True)
-    text = "".join(json.dumps(line) + "\n" for line in lines) + tail
-    (folder / "metrics.jsonl").write_text(text)
-    return folder
 
 
 def test_reads_everything_a_run_wrote(make_run):
@@ -47,7 +41,7 @@ def test_routers_in_attention_are_named_and_have_what_is_recorded_of_some(tmp_pa
         "entropy": [0.3, 0.4],
         "several_experts": [0.25, 0.5],
     }
-    run = read_run(write(tmp_path, [{**train(10, -5.0), "router": {"encoder": router}}]))
+    run = read_run(write_lines(tmp_path, [{**train(10, -5.0), "router": {"encoder": router}}]))
     assert list(run.routers["encoder"]) == ["layer 1 attention", "layer 1 feed_forward"]
     first, second = run.routers["encoder"].values()
     assert first.get("load").tolist() == [[0.25, 0.75]] and second.last("dropped") == 0.2
@@ -59,7 +53,7 @@ def test_metrics_of_generated_text_stand_beside_those_of_given_text(tmp_path):
         {**evaluation(10, -5.0), "accuracy": 0.5, "generated": {"accuracy": 46.88, "em": None}},
         {**evaluation(20, -4.0), "accuracy": 0.75, "generated": {"accuracy": 50.0, "em": 2.0}},
     ]
-    curve = read_run(write(tmp_path, lines)).evals["t"]
+    curve = read_run(write_lines(tmp_path, lines)).evals["t"]
     assert curve.get("accuracy").tolist() == [0.5, 0.75]
     assert curve.get("generated_accuracy").tolist() == [46.88, 50.0]
     np.testing.assert_array_equal(curve.get("generated_em"), [np.nan, 2.0])
@@ -68,7 +62,7 @@ def test_metrics_of_generated_text_stand_beside_those_of_given_text(tmp_path):
 def test_of_a_repeated_step_the_later_line_wins(tmp_path):
     lines = [train(10, -5.0), train(20, -4.0), evaluation(20, -4.5)]
     again = [train(20, -3.0), evaluation(20, -3.5), train(30, -2.0)]
-    run = read_run(write(tmp_path / "probe", lines + again))
+    run = read_run(write_lines(tmp_path / "probe", lines + again))
     assert (run.name, run.facts, run.settings, run.routers) == ("probe", {}, {}, {})
     assert not run.dense and not run.sparse
     assert list(run.train.step) == [10, 20, 30]
@@ -79,7 +73,7 @@ def test_of_a_repeated_step_the_later_line_wins(tmp_path):
 @pytest.mark.parametrize("later", [[train(30, -3.0), evaluation(30, -3.5)], [evaluation(25, -3.7)]])
 def test_a_resume_discards_what_the_lost_attempt_logged_past_it(tmp_path, later):
     lost = [train(10, -5.0), evaluation(15, -4.9), train(20, -4.0), *later]
-    run = read_run(write(tmp_path, [*lost, train(20, -4.1)]))
+    run = read_run(write_lines(tmp_path, [*lost, train(20, -4.1)]))
     assert list(run.train.step) == [10, 20]
     assert run.last_step == 20
     assert list(run.evals["t"].step) == [15]
@@ -89,16 +83,18 @@ def test_a_rollback_discards_the_steps_given_up_that_are_not_logged_again(tmp_pa
     given_up = [train(1000, -4.0), evaluation(1000, -4.1), train(1024, -9.0)]
     given_up += [evaluation(1024, -9.1), {"kind": "skipped", "step": 1018, "batch": 1018}]
     back = {"kind": "rollback", "step": 1024, "bad_steps": 11, "back_to": 1000}
-    run = read_run(write(tmp_path, [*given_up, back]))
+    run = read_run(write_lines(tmp_path, [*given_up, back]))
     assert list(run.train.step) == list(run.evals["t"].step) == [1000]
     assert run.skipped_steps == 1
-    run = read_run(write(tmp_path, [*given_up, back, train(1100, -3.0), evaluation(1100, -3.1)]))
+    run = read_run(
+        write_lines(tmp_path, [*given_up, back, train(1100, -3.0), evaluation(1100, -3.1)])
+    )
     assert list(run.train.step) == list(run.evals["t"].step) == [1000, 1100]
 
 
 @pytest.mark.parametrize("state", ["running", "finished"])
 def test_a_run_that_stopped_early_is_finished(tmp_path, state):
-    folder = write(tmp_path, [train(10, -5.0)])
+    folder = write_lines(tmp_path, [train(10, -5.0)])
     (folder / "run.json").write_text('{"train_steps": 20}')
     assert read_run(folder).unfinished
     (folder / "status.json").write_text(json.dumps({"state": state, "time": 0, "started": 0}))
@@ -107,13 +103,13 @@ def test_a_run_that_stopped_early_is_finished(tmp_path, state):
 
 def test_what_is_no_number_or_too_large_to_draw_is_nan(tmp_path):
     values = [float("nan"), None, float("inf"), 1e300, -1.0]
-    run = read_run(write(tmp_path, [train(10 * (i + 1), x) for i, x in enumerate(values)]))
+    run = read_run(write_lines(tmp_path, [train(10 * (i + 1), x) for i, x in enumerate(values)]))
     np.testing.assert_array_equal(run.train.get("neg_log_perplexity"), [np.nan] * 4 + [-1.0])
     assert np.isnan(run.train.last("gradient_norm"))
 
 
 def test_runs_of_the_same_name_are_distinguished_by_folder(tmp_path):
-    folders = [write(tmp_path / name, [train(10, -5.0)]) for name in ("a", "b")]
+    folders = [write_lines(tmp_path / name, [train(10, -5.0)]) for name in ("a", "b")]
     for folder in folders:
         (folder / "run.json").write_text('{"name": "same"}')
     runs, _ = read_runs(folders)
