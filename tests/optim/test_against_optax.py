@@ -82,7 +82,8 @@ def _apart(tree):
     """Flat: each layer's and each expert's array by its path and place."""
     flat = {}
     axes = jax.tree.leaves(logical_axes(MODEL), is_leaf=lambda x: type(x) is tuple)
-    for name, array, own in zip(_names(tree), jax.tree.leaves(tree), axes, strict=True):
+    arrays = jax.tree.leaves(jax.device_get(tree))
+    for name, array, own in zip(_names(tree), arrays, axes, strict=True):
         stacked = array.shape[: sum(axis in ("layers", "expert") for axis in own)]
         for place in np.ndindex(stacked):
             flat[f"{name} {place}"] = array[place]
