@@ -123,10 +123,13 @@ def _theirs(optimizer, clip, is_trained=lambda name: True, peak=RATE):
     return parameters
 
 
+def _norm(tree):
+    return np.linalg.norm([np.linalg.norm(array) for array in jax.tree.leaves(tree)])
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_each_layer_and_expert_is_updated_as_optax_does_it_alone(optimizer):
-    norms = [float(optax.tree.norm(_gradients(step))) for step in range(STEPS)]
-    assert [norm > CLIP for norm in norms] == [True, False, True]
+    assert [_norm(_gradients(step)) > CLIP for step in range(STEPS)] == [True, False, True]
     _assert_close(_clipped(optimizer)[1], _theirs(optimizer, CLIP))
 
 
@@ -141,7 +144,7 @@ def test_what_is_trained_is_updated_as_optax_does_it_given_that_alone(optimizer,
 
     for gradients in map(_gradients, (0, 2)):
         own = {name: g for name, g in _apart(gradients).items() if is_trained(name)}
-        assert 1.2 * CLIP < 1.2 * optax.tree.norm(own) < optax.tree.norm(gradients)
+        assert 1.2 * CLIP < 1.2 * _norm(own) < _norm(gradients)
     _, ours, state = _ours(optimizer, gradient_clip_norm=CLIP, trained_parameters=trained)
     _assert_close(ours, _theirs(optimizer, CLIP, is_trained))
     saved = _names(state)

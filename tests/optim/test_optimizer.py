@@ -105,13 +105,12 @@ def test_a_factor_without_a_parameter_is_refused(pairs, trained, message):
         make_optimizer(tiny_config(tiny_model(load_balance="bias"), optimizer=chosen))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_the_state_has_the_tree_that_checkpoints_have(optimizer):
+def test_the_state_has_the_tree_that_checkpoints_have():
     """Orbax restores no state whose empty parts are others."""
-    config = tiny_config(tiny_model(), optimizer=OptimizerConfig(optimizer=optimizer))
+    config = tiny_config(tiny_model(), optimizer=OptimizerConfig("muon"))
     parameters = abstract_parameters(config.model)
     (state,) = jax.eval_shape(make_optimizer(config).init, parameters).values()
-    assert set(state.inner_states) == {"adamw", optimizer}
+    assert set(state.inner_states) == {"adamw", "muon"}
     for masked in state.inner_states.values():
         direction, (decay, rate) = masked.inner_state
         assert type(decay).__name__ == "MaskedState"
