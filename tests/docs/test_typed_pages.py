@@ -84,7 +84,7 @@ def test_every_command_of_the_readme(tmp_path):
 def test_every_command_on_a_tuned_model(tmp_path):
     """The page on fine-tuning, and those that go on from its runs."""
     # Small models stand for released ones.
-    write_checkpoint(tmp_path / "checkpoint_500100", SWITCH, layout="inline")
+    write_checkpoint(tmp_path / "checkpoint_500100", SWITCH)
     pages = ("finetuning", "mixtures", "initial_weights", "evaluating", "converting")
     typed = {page: typed_here(f"{page}.md") for page in pages}
     typed["converting"].insert(0, "switch_jax convert runs/tuned switch-base-8")
