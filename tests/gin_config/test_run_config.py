@@ -212,7 +212,7 @@ def test_a_command_keeps_what_a_file_sets_of_the_users_functions(file):
 
 
 def test_the_explained_config_says_what_set_each_macro_and_describes_the_same_run(file):
-    reads = "gin_config.read(['runs/demo_dense.gin'], ['WEIGHT_DECAY=0.1'])"  # nothing for this run
+    reads = "gin_config.read(['runs/demo_dense.gin'], ['Z_LOSS=0.1'])"  # nothing for this run
     file(f"from switch_jax import gin_config\n{reads}", "mine_d.py")
     task = f"MIXTURE_OR_TASK_NAME = '{'x' * 80}'\n"
     name = file(f"import mine_d\n{DEMO}NUM_EXPERTS = 4\nMODEL_DIR = %gin.REQUIRED\n{task}")
@@ -222,7 +222,7 @@ def test_the_explained_config_says_what_set_each_macro_and_describes_the_same_ru
     text = read.explained_text()
     earlier = "models/switch_demo.gin, models/switch_base.gin"
     assert f"\nNUM_EXPERTS = 16  # --gin.NUM_EXPERTS, over mine.gin, {earlier}\n" in text
-    assert "\nWEIGHT_DECAY = 0.0  # runs/pretrain.gin\n" in text
+    assert "\nZ_LOSS = 0.0001  # runs/pretrain.gin\n" in text
     assert "\nMODEL_DIR = 'here'  # --gin.MODEL_DIR, over runs/demo_switch.gin\n" in text
     # A long value has a line of its own, and the comment stands behind it.
     assert f"    '{'x' * 80}'  # mine.gin, over runs/demo.gin\n" in text
