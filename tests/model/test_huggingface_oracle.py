@@ -126,7 +126,7 @@ def run_layers(stack, x, tokens, encoded=None):
     Returns:
       The hidden states as Hugging Face lists them, and each feed-forward layer's input and output.
     """
-    bias = stack.relative_position_bias(x.shape[1])
+    tokens = tokens.replace(position_bias=stack.relative_position_bias(x.shape[1]))
     graph, state = nnx.split(stack.blocks)
     hidden, feed_forwards = [x], []
     for number in range(jax.tree.leaves(state)[0].shape[0]):
@@ -134,7 +134,7 @@ def run_layers(stack, x, tokens, encoded=None):
         for i in range(block.num_layers):
             layer = getattr(block, f"layer_{i}")
             layer.feed_forward = Recorder(layer.feed_forward, feed_forwards)
-            x, _ = layer(x, tokens, bias, encoded)
+            x, _ = layer(x, tokens, encoded)
             hidden.append(x)
     hidden[-1] = stack.final_norm(x)
     return hidden, feed_forwards

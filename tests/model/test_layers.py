@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.attention import SelfAttention, attend
+from switch_jax.model.attention import DenseSelfAttention, attend
 from switch_jax.model.dot_product_attention import bias_by_pair, causal_mask, segment_mask
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, relu
 from switch_jax.model.layers import RMSNorm, dropout, project
@@ -69,11 +69,11 @@ def test_bias_by_distance_becomes_one_by_pair_without_gather_or_scatter(length, 
 
 def test_attention_averages_what_the_masks_leave():
     """One head of size 2 with queries of 0, so that all scores are equal."""
-    attention = SelfAttention(_config(head_dim=2), decoder=True, rngs=nnx.Rngs(0))
+    attention = DenseSelfAttention(_config(head_dim=2), decoder=True, rngs=nnx.Rngs(0))
     for name in ("query", "key", "value", "out"):
         getattr(attention, name)[...] = jnp.eye(2) * (name != "query")
     x = jnp.array([[[1.0, 0.0], [0.0, 1.0], [5.0, 7.0], [9.0, 9.0]]])
-    y, (keys, _), _ = attention(x, _tokens([[1, 1, 2, 0]]), None)
+    y, (keys, _), _ = attention(x, _tokens([[1, 1, 2, 0]]))
     np.testing.assert_allclose(y[0, :3], [[1, 0], [0.5, 0.5], [5, 7]], rtol=1e-6)
     assert np.isfinite(y).all()  # also on padding, which may look nowhere
     np.testing.assert_array_equal(keys, x)

@@ -42,15 +42,16 @@ def inputs():
 def layer_by_layer(model, layout, parameters, tokens, segments, key):
     """The encoder in training: its output, and the load of each router."""
     transformer = bind(model, parameters)
-    bias = transformer.encoder.relative_position_bias(L)
     (x,) = transformer.token_embedding(tokens)
-    of_stack = tokens_of(tokens, segments, jax.random.split(key, 3)[2])
+    of_stack = tokens_of(tokens, segments, jax.random.split(key, 3)[2]).replace(
+        position_bias=transformer.encoder.relative_position_bias(L)
+    )
     loads = []
     for number, (blocks, index, sparse) in enumerate(ENCODERS[layout]):
         layer = Layer(model, False, sparse, nnx.Rngs(0))
         of_layer = jax.tree.map(lambda p, i=index: p[i], parameters["encoder"][blocks]["layer_0"])
         nnx.update(layer, of_layer)
-        x, output = layer(x, of_stack.replace(layer=number), bias)
+        x, output = layer(x, of_stack.replace(layer=number))
         assert bool(output.statistics) == sparse
         loads += [its.load for its in output.statistics]
     return transformer.encoder.final_norm(x), jnp.stack(loads)

@@ -93,7 +93,8 @@ def _loss(x, weights, segments, bias, y_weights, causal):
     layer = SwitchAttention(CONFIG, causal, nnx.Rngs(0))
     for name, value in weights.items():
         getattr(layer, name)[...] = value
-    y, _, statistics = layer(x, tokens_of(segments, segments, jax.random.key(0)), bias)
+    tokens = tokens_of(segments, segments, jax.random.key(0)).replace(position_bias=bias)
+    y, _, statistics = layer(x, tokens)
     return (y * y_weights).sum() + statistics.load_balance_loss + statistics.z_loss
 
 
