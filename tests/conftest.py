@@ -25,6 +25,8 @@ os.environ["XLA_FLAGS"] = (
 HAS_EARLIER_CODE = version("jaxlib").startswith("0.10.")
 if HAS_EARLIER_CODE:
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+# Programs are lowered without the Python stack of each operation, which takes less time.
+os.environ["JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS"] = "0"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 # What is compiled again and again, in all files and processes, is read. pytest-xdist's processes

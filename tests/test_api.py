@@ -38,7 +38,7 @@ WHOLE, CONFIG, ASKING, ROUTING = re.findall(FENCED, (DOCS / "python.md").read_te
 def trained(tmp_path_factory):
     """What the first two examples of the docs define, with a run of the second one's config.
 
-    It is shorter than there, and imports a module of tasks.
+    Run and model are smaller than there, and it imports a module of tasks.
     """
     reading, train, rest = WHOLE.partition("switch_jax.train(config)\n")
     names, folder = {}, tmp_path_factory.mktemp("trained")
@@ -48,6 +48,8 @@ def trained(tmp_path_factory):
         names["from_gin"] = names["config"]
         exec(CONFIG, names)  # noqa: S102
         config = names["config"].replace("run", train_steps=4, eval_steps=1)
+        layers = {"num_encoder_layers": 1, "num_decoder_layers": 1, "sparse_step": 1}
+        config = config.replace("model", **layers, scan_layers=False)
         names["config"] = dataclasses.replace(config, imports=("tests.cli.answers",))
         exec(train + rest, names)  # noqa: S102
     return {**names, "run": folder / "runs/small"}
@@ -155,8 +157,7 @@ def test_a_hugging_face_folder_answers_as_the_converted_one(model, theirs, tmp_p
     assert answered == model.generate(TEXTS)
     with pytest.raises(UserError, match="one model, without checkpoints: leave out 'best'"):
         switch_jax.load(theirs, "best", gin_bindings=SMALL)
-    assert unconverted.generate(TEXTS) == model.generate(TEXTS)
-    assert unconverted.score(TEXTS, TARGETS) == model.score(TEXTS, TARGETS)
+    assert unconverted.generate(TEXTS) == answered
     assert unconverted.config.model == model.config.model
 
 
@@ -281,7 +282,6 @@ DEMO = "runs/demo_switch.gin"
             lambda *_: switch_jax.load_config(DEMO, "TRAIN_STEPS=3"),
             "gin_bindings = 'TRAIN_STEPS=3': write a list of texts, as ",
         ),
-        (lambda *_: switch_jax.RunConfig("x", 0, 8), "train_steps = 0: it must be at least 1"),
         (lambda *_: switch_jax.train(DEMO), "config is of type str: make one with swi"),
         (
             lambda _, model: switch_jax.train(
@@ -291,10 +291,13 @@ DEMO = "runs/demo_switch.gin"
         ),
         (lambda *_: switch_jax.load("none"), "no folder none to take a model from: give the MOD"),
         (lambda *_: switch_jax.load("."), ". holds no model: a MODEL_DIR has a config.gin, a Hug"),
-        (lambda run, _: switch_jax.load(run, 7), "has no checkpoint of step 7: there are 0"),
         (
             lambda run, _: switch_jax.load(run, "best"),
             "no checkpoint that was saved at a step with an evaluation",
+        ),
+        (
+            lambda run, _: switch_jax.load(run, gin_bindings=["GROUP_SIZE=8192"]),
+            "GROUP_SIZE = 8192 does not fit: a batch of 2 x 16 tokens makes ",
         ),
         (
             lambda run, _: switch_jax.load(run, gin_bindings=["VOCABULARY='byte'"]),
@@ -310,7 +313,6 @@ DEMO = "runs/demo_switch.gin"
         ),
         (lambda _, model: model.generate("a"), "inputs = 'a': write a list of texts, as"),
         (lambda _, model: model.score(["a"], "c"), "targets = 'c': write a list of texts, as "),
-        (lambda _, model: model.generate(iter("a")), "inputs = <str_ascii_iterator object at 0x"),
         (lambda _, model: model.generate(["a", 3]), "inputs[1] = 3: write a text"),
         (lambda _, model: model.generate(["a"], top_k=2), "top_k = 2 does not go with TEMPERAT"),
     ],

@@ -82,7 +82,7 @@ class Source:
         for layout, parameter in pairs:
             wanted |= dict.fromkeys(layout.names.flat, layout.shape_of_each(parameter.shape))
         missing = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
-        left_over = [f"{name:.200} is left over" for name in tensors.keys() - wanted.keys()]
+        left_over = [f"{name} is left over" for name in tensors.keys() - wanted.keys()]
         other = [
             f"{name} is {list(tensors[name].shape)} and should be {list(shape)}"
             for name, shape in wanted.items()

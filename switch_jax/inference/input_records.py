@@ -61,7 +61,7 @@ def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> I
             yield _checked(json.loads(text), source) if json_lines else {"inputs": text}
         except UnicodeDecodeError as error:
             raise UserError(f"{source} is not UTF-8 text: {error}") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UserError(f"{source} is not valid JSON: {error}") from error
 
 

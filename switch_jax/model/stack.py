@@ -261,8 +261,7 @@ def _in_a_row(by_blocks: list[RouterStatistics]) -> RouterStatistics | None:
 
 def stacked(make: Callable[[jax.Array], nnx.Module], keys: jax.Array) -> nnx.Module:
     """One module whose parameters have a leading axis 'layers': one entry for each of the keys."""
-    graph, _ = nnx.split(nnx.eval_shape(lambda: make(keys[0])))
-    state = jax.vmap(lambda key: nnx.state(make(key)))(keys)
+    graph, state = nnx.split(nnx.vmap(make)(keys))
     state = jax.tree.map(
         lambda p: p.replace(axes=("layers", *p.axes)),
         state,

@@ -50,30 +50,6 @@ def test_a_script_prints_the_rows_of_its_tables_on_the_pages(
     assert (tmp_path / "drawn.png").exists() == ("PICTURE" in command)
 
 
-@pytest.mark.parametrize(
-    "command", ["study.py study", "downstream.py"], ids=lambda command: command.split()[0]
-)
-def test_a_part_of_the_runs_has_its_tables(command, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-    results = importlib.import_module("results")
-    script, *study = command.split()
-    table = results.read(results.RESULTS / f"{(study or ['downstream'])[0]}.parquet")
-    names = r"(english_)?(t5|switch)_1" if not study else "dense_.*"
-    table[table.run.str.fullmatch(names)].to_parquet(tmp_path / "some.parquet")
-    picture = tmp_path / "drawn.png"
-    argv = [script, *study, f"--runs={tmp_path}/some.parquet", f"--picture={picture}"]
-    monkeypatch.setattr(sys, "argv", argv)
-    if study:
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(BENCHMARKS / script))
-        printed = capsys.readouterr().out
-        assert ended.value.code is None and "\nNo picture: it needs sparse runs" in printed
-        assert "\n| dense | " in printed and "\n| dense large | " in printed
-    else:
-        runpy.run_path(str(BENCHMARKS / script))
-    assert picture.exists() != bool(study)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     """The tasks, as by `import benchmarks.tasks` in a gin file."""
@@ -110,7 +86,6 @@ def test_the_two_models_of_a_study_have_the_same_flops_and_all_ids(name, models,
     [
         ("large_english_span_corruption", "large_english/train.txt.gz"),
         ("large_code_span_corruption", "large_code/train.txt"),
-        ("large_multilingual.ja", "large_multilingual/ja.train.txt.gz"),
     ],
 )
 def test_built_text_is_read_where_the_makefile_builds_it(name, file, tmp_path, monkeypatch):

@@ -5,9 +5,7 @@ import json
 import pytest
 
 from switch_jax.cli import main
-from switch_jax.config import ModelConfig
 from switch_jax.hardware.tpus import parse_slice
-from switch_jax.model.flops import parameter_count
 from switch_jax.planning import compiler
 from tests.cli.test_plan import CONTRACT, GIB, TINY
 
@@ -22,18 +20,7 @@ def test_a_switch_model_compiled_for_four_chips(capsys):
     # encoder in two chunks.
     exchanges = [c for c in result["collectives"] if c["op"] == "all-to-all"]
     assert [(c["dtype"], c["axis"], c["count"]) for c in exchanges] == [("bf16", "expert", 12)]
-    model = ModelConfig(
-        num_embeddings=32128,
-        embed_dim=128,
-        mlp_dim=256,
-        head_dim=64,
-        num_heads=2,
-        num_encoder_layers=2,
-        num_decoder_layers=2,
-        num_experts=8,
-        expert_mlp_dim=256,
-    )
-    assert result["parameters"] == parameter_count(model)
+    assert result["parameters"] == 5_688_960
     assert result["parameter_bytes"] == 4 * result["parameters"]
     assert sum(result["cycles_by_part"].values()) == result["estimated_cycles"]
     # The step computes the model's FLOPs and those of the experts' empty slots.
@@ -63,25 +50,6 @@ def test_the_number_of_devices_equals_that_of_the_compiler(name, devices):
 
 
 @pytest.mark.slow
-def test_a_step_that_does_not_fit(capsys):
-    """No change makes the experts smaller. Each device has one row, which more microbatches do not
-    divide, so that the test compiles one program."""
-    pytest.importorskip("libtpu")
-    arguments = ["--topology=v5e:2x2", "--mesh=1,4,1", "--gin.NUM_EXPERTS=1024"]
-    arguments += ["--gin.EMBED_DIM=1024", "--gin.MLP_DIM=4096", "--gin.BATCH_SIZE=4"]
-    arguments += ["--gin.DATA_STREAMS=4"]
-    arguments += ["--gin.GROUP_SIZE=512", "--gin.DECODER_GROUP_SIZE=114"]
-    arguments += ["--gin.REMAT_POLICY=full", "--gin.FULLY_SHARDED_WEIGHTS=True"]
-    assert main(["plan", *TINY, *arguments, "--json"]) == 3
-    result = json.loads(capsys.readouterr().out)
-    assert result["fits"] is False
-    assert result["nearest_change"] is None
-    assert result["hbm_bytes_per_chip"] > result["hbm_limit_bytes"] > 15 * GIB
-    # By hand: 2 x 1024 experts of 2 x 1024 x 4096 float32, a quarter of them on each chip.
-    assert result["hbm_bytes_per_chip"] > 2 * 1024 * 2 * 1024 * 4096 * 4 / 4
-
-
-@pytest.mark.slow
 def test_a_step_that_does_not_fit_fits_after_the_change_that_is_named(capsys):
     """Most of the memory are saved activations of unrolled layers."""
     pytest.importorskip("libtpu")
@@ -102,7 +70,9 @@ def test_a_step_that_does_not_fit_fits_after_the_change_that_is_named(capsys):
     arguments += [f"--gin.{name}={value}" for name, value in sizes.items()]
     arguments += ["--topology=v5e:2x2", "--mesh=4,1,1", "--json"]
     assert main(arguments) == 3
-    flags, memory = json.loads(capsys.readouterr().out)["nearest_change"].split(" (")
+    result = json.loads(capsys.readouterr().out)
+    assert result["hbm_bytes_per_chip"] > result["hbm_limit_bytes"] > 15 * GIB
+    flags, memory = result["nearest_change"].split(" (")
     assert "--gin.REMAT_POLICY=full" in flags.split()
     assert main([*arguments, *flags.split()]) == 0
     bytes_needed = json.loads(capsys.readouterr().out)["hbm_bytes_per_chip"]

@@ -27,16 +27,6 @@ def test_a_part_is_changed_and_the_others_stay():
     assert dataclasses.replace(changed, mesh=CONFIG.mesh) == CONFIG
 
 
-def test_a_change_is_checked():
-    with pytest.raises(FieldError, match="batch_size = 0: it must be at least 1"):
-        CONFIG.replace("run", batch_size=0)
-
-
-def test_what_goes_together():
-    assert tiny_model(router_policy="input_dropout", jitter_noise=0.0).router_input_dropout == 0.1
-    assert tiny_model(num_experts=0, load_balance="none").load_balance == "none"
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -48,23 +38,13 @@ def test_what_goes_together():
         ({"num_selected_experts": 2, "num_experts": 0}, "= 2 does not go with NUM_EXPERTS = 0$"),
         ({"ntlb_rounds": 5}, "ntlb_rounds = 5 is more than NUM_EXPERTS = 4"),
         ({"ntlb_rounds": 2, "num_selected_experts": 2}, "= 2 does not go with NUM_SELECTED_EXPE"),
-        ({"shared_expert_mlp_dim": 8, "num_experts": 0}, "= 8 does not go with NUM_EXPERTS = 0$"),
         (
             {"shared_expert_mlp_dim": 8, "expert_sublayers": "attention"},
             "shared_expert_mlp_dim = 8 does not go with EXPERT_SUBLAYERS = 'attention'$",
         ),
         (
-            {"expert_sublayers": "attention", "num_experts": 0},
-            "expert_sublayers = 'attention' does not go with NUM_EXPERTS = 0$",
-        ),
-        ({"load_balance": "bias", "num_experts": 0}, "= 'bias' does not go with NUM_EXPERTS = 0$"),
-        (
             {"load_balance": "bias", "router_policy": "sample"},
             "load_balance = 'bias' does not go with ROUTER_POLICY = 'sample'$",
-        ),
-        (
-            {"second_expert_policy": "random"},
-            "second_expert_policy = 'random' does not go with NUM_SELECTED_EXPERTS = 1$",
         ),
     ],
 )
@@ -96,30 +76,17 @@ def test_a_config_cannot_be_changed_in_place():
     given = {"inputs": 32, "targets": 4}
     lengths = DataConfig("task", given).task_feature_lengths
     given["inputs"] = 5
-    for change in (
-        lambda: lengths.update(inputs=5),
-        lambda: lengths.__setitem__("inputs", 5),
-        lambda: lengths.__ior__(given),
-        lambda: lengths.pop("inputs"),
-        lengths.popitem,
-        lengths.clear,
-    ):
+    for change in (lambda: lengths.update(inputs=5), lambda: lengths.__ior__(given), lengths.clear):
         with pytest.raises(TypeError, match="cannot be changed in place"):
             change()
     assert lengths == {"inputs": 32, "targets": 4}
     assert CONFIG.replace("run", profile_steps=[3, 5]).run.profile_steps == (3, 5)
 
 
-@pytest.mark.parametrize(
-    "copy", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
-)
+@pytest.mark.parametrize("copy", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies_are_equal_and_cannot_be_changed_either(copy):
     copied = copy(CONFIG)
     assert copied == CONFIG and dataclasses.asdict(copied) == dataclasses.asdict(CONFIG)
-    assert json.loads(json.dumps(dataclasses.asdict(copied)["data"]))["task_feature_lengths"] == {
-        "inputs": 32,
-        "targets": 4,
-    }
     with pytest.raises(TypeError, match="cannot be changed in place"):
         copied.data.task_feature_lengths["inputs"] = 5
 
@@ -195,12 +162,9 @@ def test_with_which_settings_it_is_another_model(changes, is_another):
 
 
 def test_imports_are_a_tuple_of_names():
-    for imports in ("my_tasks", 5, (5,)):
-        with pytest.raises(
-            FieldError, match="imports = .*: it must be a tuple of names of modules"
-        ):
-            dataclasses.replace(CONFIG, imports=imports)
-    for name in ("my_tasks\nTRAIN_STEPS = 5", "my-tasks", "", ".tasks"):  # no gin file can say it
+    with pytest.raises(FieldError, match="imports = .*: it must be a tuple of names of modules"):
+        dataclasses.replace(CONFIG, imports="my_tasks")
+    for name in ("my_tasks\nTRAIN_STEPS = 5", "my-tasks"):  # no gin file can say it
         with pytest.raises(UserError, match=f"{re.escape(repr(name))} is no name of a module"):
             dataclasses.replace(CONFIG, imports=("a", name))
     assert dataclasses.replace(CONFIG, imports=["a", "b.c"]).imports == ("a", "b.c")
@@ -209,25 +173,16 @@ def test_imports_are_a_tuple_of_names():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda: CONFIG.replace("runs", batch_size=4),
-            "part = 'runs' is not known; write one of ru",
-        ),
-        (lambda: CONFIG.replace("teacher", run=4), "part = 'teacher' is not known; write one of"),
-        (lambda: CONFIG.replace(None), "part = None is not known"),
+        (lambda: CONFIG.replace("runs", batch_size=4), "part = 'runs' is not known; write one of"),
         (
             lambda: CONFIG.replace("model", num_expert=4),
             "ModelConfig has no field num_expert .did you mean num_experts",
         ),
         (lambda: CONFIG.replace("run", part="mesh"), "RunConfig has no field part: "),
-        (lambda: dataclasses.replace(CONFIG, run=5), "run = 5: it must be of type RunConfig$"),
         (lambda: dataclasses.replace(CONFIG, mesh=CONFIG.run), "mesh = Run.* of type MeshConfig$"),
-        (
-            lambda: dataclasses.replace(CONFIG, teacher=5),
-            "teacher = 5: it must be of type Config, o",
-        ),
+        (lambda: dataclasses.replace(CONFIG, teacher=5), "teacher = 5: it must be of type Config"),
     ],
-    ids=range(8),
+    ids=range(5),
 )
 def test_parts_and_fields_that_there_are_not(change, message):
     with pytest.raises(UserError, match=message):

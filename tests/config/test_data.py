@@ -9,8 +9,6 @@ from switch_jax.utils.errors import UserError
     [
         {"inputs": 128},
         {"inputs": 128, "targets": 0},
-        {},
-        {"inputs": 2**31, "targets": 32},
         {"inputs": 128, "targets": 10**30},
         {"inputs": 1e30, "targets": 32},
     ],
@@ -18,8 +16,3 @@ from switch_jax.utils.errors import UserError
 def test_lengths_must_be_given_and_positive_and_not_out_of_proportion(lengths):
     with pytest.raises(UserError, match="task_feature_lengths.*'targets'"):
         DataConfig("english_span_corruption", lengths)
-
-
-def test_the_number_of_streams_is_limited():
-    with pytest.raises(UserError, match="data_streams = 1000000: it must be at most 4,096"):
-        DataConfig("any_task", {"inputs": 10, "targets": 7}, data_streams=10**6)

@@ -29,7 +29,7 @@ def run(theirs):
 def t5x(tmp_path_factory):
     """The folder of a T5X checkpoint."""
     folder = tmp_path_factory.mktemp("t5x") / "base"
-    write_checkpoint(folder / "checkpoint_7", tied(t5x_tensors(WIDE_TENSORS)))
+    write_checkpoint(folder / "checkpoint_7", tied(t5x_tensors(WIDE_TENSORS)), layout="local")
     return folder
 
 

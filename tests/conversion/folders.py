@@ -80,12 +80,3 @@ def convert(*arguments):
     """`switch_jax convert`, which must succeed."""
     assert main(["convert", *map(str, arguments)]) == 0
     return Path(arguments[1])
-
-
-def failure(capsys, *arguments):
-    """The line that `switch_jax convert` ends with, as a user's mistake."""
-    assert main(["convert", *map(str, arguments)]) == 2
-    error = capsys.readouterr().err
-    (line,) = [line for line in error.splitlines() if line.startswith("switch_jax convert: ")]
-    assert "Traceback" not in error
-    return line.removeprefix("switch_jax convert: ")

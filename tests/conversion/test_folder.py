@@ -24,11 +24,10 @@ UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight
 @pytest.mark.parametrize(
     "tensors",
     [
-        TENSORS,
-        *({**OTHERS, name: TENSORS["shared.weight"]} for name in ALIASES),
         {**TENSORS, UNUSED: np.ones((32, 4), np.float32)},
+        *({**OTHERS, name: TENSORS["shared.weight"]} for name in ALIASES[1:]),
     ],
-    ids=["four_tables", *ALIASES, "unused"],
+    ids=["all", *ALIASES[1:]],
 )
 def test_tensors_become_stacked_kernels(tmp_path, tensors):
     """The table under any of its names."""
@@ -44,23 +43,14 @@ def test_other_floats_are_read_as_float32(tmp_path, dtype):
     assert open_source(folder).dtypes == [dtype]
 
 
-def test_a_part_is_that_part_of_the_whole(tmp_path):
-    parameters = open_source(write_folder(tmp_path / "model")).parameters
-    index = (slice(1, 2), slice(0, 4, 2), slice(3, 9), slice(None))
-    stacked = parameters["encoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
-    whole = PARAMETERS["encoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
-    assert stacked.shape == whole.shape == (2, 4, 32, 64)
-    np.testing.assert_array_equal(stacked[index], whole[index])
-
-
-def write_shards(folder, number=2, weight_map=None):
+def write_shards(folder, number=2):
     """The tensors in several files with their index."""
     shards = np.array_split(sorted(TENSORS), number)
     files = [f"model-{i:05}-of-{number:05}.safetensors" for i in range(1, number + 1)]
     for file, names in zip(files, shards, strict=True):
         save_file({name: TENSORS[name] for name in names}, folder / file)
     places = {str(n): f for f, names in zip(files, shards, strict=True) for n in names}
-    index = {"metadata": {"total_size": 1}, "weight_map": weight_map or places}
+    index = {"metadata": {"total_size": 1}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "model.safetensors").unlink()
     return [folder / file for file in files]
@@ -70,18 +60,6 @@ def test_shards_are_read_by_their_index(tmp_path):
     folder = write_folder(tmp_path / "model")
     write_shards(folder)
     assert_equal(read(folder), PARAMETERS)
-
-
-def test_gated_experts_are_read(tmp_path):
-    gated = {n: t for n, t in TENSORS.items() if not n.endswith(".wi.weight")}
-    for name in TENSORS.keys() - gated.keys():
-        for i in range(2):
-            gated[name.replace(".wi.", f".wi_{i}.")] = TENSORS[name] + i
-    folder = write_folder(tmp_path / "model", {**CONFIG, "feed_forward_proj": "gated-gelu"}, gated)
-    layer = read(folder)["encoder"]["blocks"]["layer_1"]["feed_forward"]
-    expected = PARAMETERS["encoder"]["blocks"]["layer_1"]["feed_forward"]["wi_0"]
-    np.testing.assert_array_equal(layer["wi_0"], expected)
-    np.testing.assert_array_equal(layer["wi_1"], expected + 1)
 
 
 def test_torch_files_are_read_without_their_code(tmp_path):
@@ -129,16 +107,11 @@ EXPERT = "encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight"
     ("change", "message"),
     [
         ({"d_ff": 63}, "0 missing, 0 left over, 40 of another shape"),
-        ({"num_experts": 5}, r"8 missing, 0 left over, 4 of another shape .*expert_4.w. *"),
         ({"d_model": "32"}, "config.json: d_model is '32', no whole number"),
         ({"model_type": "bert"}, "a model of the type 'bert'; those that can be converted are"),
         ({"num_layers": 7, "encoder_sparse_step": 4}, r"experts are \[1, 5\] of the 7 of the enc"),
-        ({"num_layers": 5}, r"experts are \[1, 3\] of the 5 of the encoder; ours are sp"),
-        ({"num_sparse_decoder_layers": 4}, "18 missing, 4 left over, 0 of another"),
         ({"router_bias": True}, "router_bias is true: our routers"),
         ({"dense_act_fn": "gelu"}, "the activation 'gelu' is none of ours, relu and gated-gelu"),
-        ({"num_heads": 0}, "config.json: num_heads = 0"),
-        ({"num_layers": 2 * 10**9}, "num_encoder_layers = 2000000000: it must be at most 10,000"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(tmp_path, change, message):
@@ -191,10 +164,6 @@ def test_every_tensor_is_accounted_for(tmp_path, changed, config, message):
         (
             lambda f: write_shards(f, 3)[1].unlink(),
             "1 of 3 tensor files .* are not there: model-00002-of-00003.safetens",
-        ),
-        (
-            lambda f: write_shards(f, 2, weight_map=3),
-            "index.json is not an index of tensor files: weight_map names",
         ),
         (
             lambda f: (f / "config.json").write_text("{"),

@@ -15,7 +15,7 @@ PAGES = ("finetuning", "mixtures", "initial_weights", "evaluating", "converting"
 @pytest.mark.slow
 def test_every_command_on_a_tuned_model_runs(tmp_path):
     # Small models stand for released ones.
-    write_checkpoint(tmp_path / "checkpoint_500100", SWITCH, layout="inline")
+    write_checkpoint(tmp_path / "checkpoint_500100", SWITCH)
     typed = {page: typed_here(f"{page}.md") for page in PAGES}
     typed["converting"].insert(0, "switch_jax convert runs/tuned switch-base-8")
     printed = follow([block for page in PAGES for block in typed[page]], tmp_path)

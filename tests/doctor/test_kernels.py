@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from switch_jax.config import MeshConfig
@@ -41,8 +40,8 @@ def test_kernels_pass_in_both_dtypes(attention):
     assert found.startswith("encoder differs by ")
     assert "; cross-attention differs by " in found and found.endswith("2e-04 is allowed")
     # cuDNN's arithmetic by XLA has the bias in bfloat16, and queries that see no key.
-    for kernel in (INTERPRETED, functools.partial(cudnn_attention, implementation="xla")):
-        assert "2e-02 is allowed" in attention("bfloat16", kernel)
+    cudnn = functools.partial(cudnn_attention, implementation="xla")
+    assert "2e-02 is allowed" in attention("bfloat16", cudnn)
 
 
 def wrong_forward(*arrays, **options):
@@ -61,12 +60,9 @@ def wrong_backward(q, *arrays, **options):
     return INTERPRETED(_wrong_gradient(q), *arrays, **options)
 
 
-def wrong_at_nan(*arrays, **options):
-    return INTERPRETED(*arrays, **options).at[0, 0, 0].set(jnp.nan)
-
-
-@pytest.mark.parametrize("dtype", kernels.TOLERANCES)
-@pytest.mark.parametrize("kernel", [wrong_forward, wrong_backward, wrong_at_nan])
+@pytest.mark.parametrize(
+    ("kernel", "dtype"), [(wrong_forward, "bfloat16"), (wrong_backward, "float32")]
+)
 def test_a_wrong_kernel_fails_with_its_numbers(kernel, dtype, attention):
     with pytest.raises(Failed, match=r"encoder differs by .* from XLA's in float32, 2e-0"):
         attention(dtype, kernel)
@@ -87,11 +83,9 @@ def wrong_expert(logits, *args):
     return a._replace(expert_index=a.expert_index.at[0, 0, 5].add(1))
 
 
-@pytest.mark.parametrize(
-    "route, problem", [(wrong_gate, "differs by 1.0e-03"), (wrong_expert, "tokens go to other")]
-)
-def test_routing_passes_and_wrong_routing_fails(route, problem, mesh, monkeypatch):
+def test_routing_passes_and_wrong_routing_fails(mesh, monkeypatch):
     assert "from sorting in XLA's operations, 1e-05 is allowed" in kernels.routing(mesh)
-    monkeypatch.setattr(kernels, "assign", route)
-    with pytest.raises(Failed, match=problem):
-        kernels.routing(mesh)
+    for route, problem in ((wrong_gate, "differs by 1.0e-03"), (wrong_expert, "go to other expe")):
+        monkeypatch.setattr(kernels, "assign", route)
+        with pytest.raises(Failed, match=problem):
+            kernels.routing(mesh)

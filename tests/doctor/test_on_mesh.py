@@ -1,7 +1,6 @@
 """What eight devices do together, as it is and where it goes wrong."""
 
 import errno
-import math
 import os
 import types
 
@@ -15,15 +14,10 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import MeshConfig
 from switch_jax.doctor import on_mesh
 from switch_jax.doctor.checks import Failed
-from switch_jax.doctor.on_mesh import REFERENCE, batch_of, config_of
-from switch_jax.model import init_parameters
+from switch_jax.doctor.on_mesh import REFERENCE
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.storage import list_names
-from switch_jax.train_step.state import fresh_state
-from switch_jax.train_step.step import make_train_step
 from switch_jax.utils.errors import UserError
-from tests.doctor import plain_transformer
-from tests.trainer.helpers import GRADIENTS
 
 
 @pytest.fixture
@@ -42,31 +36,8 @@ def test_a_layer_is_that_of_one_device_and_a_wrong_exchange_fails(mesh, monkeypa
         on_mesh.switch_layer(mesh)
 
 
-def test_the_shipped_numbers_are_those_of_a_transformer_in_numpy():
-    """The norm is the slope of NumPy's loss along the gradient; along all else it would be less."""
-    config = config_of(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))
-    batch = batch_of(config)
-    parameters = jax.jit(lambda: init_parameters(config.model, jax.random.key(0)))()
-    state = fresh_state(config, GRADIENTS, parameters)
-    new, metrics = jax.jit(make_train_step(config, GRADIENTS))(state, batch)
-    found = {name: float(getattr(metrics, name)) for name in REFERENCE}
-    assert found == pytest.approx(REFERENCE, rel=1e-6)
-
-    start = jax.tree.map(lambda x: np.asarray(x, np.float64), parameters)
-    norm = float(metrics.gradient_norm)
-    along = jax.tree.map(lambda g: np.asarray(g, np.float64) / norm, new.optimizer)
-
-    def loss(moved):
-        return plain_transformer.loss(jax.tree.map(lambda x, u: x + moved * u, start, along), batch)
-
-    assert loss(0.0) == pytest.approx(REFERENCE["loss"], rel=1e-6)
-    slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
-    assert slope == pytest.approx(REFERENCE["gradient_norm"], rel=1e-5)
-
-
-@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 6, 1)])  # 8 experts do not divide over 6
-def test_a_step_passes_on_a_mesh(sizes):
-    mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: math.prod(sizes)])
+def test_a_step_passes_also_where_the_experts_do_not_divide_over_the_mesh():
+    mesh = make_mesh(MeshConfig(1, 6, 1), jax.devices()[:6])
     assert on_mesh.step(mesh).endswith("1e-04 is allowed; the same bits twice")
 
 

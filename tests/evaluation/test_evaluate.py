@@ -142,7 +142,7 @@ def test_packing_matters_to_scores_of_the_targets_alone(evaluate):
     assert again == generated and len(evaluate.predictor.calls) == 1
 
 
-@pytest.mark.parametrize(("num_examples", "num_batches"), [(3, 1), (4, 1), (5, 2), (None, None)])
+@pytest.mark.parametrize(("num_examples", "num_batches"), [(4, 1), (5, 2), (None, None)])
 def test_targets_are_scored_in_whole_batches(evaluate, num_examples, num_batches):
     (_, generated) = evaluate.run("exact_answers", num_examples=num_examples)
     assert FakeEvaluation.made == [num_batches]

@@ -32,7 +32,7 @@ def score(language, row, words, length_penalty):
     return language.log_prob(row, words) / ((5 + len(words)) / 6) ** length_penalty
 
 
-@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 3.0])
+@pytest.mark.parametrize("length_penalty", [0.0, 3.0])
 def test_enough_beams_find_the_best_of_all_sequences(length_penalty):
     language, beams = Language(0, ROWS), WORDS ** (LENGTH - 1)
     tokens, scores = decode(language, beams, length_penalty)

@@ -42,27 +42,23 @@ def scores(examples, predictor=None, **options):
     return list(infer.results(predictor or FakePredictor(), None, examples, None, **options))
 
 
+CUT = {"inputs": 3, "targets": 2}  # tokens that are left out
+
+
 def test_predictions_are_text_in_the_order_of_the_examples():
-    assert predictions([example("a"), example("é")], first_id=7) == [
+    examples = [example("a"), example("é", CUT, targets="not read")]
+    assert predictions(examples, first_id=7) == [
         {"inputs": "a", "prediction": "a7", "score": -7.0},
-        {"inputs": "é", "prediction": "é8", "score": -8.0},
+        {"inputs": "é", "prediction": "é8", "score": -8.0, "cut": {"inputs": 3}},
     ]
 
 
 def test_scores_repeat_inputs_and_targets():
     note = "other fields are dropped"
-    assert scores([example("a", targets="x", note=note), example("b", targets="")]) == [
+    assert scores([example("a", targets="x", note=note), example("b", CUT, targets="")]) == [
         {"inputs": "a", "targets": "x", "score": 0.0},
-        {"inputs": "b", "targets": "", "score": -1.0},
+        {"inputs": "b", "targets": "", "score": -1.0, "cut": CUT},
     ]
-
-
-def test_results_of_cut_texts_say_how_much_is_left_out():
-    examples = [example("a", targets="x"), example("b", {"inputs": 3, "targets": 2}, targets="y")]
-    predicted, scored = predictions(examples), scores(examples)
-    assert "cut" not in predicted[0] and "cut" not in scored[0]
-    assert predicted[1]["cut"] == {"inputs": 3}, "given targets are not read"
-    assert scored[1]["cut"] == {"inputs": 3, "targets": 2}
 
 
 @pytest.mark.parametrize("score", [-math.inf, math.nan])

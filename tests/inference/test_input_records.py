@@ -33,12 +33,9 @@ def test_standard_input_is_json_or_text():
     "line, message",
     [
         ('{"inputs": 3}', "in.jsonl, line 2 has no text as 'inputs'"),
-        ('{"input": "a"}', "in.jsonl, line 2 has no text as 'inputs'"),
         ('["a"]', "in.jsonl, line 2 has no text as 'inputs'"),
         ('{"inputs": ', "in.jsonl, line 2 is not valid JSON: Expecting value"),
         ('{"inputs": "\udce9"}', "in.jsonl, line 2 is not UTF-8 text"),
-        ("[" * 100_000, "in.jsonl, line 2 is not valid JSON: maximum recursion"),
-        ('{"inputs": "a", "id": %s}' % ("1" * 5000), "line 2 is not valid JSON: Exceeds the limit"),
         (r'{"inputs": "a", "targets": "\udc00"}', "line 2 is not valid JSON: .*surrogates not all"),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
-from switch_jax.inference import DecodingConfig
+from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.inference.predictor import Predictor
 from switch_jax.model import bind, init_parameters
 from switch_jax.partitioning.mesh import make_mesh
@@ -16,7 +16,6 @@ from tests.trainer.helpers import tiny_model
 M, L, EOS = 6, 5, 1
 # Enough capacity for all tokens, in groups of one row.
 SWITCH = tiny_model(num_embeddings=8, group_size=M, eval_expert_capacity_factor=4.0)
-DENSE = tiny_model(num_embeddings=8, num_experts=0)
 # Inputs and targets of different lengths; the last targets fill their row.
 INPUTS = [[3, 1], [5, 2, 7, 4, 6, 1], [2, 2, 1], [6, 5, 4, 1], [7, 1]]
 TARGETS = [[4, 1], [1], [2, 6, 1], [], [3, 3, 5, 2, 1]]
@@ -29,7 +28,8 @@ EXAMPLES = [
 @functools.cache
 def parameters(model):
     """In numpy, which every mesh takes."""
-    return jax.tree.map(lambda x: 2 * np.array(x), init_parameters(model, jax.random.key(4)))
+    drawn = jax.jit(init_parameters, static_argnums=0)(model, jax.random.key(4))
+    return jax.tree.map(lambda x: 2 * np.array(x), drawn)
 
 
 @functools.cache
@@ -109,21 +109,36 @@ def test_scores_are_sums_of_log_probabilities_in_the_order_of_the_examples(of_ex
     assert scores[3] == 0.0, "there are no targets"
 
 
-def test_examples_are_cut_off_at_the_lengths_of_the_config():
-    predictor, _ = make_predictor(DENSE, batch_size=2)
+def test_scores_of_all_beams_are_those_of_the_model():
+    """Each beam keeps its own cache, though they change places."""
+    tokens = np.array([[*words, *[0] * (M - len(words))] for words in INPUTS])
+    decode = jax.jit(make_decode(SWITCH, DecodingConfig(L, num_beams=3, length_penalty=0.6)))
+    rows = np.arange(len(INPUTS))
+    decoded = jax.device_get(decode(parameters(SWITCH), tokens, (tokens > 0).astype(int), rows))
+    for inputs, beams, scores in zip(INPUTS, decoded.tokens, decoded.scores, strict=True):
+        for words, found in zip(beams.tolist(), scores, strict=True):
+            words = words[: words.index(EOS) + 1] if EOS in words else words
+            expected = score(SWITCH, inputs, words) / ((5 + len(words)) / 6) ** 0.6
+            np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_examples_are_cut_off_at_the_lengths_of_the_config(of_experts):
+    predictor, mesh = of_experts
     long = {"inputs": np.arange(10, dtype=np.int32) % 8, "targets": np.full(9, 2, np.int32)}
     short = {"inputs": long["inputs"][:M], "targets": long["targets"][:L]}
-    of_long, of_short = predictor.score(parameters(DENSE), [long, short])
-    assert of_long == of_short
-    of_long, of_short = predictor.predict(parameters(DENSE), [long, short])
-    assert of_long.tokens.tolist() == of_short.tokens.tolist()
+    with jax.set_mesh(mesh):
+        of_long, of_short = predictor.score(parameters(SWITCH), [long, short])
+        assert of_long == of_short
+        of_long, of_short = predictor.predict(parameters(SWITCH), [long, short])
+        assert of_long.tokens.tolist() == of_short.tokens.tolist()
 
 
 def test_samples_depend_on_the_index_among_all_examples():
-    predictor, _ = make_predictor(DENSE, batch_size=2, temperature=1.0, seed=3)
+    predictor, mesh = make_predictor(SWITCH, batch_size=4, temperature=1.0, seed=3)
 
     def sample(examples, first_id=0):
-        predictions = predictor.predict(parameters(DENSE), examples, first_id)
+        with jax.set_mesh(mesh):
+            predictions = list(predictor.predict(parameters(SWITCH), examples, first_id))
         return [prediction.tokens.tolist() for prediction in predictions]
 
     together = sample(EXAMPLES)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from switch_jax.inference.sampling import sample, truncate_logits
-from tests.inference.language import EOS, LENGTH, WORDS, Language, padded
+from tests.inference.language import EOS, LENGTH, Language, padded
 
 ROWS = 6
 
@@ -55,12 +55,11 @@ def test_a_row_of_padding_gets_no_tokens():
 @pytest.mark.parametrize(
     "choices, allowed",
     [
-        ({"temperature": 1.0}, lambda p: p > 0),
         ({"temperature": 0.5}, lambda p: p > 0),
         ({"temperature": 1.0, "top_k": 2}, lambda p: np.argsort(np.argsort(-p)) < 2),
         ({"temperature": 1.0, "top_p": 0.7}, lambda p: p >= _least_of(p, 0.7)),
     ],
-    ids=["temperature 1", "temperature 0.5", "top k", "top p"],
+    ids=["temperature 0.5", "top k", "top p"],
 )
 def test_sequences_are_sampled_with_their_probabilities(choices, allowed):
     """4000 draws of the same row; frequencies against products of probabilities."""
@@ -97,32 +96,23 @@ def test_samples_of_a_row_depend_on_its_key_only():
     np.testing.assert_array_equal(single[0], together[4])
 
 
-def test_truncated_logits_by_hand():
-    logits = jnp.log(jnp.array([0.1, 0.5, 0.15, 0.25]))
-    none = -np.inf
-    np.testing.assert_array_equal(jnp.isfinite(truncate_logits(logits, 2, None)), [0, 1, 0, 1])
-    np.testing.assert_array_equal(jnp.isfinite(truncate_logits(logits, None, 0.7)), [0, 1, 0, 1])
-    np.testing.assert_array_equal(jnp.isfinite(truncate_logits(logits, None, 0.8)), [0, 1, 1, 1])
-    np.testing.assert_array_equal(jnp.isfinite(truncate_logits(logits, None, 0.1)), [0, 1, 0, 0])
-    # Of the three most probable, whose probabilities are 5/9, 2.5/9 and 1.5/9, the first two.
-    np.testing.assert_array_equal(jnp.isfinite(truncate_logits(logits, 3, 0.8)), [0, 1, 0, 1])
-    np.testing.assert_array_equal(truncate_logits(logits, None, None), logits)
-    np.testing.assert_array_equal(truncate_logits(logits, WORDS + 9, 1.0), logits)
-    assert truncate_logits(logits, 1, None).tolist() == [none, float(logits[1]), none, none]
-
-
 @pytest.mark.parametrize(
     "probabilities, top_k, top_p, kept",
     [
-        ([0.2, 0.2, 0.2, 0.2, 0.2], 2, None, [0, 1]),
+        ([0.1, 0.5, 0.15, 0.25], None, None, [0, 1, 2, 3]),
+        ([0.1, 0.5, 0.15, 0.25], 9, 1.0, [0, 1, 2, 3]),
+        ([0.1, 0.5, 0.15, 0.25], 2, None, [1, 3]),
+        ([0.1, 0.5, 0.15, 0.25], None, 0.7, [1, 3]),
+        ([0.1, 0.5, 0.15, 0.25], None, 0.8, [1, 2, 3]),
+        ([0.1, 0.5, 0.15, 0.25], None, 0.1, [1]),
+        ([0.1, 0.5, 0.15, 0.25], 3, 0.8, [1, 3]),  # of the three, 5/9 and 2.5/9 and 1.5/9
+        # Of equally probable words the first are kept.
         ([0.1, 0.3, 0.1, 0.4, 0.1], 3, None, [0, 1, 3]),
-        ([0.1, 0.3, 0.1, 0.4, 0.1], 2, None, [1, 3]),
-        ([0.25, 0.25, 0.25, 0.25, 0.0], None, 0.4, [0, 1]),
         ([0.1, 0.3, 0.1, 0.4, 0.1], None, 0.75, [0, 1, 3]),
         ([0.2, 0.2, 0.2, 0.2, 0.2], 4, 0.6, [0, 1, 2]),  # of the four, each has 1/4
     ],
 )
-def test_of_equally_probable_words_the_first_are_kept(probabilities, top_k, top_p, kept):
+def test_truncated_logits_by_hand(probabilities, top_k, top_p, kept):
     logits = jnp.log(jnp.array(probabilities))
     truncated = truncate_logits(logits, top_k, top_p)
     assert np.flatnonzero(np.isfinite(truncated)).tolist() == kept

@@ -14,7 +14,6 @@ from tests.moe.layers import Weights, switch
 
 B, L, D, F, E = 8, 8, 6, 8, 8
 KEY = jax.random.key(5)
-MESHES = [(1, 1, 1), (8, 1, 1), (2, 4, 1), (1, 8, 1), (1, 4, 2), (2, 2, 2)]
 # What makes the router's weights, and which tokens are real; feature 0 of each token is 1.
 CASES = ("random", "ties", "all tokens to one expert", "empty experts", "padding")
 
@@ -62,19 +61,25 @@ def layer(mesh, capacity_factor=1.25, **changes):
     return run
 
 
-def compare(mesh, case, capacity, chosen, wanted=None, first=None, factor=1.0, bias=None, **config):
-    """The layer against the reference; returns the share of tokens without a slot.
+def compare(
+    mesh, case, capacity, chosen=None, wanted=None, first=None, combine=None, load=None,
+    factor=1.0, bias=None, **config,
+):  # fmt: skip
+    """The layer against the reference; returns in how many experts each real token has a slot.
 
-    `first` are the choices that the load counts, [G, S]; by default the first ones of `chosen`.
-    `factor` multiplies the router's input. With a `bias` the load-balancing loss has no gradient
-    but that of the bias.
+    `chosen` to `load` are as for `reference.loss_and_gradients`. `factor` is the noise of the
+    router's input. With a `bias` the load-balancing loss has no gradient but that of the bias.
     """
-    first = chosen[:, 0] if first is None else first
     x, valid, p = inputs(case)
     y_weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     run, biased = layer(mesh, **config), p._replace(router_bias=bias)
     y, loss, statistics, gradients, of_bias = run(x, valid, biased, y_weights)
     exact = jax.tree.map(lambda a: np.asarray(a, np.float64), (x, p, y_weights))
+    logits = (exact[0] * factor) @ exact[1].router
+    if combine is None:
+        first = chosen[:, 0] if first is None else first
+        load = (np.eye(E)[first] * valid[..., None]).sum(1)
+        combine = reference.assign(logits, capacity, valid, chosen, wanted)
     expected, expected_gradients = reference.loss_and_gradients(
         exact[0],
         exact[1],
@@ -82,32 +87,30 @@ def compare(mesh, case, capacity, chosen, wanted=None, first=None, factor=1.0, b
         valid,
         exact[2],
         chosen=chosen,
-        wanted=wanted,
-        first=first,
         factor=factor,
         balance=1.0 if bias is None else 0.0,
+        combine=combine,
+        load=load,
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
     for a, b in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
-    combine = reference.assign(exact[0] @ exact[1].router, capacity, valid, chosen, wanted)
-    has_slot = (combine > 0).any((2, 3))
-    np.testing.assert_array_equal(y[~has_slot], 0)
-    np.testing.assert_allclose(statistics.dropped, 1 - has_slot[valid].mean(), atol=1e-6)
-    if chosen.shape[1] > 1:
-        several = (combine > 0).sum((2, 3))[valid] > 1
-        np.testing.assert_allclose(statistics.several_experts, several.mean(), atol=1e-6)
+    slots = (combine > 0).sum((2, 3))
+    np.testing.assert_array_equal(y[slots == 0], 0)
+    np.testing.assert_allclose(statistics.dropped, (slots[valid] == 0).mean(), atol=1e-6)
+    if chosen is None or chosen.shape[1] > 1:
+        several = (slots[valid] > 1).mean()
+        np.testing.assert_allclose(statistics.several_experts, several, atol=1e-6)
     else:
         assert statistics.several_experts is None
-    load = np.bincount(first[valid], minlength=E) / valid.sum()
-    np.testing.assert_allclose(statistics.load, load, atol=1e-6)
-    probs = reference.softmax((exact[0] * factor) @ exact[1].router)
+    np.testing.assert_allclose(statistics.load, load.sum(0) / valid.sum(), atol=1e-6)
+    probs = reference.softmax(logits)
     entropy = -(probs * np.log(probs)).sum(-1)[valid].mean()
     np.testing.assert_allclose(statistics.entropy, entropy, rtol=1e-4, atol=1e-5)
     if bias is not None:  # of all choices, and not of the first ones alone
         load = np.bincount(np.moveaxis(chosen, 1, -1)[valid].ravel(), minlength=E)
         np.testing.assert_allclose(of_bias, load / load.sum() - 1 / E, atol=1e-6)
-    return 1 - has_slot[valid].mean()
+    return slots[valid]
 
 
 def drawn(stream, shape):

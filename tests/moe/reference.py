@@ -58,8 +58,6 @@ def loss_and_gradients(
     y_weights,
     chosen=None,
     factor=1.0,
-    wanted=None,
-    first=None,
     balance=1.0,
     combine=None,
     load=None,
@@ -69,10 +67,10 @@ def loss_and_gradients(
     Args:
       x: [G, S, D]; `factor` multiplies it before the router.
       weights: (router, (wi,), wo) of ReLU experts.
-      chosen, wanted: as for `assign`.
+      chosen: as for `assign`.
       balance: what multiplies the gradient of the load-balancing loss.
-      first: the choices that the load counts, [G, S]; by default the first ones of `chosen`.
-      combine: where experts choose, what they took, as `assign` gives it; and `load`, [G, E].
+      combine: as `assign` gives it, which is the default.
+      load: [G, E], the real tokens of each expert; by default by the first ones of `chosen`.
 
     Returns:
       The loss, and its gradients by x, router, wi and wo.
@@ -84,7 +82,7 @@ def loss_and_gradients(
     chosen = _with_choices(logits.argmax(-1) if chosen is None else chosen)
     probs, normalizer = softmax(logits), np.log(np.exp(logits).sum(-1))
     if combine is None:
-        combine = assign(logits, capacity, valid, chosen, wanted)
+        combine = assign(logits, capacity, valid, chosen)
     dispatch = (combine > 0).astype(x.dtype)
     rows = np.einsum("gsd,gsec->gecd", x, dispatch)
     hidden = np.maximum(np.einsum("gecd,edf->gecf", rows, wi), 0)
@@ -92,9 +90,8 @@ def loss_and_gradients(
     y = np.einsum("gecd,gsec->gsd", outputs, combine)
 
     real, per_group = valid.sum(), np.maximum(valid.sum(1), 1)[:, None]
-    first = chosen[:, 0] if first is None else first
     if load is None:
-        load = (np.eye(experts)[first] * valid[..., None]).sum(1)  # [G, E]
+        load = (np.eye(experts)[chosen[:, 0]] * valid[..., None]).sum(1)  # [G, E]
     importance = (probs * valid[..., None]).sum(1)  # [G, E]
     balance_loss = (experts * load * importance / per_group).sum() / real
     z_loss = (normalizer**2 * valid).sum() / real

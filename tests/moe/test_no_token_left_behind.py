@@ -22,20 +22,18 @@ def one_by_one(choices, capacity, valid):
 
 
 @pytest.mark.parametrize(
-    ("mesh", "factor", "capacity"),
-    [((1, 1, 1), 1.25, 2), ((2, 2, 2), 1.25, 2), ((1, 8, 1), 0.5, 1)],
+    ("mesh", "factor", "capacity"), [((2, 2, 2), 1.25, 2), ((1, 8, 1), 0.5, 1)]
 )
 def test_the_layer_equals_the_one_hot_reference(mesh, factor, capacity):
-    dropped = {}
     for case in CASES:
         x, valid, p = inputs(case)
         choices = in_order(x @ p.router, 4)
         expert = one_by_one(choices, capacity, valid)
         # Dropped tokens ask for an expert, which counts in the load, and take no slot.
         chosen = np.where(expert < E, expert, choices[:, 0])[:, None]
-        dropped[case] = compare(
+        slots = compare(
             mesh, case, capacity, chosen, (expert < E)[:, None], first=choices[:, 0],
             ntlb_rounds=4, capacity_factor=factor,
         )  # fmt: skip
-    assert dropped["random"] < 0.1 or capacity == 1
-    assert dropped["ties"] == (0 if capacity == 2 else 0.5)
+        if case == "ties":
+            assert slots.mean() == (1 if capacity == 2 else 0.5)

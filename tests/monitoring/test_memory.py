@@ -19,14 +19,13 @@ def _devices(monkeypatch, *stats):
 
 
 def test_memory_that_is_touched_counts_and_its_peak_stays():
-    before = memory_in_use()
     # Of the system itself: the C library may keep what an array gives back.
     with mmap.mmap(-1, GIB // 4) as pages:
         for _ in range(256):
             pages.write(b"1" * (GIB // 1024))
         during = memory_in_use()
     after = memory_in_use()
-    assert during["host"] - before["host"] == pytest.approx(0.25, abs=0.03)
+    # Not compared with before: meanwhile the system may have taken pages that lay idle.
     assert during["host"] - after["host"] == pytest.approx(0.25, abs=0.03)
     assert after["host_peak"] >= during["host"] - 0.01
 

@@ -2,23 +2,10 @@ import contextlib
 import threading
 import time
 
-import pytest
-
 from switch_jax.monitoring.watchdog import Watchdog
 
 
-@pytest.fixture
-def watch():
-    """watch(seconds) is a watchdog that the test closes."""
-    with contextlib.ExitStack() as closing:
-
-        def watch(seconds):
-            return closing.enter_context(contextlib.closing(Watchdog(seconds)))
-
-        yield watch
-
-
-def test_each_silence_is_told_once_with_the_stacks_of_all_threads(watch, capfd):
+def test_each_silence_is_told_once_with_the_stacks_of_all_threads(capfd):
     go_on = threading.Event()
 
     def a_thread_that_hangs():
@@ -26,11 +13,12 @@ def test_each_silence_is_told_once_with_the_stacks_of_all_threads(watch, capfd):
 
     thread = threading.Thread(target=a_thread_that_hangs)
     thread.start()
-    watchdog, told = watch(0.05), []
-    for _ in range(2):
-        watchdog.alive()
-        time.sleep(0.3)
-        told.append(capfd.readouterr().err)
+    told = []
+    with contextlib.closing(Watchdog(0.05)) as watchdog:
+        for _ in range(2):
+            watchdog.alive()
+            time.sleep(0.3)
+            told.append(capfd.readouterr().err)
     go_on.set()
     thread.join()
     for text in told:
@@ -38,8 +26,8 @@ def test_each_silence_is_told_once_with_the_stacks_of_all_threads(watch, capfd):
         assert "in a_thread_that_hangs" in text and "in test_each_silence_is" in text
 
 
-def test_it_is_quiet_before_the_first_step_while_steps_come_in_time_and_once_closed(watch, capfd):
-    watchdog = watch(0.2)
+def test_it_is_quiet_before_the_first_step_while_steps_come_in_time_and_once_closed(capfd):
+    watchdog = Watchdog(0.2)
     time.sleep(0.3)  # compiling may take longer than any step
     for _ in range(28):
         watchdog.alive()

@@ -15,11 +15,6 @@ from tests.trainer.helpers import tiny_config, tiny_model
     ("changes", "message"),
     [
         (
-            {"optimizer": "adam"},
-            r"optimizer = 'adam' is not known; write one of adafactor, adamw",
-        ),
-        ({"lr_schedule": "step"}, r"lr_schedule = 'step' is not known; write one of rsqrt, warmup"),
-        (
             {"trained_parameters": "*.router"},
             r"trained_parameters has '\*.router', which is no regular expression: nothing to rep",
         ),
@@ -27,30 +22,16 @@ from tests.trainer.helpers import tiny_config, tiny_model
             {"learning_rate_factors": [("decoder/.*", 2), (".*/router", 0)]},
             r"has 0 for '\.\*/router': it must be above 0$",
         ),
-        (
-            {"learning_rate_factors": [(".*", np.nan)]},
-            r"has nan for '\.\*': it must be a finite num",
-        ),
         ({"learning_rate_factors": [("*.router", 1.0)]}, r"'\*.router', which is no regular expr"),
         (
             {"learning_rate_factors": (".*/router", 0.1)},
             r"it must be a list of pairs, as in \[\('\.\*/router', 0.1\)\], or None",
         ),
-        ({"learning_rate": 0.0}, r"learning_rate = 0.0.*above 0"),
-        ({"gradient_clip_norm": 0.0}, r"gradient_clip_norm = 0.0: it must be above 0, or None"),
-        ({"adam_b2": 1.0, "optimizer": "adamw"}, r"adam_b2 = 1.0: it must be below 1"),
         ({"weight_decay": 0.1}, r"weight_decay = 0.1 does not go with OPTIMIZER = 'adafactor'$"),
-        ({"adam_b1": 0.95}, r"adam_b1 = 0.95 does not go with OPTIMIZER = 'adafactor'$"),
-        (
-            {"min_dim_size_to_factor": 64, "optimizer": "muon"},
-            r"min_dim_size_to_factor = 64 does not go with OPTIMIZER = 'muon'$",
-        ),
-        ({"final_lr_fraction": 0.1}, r"= 0.1 does not go with LR_SCHEDULE = 'rsqrt'$"),
         (
             {"decay_steps": 9, "lr_schedule": "linear"},
             r"decay_steps = 9 does not go with LR_SCHEDULE = 'linear'$",
         ),
-        ({"final_lr_fraction": 1.1, "lr_schedule": "wsd"}, r"1.1: it must be at most 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes, message):
@@ -58,22 +39,13 @@ def test_what_makes_no_sense_is_refused(changes, message):
         OptimizerConfig(**changes)
 
 
-@pytest.mark.parametrize("optimizer", ["adafactor", "muon"])
-def test_a_dense_model_has_no_experts_to_train(optimizer):
-    def make(trained):
-        chosen = OptimizerConfig(optimizer=optimizer, trained_parameters=trained)
-        return make_optimizer(tiny_config(tiny_model(num_experts=0), optimizer=chosen))
-
-    with pytest.raises(UserError, match=r"= 'expert', but .* dense.*write 'all'"):
-        make("expert")
-    make("non_expert")
-
-
-@pytest.mark.parametrize("optimizer", ["adafactor", "adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adafactor", "muon"])  # Muon has AdamW in it
 def test_a_pattern_says_which_parameters_are_trained(optimizer):
     """All but the routers, and none of the encoder."""
     chosen = OptimizerConfig(optimizer, trained_parameters="(?!.*/router|encoder/).*")
-    model = tiny_model(load_balance="bias")
+    model = tiny_model(
+        load_balance="bias", num_encoder_layers=1, num_decoder_layers=1, sparse_step=1
+    )
     transformation = make_optimizer(tiny_config(model, optimizer=chosen))
     parameters = jax.tree.map(lambda p: jnp.ones(p.shape), abstract_parameters(model))
     state = jax.jit(transformation.init)(parameters)
@@ -83,7 +55,7 @@ def test_a_pattern_says_which_parameters_are_trained(optimizer):
         for name, array in flatten_dict(updated.parameter, sep="/").items()
         if np.array_equal(array, np.ones_like(array))
     ]
-    layer = "decoder/blocks/layer_1/feed_forward"
+    layer = "decoder/blocks/layer_0/feed_forward"
     routers = [f"{layer}/router", f"{layer}/router_bias"]
     assert [name for name in still if name.startswith("decoder")] == routers
     assert "token_embedding/embedding" not in still
@@ -93,15 +65,23 @@ def test_a_pattern_says_which_parameters_are_trained(optimizer):
     assert held and not any("encoder" in path or "router" in path for path in held)
 
 
-def test_a_pattern_without_a_match_is_refused_with_the_names_that_there_are():
-    chosen = OptimizerConfig(trained_parameters="decoder")
-    message = (
-        r"TRAINED_PARAMETERS = 'decoder' matches no parameter: write all, expert, "
-        r"non_expert or a regular expression of whole names: there are decoder/blocks/..., decoder/"
-        r"final_norm/..., .*, token_embedding/embedding; `switch_jax convert --inspect MODEL_DIR`"
-    )
+@pytest.mark.parametrize(
+    ("model", "trained", "message"),
+    [
+        (tiny_model(num_experts=0), "expert", "= 'expert', but .* dense.*write 'all'"),
+        (
+            tiny_model(),
+            "decoder",
+            r"TRAINED_PARAMETERS = 'decoder' matches no parameter: write all, expert, non_expert "
+            r"or a regular expression of whole names: there are decoder/blocks/..., decoder/"
+            r"final_norm/..., .*, token_embedding/embedding; `switch_jax convert --inspect MODEL_",
+        ),
+    ],
+)
+def test_where_nothing_is_trained_the_names_that_there_are_are_told(model, trained, message):
+    config = tiny_config(model, optimizer=OptimizerConfig(trained_parameters=trained))
     with pytest.raises(UserError, match=message):
-        make_optimizer(tiny_config(tiny_model(), optimizer=chosen))
+        make_optimizer(config)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +96,7 @@ def test_a_pattern_without_a_match_is_refused_with_the_names_that_there_are():
         ),
         ([(".*/router_bias", 0.1)], "all", r"'\.\*/router_bias' matches no parameter that the"),
         ([(".*/wo", 1.0), ("enc.*", 0.1)], "decoder/.*", r"'enc\.\*' matches no .*are decoder/bl"),
-        (
-            [("dec.*", 1.0), (".*/wo", 1.0)],
-            "decoder/.*",
-            r"before '\.\*/wo' match .*: put it first",
-        ),
+        ([("dec.*", 1.0), (".*/wo", 1.0)], "decoder/.*", r"before '\.\*/wo' match .*: put it fi"),
     ],
 )
 def test_a_factor_without_a_parameter_is_refused(pairs, trained, message):
@@ -129,13 +105,12 @@ def test_a_factor_without_a_parameter_is_refused(pairs, trained, message):
         make_optimizer(tiny_config(tiny_model(load_balance="bias"), optimizer=chosen))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_the_state_has_the_tree_that_checkpoints_have(optimizer):
+def test_the_state_has_the_tree_that_checkpoints_have():
     """Orbax restores no state whose empty parts are others."""
-    config = tiny_config(tiny_model(), optimizer=OptimizerConfig(optimizer=optimizer))
+    config = tiny_config(tiny_model(), optimizer=OptimizerConfig("muon"))
     parameters = abstract_parameters(config.model)
     (state,) = jax.eval_shape(make_optimizer(config).init, parameters).values()
-    assert set(state.inner_states) == {"adamw", optimizer}
+    assert set(state.inner_states) == {"adamw", "muon"}
     for masked in state.inner_states.values():
         direction, (decay, rate) = masked.inner_state
         assert type(decay).__name__ == "MaskedState"

@@ -6,34 +6,31 @@ import numpy as np
 import pytest
 
 from switch_jax.config import OptimizerConfig
-from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.model import init_parameters
 from switch_jax.model.unstacked_layers import stack_layers
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.train_step.state import fresh_state, state_of_step
 from tests.trainer.helpers import tiny_config, tiny_model
 
-# Two blocks in the encoder; matrices of the first size are factored.
-MODEL = tiny_model(num_encoder_layers=4, scan_layers=False, load_balance="bias")
+# Matrices of the first size are factored.
+MODEL = tiny_model(
+    num_encoder_layers=2, num_decoder_layers=1, sparse_step=1, scan_layers=False,
+    load_balance="bias",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("trained", ["all", "expert"])
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name.startswith("adamw") else [])
-        for name in OPTIMIZERS
-    ],
-)
-def test_an_update_of_layers_is_that_of_their_stacks(optimizer, trained):
+@pytest.mark.parametrize("optimizer", ["adafactor", "muon"])  # Muon has AdamW in it
+def test_an_update_of_layers_is_that_of_their_stacks(optimizer):
+    """Of the encoder; the decoder is not trained."""
     factored = {"min_dim_size_to_factor": 16} if optimizer == "adafactor" else {}
     chosen = OptimizerConfig(
-        optimizer=optimizer, trained_parameters=trained, gradient_clip_norm=1.0,
-        learning_rate_factors=[("encoder/.*", 0.5)], **factored,
+        optimizer=optimizer, trained_parameters="encoder/.*", gradient_clip_norm=1.0,
+        learning_rate_factors=[(".*/router", 0.5)], **factored,
     )  # fmt: skip
     config = tiny_config(MODEL, optimizer=chosen)
     made = make_optimizer(config)
-    stacked = fresh_state(config, made, init_parameters(MODEL, jax.random.key(0)))
+    drawn = jax.jit(init_parameters, static_argnums=0)(MODEL, jax.random.key(0))
+    stacked = fresh_state(config, made, drawn)
     apart = state_of_step(config, stacked)
     step = jax.jit(made.step)
     for seed, skip in enumerate((False, True, False)):

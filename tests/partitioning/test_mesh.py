@@ -43,11 +43,10 @@ def _far(a: Chip, b: Chip, sides: tuple[int, ...]) -> int:
 @pytest.mark.parametrize(
     ("sides", "facts", "shape"),
     [
-        *(((4, 4, 8), {}, s) for s in [(1, 128, 1), (16, 8, 1), (8, 8, 2), (1, 64, 2), (2, 2, 32)]),
-        *(((8, 16, 16), {}, s) for s in [(1, 2048, 1), (16, 128, 1), (2, 128, 8)]),
+        *(((4, 4, 8), {}, shape) for shape in [(1, 128, 1), (8, 8, 2), (2, 2, 32)]),
+        ((8, 16, 16), {}, (2, 128, 8)),
         ((16, 16, 1), {"device_kind": "TPU v5 lite"}, (2, 64, 2)),
         ((4, 4, 1), {"device_kind": "TPU v3", "cores": 2}, (2, 8, 2)),
-        ((4, 4, 1), {"device_kind": "TPU v3", "cores": 2}, (1, 32, 1)),
     ],
 )
 def test_any_shape_that_multiplies_up_is_laid_out(sides, facts, shape):
@@ -68,7 +67,7 @@ def test_devices_that_exchange_tokens_lie_on_one_side_of_the_torus():
         assert sum(hops) == 8
 
 
-@pytest.mark.parametrize("shape", [(2, 256, 1), (4, 64, 2), (None, 16, 4)])
+@pytest.mark.parametrize("shape", [(2, 256, 1), (None, 16, 4)])
 def test_slices_lie_along_data_alone(shape):
     devices = _chips((16, 16, 1), slices=2, device_kind="TPU v5 lite")
     mesh = make_mesh(MeshConfig(*shape), devices)
@@ -80,36 +79,23 @@ def test_slices_lie_along_data_alone(shape):
 
 
 @pytest.mark.parametrize(
-    ("config", "slices", "message"),
+    ("sizes", "slices", "message"),
     [
-        (MeshConfig(1, 512, 1), 2, r"mesh data = 1 does not divide over 2 slices \(1 % 2 = 1\)"),
-        (MeshConfig(4, 192, 1), 3, r"data = 4 does not divide over 3 slices .*a multiple of 3"),
-        (MeshConfig(2, 64, 1), 1, r"2 x 64 x 1 = 128, but the number of tpu devices is 256"),
+        ((4, 192, 1), 3, r"data = 4 does not divide over 3 slices \(4 % 3 = 1\): .*multiple of 3"),
+        ((2, 64, 1), 1, r"2 x 64 x 1 = 128, but the number of tpu devices is 256"),
+        ((2, 2**10, 1), 1, r"for 2048 devices; it makes 1024 virtual CPU devices"),
     ],
 )
-def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(config, slices, message):
+def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(sizes, slices, message):
+    devices = None if "virtual" in message else _chips((16, 16, 1), slices)
     with pytest.raises(UserError, match=message):
-        make_mesh(config, _chips((16, 16, 1), slices))
+        make_mesh(MeshConfig(*sizes), devices)
 
 
 def test_virtual_cpus_are_all_used_or_as_many_as_the_sizes_ask_for():
     assert make_mesh(MeshConfig(expert=2)).devices.shape == (4, 2, 1)
     assert make_mesh(MeshConfig(1, 2, 2)).devices.shape == (1, 2, 2)
-    with pytest.raises(UserError, match=r"3 x 4 x 1 = 12, but the number of cpu devices is 8"):
-        make_mesh(MeshConfig(3, 4, 1))
     assert make_mesh(MeshConfig(1, 2, 1), jax.devices()[4:]).devices.ravel()[0].id == 4
-
-
-@pytest.mark.parametrize("sizes", [(10**6, 1, 1), (2, 2**10, 1), (2**20, 2**20, 2**20)])
-def test_more_virtual_cpus_than_a_process_can_make_are_refused(sizes):
-    with pytest.raises(UserError, match=r"for \d{4,} devices; it makes 1024 virtual CPU devices"):
-        make_mesh(MeshConfig(*sizes))
-
-
-@pytest.mark.parametrize("size", [0, -1, 2**31, 10**30, True, 1.0])
-def test_sizes_that_no_mesh_has(size):
-    with pytest.raises(UserError, match="expert = "):
-        MeshConfig(expert=size)
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,10 @@ def test_without_it_only_experts_and_model_split_weights():
     assert _spec(INTO, (6, 32, 16), (2, 2, 2), False) == (None, None, "model")
 
 
-@pytest.mark.parametrize("fully_sharded", [False, True])
-def test_an_axis_that_does_not_divide_is_refused_with_the_numbers(fully_sharded):
+def test_an_axis_that_does_not_divide_is_refused_with_the_numbers():
     numbers = r"'mlp' of size 30 .*'model' of 4 devices \(30 % 4 = 2\).* a divisor of 30"
     with pytest.raises(UserError, match=numbers):
-        _spec(INTO, (6, 16, 30), (2, 1, 4), fully_sharded)
+        _spec(INTO, (6, 16, 30), (2, 1, 4))
 
 
 def test_every_matrix_of_a_model_is_split_over_the_whole_mesh():

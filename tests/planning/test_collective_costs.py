@@ -14,12 +14,16 @@ from tests.planning.helpers import Device, FakeMesh
 @pytest.fixture
 def mesh():
     """The chips of v5p:4x4x8 as (data 8, expert 16, model 1)."""
-    devices = np.empty((8, 16, 1), object)
-    for z in range(8):
-        for x in range(4):
-            for y in range(4):
-                devices[z, x * 4 + y, 0] = Device((x, y, z))
-    return FakeMesh(devices)
+    layers = [[Device((x, y, z)) for x in range(4) for y in range(4)] for z in range(8)]
+    return FakeMesh(np.array(layers, object)[..., None])
+
+
+@pytest.fixture
+def two_slices(mesh):
+    """The same chips as two slices of v5p:4x4x4."""
+    for device in mesh.devices[4:].flat:
+        device.slice_index = 1
+    return mesh
 
 
 def found_in(operations, mesh, name, **options):
@@ -52,13 +56,6 @@ def test_kinds_axes_counts_and_bytes(mesh):
     assert by_axis["all-reduce", "data"].bytes == 768 * 128 * 4
 
 
-def test_a_tuple_is_one_exchange_with_all_its_bytes(mesh):
-    tuple_ = _operation("all-reduce", "(bf16[10]{0}, f32[5]{0})", "[16,8]<=[8,16]T(1,0)")
-    found = found_in([tuple_], mesh, "v5p:4x4x8")
-    assert {(c.dtype, c.bytes) for c in found} == {("bf16", 20), ("f32", 20)}
-    assert sum(c.count for c in found) == 1
-
-
 def test_the_time_model_by_hand(mesh):
     hardware = parse_slice("v5p:4x4x8")
     square, line = range(16), range(0, 128, 16)
@@ -72,12 +69,10 @@ def test_the_time_model_by_hand(mesh):
     assert seconds_of("all-to-all", 1e9, line, mesh, hardware) == pytest.approx(1e9 / 100e9)
 
 
-def test_between_slices_the_network_is_the_limit(mesh):
-    for device in mesh.devices[4:].flat:
-        device.slice_index = 1
+def test_between_slices_the_network_is_the_limit(two_slices):
     hardware = parse_slice("2xv5p:4x4x4")
     # 8 chips in two slices: each exchanges the quarter that its slice has reduced, twice.
-    seconds = seconds_of("all-reduce", 1e9, range(0, 128, 16), mesh, hardware)
+    seconds = seconds_of("all-reduce", 1e9, range(0, 128, 16), two_slices, hardware)
     assert seconds == pytest.approx(2 * (1e9 / 4) / 2 / 6.25e9)
 
 
@@ -87,13 +82,11 @@ def test_between_slices_the_network_is_the_limit(mesh):
         ("mesh['axis_0'=128,'axis_1'=1] {'axis_0'}", "data+expert", 128),
         # 128 = 8 of data x 16 of expert, the devices in that order.
         ("mesh['axis_0'=8,'axis_1'=16] {'axis_1'}", "expert", 16),
-        ("mesh['axis_0'=8,'axis_1'=16] {'axis_0'}", "data", 8),
         # Of an axis of 128 = 8 x 16, the second factor: devices 0, 1, ... 15.
         ("mesh['axis_0'=128] {'axis_0':(8)16}", "expert", 16),
         # Of an axis of 128 = 1 x 8 x 16, the middle factor: devices 0, 16, ... 112.
         ("mesh['axis_0'=128,'axis_1'=1] {'axis_0':(1)8}", "data", 8),
-        # Devices in another order: 0, 8, ... 120, 1, 9, ... in rows of 16.
-        ("mesh['axis_0'=8,'axis_1'=16], device_ids=([16,8]T(1,0)) {'axis_0'}", "expert", 8),
+        # Devices in another order: 0, 8, ... 120 in the first row.
         ("mesh['axis_0'=8,'axis_1'=16], device_ids=([16,8]T(1,0)) {'axis_1'}", "data+expert", 16),
     ],
 )
@@ -105,15 +98,13 @@ def test_groups_written_as_axes_of_a_mesh(mesh, groups, axis, members):
     assert found.bytes == 200 * members
 
 
-def test_exchanges_between_slices(mesh):
-    for device in mesh.devices[4:].flat:
-        device.slice_index = 1
+def test_exchanges_between_slices(two_slices):
     shape = "(f32[1000,8]{1,0:T(8,128)}, u32[]{:T(128)S(2)}, token[])"
     attributes = '(%x, %token), frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}'
     across = Operation("send.1", "send", shape, attributes, 3, 0, "")
     done = dataclasses.replace(across, name="send-done.1", opcode="send-done", shape="token[]")
     to_the_host = dataclasses.replace(across, attributes="(%x), is_host_transfer=true")
-    (found,) = found_in([across, done, to_the_host], mesh, "2xv5p:4x4x4")
+    (found,) = found_in([across, done, to_the_host], two_slices, "2xv5p:4x4x4")
     assert (found.op, found.dtype, found.axis) == ("all-reduce", "f32", BETWEEN_SLICES)
     assert (found.count, found.bytes) == (3, 3 * 1000 * 8 * 4)
     # Half of the bytes in each of two rounds, 50 Gbit/s for each chip.

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from switch_jax.planning.hlo import arrays, operations
+from switch_jax.planning.hlo import operations
 from switch_jax.planning.model_parts import model_part
 
 TEXT = """\
@@ -91,11 +91,6 @@ def test_what_another_core_does_takes_no_time_of_this_one():
         assert not BY_NAME[name].is_timed
     on_this_core = dataclasses.replace(BY_NAME["all-to-all.5"], started_by="")
     assert on_this_core.is_timed
-
-
-def test_arrays_of_a_printed_shape():
-    expected = [("s32", ()), ("bf16", (8, 32)), ("pred", (3,))]
-    assert arrays("(s32[]{:T(128)}, bf16[8,32]{1,0:T(8,128)(2,1)}, pred[3]{0})") == expected
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,14 @@ import pytest
 
 from switch_jax.planning import hlo_flops
 
-
-def _convolution(left, right, out, rest):
-    """The line of a convolution, and the lines of its computation."""
-    computation = [
-        f"  %l = bf16[{left}]{{0}} parameter(0)",
-        f"  %r = bf16[{right}]{{0}} parameter(1)",
-        f"  ROOT %c = bf16[{out}]{{0}} convolution(%l, %r), {rest}",
-    ]
-    return computation[-1], computation
-
-
 SPATIAL = "window={size=1}, dim_labels=0bf_io0->0bf"
 SUMMED = "window={size=16}, dim_labels=0fb_0io->0bf"
 FFN = 16 * 512 * 768 * 3072
 # A window of 8 over 8 inputs: output position o meets the inputs o - 7 to o, or padding.
 PADDED = "window={size=8 pad=7_7 rhs_reversal=1}, dim_labels=0bf_0io->0bf"
+# A batched product. Each window meets one input: of the positions o * 7 + k - 7 one for each o is a
+# multiple of 8 from 0 to 56.
+DIAGONAL = "window={size=8 stride=7 pad=7_7 lhs_dilate=8}, dim_labels=0bf_0io->0bf"
 
 
 @pytest.mark.parametrize(
@@ -30,25 +22,13 @@ PADDED = "window={size=8 pad=7_7 rhs_reversal=1}, dim_labels=0bf_0io->0bf"
         # A gradient of weights: sequences are a window that is summed over.
         ("16,512,768", "16,512,3072", "1,768,3072", SUMMED, FFN),
         ("8,100,64", "8,64,32", "8,100,32", PADDED, sum(range(1, 9)) * 100 * 64 * 32),
-        ("128,64", "64,32", "128,32", "dim_labels=bf_io->bf", 128 * 64 * 32),
+        ("8,100,64", "8,64,32", "8,100,32", DIAGONAL, 8 * 100 * 64 * 32),
     ],
 )
 def test_products_by_hand(left, right, out, rest, products):
-    line, computation = _convolution(left, right, out, rest)
-    assert hlo_flops.flops(line, computation, {}) == 2 * products
-
-
-def test_a_strided_batched_product_counts_the_diagonal_only():
-    # lhs_dilate spreads the inputs so far apart that each window meets one of them.
-    line, computation = _convolution(
-        "8,100,64",
-        "8,64,32",
-        "8,100,32",
-        "window={size=8 stride=7 pad=7_7 lhs_dilate=8}, dim_labels=0bf_0io->0bf",
-    )
-    # Of the positions o * 7 + k - 7 one for each o is a multiple of 8 from 0 to 56.
-    assert hlo_flops.flops(line, computation, {}) == 2 * 8 * 100 * 64 * 32
-
-
-def test_elementwise_operations_count_nothing():
-    assert hlo_flops.flops("  %a = f32[8]{0} add(%b, %c)", [], {}) == 0
+    computation = [
+        f"  %l = bf16[{left}]{{0}} parameter(0)",
+        f"  %r = bf16[{right}]{{0}} parameter(1)",
+        f"  ROOT %c = bf16[{out}]{{0}} convolution(%l, %r), {rest}",
+    ]
+    assert hlo_flops.flops(computation[-1], computation, {}) == 2 * products

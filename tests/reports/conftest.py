@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from switch_jax.cli import main
 from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 from switch_jax.drawing import figures
+from tests.reports.by_hand import write_lines
 
 
 def router_stats(step, layers, experts):
@@ -36,7 +38,7 @@ def _write_run(
     tasks=("facts_span_corruption",),
 ):
     """A run folder whose quality approaches -4.3 with a time constant of `rate` steps."""
-    folder.mkdir(parents=True)
+    folder = Path(folder).absolute()
     lines = []
     for step in range(1, steps + 1):
         quality = -4.3 - 3.5 * math.exp(-step / rate) - 1.2 * math.exp(-step / (8 * rate))
@@ -52,7 +54,7 @@ def _write_run(
             for i, task in enumerate(tasks):
                 value = quality - 0.1 - 0.2 * i
                 lines.append(line | {"kind": "eval", "task": task, "neg_log_perplexity": value})
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_lines(folder, lines)
     config = Config(
         RunConfig(str(folder), train_steps or steps, batch_size=8),
         ModelConfig(64, 16, 32, 8, 2, 2, 2, num_experts=num_experts),
@@ -66,15 +68,9 @@ def _write_run(
 
 
 @pytest.fixture(scope="session")
-def write_run():
-    """write_run(folder, **options) writes a run folder and returns its path."""
+def make_run():
+    """make_run(folder, **options) writes a run, by default into the test's own folder."""
     return _write_run
-
-
-@pytest.fixture
-def make_run(tmp_path):
-    """make_run(name, **options) writes a run folder into the test's own."""
-    return lambda name, **options: _write_run(tmp_path / name, **options)
 
 
 @pytest.fixture

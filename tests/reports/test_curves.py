@@ -81,22 +81,6 @@ def test_the_speed_up_has_a_curve_up_to_where_it_is_known():
     assert texts(ax) == ["sparse"]
 
 
-def test_the_speed_up_in_time_is_over_time():
-    slow = run("sparse", 8, [(0, -8.0), (100, -5.0)], seconds_per_step=1.6)
-    found = findings(DENSE, slow)
-    ax = drawn(curves.speedup(found, both_axes(found.runs)[1]))
-    np.testing.assert_allclose(line(ax, COLOURS[1]), [[160 / 60, 200 / 160]])
-    assert ax.get_ylabel() == "speed-up in time" and ax.get_xlabel() == "training time [min]"
-
-
-def test_the_speed_up_in_the_first_steps_is_not_shown():
-    dense = run("dense", 0, [(0, -8.0), (100, -7.0), (2000, -4.0)])
-    sparse = run("sparse", 8, [(0, -8.0), (10, -7.0), (1000, -5.5), (2000, -4.0)])
-    ax = drawn(curves.speedup(findings(dense, sparse), STEPS))
-    # -5.5 lies halfway from -7 at step 100 to -4 at step 2000.
-    np.testing.assert_allclose(line(ax, COLOURS[1]), [[1000, 1.05], [2000, 1.0]])
-
-
 def test_what_no_run_has_is_no_chart():
     assert curves.speedup(findings(DENSE), STEPS) is None
     late = findings(run("dense", 0, [(100, -4.0)]), run("sparse", 8, [(100, -3.0)]))
@@ -108,10 +92,8 @@ def test_what_no_run_has_is_no_chart():
 def test_accuracies_of_tokens_and_of_generated_text_have_charts_of_their_own():
     curve = series([(10, -2.0)], accuracy=[0.8712], generated_accuracy=[46.88])
     charts = curves.scores(findings(dataclasses.replace(DENSE, evals={"t": curve})))
-    assert [chart.title for chart in charts] == [
-        "Held-out token accuracy",
-        "Generated text: accuracy",
-    ]
+    titles = [chart.title for chart in charts]
+    assert titles == ["Held-out token accuracy", "Generated text: accuracy"]
     axes = [drawn(chart) for chart in charts]
     assert [ax.get_ylabel() for ax in axes] == ["token accuracy [%]", "accuracy"]
     np.testing.assert_allclose([line(ax, COLOURS[0])[0, 1] for ax in axes], [87.12, 46.88])

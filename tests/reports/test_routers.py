@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 from matplotlib.figure import Figure
 
-from switch_jax.drawing.figures import COLOURS
+from switch_jax.drawing.figures import COLOURS, svg_data_url
 from switch_jax.reports import routers
 from tests.reports.by_hand import drawn, run, series
 
@@ -34,10 +34,12 @@ def test_unevenly_spaced_steps_keep_their_place():
 
 
 def test_large_heat_maps_are_averaged():
-    mesh = heat_map(range(1, 401), np.full((400, 512), 1 / 512))
+    load = np.full((400, 512), 1 / 512)
+    mesh = heat_map(range(1, 401), load)
     np.testing.assert_allclose(mesh.get_array(), np.zeros((128, 134)), atol=1e-12)
-    chart = routers.load("encoder", "layer 1", series([(1, 0.0)], load=np.full((1, 512), 1 / 512)))
+    chart = routers.load("encoder", "layer 1", series([(i, 0.0) for i in range(1, 401)], load=load))
     assert chart.caption.endswith(" A row is the mean of 4 neighbouring experts.")
+    assert len(svg_data_url(chart)) < 100_000  # not a path for each cell
 
 
 def test_a_record_alone_can_be_drawn():
@@ -68,6 +70,8 @@ def test_dropped_tokens_and_entropy_have_a_line_for_each_layer():
     ax = drawn(dropped)
     assert [text.get_text() for text in ax.texts] == ["layer 1", "layer 3"]
     assert [line.get_ydata().tolist() for line in ax.lines] == [[10.0], [20.0]]
+    light, dark = (sum(line.get_color()) for line in ax.lines)
+    assert light > dark, "stronger colour = later layer"
     # The dotted line of no preference is at ln 2.
     assert drawn(entropy).lines[-1].get_ydata()[0] == np.log(2)
 
@@ -76,8 +80,3 @@ def test_where_experts_choose_tokens_may_have_several():
     dropped, _, several = router_charts(encoder_router_type="experts_choose")
     assert "Share of the tokens that no expert took." in dropped.caption
     assert drawn(several).lines[0].get_ydata().tolist() == [25.0]
-
-
-def test_shades_go_from_light_to_dark():
-    tints = routers.shades(COLOURS[0], 3)
-    assert [sum(t) for t in tints] == sorted((sum(t) for t in tints), reverse=True)

@@ -4,15 +4,13 @@ import contextlib
 import json
 import os
 import re
-import socket
-import subprocess
-import sys
 
 import pytest
 
 from switch_jax.checkpointing import lock_run
 from switch_jax.reports.run_status import health, page, read_status, table
 from switch_jax.run_folder import RunFolder
+from tests.reports.by_hand import write_lines
 
 NOW = 1_800_000_000.0
 NOTHING = {"step": 0.0, "data": 0.0, "checkpoint": 0.0, "eval": 0.0, "compile": 0.0, "idle": 0.0}
@@ -37,11 +35,8 @@ def write(tmp_path):
     """write(lines, written=..., status=..., **facts) writes a run; returns its folder."""
 
     def write(lines, written=NOW, status=None, **facts):
-        folder = tmp_path / "run"
-        folder.mkdir()
-        metrics = folder / "metrics.jsonl"
-        metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        os.utime(metrics, (written, written))
+        folder = write_lines(tmp_path / "run", lines)
+        os.utime(folder / "metrics.jsonl", (written, written))
         (folder / "run.json").write_text(json.dumps({"train_steps": 1000, **facts}))
         if status is not None:
             (folder / "status.json").write_text(json.dumps(status))
@@ -64,32 +59,18 @@ def test_how_far_a_run_is(write):
         },
         "decoder": {"layers": [1], "load": [[1, 0, 0, 0]], "dropped": [0.3], "entropy": [0.0]},
     }
+    speed = {"tokens_per_second": 5000.0, "tokens_per_second_per_chip": 1250.0}
     lines = [
         {"kind": "eval", "step": 0, "task": "all", "neg_log_perplexity": -9.0},
         *steps_of_ten(10, 190),
         {"kind": "eval", "step": 200, "task": "a", "neg_log_perplexity": -1.0},
         {"kind": "eval", "step": 200, "task": "all", "neg_log_perplexity": -3.5},  # the mean
-        *steps_of_ten(
-            200,
-            200,
-            router=router,
-            goodput=0.75,
-            tokens_per_second=5000.0,
-            tokens_per_second_per_chip=1250.0,
-        ),
+        *steps_of_ten(200, 200, router=router, goodput=0.75, **speed),
     ]
     status = read_status(write(lines, NOW - 30, status_json()), NOW)
-    assert (status.state, status.needs_attention) == ("running", False)
-    assert (status.step, status.train_steps, status.loss) == (200, 1000, 8.0)
-    assert (status.held_out, status.held_out_task, status.held_out_step) == (-3.5, "all", 200)
-    assert (status.tokens_per_second, status.tokens_per_second_per_chip) == (5000, 1250)
-    assert status.seconds_left == pytest.approx(800 * 2.1)
-    assert (status.goodput, status.silence) == (0.75, 30)
-    assert (status.experts, status.dead_experts) == (12, 5)
-    assert status.dropped == pytest.approx(0.3)
     assert page(status) == [
         f"{status.folder}: running",
-        "  step       200 of 1,000, 28 min left",
+        "  step       200 of 1,000, 28 min left",  # of 2.1 s for a step
         "  loss       8",
         "  held out   negative log perplexity -3.5000 of all at step 200",
         "  speed      5 k tokens/s, 1.25 k per chip",
@@ -120,50 +101,33 @@ SLOW = [
 
 
 @pytest.mark.parametrize(
-    ("lines", "silence", "state", "limit"),
-    [
-        (steps_of_ten(10, 400), 119, "running", 120),  # 3 x 21 s is below the least
-        (steps_of_ten(10, 400), 121, "stalled", 120),
-        (SLOW, 212, "running", 213),
-        (SLOW, 214, "stalled", 213),
-    ],
+    ("lines", "limit"),
+    [(steps_of_ten(10, 400), 120), (SLOW, 213)],  # 3 x 21 s is below the least
 )
-def test_a_stall_is_silence_beyond_the_usual(write, lines, silence, state, limit):
-    status = read_status(
-        write(lines, NOW - silence, status_json(at=NOW - 5000, started=NOW - 6000)), NOW
-    )
+def test_a_stall_is_silence_beyond_the_usual(write, lines, limit):
+    folder = write(lines, NOW - limit, status_json(at=NOW - 5000, started=NOW - 6000))
+    status = read_status(folder, NOW - 1)
     assert status.silence_limit == pytest.approx(limit)
-    assert (status.state, status.needs_attention) == (state, state == "stalled")
-    assert (status.message == "") == (state == "running")
+    assert (status.state, status.needs_attention, status.message) == ("running", False, "")
+    status = read_status(folder, NOW + 1)
+    assert (status.state, status.needs_attention) == ("stalled", True)
+    assert status.message.startswith("nothing was written for ")
 
 
-@pytest.fixture
-def killed():
-    """The text of the lock that a process of this host had, which is gone."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return f"process {process.pid} on {socket.gethostname()}\n"
-
-
-def test_a_run_whose_process_was_killed_on_this_host_is_stalled(write, killed):
+def test_a_run_whose_process_was_killed_on_this_host_is_stalled(write):
     folder = write(steps_of_ten(10, 400), NOW - 1, status_json())
     assert read_status(folder, NOW).state == "running"
-    (folder / "lock").write_text(killed)
-    status = read_status(folder, NOW)
-    assert (status.state, status.needs_attention) == ("stalled", True)
-    assert status.message.startswith(f"{killed.strip()} is gone and did not write why (killed, or")
-    assert read_status(folder, NOW + 1e6).message == status.message, "not that it is silent"
-    (folder / "status.json").write_text(json.dumps(status_json("finished")))
-    assert read_status(folder, NOW).state == "finished"
-
-
-def test_a_run_that_has_its_lock_or_is_on_another_host_runs(write, killed):
-    folder = write(steps_of_ten(10, 400), NOW - 1, status_json())
     (folder / "lock").write_text("process 1 on another-host\n")
     assert read_status(folder, NOW).state == "running"
     with contextlib.closing(lock_run(RunFolder(folder))):
         assert read_status(folder, NOW).state == "running"
-    assert read_status(folder, NOW).state == "stalled"
+    status = read_status(folder, NOW)
+    assert (status.state, status.needs_attention) == ("stalled", True)
+    holder = (folder / "lock").read_text().strip()  # its name stays there, as of a killed process
+    assert status.message.startswith(f"{holder} is gone and did not write why (killed, or out of")
+    assert read_status(folder, NOW + 1e6).message == status.message, "not that it is silent"
+    (folder / "status.json").write_text(json.dumps(status_json("finished")))
+    assert read_status(folder, NOW).state == "finished"
 
 
 def test_waiting_for_data_is_unusual(write):
@@ -180,7 +144,6 @@ def test_waiting_for_data_is_unusual(write):
         ((6, 8, 9), None),  # too few to tell
         ((10, 10, 10.9, 10.9), None),  # less than a tenth
         ((2, 2, 2, 2, 2, 1, 1, 9, 3, 3, None, 3, 3, 3), "the loss has risen from 2 to 3: is"),
-        ((6, 6, 6, 6, 6, 90, 90, 5, 5, 5, 5, 5), None),
     ],
 )
 def test_a_loss_that_has_risen_is_unusual(write, losses, rise):
@@ -207,15 +170,11 @@ def test_the_first_start_may_take_half_an_hour(write):
     assert read_status(folder, NOW + 1950).state == "stalled"
 
 
-@pytest.mark.parametrize(
-    ("state", "attention"), [("finished", False), ("stopped", False), ("failed", True)]
-)
-def test_how_a_run_ended(write, state, attention):
+@pytest.mark.parametrize("state", ["finished", "stopped", "failed"])
+def test_how_a_run_ended(write, state):
     folder = write(steps_of_ten(10, 400), NOW - 9000, status_json(state, message="because"))
-    status = read_status(folder, NOW)
-    assert (status.state, status.message, status.needs_attention) == (state, "because", attention)
     early = "finished early" if state == "finished" else state
-    assert page(status)[0] == f"{folder}: {early}: because"
+    assert page(read_status(folder, NOW))[0] == f"{folder}: {early}: because"
 
 
 def test_a_folder_that_convert_made_is_not_running(write):
@@ -236,9 +195,6 @@ def test_the_last_checkpoint_and_its_age(write):
     assert status.checkpoint == 100
     assert status.checkpoint_age == pytest.approx(60)
     assert status.silence == pytest.approx(60)  # the checkpoint is the last write
-    (folder / "checkpoints/100/_CHECKPOINT_METADATA").write_text("{")
-    status = read_status(folder, NOW)
-    assert (status.checkpoint, status.checkpoint_age) == (100, None)
 
 
 def skipped(step, batch):
@@ -265,13 +221,6 @@ def test_what_went_wrong_on_the_way(write):
         "returns to a checkpoint: 1",
         "damaged checkpoints: 30_2, 40_1",
     ]
-
-
-def test_without_run_json_the_planned_steps_are_not_known(write):
-    folder = write(steps_of_ten(10, 60))
-    (folder / "run.json").unlink()
-    status = read_status(folder, NOW)
-    assert status.train_steps is None and "  step       60" in page(status)
 
 
 def test_a_line_for_each_of_several(write):

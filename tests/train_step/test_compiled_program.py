@@ -10,41 +10,29 @@ from typing import NamedTuple
 import jax
 import pytest
 
-from switch_jax.config import MeshConfig
+from switch_jax.config import MeshConfig, ModelConfig
 from switch_jax.config.model import REMAT_POLICIES
-from switch_jax.model import abstract_parameters
-from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.mesh import batch_sharding, make_mesh
+from switch_jax.model.flops import parameter_count
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.planning.hlo import COLLECTIVES, arrays
+from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import abstract_state
-from switch_jax.train_step.step import make_train_step
-from tests.trainer.helpers import random_batch, tiny_config, tiny_model
+from tests.trainer.helpers import tiny_config, tiny_model
 
 # D is not 24, the rows of an expert: the shapes in a program tell what an array is.
 N, E, D, F, WAYS = 3, 8, 28, 40, 4
-UNSCANNED = 2  # layers, where each stands in the text
-COLLECTIVES = "all-to-all|all-gather|all-reduce|reduce-scatter|collective-permute"
+# All layers of a kernel, which none but a scan needs at once.
+STACKS = f"[{N},{D},16]", f"[{N},{E // WAYS},{D},{F}]"
 
 
-class Collective(NamedTuple):
-    """One instruction: its name, and the shape of each array of its result."""
+def collectives(hlo: str) -> list[tuple[str, list[tuple[int, ...]]]]:
+    """The opcode of each in a compiled text, and the shapes of its results.
 
-    name: str
-    shapes: list[tuple[int, ...]]
-
-
-def collectives(hlo: str) -> list[Collective]:
-    """All collectives in compiled HLO text; one in the body of a loop counts once.
-
-    >>> collectives("%x = (f32[2,3]{1,0}, /*index=1*/f32[]) all-reduce(%a, %b), channel_id=1")
-    [Collective(name='all-reduce', shapes=[(2, 3), ()])]
+    One in the body of a loop counts once.
     """
-
-    def shape(sizes: str) -> tuple[int, ...]:
-        return tuple(int(size) for size in sizes.split(",") if size)
-
     return [
-        Collective(name, [shape(sizes) for sizes in re.findall(r"\w+\[([\d,]*)\]", result)])
-        for result, name in re.findall(rf" = (.*?) ({COLLECTIVES})(?:-start)?\(", hlo)
+        (opcode, [sizes for _, sizes in arrays(result)])
+        for result, opcode in re.findall(rf" = (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", hlo)
     ]
 
 
@@ -62,49 +50,33 @@ class Program(NamedTuple):
 
 
 def _step(
-    policy: str = "none",
-    scan_layers: bool = True,
-    experts: int = E,
-    fully_sharded: bool = False,
-    num_microbatches: int = 1,
+    policy: str, scan_layers: bool = True, experts: int = E, fully_sharded: bool = False
 ) -> Program:
-    """The training step of a model with N or UNSCANNED Switch layers a stack, in bfloat16."""
-    return _compiled(policy, scan_layers, experts, fully_sharded, num_microbatches)
+    """The training step of a model of Switch layers, in bfloat16: N in a stack.
+
+    Where they are not scanned, each stands in the text; so the decoder has one. Then, and with
+    fully sharded weights, the gradients of two microbatches are summed.
+    """
+    return _compiled(policy, scan_layers, experts, fully_sharded)
+
+
+def _model(policy: str, scan_layers: bool, experts: int) -> ModelConfig:
+    return tiny_model(
+        num_experts=experts, embed_dim=D, mlp_dim=F, sparse_step=1, group_size=16,
+        activation_dtype="bfloat16", num_encoder_layers=N,
+        num_decoder_layers=N if scan_layers else 1, scan_layers=scan_layers, remat_policy=policy,
+    )  # fmt: skip
 
 
 @functools.cache
-def _compiled(
-    policy: str, scan_layers: bool, experts: int, fully_sharded: bool, num_microbatches: int
-) -> Program:
-    model = tiny_model(
-        num_experts=experts,
-        embed_dim=D,
-        mlp_dim=F,
-        sparse_step=1,
-        group_size=16,
-        activation_dtype="bfloat16",
-        num_encoder_layers=N if scan_layers else UNSCANNED,
-        num_decoder_layers=N if scan_layers else UNSCANNED,
-        scan_layers=scan_layers,
-        remat_policy=policy,
-    )
-    config = tiny_config(
-        model,
-        num_microbatches=num_microbatches,
-        mesh=MeshConfig(2, WAYS, 1, fully_sharded_weights=fully_sharded),
-    )
+def _compiled(policy: str, scan_layers: bool, experts: int, fully_sharded: bool) -> Program:
+    number = 2 if fully_sharded or not scan_layers else 1
+    layout = MeshConfig(2, WAYS, 1, fully_sharded_weights=fully_sharded)
+    model = _model(policy, scan_layers, experts)
+    config = tiny_config(model, 16 * number, num_microbatches=number, mesh=layout)
     mesh = make_mesh(config.mesh)
-    state = abstract_state(config, mesh)
-    batch = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh)),
-        random_batch(16 * num_microbatches),
-    )
-    shardings = jax.tree.map(lambda x: x.sharding, state)
-    optimizer = make_optimizer(config)
-    step = make_train_step(config, optimizer, shardings.parameters)
     with jax.set_mesh(mesh):
-        jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
-        lowered = jitted.lower(state, batch)
+        lowered = lower_train_step(config, mesh, abstract_state(config, mesh))
         compiled = lowered.compile()
     memory = compiled.memory_analysis()
     hlo = compiled.as_text()
@@ -114,14 +86,12 @@ def _compiled(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("scan_layers", "times"), [(True, 1), (False, UNSCANNED)])
-@pytest.mark.parametrize(
-    "policy", ["none", pytest.param("minimal", marks=pytest.mark.slow), "full"]
-)
-def test_two_all_to_alls_a_layer_forward_and_two_backward(policy, scan_layers, times):
+@pytest.mark.parametrize(("scan_layers", "layers"), [(True, 1 + 1), (False, N + 1)])
+@pytest.mark.parametrize("policy", ["none", "full"])
+def test_two_all_to_alls_a_layer_forward_and_two_backward(policy, scan_layers, layers):
     """Of scanned layers, each of the 4 stands once in the text for each stack."""
-    found = [c for c in collectives(_step(policy, scan_layers).hlo) if c.name == "all-to-all"]
-    assert len(found) == 2 * (2 + 2) * times
+    found = [opcode for opcode, _ in collectives(_step(policy, scan_layers).hlo)]
+    assert found.count("all-to-all") == (2 + 2) * layers
 
 
 @pytest.mark.parametrize("policy", REMAT_POLICIES)
@@ -136,11 +106,10 @@ def test_all_to_alls_carry_bfloat16(policy):
 @pytest.mark.parametrize("policy", REMAT_POLICIES)
 def test_expert_kernels_stay_where_they_are(policy):
     """No device ever holds all experts; gradients are summed over `data` for its own alone."""
-    results = [(c.name, s) for c in collectives(_step(policy).hlo) for s in c.shapes]
-    whole = [(name, shape) for name, shape in results if {E, D, F} <= set(shape)]
-    assert whole == []
+    results = [(op, shape) for op, shapes in collectives(_step(policy).hlo) for shape in shapes]
+    assert [(op, shape) for op, shape in results if {E, D, F} <= set(shape)] == []
     for kernel in ((E // WAYS, D, F), (E // WAYS, F, D)):
-        reduced = [name for name, shape in results if shape[-3:] == kernel]
+        reduced = [op for op, shape in results if shape[-3:] == kernel]
         assert reduced == ["all-reduce"] * 2, kernel  # encoder and decoder
 
 
@@ -153,26 +122,27 @@ def test_each_policy_takes_less_memory_than_the_one_before():
 # has 2 more, and its last one is needed by no gradient; a Switch layer has 3, and what the last one
 # gives is saved, since it was exchanged. A decoder's layer has two attentions.
 @pytest.mark.parametrize(
-    ("experts", "policy", "repeated"),
+    ("policy", "experts", "scan_layers", "encoder", "decoder"),
     [
-        (0, "minimal", 3 * 2),
-        pytest.param(0, "full", 3 * 6 + 2, marks=pytest.mark.slow),
-        (E, "full", 3 * 6 + 2 * 2),
+        ("minimal", E, True, 2 + 2, 2 * 2 + 2),
+        ("full", E, True, 6 + 2, 2 * 6 + 2),
+        ("full", E, False, 6 + 2, 2 * 6 + 2),
+        pytest.param("full", 0, True, 6 + 1, 2 * 6 + 1, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize(
-    ("scan_layers", "times"), [pytest.param(True, 1, marks=pytest.mark.slow), (False, UNSCANNED)]
-)
 def test_rematerialisation_repeats_the_products_that_it_does_not_save(
-    experts, policy, repeated, scan_layers, times
+    policy, experts, scan_layers, encoder, decoder
 ):
     """Of scanned layers, each product stands once in the text for each stack."""
     before, after = (_step(p, scan_layers, experts).products for p in ("none", policy))
-    # Outside of a loop a CPU's compiler may still find some that are alike: keys and values of the
-    # encoder's output, and the first product of the experts in each stack. A TPU's does not, see
-    # test_compiled_for_tpu.py.
-    merged = 0 if scan_layers or policy != "full" else 4 if experts else 2
-    assert (repeated - merged) * times <= after - before <= repeated * times
+    if scan_layers:
+        assert after - before == encoder + decoder
+    else:
+        # Outside of a loop a CPU's compiler may still find some that are alike: keys and values of
+        # the encoder's output, and the first product of the experts. A TPU's does not, see
+        # test_compiled_for_tpu.py.
+        least = N * (encoder - 1) + decoder - 3
+        assert least <= after - before <= N * encoder + decoder
 
 
 @pytest.mark.parametrize("policy", [pytest.param("none", marks=pytest.mark.slow), "minimal"])
@@ -182,13 +152,7 @@ def test_fully_sharded_state_takes_its_share_of_the_memory(policy):
     state = program.arguments
     assert whole.arguments > 2 * state
     assert whole.arguments + whole.temporaries > program.arguments + program.temporaries
-    parameters = abstract_parameters(
-        tiny_model(
-            num_experts=E, embed_dim=D, mlp_dim=F, sparse_step=1,
-            num_encoder_layers=N, num_decoder_layers=N,
-        )
-    )  # fmt: skip
-    matrices = sum(p.size * 4 for p in jax.tree.leaves(parameters)) // 8
+    matrices = parameter_count(_model(policy, True, E)) * 4 // 8
     # Too small for factored second moments: those are as large as the parameters. Then, the batch.
     assert 2 * matrices < state < 2.2 * matrices
 
@@ -196,16 +160,24 @@ def test_fully_sharded_state_takes_its_share_of_the_memory(policy):
 def test_fully_sharded_weights_are_gathered_layer_by_layer():
     """Nothing that a collective brings has the axis of all layers."""
     found = collectives(_step("minimal", fully_sharded=True).hlo)
-    gathered = [s for c in found if c.name == "all-gather" for s in c.shapes]
+    gathered = [s for opcode, shapes in found if opcode == "all-gather" for s in shapes]
     for kernel in ((D, 16), (16, D), (E // WAYS, D, F), (E // WAYS, F, D)):
         assert kernel in gathered, kernel
-    assert [s for c in found for s in c.shapes if s[:1] == (N,) and len(s) > 2] == []
-    assert len([c for c in found if c.name == "all-to-all"]) == 2 * (2 + 2)
+    assert [s for _, shapes in found for s in shapes if s[:1] == (N,) and len(s) > 2] == []
+    assert [opcode for opcode, _ in found].count("all-to-all") == 2 * (2 + 2)
 
 
-def test_a_device_never_has_all_layers_of_a_fully_sharded_kernel():
-    """Nor of its gradient, summed over microbatches."""
-    program = _step("minimal", fully_sharded=True, num_microbatches=2).hlo
-    for kernel in (f"[{N},{D},16]", f"[{N},{E // WAYS},{D},{F}]"):
-        assert kernel in _step().hlo
-        assert kernel not in program
+@pytest.mark.parametrize(
+    ("policy", "scan_layers", "fully_sharded"),
+    [("minimal", True, True), ("none", False, False), ("full", False, False)],
+    ids=["fully sharded", "not scanned", "not scanned but computed again"],
+)
+def test_no_stack_of_all_layers_is_made(policy, scan_layers, fully_sharded):
+    """Neither of fully sharded weights, nor on a CPU of layers that are not scanned.
+
+    Nor of their gradients, summed over microbatches.
+    """
+    program = _step(policy, scan_layers, fully_sharded=fully_sharded).hlo
+    for stack in STACKS:
+        assert stack in _step("minimal").hlo
+        assert stack not in program

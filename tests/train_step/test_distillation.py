@@ -13,9 +13,8 @@ from switch_jax.model import bind, init_parameters, model_inputs
 from switch_jax.model.flops import training_flops
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.flops import step_flops
-from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch
-from switch_jax.train_step.state import abstract_model, abstract_state, fresh_state
+from switch_jax.train_step.state import abstract_model, fresh_state
 from switch_jax.train_step.step import make_train_step
 from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import GRADIENTS, random_batch, tiny_config, tiny_model
@@ -35,16 +34,15 @@ STUDENT = tiny_model(**ONE_LAYER, group_size=16, decoder_group_size=8, jitter_no
 F, T = 0.25, 2.0
 
 
-def _config(student=STUDENT, teacher=TEACHER, fraction_soft=F, **changes):
-    distillation = DistillationConfig("teacher", fraction_soft=fraction_soft, temperature=T)
-    loss = LossConfig(z_loss=1e-2, aux_loss_factor=0.1)
+def _config(teacher=TEACHER, fraction_soft=F, mesh=(1, 1, 1), num_microbatches=1):
     return tiny_config(
-        student,
+        STUDENT,
         batch_size=16,
-        distillation=distillation,
+        num_microbatches=num_microbatches,
+        mesh=MeshConfig(*mesh),
+        loss=LossConfig(z_loss=1e-2, aux_loss_factor=0.1),
+        distillation=DistillationConfig("teacher", fraction_soft=fraction_soft, temperature=T),
         teacher=tiny_config(teacher),
-        loss=loss,
-        **changes,
     )
 
 
@@ -53,9 +51,9 @@ def _parameters(model, seed):
     return jax.device_get(jax.jit(init_parameters, static_argnums=0)(model, jax.random.key(seed)))
 
 
-def _step(config, mesh=(1, 1, 1)):
+def _step(config):
     """One step: gradients and metrics, on the host."""
-    mesh = make_mesh(MeshConfig(*mesh))
+    mesh = make_mesh(config.mesh)
 
     def placed(model, seed):
         shapes = abstract_model(model, config.mesh, mesh)
@@ -132,52 +130,29 @@ def _assert_same(gradients, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * largest, err_msg=str(path))
 
 
-def test_eight_devices_give_the_same(one_device):
-    gradients, metrics = _step(_config(mesh=MeshConfig(2, 2, 2, True)), (2, 2, 2))
+def test_microbatches_on_eight_devices_give_the_same(one_device):
+    """Groups of the teacher stay whole. The student's are single rows, which may lie anywhere."""
+    gradients, metrics = _step(_config(mesh=(2, 2, 2), num_microbatches=2))
     _assert_same(gradients, one_device[0])
     for a, b in zip(jax.tree.leaves(metrics), jax.tree.leaves(one_device[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_microbatches_keep_the_groups_of_the_teacher_whole(one_device):
-    """Those of the student are single rows, so that they may lie anywhere."""
-    gradients, metrics = _step(_config(num_microbatches=4))
-    _assert_same(gradients, one_device[0])
-    soft = metrics.soft_cross_entropy
-    np.testing.assert_allclose(soft, one_device[1].soft_cross_entropy, rtol=1e-6)
-
-
-def test_the_parameters_of_the_teacher_are_an_input_that_is_not_donated():
-    config = _config()
-    mesh = make_mesh(MeshConfig(2, 4, 1))
-    with jax.set_mesh(mesh):
-        lowered = lower_train_step(config, mesh, abstract_state(config, mesh))
-    (state, _, _), named = lowered.args_info
-    assert all(a.donated for a in jax.tree.leaves(state))
-    shapes = abstract_model(TEACHER, config.mesh, mesh)
-    teacher = jax.tree.map(lambda a: (a.shape, a.donated), named["teacher"])
-    assert teacher == jax.tree.map(lambda s: (s.shape, False), shapes)
-
-
 def test_the_flops_of_a_step_are_those_of_training_and_of_the_teachers_forward_pass():
-    config = _config()
-    student, teacher = (training_flops(model, 16, 8) for model in (STUDENT, TEACHER))
-    assert step_flops(config) == 16 * (student + teacher / 3)
+    """Two experts of a token take those of the teacher's slots in evaluation."""
+    student, own = (training_flops(model, 16, 8) for model in (STUDENT, TEACHER))
+    assert step_flops(_config()) == 16 * (student + own / 3)
+    two = {"num_selected_experts": 2, "train_expert_capacity_factor": 1.25}
+    teacher = dataclasses.replace(TEACHER, **two, eval_expert_capacity_factor=2.0)
+    own = training_flops(teacher, 16, 8, slots=(2.0, 2.0))
+    assert step_flops(_config(teacher)) == 16 * (student + own / 3)
     unused = _config(fraction_soft=0.0)
     assert unused.teacher_model is None and step_flops(unused) == 16 * student
 
 
-def test_the_flops_of_a_teacher_with_two_experts_a_token_are_those_of_its_slots_in_evaluation():
-    two = {"num_selected_experts": 2, "train_expert_capacity_factor": 1.25}
-    teacher = dataclasses.replace(TEACHER, **two, eval_expert_capacity_factor=2.0)
-    forward = step_flops(_config(teacher=teacher)) - step_flops(_config(fraction_soft=0.0))
-    assert forward == 16 * training_flops(teacher, 16, 8, slots=(2.0, 2.0)) / 3
-
-
 def test_groups_of_the_teacher_that_do_not_fit_are_named_by_its_macro():
     large = dataclasses.replace(TEACHER, group_size=256, decoder_group_size=None)
+    config = _config(large, num_microbatches=2)
     message = "TEACHER_GROUP_SIZE = 256 does not fit: groups take 16 whole rows of .*, and 16 x 2 "
     with pytest.raises(UserError, match=message):
-        check_batch(
-            _config(teacher=large, num_microbatches=2), {"data": 1, "expert": 1, "model": 1}
-        )
+        check_batch(config, {"data": 1, "expert": 1, "model": 1})

@@ -15,13 +15,9 @@ from switch_jax.inference.trained_model import ModelFolder, decoding_config, pre
 from switch_jax.trainer.train import train
 from tests.cli import answers  # noqa: F401  registers its tasks
 from tests.run_folder.documented import problems, table_of
-from tests.trainer.helpers import tiny_model
-from tests.trainer.tiny_runs import config_of, records_of
+from tests.trainer.tiny_runs import DENSE, config_of, records_of
 
 DATA = DataConfig("answers", {"inputs": 32, "targets": 8}, data_streams=2)
-MODEL = tiny_model(
-    num_embeddings=1152, sparse_step=1, num_encoder_layers=1, num_decoder_layers=1, group_size=32
-)
 BEST = "probable_answers/generated_log_prob"
 PERIODS = {"eval_period": 2, "checkpoint_period": 1, "keep_checkpoints": 9, "eval_steps": 1}
 
@@ -31,7 +27,7 @@ def finished(tmp_path_factory):
     """A run with the tasks' own metrics: its config, and its evaluations."""
     folder = tmp_path_factory.mktemp("run")
     changes = {"infer_eval": True, "best_metric": BEST, **PERIODS}
-    config = config_of(folder, 3, (1, 2, 1), MODEL, DATA, **changes)
+    config = config_of(folder, 3, (1, 2, 1), DENSE, DATA, **changes)
     train(config)
     return config, records_of(folder, "eval")
 

@@ -12,9 +12,9 @@ from switch_jax.config import OptimizerConfig
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer.train import train
 from tests.trainer.helpers import tiny_model
-from tests.trainer.tiny_runs import MODEL, bits, config_of, records_of
+from tests.trainer.tiny_runs import DENSE, bits, config_of, records_of
 
-TWO_BLOCKS = dataclasses.replace(MODEL, num_encoder_layers=2)
+TWO_BLOCKS = dataclasses.replace(DENSE, num_encoder_layers=2)
 
 
 def _train(folder, steps, model=TWO_BLOCKS, **changes):
@@ -34,7 +34,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer, tmp_path, capsys
     layer = state.parameters["encoder"]["blocks"]["layer_0"]
     saved = newest_saved(RunFolder(tmp_path)).shapes
     wi = saved["parameters/encoder/blocks/layer_0/feed_forward/wi_0"]
-    assert layer["feed_forward"]["wi_0"].shape == tuple(wi) == (2, 4, 16, 32)
+    assert layer["feed_forward"]["wi_0"].shape == tuple(wi) == (2, 16, 32)
     shutil.rmtree(tmp_path / "checkpoints" / "3")  # as if it had ended after two steps
     assert bits(_train(tmp_path, 3, optimizer=chosen)) == whole
     assert "continuing from the checkpoint of step 2" in capsys.readouterr().out

@@ -17,7 +17,6 @@ from switch_jax.utils.fields import (
     With,
     check_fields,
     check_used,
-    short_repr,
     uses,
 )
 
@@ -43,13 +42,11 @@ class _Config:
         ({"steps": 0}, r"steps = 0: it must be at least 1$"),
         ({"steps": 2**31}, r"steps = 2147483648: it must be at most 2,147,483,647$"),
         ({"steps": 1.0}, r"steps = 1.0: it must be a whole number: write 1$"),
-        ({"steps": 1.5}, r"steps = 1.5: it must be a whole number$"),
-        ({"steps": True}, r"steps = True: it must be a whole number"),
-        ({"steps": None}, r"steps = None: it must be a whole number"),
+        ({"steps": True}, r"steps = True: it must be a whole number$"),
+        ({"steps": None}, r"steps = None: it must be a whole number$"),
         ({"rate": 1}, r"rate = 1: it must be below 1, or None"),
         ({"rate": -1e-9}, r"rate = -1e-09: it must be at least 0, or None"),
         ({"rate": math.nan}, r"rate = nan: it must be a finite number"),
-        ({"rate": math.inf}, r"rate = inf: it must be a finite number"),
         ({"rate": 10**400}, r"rate = 1000.*\.\.\.: it must be below 1"),
         ({"rate": "0.5"}, r"rate = '0.5': it must be a number"),
         ({"color": "redd"}, r"color = 'redd' is not known; write one of red, blue$"),
@@ -95,7 +92,3 @@ def test_an_open_end_is_not_in_the_range():
     assert Range(0, 1, excluded_end="least").problem(0) == "it must be above 0"
     assert Range(0, 1, excluded_end="least").problem(1) is None
     assert Range(0, 1).problem(0) is None
-
-
-def test_a_long_value_is_cut_off():
-    assert short_repr("x" * 1000) == "'" + "x" * 59 + "..."

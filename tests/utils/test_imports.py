@@ -3,9 +3,7 @@
 import sys
 
 import pytest
-import seqio
 
-from switch_jax.data.catalogue import registry
 from switch_jax.utils import imports
 from switch_jax.utils.errors import TransientError, UserError
 
@@ -23,25 +21,11 @@ def module(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-def test_a_module_of_the_current_directory_can_be_imported(module):
-    module(
-        "import seqio\n"
-        "from switch_jax.tasks import english\n"
-        "seqio.MixtureRegistry.add('my_mixture', ['bible_span_corruption'], default_rate=1.0)\n"
-    )
-    imports.import_module("own_tasks")
-    try:
-        assert [task.name for task in registry.tasks_of("my_mixture")] == ["bible_span_corruption"]
-    finally:
-        seqio.MixtureRegistry.remove("my_mixture")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("x = 1\ny = (2\n", r"own_tasks': SyntaxError in .*own_tasks.py, line 2: '\(' was never"),
         ("{}['k']\n", r"own_tasks': KeyError in .*own_tasks.py, line 1: 'k'"),
-        ("import os\n\nos.nothing\n", r"AttributeError in .*own_tasks.py, line 3: .*'nothing'"),
         ("import absent_x\n", r"ModuleNotFoundError in .*own_tasks.py, line 1: .*'absent_x'"),
         ("import sys\nsys.exit(0)\n", r"SystemExit in .*own_tasks.py, line 2: 0"),
         ("import json\n\njson.loads('{')\n", r"JSONDecodeError in .*own_tasks.py, line 3: Expect"),
@@ -64,7 +48,7 @@ def test_a_storage_fault_in_a_module_may_pass(module):
         imports.import_module("own_tasks")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".x", "x.", "no_such_tasks", "a/b.py", "a b"])
+@pytest.mark.parametrize("name", ["", "..", "x.", "no_such_tasks", "a/b.py"])
 def test_names_of_no_module(name, module):
     with pytest.raises(UserError, match="cannot import"):
         imports.import_module(name)

@@ -35,11 +35,8 @@ def tensor_files(folder: epath.Path) -> list[epath.Path]:
         )
     if first.suffix != ".json":
         return [first]
-    weight_map = read_json(first).get("weight_map")
-    found = weight_map.values() if isinstance(weight_map, dict) else [weight_map]
-    names = {name for name in found if isinstance(name, str)}
-    if not all(isinstance(name, str) for name in found):
-        raise UserError(f"{first} is not an index of tensor files: weight_map names no files")
+    with read_as(first, "an index of tensor files"):
+        names = set(read_json(first)["weight_map"].values())
     files = [inside(folder, name) for name in sorted(names)]
     missing = [file.name for file in files if not is_file(file)]
     if missing:

@@ -84,7 +84,7 @@ def _of_layers(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     scanned = {
         name: match
         for name, tensor in tensors.items()
-        if (match := re.fullmatch(r"(encoder|decoder)/\1/(?:subblock_(\d{1,9})/)?(.+)", name))
+        if (match := re.fullmatch(r"(encoder|decoder)/\1/(?:subblock_(\d+)/)?(.+)", name))
         and len(tensor.shape) > 1
     }
     places: dict[str, set[int]] = {}  # of layers in a block, by stack

@@ -92,7 +92,7 @@ def nested(tensors):
     return tree
 
 
-def write_checkpoint(folder, tensors, *, layout="local", version=3, step=7, state=True):
+def write_checkpoint(folder, tensors, *, layout="inline", version=3, step=7, state=True):
     """Writes a checkpoint.
 
     Args:

@@ -14,13 +14,11 @@ from switch_jax.storage import (
     LostLeaseError,
     appended_file,
     atomic_write,
-    clients,
     hold,
 )
 from switch_jax.storage.locking import lease as lease_module
 from switch_jax.storage.locking.conditional import SharedObject
 from switch_jax.storage.locking.lease import Lease
-from tests.storage.slow_proxy import Faults
 
 SECONDS = 1.0
 
@@ -75,11 +73,10 @@ def test_a_start_that_does_not_wait_leaves_a_lease_alone(bucket_path):
     gone.close()
 
 
-@pytest.mark.parametrize("ahead", [0.0, -300.0, 300.0])
-def test_a_second_job_is_refused_whatever_its_clock_and_told_who_has_it(bucket_path, ahead):
+def test_a_second_job_is_refused_whatever_its_clock_and_told_who_has_it(bucket_path):
     first = Lease(bucket_path, "lock", SECONDS)
     with pytest.raises(HeldError, match=rf"process {os.getpid()} on "):
-        Lease(bucket_path, "lock", SECONDS, clock=Clock(ahead))
+        Lease(bucket_path, "lock", SECONDS, clock=Clock(ahead=300.0))
     assert _holds(first)
     first.close()
     Lease(bucket_path, "lock", SECONDS).close()  # at once
@@ -143,17 +140,6 @@ def test_a_holder_that_was_stopped_goes_on_where_nobody_has_taken_over(bucket_pa
     lease = _stopped(bucket_path, clock)
     clock.ahead = 600.0
     assert _holds(lease)
-    lease.close()
-
-
-@pytest.mark.parametrize("fault", ["cut", "silent"])
-def test_a_renewal_whose_answer_was_lost_counts(bucket_path, faulty_storage, monkeypatch, fault):
-    monkeypatch.setattr(clients, "SILENT_SECONDS", 0.3)
-    lease = Lease(bucket_path, "lock", 60.0)
-    before = lease._version
-    faulty_storage.faults = Faults(**{fault: 1.0}, once=True)
-    lease._renew()
-    assert lease._version.generation > before.generation and _holds(lease)
     lease.close()
 
 

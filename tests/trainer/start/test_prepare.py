@@ -138,6 +138,7 @@ def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):
         ("data", {"data_streams": 3}, "batch size 8 does not divide over 3 streams"),
         ("run", {"model_dir": "gs://mounted//x"}, "MODEL_DIR .* without '//'"),
         ("run", {"model_dir": "/proc/run"}, "MODEL_DIR '/proc/run' cannot be written"),
+        ("run", {"num_microbatches": 8}, "batch size 8 does not divide .* 2 devices and 8 micro"),
         ("model", {"num_embeddings": 128}, "128 rows; set NUM_EMBEDDINGS to 1100 or more$"),
         ("mesh", {"data": 8, "expert": 4}, "32"),
     ],
