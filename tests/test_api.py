@@ -296,8 +296,8 @@ DEMO = "runs/demo_switch.gin"
             "no checkpoint that was saved at a step with an evaluation",
         ),
         (
-            lambda run, _: switch_jax.load(run, gin_bindings=["GROUP_SIZE=8192"]),
-            "GROUP_SIZE = 8192 does not fit: a batch of 2 x 16 tokens makes ",
+            lambda run, _: switch_jax.load(run, gin_bindings=["MESH_DATA=8"]),
+            "batch size 2 does not divide ",
         ),
         (
             lambda run, _: switch_jax.load(run, gin_bindings=["VOCABULARY='byte'"]),

@@ -22,11 +22,11 @@ def test_a_piece_is_stored_by_itself(tmp_path):
 
 
 def test_what_orbax_wrote_is_read_chunk_by_chunk(two):
-    """Of an array that two devices had a half of each."""
+    """Of an array that eight devices wrote together."""
     name = "large_in_own_files"
     expected = values_of(2)["parameters"][name]
     array = open_parameters(RunFolder(two).checkpoint(2), {name: expected})[name]
     found = list(stored_pieces(array, 1))
-    assert len(found) == 2
+    assert len(found) == 8
     for piece in found:
         np.testing.assert_array_equal(array[piece].read().result(), expected[piece])
