@@ -1,4 +1,4 @@
-"""All uses of gin's private names; tests/gin_config/test_gin_internals.py checks they exist."""
+"""All uses of gin's private names: what another release of gin breaks is to be changed here."""
 
 import contextlib
 import copy

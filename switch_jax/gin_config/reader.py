@@ -120,8 +120,6 @@ class Reader:
             return type(failure)(f"{path}, line {number}: {failure}")
         if isinstance(error, tokenize.TokenError):
             return UserError(f"{path}: a bracket or a quote is not closed")
-        if isinstance(error, UnicodeDecodeError):
-            return UserError(f"{path}: it is not UTF-8 text ({error.reason})")
         if isinstance(error, OSError) and error.errno is not None:
             return storage_error(f"{path} cannot be read: {error.strerror}", error)
         message = first_line(error)

@@ -12,7 +12,7 @@ from switch_jax.model import parameters
 from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import fused_kernel, on_mesh
 from switch_jax.model.layers import project
-from switch_jax.moe import Tokens
+from switch_jax.moe import RouterStatistics, Tokens
 
 KeysAndValues = tuple[jax.Array, jax.Array]
 
@@ -48,37 +48,55 @@ class Projections(nnx.Module):
         return project(x, self.key[...]), project(x, self.value[...])
 
 
-class SelfAttention(Projections):
-    """Each token attends to those of its own segment."""
+class SelfAttention(nnx.Module):
+    """Each token attends to those of its own segment; a subclass makes queries, keys and values."""
 
-    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
-        super().__init__(config, rngs)
-        self.causal = decoder
+    config: ModelConfig
+    causal: bool
+    out: nnx.Param
+
+    def queries_keys_and_values(
+        self, x: jax.Array, tokens: Tokens
+    ) -> tuple[jax.Array, KeysAndValues, RouterStatistics | None]:
+        """[B, L, D] -> queries, keys and values, [B, L, H * K] each, and a router's statistics."""
+        raise NotImplementedError
 
     def __call__(
-        self,
-        x: jax.Array,
-        tokens: Tokens,
-        bias: jax.Array,
-        cached: KeysAndValues | None = None,
-    ) -> tuple[jax.Array, KeysAndValues, None]:
+        self, x: jax.Array, tokens: Tokens, cached: KeysAndValues | None = None
+    ) -> tuple[jax.Array, KeysAndValues, RouterStatistics | None]:
         """Attends from x to itself or, in decoding, to the tokens before it and to itself.
 
         Args:
           x: [B, L, D]; in decoding [B, beams, D], one new token of each beam.
           tokens: [B, L]. A token sees those of its own segment, and in the decoder none to its
             right.
-          bias: [H, 2 W] float32, added to the scores by query-minus-key distance, from -W to
-            W - 1. W is at least L, and on TPU a multiple of 128; see `RelativePositionBias`.
           cached: in decoding keys and values [B, beams, L, H * K], of which those before the
             position of the tokens are used.
 
-        Returns the shape of x; the keys and values of x, [B, L, H * K] each; and no statistics.
+        Returns the shape of x; keys and values of x, [B, L, H * K] each; and a router's statistics.
         """
-        q = project(x, self.query[...])  # [B, L, H * K]
-        own = self.keys_and_values(x)  # [B, L, H * K] each
-        y = attend_to_itself(self.config, q, own, tokens, bias, cached, causal=self.causal)
-        return project(y, self.out[...]), own, None
+        q, own, statistics = self.queries_keys_and_values(x, tokens)  # [B, L, H * K] each
+        if cached is None:
+            bias, segments = tokens.position_bias, tokens.segments
+            key = tokens.dropout.self_attention
+            y = attend(self.config, q, *own, bias, segments, segments, causal=self.causal, key=key)
+        else:
+            y = attend_to_cache(self.config, q, own, cached, tokens)
+        return project(y, self.out[...]), own, statistics
+
+
+class DenseSelfAttention(SelfAttention, Projections):
+    """Self-attention as in T5."""
+
+    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
+        super().__init__(config, rngs)
+        self.causal = decoder
+
+    def queries_keys_and_values(
+        self, x: jax.Array, tokens: Tokens
+    ) -> tuple[jax.Array, KeysAndValues, None]:
+        """As `SelfAttention.queries_keys_and_values`; there is no router."""
+        return project(x, self.query[...]), self.keys_and_values(x), None
 
 
 class CrossAttention(Projections):
@@ -115,23 +133,6 @@ class CrossAttention(Projections):
         return project(y, self.out[...])  # [B, L, D]
 
 
-def attend_to_itself(
-    config: ModelConfig,
-    q: jax.Array,
-    own: KeysAndValues,
-    tokens: Tokens,
-    bias: jax.Array,
-    cached: KeysAndValues | None,
-    *,
-    causal: bool,
-) -> jax.Array:
-    """The weighted sums of the values, [B, L, H * K]; see `SelfAttention.__call__`."""
-    if cached is not None:
-        return attend_to_cache(config, q, own, cached, bias, tokens.positions[0])
-    segments, key = tokens.segments, tokens.dropout.self_attention
-    return attend(config, q, *own, bias, segments, segments, causal=causal, key=key)
-
-
 def attend(
     config: ModelConfig,
     q: jax.Array,
@@ -152,7 +153,7 @@ def attend(
     Args:
       config: the model's.
       q, k, v: queries, keys and values.
-      bias: [H, 2 W] float32, as for `SelfAttention`; W is at least M, too. None = none.
+      bias: [H, 2 W] float32, as `Tokens.position_bias`; W is at least M, too. None = none.
       query_segments, key_segments: see above.
       causal: a query sees no key to its right.
       key: for dropout on the attention weights; None = no dropout.
@@ -170,19 +171,16 @@ def attend(
 
 
 def attend_to_cache(
-    config: ModelConfig,
-    q: jax.Array,
-    own: KeysAndValues,
-    cached: KeysAndValues,
-    bias: jax.Array,
-    position: jax.Array,
+    config: ModelConfig, q: jax.Array, own: KeysAndValues, cached: KeysAndValues, tokens: Tokens
 ) -> jax.Array:
     """The same for one new token of each beam: [B, beams, H * K] -> [B, beams, H * K].
 
     `own` are its key and value; `cached` [B, beams, L, H * K] those of the tokens before its
-    `position`, scalar int32 from 0 to L - 1. bias is [H, 2 W] float32, W at least L.
+    position, from 0 to L - 1.
     """
     (k, v), (keys, values) = own, cached
+    position, bias = tokens.positions[0], tokens.position_bias  # scalar, [H, 2 W]
+    assert bias is not None
     batch, beams, length, _ = keys.shape
     q, k, v = (y.reshape(batch, beams, config.num_heads, -1) for y in (q, k, v))  # [B, beams, H, K]
     keys, values = (

@@ -105,6 +105,7 @@ class Experts(nnx.Module):
         In decoding no token is dropped, and there are no statistics.
         """
         weights, hidden_activation = self._weights(), activation(self.config.activation)
+        tokens = tokens.replace(position_bias=None)  # shard_map would gather it
         if tokens.decoding:
             return dropless_ffn(x, tokens, weights, hidden_activation), None
         y, statistics = switch_ffn(x, tokens, weights, hidden_activation)

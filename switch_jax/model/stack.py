@@ -10,7 +10,7 @@ from flax import nnx
 
 from switch_jax.config import ModelConfig
 from switch_jax.config.sparse_layers import Blocks
-from switch_jax.model.attention import CrossAttention, Encoded, KeysAndValues, SelfAttention
+from switch_jax.model.attention import CrossAttention, DenseSelfAttention, Encoded, KeysAndValues
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RMSNorm, dropout
 from switch_jax.model.parameters import cast_and_gather
@@ -25,7 +25,7 @@ class DecodingState(NamedTuple):
     """The state that decoding keeps between tokens.
 
     Attributes:
-      bias: [H, 2 W] float32, the decoder's relative position bias.
+      position_bias: see `Tokens`; it is made once for all tokens.
       encoded: the segments of the encoder's tokens.
       cross_cache: for each layer of a block, keys and values of the encoder's tokens, each
         [blocks, B, M, H * K].
@@ -33,7 +33,7 @@ class DecodingState(NamedTuple):
         [blocks, B, beams, L, H * K].
     """
 
-    bias: jax.Array
+    position_bias: jax.Array
     encoded: Encoded
     cross_cache: list[KeysAndValues]
     cache: list[KeysAndValues]
@@ -59,8 +59,8 @@ class Layer(nnx.Module):
     def __init__(self, config: ModelConfig, decoder: bool, sparse: bool, rngs: nnx.Rngs) -> None:
         experts_in = config.sublayers_with_experts if sparse else ()
         self.self_attention_norm = RMSNorm(config)
-        attention = SwitchAttention if "attention" in experts_in else SelfAttention
-        self.self_attention: SelfAttention | SwitchAttention = attention(config, decoder, rngs)
+        attention = SwitchAttention if "attention" in experts_in else DenseSelfAttention
+        self.self_attention = attention(config, decoder, rngs)
         if decoder:
             self.cross_attention_norm = RMSNorm(config)
             self.cross_attention = CrossAttention(config, rngs)
@@ -77,7 +77,6 @@ class Layer(nnx.Module):
         self,
         x: jax.Array,
         tokens: Tokens,
-        bias: jax.Array,
         encoded: Encoded | None = None,
         cache: LayerCache | None = None,
     ) -> tuple[jax.Array, LayerOutput]:
@@ -87,7 +86,7 @@ class Layer(nnx.Module):
         cached, cached_of_encoder = cache or (None, None)
         y = self.self_attention_norm(x)
         with jax.named_scope("attention"):
-            y, new, of_attention = self.self_attention(y, tokens, bias, cached)
+            y, new, of_attention = self.self_attention(y, tokens, cached)
         x = constrain_batch(x + dropout(y, self.rate, keys.after_self_attention))
         if self.decoder:
             assert encoded is not None
@@ -119,7 +118,6 @@ class Block(nnx.Module):
         self,
         x: jax.Array,
         tokens: Tokens,
-        bias: jax.Array,
         encoded: Encoded | None,
         caches: list[LayerCache | None],
         block_index: Any,
@@ -128,7 +126,7 @@ class Block(nnx.Module):
         outputs = []
         for i, (layer, cache) in enumerate(zip(self._layers(), caches, strict=True)):
             number = self.first_layer + block_index * self.num_layers + i
-            x, output = layer(x, tokens.replace(layer=number), bias, encoded, cache)
+            x, output = layer(x, tokens.replace(layer=number), encoded, cache)
             outputs.append(output)
         return x, outputs
 
@@ -189,7 +187,8 @@ class Stack(nnx.Module):
         if decoding is None:
             bias = self.relative_position_bias(x.shape[1])  # [H, 2 W]
         else:
-            bias, encoded = decoding.bias, decoding.encoded
+            bias, encoded = decoding.position_bias, decoding.encoded
+        tokens = tokens.replace(position_bias=bias)
         x = constrain_batch(dropout(x, rate, first_key))
         statistics: list[RouterStatistics] = []
         new: list[KeysAndValues | None] = []
@@ -204,7 +203,7 @@ class Stack(nnx.Module):
             def body(x, scanned, graph=graph):
                 block_state, caches, block_index = scanned
                 block = self._block(graph, block_state)
-                return block(x, tokens, bias, encoded, caches, block_index)
+                return block(x, tokens, encoded, caches, block_index)
 
             # A loop of one iteration is compiled as no loop.
             in_loop = (self.config.scan_layers or tokens.decoding) and num_blocks > 1

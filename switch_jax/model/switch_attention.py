@@ -6,14 +6,13 @@ from flax import nnx
 
 from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
-from switch_jax.model.attention import KeysAndValues, attend_to_itself
+from switch_jax.model.attention import KeysAndValues, SelfAttention
 from switch_jax.model.feed_forward import Experts
-from switch_jax.model.layers import project
 from switch_jax.moe import RouterStatistics, Tokens
 from switch_jax.partitioning.mesh import constrain_heads
 
 
-class SwitchAttention(Experts):
+class SwitchAttention(SelfAttention, Experts):
     """Self-attention in which a token's query and key are what its expert gives.
 
     As in Mesh TensorFlow's ExpertsSelfAttention, an expert is a feed-forward network with two
@@ -41,18 +40,13 @@ class SwitchAttention(Experts):
             rngs, (inner, config.embed_dim), ("heads", "embed"), scale / inner
         )
 
-    def __call__(
-        self,
-        x: jax.Array,
-        tokens: Tokens,
-        bias: jax.Array,
-        cached: KeysAndValues | None = None,
+    def queries_keys_and_values(
+        self, x: jax.Array, tokens: Tokens
     ) -> tuple[jax.Array, KeysAndValues, RouterStatistics | None]:
-        """As `SelfAttention.__call__`, with the router's statistics, but in decoding."""
+        """As `SelfAttention.queries_keys_and_values`; in decoding there are no statistics."""
         y, statistics = self.through_experts(x, tokens)  # [B, L, 2 H K]
         q, k = (constrain_heads(part) for part in jnp.split(y, 2, axis=-1))  # [B, L, H * K]
-        y = attend_to_itself(self.config, q, (k, k), tokens, bias, cached, causal=self.causal)
-        return project(y, self.out[...]), (k, k), statistics
+        return q, (k, k), statistics
 
     def _wo(self) -> jax.Array:
         return jnp.concatenate([self.query_wo[...], self.key_wo[...]], axis=-1)  # [E, F, 2 H K]

@@ -24,8 +24,8 @@ class DropoutKeys(NamedTuple):
 class Tokens(struct.PyTreeNode):
     """What layers and routers know of a batch's tokens, besides their activations.
 
-    `Transformer` makes one for each stack. It goes whole to every sublayer, and into
-    `jax.shard_map`: what else a layer or a routing policy needs of tokens is one more field.
+    `Transformer` makes one for each stack. It goes whole to every sublayer and, but for the bias,
+    into `jax.shard_map`: what else a layer or a routing policy needs is one more field.
 
     Attributes:
       ids: [B, L] int32.
@@ -36,6 +36,9 @@ class Tokens(struct.PyTreeNode):
         dropout, no noise in routers, and the capacity factor of evaluation.
       layer: int32 scalar, the number of the layer in its stack; it makes the layer's noise its own.
       dropout: the layer's own keys.
+      position_bias: [H, 2 W] float32, added to the scores of self-attention by query-minus-key
+        distance, from -W to W - 1. W is at least L, and on TPU a multiple of 128. `Stack` sets it,
+        see `RelativePositionBias`; None = nothing is added.
       decoding: the tokens are the new ones of beams, [B, beams], and no expert drops any.
     """
 
@@ -45,6 +48,7 @@ class Tokens(struct.PyTreeNode):
     key: jax.Array | None = None
     layer: jax.Array | int = 0
     dropout: DropoutKeys = DropoutKeys()
+    position_bias: jax.Array | None = None
     decoding: bool = struct.field(pytree_node=False, default=False)
 
     @property

@@ -40,10 +40,15 @@ def blocks(text: str) -> list[str]:
     return [re.sub("^    ", "", block, flags=re.M) for block in found]
 
 
-def commands(text: str) -> Iterator[str]:
-    """The lines of the blocks, each with those that continue it."""
-    for block in blocks(text):
-        yield from re.sub(r"\\\n\s*", " ", block).splitlines()
+def in_words(shell: str) -> list[str]:
+    """The lines of a script, each with those that continue it, and with single spaces."""
+    joined = re.sub(r"\\\n\s*", " ", shell)
+    return [" ".join(line.split()) for line in joined.splitlines()]
+
+
+def commands(text: str) -> list[str]:
+    """The lines of the blocks of code, as `in_words`."""
+    return in_words("\n".join(blocks(text)))
 
 
 def prose(text: str) -> str:

@@ -13,24 +13,9 @@ NOTEBOOK = json.loads((ROOT / "notebooks/first_steps.ipynb").read_text(encoding=
 CODE = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
 
 
-def test_it_is_a_notebook_of_format_4_without_outputs():
-    assert (NOTEBOOK["nbformat"], NOTEBOOK["nbformat_minor"]) == (4, 5)
-    assert set(NOTEBOOK) == {"cells", "metadata", "nbformat", "nbformat_minor"}
-    common = {"cell_type", "id", "metadata", "source"}
+def test_its_cells_are_without_outputs_and_name_what_is_there():
     for cell in NOTEBOOK["cells"]:
-        if cell["cell_type"] == "code":
-            assert set(cell) == common | {"execution_count", "outputs"}
-            assert (cell["outputs"], cell["execution_count"]) == ([], None)
-        else:
-            assert cell["cell_type"] == "markdown" and set(cell) == common
-    ids = [cell["id"] for cell in NOTEBOOK["cells"]]
-    assert len(set(ids)) == len(ids)
-
-
-def test_its_cells_are_python_and_name_what_is_there():
-    for number, code in enumerate(CODE):
-        compile(code, f"cell {number}", "exec")
-    for cell in NOTEBOOK["cells"]:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
         for word in "".join(cell["source"]).split():
             name = word.strip(".,:;()`")
             if name.startswith("docs/") and not name.startswith("docs/reference/"):

@@ -5,8 +5,10 @@ import shlex
 
 import pytest
 
+from switch_jax import gin_config
 from switch_jax.cli import make_parser
 from switch_jax.cli.gin_flags import expand_bindings
+from switch_jax.utils.paths import GIN_DIR
 from tests.docs.pages import DOCS, ROOT, commands, navigation, prose, reference, texts
 
 TEXTS = texts()
@@ -24,6 +26,7 @@ OTHER_NAMES = {
     "CPU_CORES", "MODEL_DIR", "PROJECT_NUMBER",
     "STEPS_OF_LINES", "T5_FEATURES",  # of Python
 }  # fmt: skip
+UNNEEDED = ("MODEL_DIR", "MIXTURE_OR_TASK_NAME", "INITIAL_CHECKPOINT_PATH", "TEACHER_DIR")
 
 
 def _slug(heading: str) -> str:
@@ -81,17 +84,22 @@ def test_every_macro_that_is_named_is_one(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_is_understood(page, capsys):
+def test_every_command_is_understood_and_its_gin_files_go_together(page, capsys):
+    parser = make_parser()
     for line in commands(TEXTS[page]):
-        match = re.search(r"(?:^|\| |&& )switch_jax (.*)", line.strip())
-        if not match or re.search(r"\.\.\.|\bCHANGE\b|MODEL_DIR  |RUN\.\.\.", line):
+        match = re.search(r"(?:^|\| |&& )switch_jax (.*)", line)
+        if not match or re.search(r"\.\.\.|\bCHANGE\b", line):
             continue
         words = shlex.split(match[1], comments=True)
         end = next((i for i, word in enumerate(words) if word in ("|", ">", "&&", ";")), None)
         try:
-            make_parser().parse_args(expand_bindings(words[:end]))
+            args = parser.parse_args(expand_bindings(words[:end]))
         except SystemExit as ended:
             assert not ended.code, f"{line}: {capsys.readouterr().err}"  # 0: of --help
+            continue
+        files = getattr(args, "gin_file", [])
+        if len(files) > 1 and all((GIN_DIR / file).exists() for file in files):
+            gin_config.read(files, args.gin_bindings, unneeded=UNNEEDED)
 
 
 def test_the_readme_is_read_in_five_minutes():

@@ -10,7 +10,7 @@ import shlex
 import pytest
 
 from switch_jax.run_folder import RunFolder
-from tests.docs.pages import DOCS, blocks, commands, follow
+from tests.docs.pages import DOCS, blocks, commands, follow, in_words
 from tests.storage import gcs_server
 
 
@@ -20,13 +20,7 @@ def _text(page: str) -> str:
 
 def _typed(page: str, start: str) -> list[str]:
     """The commands of a page that start like this, each on one line."""
-    return [line for line in _in_words(*commands(_text(page))) if line.startswith(start)]
-
-
-def _in_words(*shell: str) -> list[str]:
-    """The lines of a script, each with those that continue it, and with single spaces."""
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(shell))
-    return [" ".join(line.split()) for line in joined.splitlines()]
+    return [line for line in commands(_text(page)) if line.startswith(start)]
 
 
 def _files(page: str) -> list[str]:
@@ -38,7 +32,7 @@ def test_a_dry_run_prints_the_commands_of_the_first_pod(tmp_path):
     dry_run, launch = _typed("first_pod", "switch_jax launch")
     assert dry_run == f"{launch} --dry_run"
     printed = follow([*_files("first_pod"), f"{dry_run} --skip_storage"], tmp_path)
-    shown = _in_words(printed)
+    shown = in_words(printed)
     shown += [shlex.split(line)[2] for line in shown if line.startswith("bash -c ")]
     starts = ("docker", "printf", "gcloud alpha compute tpus", "gcloud compute tpus")
     ours = [line for start in starts for line in _typed("first_pod", start)]

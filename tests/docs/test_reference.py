@@ -46,11 +46,7 @@ def test_every_flag_of_every_command_is_on_the_page():
     sections = dict(part.split("\n", 1) for part in page.split("\n## switch_jax ")[1:])
     assert list(sections) == list(COMMANDS)
     for name, parser in reference.commands_of(make_parser()).items():
-        words = parser.format_help().replace(",", " ").replace("[", " ").replace("]", " ").split()
-        flags = {word.partition("=")[0] for word in words if word.startswith("--")}
-        own = {f for f in flags if f in parser._option_string_actions and f != "--help"}
-        assert own
-        for flag in own:
+        for flag in parser._option_string_actions.keys() - {"-h", "--help"}:
             assert f"`{flag}" in sections[name]
 
 

@@ -14,19 +14,17 @@ from pathlib import Path
 import pytest
 from flax import nnx
 
-from switch_jax import gin_config
 from switch_jax.config import ModelConfig
-from switch_jax.model.flops import forward_flops, parameter_count
+from switch_jax.model.flops import parameter_count
 from switch_jax.model.transformer import Transformer
 from switch_jax.train_step.microbatches import check_batch
-from switch_jax.utils.paths import GIN_DIR
+from tests.gin.configs import MODELS, read
 from tests.trainer.helpers import tiny_config
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Path(__file__).with_name("models.json")
 PARAMETERS = Path(__file__).with_name("parameters")
-KINDS = ("t5_base", "t5_1_1_base", "switch_base", "switch_xxl")
-MODELS = sorted(path.stem for path in (GIN_DIR / "models").glob("*.gin"))
+KINDS = ("switch_base", "switch_xxl")  # with layers of T5's first kind, and of T5 1.1's
 # Parameters of the checkpoints on the Hugging Face hub: `num_parameters()` of the PyTorch models.
 EXACT = {
     "t5_small": 60_506_624,
@@ -40,25 +38,18 @@ EXACT = {
     "t5_1_1_xl": 2_849_757_184,
     "t5_1_1_xxl": 11_135_332_352,
     "mt5_small": 300_176_768,
-    "mt5_base": 582_401_280,
-    "mt5_large": 1_229_581_312,
-    "mt5_xl": 3_742_619_648,
     "mt5_xxl": 12_921_057_280,
 }
 # Billions. The paper prints 1.1, 2.0, 3.8, 7.4, 14.7 (Table 7), 26, 395 and 1571 (Table 9); the
 # further digits are those of Flaxformer's configs of the released checkpoints.
 BILLIONS = {
     ("switch_base", 8): "0.619",
-    ("switch_base", 16): "1.072",
-    ("switch_base", 32): "1.979",
-    ("switch_base", 64): "3.791",
     ("switch_base", 128): "7.415",
     ("switch_base", 256): "14.664",
     ("switch_base_geglu", 128): "7.415",
     ("switch_large", 128): "26.309",
     ("switch_large_geglu", 128): "27.12",
     ("switch_xxl", 128): "394.675",
-    ("switch_xxl", 64): "201.4",
     ("switch_c", 2048): "1571.4",
     ("switch_c_2048", 2048): "1571.328",
 }
@@ -66,9 +57,7 @@ BILLIONS = {
 
 def resolve(name: str, *bindings: str) -> ModelConfig:
     """The config of a model, as a pretraining run would have it."""
-    files = [f"models/{name}.gin", "runs/pretrain.gin"]
-    bindings = ("MODEL_DIR=/run", "MIXTURE_OR_TASK_NAME=task", *bindings)
-    return gin_config.read(files, bindings).config.model
+    return read(f"models/{name}", "runs/pretrain", bindings=bindings).config.model
 
 
 def settings(config: ModelConfig) -> dict:
@@ -119,41 +108,6 @@ def test_the_name_of_a_released_switch_model_has_its_experts(name):
     assert resolve(name).num_experts == int(experts)
     family = f"switch_{size}" if size != "c" else name
     assert resolve(name) == resolve(family, f"NUM_EXPERTS={experts}")
-
-
-@pytest.mark.parametrize(
-    ("name", "flops"),
-    [
-        ("t5_base", 124e9), ("t5_large", 425e9), ("t5_1_1_xxl", 6.3e12), ("switch_base", 124e9),
-        ("switch_base_geglu", 124e9), ("switch_large", 425e9), ("switch_xxl", 6.3e12),
-        ("switch_c", 890e9),
-    ],
-)  # fmt: skip
-def test_flops_for_a_sequence_are_those_of_table_9(name, flops):
-    assert forward_flops(resolve(name), 512, 114) == pytest.approx(flops, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("name", "mesh", "bindings"),
-    [
-        ("switch_base", (1, 128, 1), []),
-        ("switch_base", (1, 64, 1), ["DECODER_GROUP_SIZE=4096", "NUM_EXPERTS=64"]),
-        ("switch_base", (1, 32, 1), ["DECODER_GROUP_SIZE=8192"]),
-        (
-            "switch_base", (4, 64, 1),
-            ["GROUP_SIZE=4096", "DECODER_GROUP_SIZE=1024", "NUM_EXPERTS=64"],
-        ),
-        ("switch_base", (16, 128, 1), ["GROUP_SIZE=512", "DECODER_GROUP_SIZE=128"]),
-        ("switch_large", (1, 128, 1), []),
-        ("switch_xxl", (1, 128, 4), []),
-        ("switch_xxl", (1, 128, 8), []),
-        ("switch_xxl", (2, 128, 4), ["DECODER_GROUP_SIZE=1024"]),
-        ("switch_c", (1, 128, 4), []),
-    ],
-)  # fmt: skip
-def test_the_batch_of_the_paper_goes_on_pods(name, mesh, bindings):
-    shape = dict(zip(("data", "expert", "model"), mesh, strict=True))
-    check_batch(tiny_config(resolve(name, *bindings), 2048, (512, 114)), shape)
 
 
 def test_a_group_of_switch_c_has_a_token_for_each_expert():

@@ -3,7 +3,6 @@
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
-from switch_jax import gin_config
 from switch_jax.config.optimizer import OPTIMIZERS
 from switch_jax.data.catalogue.registry import tasks_of
 from switch_jax.model.flops import forward_flops
@@ -12,7 +11,7 @@ from switch_jax.optim.schedules import learning_rate_schedule
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.trainer.start.prepare import check_for_slices, check_run
-from tests.gin.test_models import MODELS
+from tests.gin.configs import MODELS, read
 
 # Targets as the metrics get them, BEST_METRIC, and the length of targets.
 FINE_TUNING = {
@@ -26,58 +25,46 @@ FINE_TUNING = {
     "finetune_winogrande": (["a man"], "generated_accuracy", 114),
     "finetune_closed_book": ([["a man"]], "generated_em", 114),
 }
-BINDINGS = ["MODEL_DIR=/tuned", "MIXTURE_OR_TASK_NAME=task", "INITIAL_CHECKPOINT_PATH=/pretrained"]
 
 
-def _finetune(model, *bindings):
-    files = [f"models/{model}.gin", "runs/finetune.gin"]
-    return gin_config.read(files, [*BINDINGS, *bindings]).config
+def config_of(*files, bindings=()):
+    return read(*files, bindings=bindings).config
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_dropout_is_that_of_section_4_1_and_higher_in_experts_alone(model):
-    config = _finetune(model).model
+    config = config_of(f"models/{model}", "runs/finetune").model
     assert config.dropout_rate == 0.1
     # A dense model has no experts, and no macro of theirs.
     assert config.expert_dropout_rate == (None if "t5" in model else 0.4)
 
 
 def test_fine_tuning_is_that_of_section_4_1():
-    config = _finetune("switch_base", "TRAINED_PARAMETERS=non_expert")
-    run, optimizer, data = config.run, config.optimizer, config.data
-    assert (run.model_dir, run.initial_checkpoint_path) == ("/tuned", "/pretrained")
+    bindings = ("TRAINED_PARAMETERS=non_expert",)
+    config = config_of("models/switch_base", "runs/finetune", bindings=bindings)
+    run, optimizer = config.run, config.optimizer
     assert (run.train_steps, run.eval_period, run.checkpoint_period) == (16_000, 200, 200)
-    assert run.batch_size * data.lengths[0] == 2**20
+    assert run.batch_size * config.data.lengths[0] == 2**20
     assert (optimizer.lr_schedule, optimizer.learning_rate) == ("constant", 1e-3)
     assert optimizer.trained_parameters == "non_expert"
-    assert data.pack and config.model.jitter_noise == 0.01
+    assert config.data.pack and config.model.jitter_noise == 0.01
 
 
-@pytest.mark.parametrize("model", ["t5_base", "switch_base"])
 @pytest.mark.parametrize("run", FINE_TUNING)
-def test_fine_tuning_on_the_tasks_of_section_4_1(run, model):
-    bindings = [BINDINGS[0], BINDINGS[2]]
-    config = gin_config.read([f"models/{model}.gin", f"runs/{run}.gin"], bindings).config
-    _, metric, length = FINE_TUNING[run]
+def test_fine_tuning_on_the_tasks_of_section_4_1(run):
+    config = config_of("models/switch_base", f"runs/{run}")
+    targets, best_metric, length = FINE_TUNING[run]
     assert config.data.lengths == (512, length)
     assert config.run.batch_size * 512 == 2**20
     assert (config.run.train_steps, config.run.eval_period) == (16_000, 200)
     assert config.run.infer_eval
-    assert config.run.best_metric == metric
+    assert config.run.best_metric == best_metric
     assert config.run.eval_steps * config.run.batch_size >= 40_430, "QQP, the largest set"
-    assert config.model.expert_dropout_rate == (None if "t5" in model else 0.4)
-    pod = AbstractMesh((1, 128, 1), AXES, axis_types=(AxisType.Auto,) * 3)
-    check_batch(config, pod.shape)
+    check_batch(config, {"data": 1, "expert": 128, "model": 1})
     assert check_run(config, readers=1) == []
-
-
-@pytest.mark.parametrize("run", FINE_TUNING)
-def test_the_best_metric_of_a_fine_tuning_is_one_of_its_task(run):
-    files = ["models/t5_base.gin", f"runs/{run}.gin"]
-    config = gin_config.read(files, [BINDINGS[0], BINDINGS[2]]).config
-    targets, metric, _ = FINE_TUNING[run]
+    # The metric is one of its task.
     tasks = {task.name: task for task in tasks_of(config.data.mixture_or_task_name)}
-    name, _, metric = metric.rpartition("/")
+    name, _, metric = best_metric.rpartition("/")
     if metric == "generated_average":
         assert len(tasks) > 1
         return
@@ -90,8 +77,7 @@ def test_the_best_metric_of_a_fine_tuning_is_one_of_its_task(run):
 
 
 def test_hugging_face_routes_a_row_at_a_time_with_a_fixed_capacity():
-    files = ["models/switch_base_8.gin", "runs/pretrain.gin", "runs/hugging_face_semantics.gin"]
-    config = gin_config.read(files, BINDINGS[:2]).config
+    config = config_of("models/switch_base_8", "runs/pretrain", "runs/hugging_face_semantics")
     model = config.model
     for length, size in zip(config.data.lengths, model.group_sizes.values(), strict=True):
         assert group_shape(16, length, size) == (16, length)
@@ -101,14 +87,14 @@ def test_hugging_face_routes_a_row_at_a_time_with_a_fixed_capacity():
 
 
 def test_pretraining_starts_from_scratch_and_trains_all():
-    config = gin_config.read(["models/t5_base.gin", "runs/pretrain.gin"], BINDINGS[:2]).config
+    config = config_of("models/t5_base", "runs/pretrain")
     assert config.run.initial_checkpoint_path is None
     assert (config.optimizer.lr_schedule, config.optimizer.trained_parameters) == ("rsqrt", "all")
 
 
 def test_a_schedule_ends_with_the_run_that_the_command_line_asks_for():
-    bindings = [*BINDINGS[:2], "LR_SCHEDULE=linear", "WARMUP_STEPS=100", "TRAIN_STEPS=300"]
-    config = gin_config.read(["models/t5_base.gin", "runs/pretrain.gin"], bindings).config
+    bindings = ("LR_SCHEDULE=linear", "WARMUP_STEPS=100", "TRAIN_STEPS=300")
+    config = config_of("models/t5_base", "runs/pretrain", bindings=bindings)
     schedule = learning_rate_schedule(config)
     assert [float(schedule(step)) for step in (99, 200, 300)] == [1.0, 0.5, 0.0]
 
@@ -116,8 +102,7 @@ def test_a_schedule_ends_with_the_run_that_the_command_line_asks_for():
 def test_the_two_models_of_the_demo_fit_its_run_and_have_the_same_flops():
     flops = set()
     for model in ("t5_demo", "switch_demo"):
-        files = [f"models/{model}.gin", "runs/demo.gin"]
-        config = gin_config.read(files, [BINDINGS[0], "MESH_EXPERT=1"]).config
+        config = config_of(f"models/{model}", "runs/demo", bindings=("MESH_EXPERT=1",))
         one = AbstractMesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
         check_for_slices(config, one)
         assert check_run(config, readers=1) == []
@@ -128,12 +113,11 @@ def test_the_two_models_of_the_demo_fit_its_run_and_have_the_same_flops():
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     ("files", "warmup"),
-    [(["models/t5_base.gin", "runs/pretrain.gin"], 10_000), (["runs/demo_switch.gin"], 400)],
+    [(("models/t5_base", "runs/pretrain"), 10_000), (("runs/demo_switch",), 400)],
 )
 def test_a_recipe_gives_a_run_the_rate_of_its_optimizer(files, warmup, optimizer):
     published = {"adafactor": 0.01, "adamw": 4e-4, "muon": 4e-4}[optimizer]
-    bindings = BINDINGS[: 2 if len(files) > 1 else 0]
-    config = gin_config.read([*files, f"runs/{optimizer}.gin"], bindings).config
+    config = config_of(*files, f"runs/{optimizer}")
     assert config.optimizer.optimizer == optimizer
     schedule = learning_rate_schedule(config)
     rates = [float(schedule(step)) for step in (0, warmup - 1, config.run.train_steps)]

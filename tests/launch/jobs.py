@@ -14,6 +14,12 @@ DEMO = [
     "--gin.MESH_DATA=2", "--gin.MESH_EXPERT=8", "--gin.GROUP_SIZE=64", "--gin.DATA_STREAMS=4",
 ]  # fmt: skip
 
+# How gin files of somebody's own begin.
+PRETRAIN = (
+    "include 'models/switch_base.gin'\ninclude 'runs/pretrain.gin'\n"
+    "MODEL_DIR = 'gs://my-bucket/run'\n"
+)
+
 # 2^24 rows of 256 float32 numbers are 16 GiB; the other parameters are a few MiB.
 LARGE_TABLE = ["--gin.NUM_EMBEDDINGS=16777216", "--gin.EMBED_DIM=256"]
 

@@ -16,9 +16,8 @@ import yaml
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 
 from switch_jax.cli import main
-from switch_jax.launch.targets import gke
-from tests.docs.pages import blocks
-from tests.launch.jobs import make_job
+from tests.docs.pages import commands, in_words
+from tests.launch.jobs import DEMO
 
 GOLDEN = Path(__file__).with_name("golden")
 LAUNCH = Path(__file__).parents[2] / "launch"
@@ -41,6 +40,14 @@ FOUR_SLICES = [
     "--gin.GROUP_SIZE=1024",
     "--gin.DECODER_GROUP_SIZE=256",
     "--gin.DATA_STREAMS=256",
+]
+DEMO_JOB = [
+    "--job_name=demo",
+    "--project=my-project",
+    "--zone=us-west4-a",
+    f"--image=ghcr.io/me/switch_jax@sha256:{64 * '0'}",  # by its digest, so it is not built
+    *DEMO,
+    "--secret=WANDB_API_KEY",
 ]
 CASES = {
     "4_local": [
@@ -67,6 +74,23 @@ CASES = {
         "--gin.DATA_STREAMS=16", "--gin.GROUP_SIZE=4096", "--gin.DECODER_GROUP_SIZE=1024",
     ],
     "4xv5e-256_xpk": [BASE, *CLOUD, "--on=xpk", *FOUR_SLICES, "--spot"],
+    # All options of a job; those above are commands of the docs.
+    "v5e-16_tpu-vm_options": [
+        *DEMO_JOB, "--on=tpu-vm", "--topology=v5e-16", "--reserved", "--env=NOTE=a=b, $c",
+        "--internal_ips", "--network=projects/host-project/global/networks/net",
+        "--subnetwork=pods",
+    ],
+    # Kubernetes reads $$ as $, and kubectl 1e3 and y as a number and a truth value without quotes.
+    "v6e-8_gke_options": [
+        *DEMO_JOB, "--on=gke", "--topology=v6e-8", "--cluster=pods", "--gin.MESH_DATA=1", "--spot",
+        "--doctor", "--env=NOTE=a=b, $c", "--env=TEAM=1e3", "--env=CONFIRM=y",
+    ],
+    "v5e-16_xpk_options": [
+        *DEMO_JOB, "--on=xpk", "--topology=v5e-16", "--cluster=pods", "--reserved",
+        "--max_restarts=7", "--env=JAX_PLATFORMS=tpu", "--secret=OTHER_KEY", "--change_task",
+        "--gin_search_paths=a,b", "--gin.TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 32}",
+        "--seqio_additional_cache_dirs=gs://my-data/cache",
+    ],
 }  # fmt: skip
 
 
@@ -78,6 +102,7 @@ def test_dry_run(name, capsys, monkeypatch, tmp_path):
     printed = capsys.readouterr()
     assert printed.out == (GOLDEN / f"{name}.sh").read_text()
     assert "warning" not in printed.err
+    assert ("with xpk every preemption is a restart" in printed.err) == (name == "4xv5e-256_xpk")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -96,44 +121,29 @@ def test_shells_take_it(name):
         assert bash and subprocess.run([bash, "-n"], input=script, text=True).returncode == 0
 
 
-def _manifest() -> dict:
-    text = (GOLDEN / "4xv5e-256_gke.sh").read_text()
-    return yaml.safe_load(re.search(r"<<'END'\n(apiVersion.*?)^END$", text, re.M | re.S)[1])
-
-
-@pytest.fixture(scope="module")
-def schema() -> dict:
+def test_the_manifests_fit_the_schemas_of_jobset_and_kubernetes():
     """Of JobSet v1alpha2 and the Kubernetes objects in it; fields that it has not are errors."""
     found = JobsetV1alpha2JobSet.model_json_schema(by_alias=True)
     for definition in [found, *found["$defs"].values()]:
         definition["additionalProperties"] = False
     # Pydantic has a class for what is a number or a string in YAML.
     found["$defs"]["IoK8sApimachineryPkgApiResourceQuantity"] = {"type": ["string", "number"]}
-    return found
-
-
-def test_the_manifest_fits_the_schemas_of_jobset_and_kubernetes(schema):
-    jsonschema.validate(_manifest(), schema)
-    options = {"env": ("A=b",), "secret": ("A_KEY",)}
-    jsonschema.validate(gke.manifest(make_job("v5e-16", gke.Gke, **options)), schema)
-
-
-def _in_words(shell: str) -> list[str]:
-    """The shell's commands, each on one line and with single spaces."""
-    joined = re.sub(r"\s*\\\n\s*", " ", shell)
-    return [" ".join(line.split()) for line in joined.splitlines()]
+    for name in ("4xv5e-256_gke", "v6e-8_gke_options"):
+        text = (GOLDEN / f"{name}.sh").read_text()
+        manifest = re.search(r"<<'END'\n(apiVersion.*?)^END$", text, re.M | re.S)[1]
+        jsonschema.validate(yaml.safe_load(manifest), found)
 
 
 def test_the_commands_of_the_docs_for_a_job_are_in_a_dry_run():
     """Those on its pages that are about a cluster or an account are a person's own."""
     pages = (LAUNCH.parent / f"docs/{name}.md" for name in ("launching", "gke", "rehearsal"))
-    typed = _in_words("\n".join(block for page in pages for block in blocks(page.read_text())))
-    printed = {c for name in CASES for c in _in_words((GOLDEN / f"{name}.sh").read_text())}
+    typed = [command for page in pages for command in commands(page.read_text())]
+    printed = {c for name in CASES for c in in_words((GOLDEN / f"{name}.sh").read_text())}
     launches = [["switch_jax", "launch", *arguments] for arguments in CASES.values()]
     printed |= {" ".join(sorted(words)) for words in launches}
     own = ("gcloud container clusters create", "kubectl create serviceaccount", "switch_jax status")
-    commands = [command for command in typed if command and not command.startswith(own)]
-    assert len(commands) > 12
-    for command in commands:
+    of_a_job = [command for command in typed if command and not command.startswith(own)]
+    assert len(of_a_job) > 12
+    for command in of_a_job:
         launch = command.startswith("switch_jax launch")
         assert (" ".join(sorted(command.split())) if launch else command) in printed

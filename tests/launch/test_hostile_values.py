@@ -12,8 +12,7 @@ import yaml
 from switch_jax.launch import commands, tpu_hosts
 from switch_jax.launch.targets.gke import Gke
 from switch_jax.launch.targets.local import Local
-from switch_jax.launch.targets.queued_resource import QueuedResource
-from switch_jax.launch.targets.tpu_vm import TpuVm
+from switch_jax.launch.targets.slurm import Slurm
 from switch_jax.launch.targets.xpk import Xpk
 from switch_jax.utils.errors import UserError
 from tests.launch.fakes import put_on_path
@@ -51,7 +50,7 @@ def stand_ins(monkeypatch, tmp_path):
         monkeypatch, tmp_path, kubectl="", gcloud="", curl="echo 3", sudo='exec "$@"',
         docker=DOCKER, python=f"[ -e argv_python ] || {RECORD.format('python')}",
         xpk=f'[ "$2" != create ] || {RECORD.format("xpk")}',
-        with_secrets=RECORD.format("with_secrets"),
+        with_secrets=RECORD.format("with_secrets"), srun=RECORD.format("srun"),
     )  # fmt: skip
     return tmp_path
 
@@ -95,9 +94,8 @@ def test_kubernetes_expands_as_its_documentation_says():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("target", [TpuVm, QueuedResource])
-def test_hosts_of_tpu_vms_run_the_command_and_nothing_else(target, stand_ins):
-    job = make_job("v5e-16", target, train=TRAIN)
+def test_hosts_of_tpu_vms_run_the_command_and_nothing_else(stand_ins):
+    job = make_job("v5e-16", train=TRAIN)
     _bash(commands.render("base", [*job.commands(), *job.afterwards()]))
     script = (stand_ins / "launched/base.sh").read_text()
     assert script == tpu_hosts.script(job).text
@@ -153,6 +151,16 @@ def test_a_rehearsal_runs_the_command_and_nothing_else(stand_ins):
     assert tuple(_argv(stand_ins, "python")[3:-3]) == TRAIN
 
 
+def test_slurm_s_processes_run_the_command_and_nothing_else(stand_ins):
+    job = Slurm(
+        job_name="base", model_dir="x", nodes=2, gpus_per_node=8, train=TRAIN, python="/a b/python"
+    )
+    _bash(job.script.text)
+    argv = _argv(stand_ins, "srun")
+    command = ["/a b/python", "-m", "switch_jax", "train", "--multihost", *TRAIN]
+    assert argv[argv.index(command[0]) :] == command
+
+
 def test_a_file_with_the_line_that_would_end_it_is_written_whole(stand_ins):
     text = "first\nEND\ntouch pwned\nEND_\r\n END\nlast\n"
     _bash(commands.render("x", [commands.File("made/it's.sh", text, "any file")]))
@@ -170,13 +178,3 @@ def test_a_command_in_an_error_is_one_line(stand_ins):
 def test_what_the_system_does_not_start_is_one_line(stand_ins):
     with pytest.raises(UserError, match="^gcloud cannot be started: Argument list too long$"):
         commands.run_command(commands.Command(("gcloud", "x" * 10**6), "any"))
-    (stand_ins / "bin/gcloud").write_text("no program")
-    with pytest.raises(UserError, match="^gcloud cannot be started: Exec format error$"):
-        commands.run_command(commands.Command(("gcloud",), "any"))
-
-
-def test_a_value_that_looks_like_a_number_stays_a_text():
-    """As kubectl's YAML, which has YAML 1.2's numbers and 1.1's truth values, would read it."""
-    job = make_job("2xv5e-16", Gke, cluster="y", job_name="n", env=("TEAM=1e3",))
-    text = job.commands()[0].text
-    assert "value: '1e3'" in text and "name: 'n'" in text

@@ -7,12 +7,12 @@ import pytest
 import seqio
 
 from switch_jax.cli import main
-from switch_jax.launch import google_cloud, preflight
+from switch_jax.launch import google_cloud
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.planning import plan
 from switch_jax.tasks import english
 from tests.cli.mistakes import refused
-from tests.launch.jobs import DEMO, LARGE_TABLE, ON_VM
+from tests.launch.jobs import DEMO, LARGE_TABLE, ON_VM, PRETRAIN
 
 RUN = [*ON_VM, *DEMO]
 
@@ -40,8 +40,7 @@ def test_a_state_that_fits_when_it_is_split_is_not_refused(capsys):
 def test_what_needs_no_network_is_checked_without_it(capsys, tmp_path):
     """A batch of 2,048 rows over 32 hosts, and a task whose files are in a bucket."""
     (tmp_path / "mine.gin").write_text(
-        "import launched_splits\ninclude 'models/switch_base.gin'\ninclude 'runs/pretrain.gin'\n"
-        "MODEL_DIR = 'gs://my-bucket/run'\nMIXTURE_OR_TASK_NAME = 'launched_splits'\n"
+        f"import launched_splits\n{PRETRAIN}MIXTURE_OR_TASK_NAME = 'launched_splits'\n"
         "MESH_EXPERT = 128\nBATCH_SIZE = 2048\n"
     )
     (tmp_path / "launched_splits.py").write_text(TASK)
@@ -71,13 +70,12 @@ seqio.TaskRegistry.add(
 
 
 @pytest.fixture
-def calls(monkeypatch):
-    """What would have been done; nothing of it is."""
-    done = []
-    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self: done.append(self.job_name) or 0)
-    monkeypatch.setattr(preflight, "check_storage", lambda config: done.append("storage"))
+def started(monkeypatch):
+    """The jobs that would have been started; none is."""
+    jobs = []
+    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self: jobs.append(self.job_name) or 0)
     monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
-    return done
+    return jobs
 
 
 def planned(monkeypatch, gibibytes, tokens_per_second):
@@ -98,23 +96,23 @@ def test_tools_are_looked_for_before_minutes_of_compiling(monkeypatch, capsys):
     assert "there is no gcloud here (docs/launch_targets.md)" in told
 
 
-def test_what_does_not_fit_is_not_started(calls, monkeypatch, capsys):
+def test_what_does_not_fit_is_not_started(started, monkeypatch, capsys):
     planned(monkeypatch, 20.5, None)
     code, told = run(capsys)
-    assert (code, calls) == (2, ["storage"])
+    assert (code, started) == (2, [])
     assert "does not fit on v5e-16: 20.5 of 16.0 GiB a chip" in told and "--skip_plan" in told
     assert run(capsys, "--skip_plan")[0] == 0
-    assert calls == ["storage", "storage", "demo"]
+    assert started == ["demo"]
 
 
-def test_what_fits_is_started_and_its_speed_told(calls, monkeypatch, capsys):
+def test_what_fits_is_started_and_its_speed_told(started, monkeypatch, capsys):
     planned(monkeypatch, 12.25, 1_234_567.0)
     code, told = run(capsys)
-    assert (code, calls) == (0, ["storage", "demo"])
+    assert (code, started) == (0, ["demo"])
     assert "the step fits on v5e-16: 12.2 of 16.0 GiB a chip, 1,234,567 tokens/s" in told
 
 
-def test_ctrl_c_ends_this_command_and_not_the_job(calls, monkeypatch, capsys):
+def test_ctrl_c_ends_this_command_and_not_the_job(started, monkeypatch, capsys):
     def interrupted(self):
         raise KeyboardInterrupt
 
@@ -126,12 +124,9 @@ def test_ctrl_c_ends_this_command_and_not_the_job(calls, monkeypatch, capsys):
 
 
 def test_folder_and_data_are_looked_at_before_anything_is_made(
-    monkeypatch, capsys, tmp_path, bucket_path
+    started, monkeypatch, capsys, tmp_path, bucket_path
 ):
-    started = []
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(TpuVm, "start_and_follow", lambda self: started.append(self.job_name) or 0)
-    monkeypatch.setattr(google_cloud, "check_programs", lambda steps: None)
     here = f"--gin.MODEL_DIR={bucket_path}"
     code, told = run(capsys, "--dry_run", here)
     assert code == 0, told

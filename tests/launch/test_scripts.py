@@ -61,12 +61,6 @@ def test_a_broken_connection_finds_the_container_again(calls):
     assert text.count("\ndocker logs --follow --tail 20") == 1
 
 
-def test_the_container_reads_its_secrets_before_it_trains(calls):
-    assert _run(make_job("2xv5e-16", secret=("WANDB_API_KEY",))).returncode == 75
-    command = " ghcr.io/me/switch_jax:1 with_secrets my-project WANDB_API_KEY -- switch_jax train "
-    assert command in calls.read_text()
-
-
 def test_another_job_of_the_same_name_is_not_mistaken_for_this_one(calls, tmp_path):
     (tmp_path / "job").write_text("0badcafe\n")
     ended = _run(make_job("2xv5e-16"))

@@ -9,15 +9,11 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
 from switch_jax.config import MeshConfig
-from switch_jax.model import fused_attention
+from switch_jax.model import abstract_parameters, bind, fused_attention, model_inputs
 from switch_jax.model.dot_product_attention import dot_product_attention, segment_mask
 from switch_jax.model.fused_attention import cudnn_attention, fused_kernel
-from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.train_step.lowering import abstract_batch, abstract_signals
-from switch_jax.train_step.state import abstract_state
-from switch_jax.train_step.step import make_train_step
-from tests.trainer.helpers import tiny_config, tiny_model
+from tests.trainer.helpers import random_batch, tiny_model
 
 HEADS, SIZE = 4, 8
 
@@ -30,8 +26,7 @@ def reference(q, k, v, bias, query_segments, key_segments, causal):
     for b, h, i in np.ndindex(batch, HEADS, length):
         scores = np.full(memory, -np.inf)
         for j in range(memory):
-            seen = query_segments[b, i] == key_segments[b, j] != 0 and not (causal and j > i)
-            if seen:
+            if query_segments[b, i] == key_segments[b, j] != 0 and not (causal and j > i):
                 scores[j] = q[b, i, h] @ k[b, j, h]
                 if bias is not None:
                     scores[j] += bias[h, bias.shape[1] // 2 + i - j]
@@ -55,20 +50,15 @@ CASES = [(12, 12, False, True), (8, 8, True, True), (6, 14, False, False)]
 
 
 @pytest.mark.parametrize("length, memory, causal, with_bias", CASES)
-def test_bias_and_segments_give_the_weighted_sums_of_t5(length, memory, causal, with_bias):
-    """With what XLA makes of the same call, in float32, in the place of cuDNN."""
-    arrays, segments = _arrays(length, memory, with_bias)
-    short = [None if x is None else jnp.asarray(x, jnp.float32) for x in arrays]
-    y = cudnn_attention(
-        *short, *map(jnp.asarray, segments), num_heads=HEADS, causal=causal, implementation="xla"
-    )
-    np.testing.assert_allclose(y, reference(*arrays, *segments, causal), atol=2e-5)
+def test_weighted_sums_are_those_of_t5_and_gradients_those_of_xlas_attention(
+    length, memory, causal, with_bias
+):
+    """With what XLA makes of the same call, in float32, in the place of cuDNN.
 
-
-@pytest.mark.parametrize("length, memory, causal, with_bias", CASES)
-def test_gradients_are_those_of_xlas_attention(length, memory, causal, with_bias):
-    """Nothing depends on the output of queries that see no key, so their cotangent is zero."""
+    Nothing depends on the output of queries that see no key, so their cotangent is zero.
+    """
     arrays, segments = _arrays(length, memory, with_bias)
+    wanted = reference(*arrays, *segments, causal)
     arrays = [None if x is None else jnp.asarray(x, jnp.float32) for x in arrays]
     segments = [jnp.asarray(x) for x in segments]
     sees = segment_mask(*segments)
@@ -76,13 +66,16 @@ def test_gradients_are_those_of_xlas_attention(length, memory, causal, with_bias
         sees &= np.tri(length, dtype=bool)
     cotangent = np.random.default_rng(1).normal(size=arrays[0].shape) * sees.any(-1)[..., None]
 
-    def gradients(attend, **options):
-        attend = functools.partial(attend, num_heads=HEADS, causal=causal, **options)
-        _, pullback = jax.vjp(lambda *a: attend(*a, *segments), *arrays)
-        return pullback(jnp.asarray(cotangent, jnp.float32))
+    @functools.partial(jax.jit, static_argnums=0)
+    def value_and_gradients(attend, arrays):
+        attend = functools.partial(attend, num_heads=HEADS, causal=causal)
+        y, pullback = jax.vjp(lambda *a: attend(*a, *segments), *arrays)
+        return y, pullback(jnp.asarray(cotangent, jnp.float32))
 
-    expected = gradients(dot_product_attention)
-    got = gradients(cudnn_attention, implementation="xla")
+    by_xla = functools.partial(cudnn_attention, implementation="xla")
+    y, got = value_and_gradients(by_xla, arrays)
+    np.testing.assert_allclose(y, wanted, atol=2e-5)
+    _, expected = value_and_gradients(dot_product_attention, arrays)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert np.abs(b).max() > 0.1
         np.testing.assert_allclose(a, b, atol=2e-5)
@@ -134,31 +127,23 @@ def test_what_cudnn_does_not_know_is_left_to_xla(gpu, changes, dtype, lengths):
     assert chosen(changes, dtype, lengths) is None
 
 
-def _program(model, sizes):
-    """The training step, lowered for CUDA."""
-    config = tiny_config(model, mesh=MeshConfig(*sizes))
-    mesh = make_mesh(config.mesh)
-    state = abstract_state(config, mesh)
-    shardings = jax.tree.map(lambda s: s.sharding, state.parameters)
-    step = make_train_step(config, make_optimizer(config), shardings)
-    with jax.set_mesh(mesh):
-        traced = jax.jit(step).trace(state, abstract_batch(config, mesh), abstract_signals(mesh))
-        return traced.lower(lowering_platforms=("cuda",)).as_text()
+def _calls(**changes):
+    """How often the gradient, lowered for CUDA, calls cuDNN forward and backward."""
+    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1, "num_experts": 0}
+    model, batch = tiny_model(**CUDNN, **layers, **changes), model_inputs(random_batch(8))
 
+    def loss(parameters):
+        return bind(model, parameters)(**batch, key=jax.random.key(0)).logits.sum()
 
-def _calls(program):
-    """How often cuDNN is called forward and backward."""
+    with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
+        traced = jax.jit(jax.grad(loss)).trace(abstract_parameters(model))
+        program = traced.lower(lowering_platforms=("cuda",)).as_text()
     calls = [line for line in program.splitlines() if "@__cudnn$fmhaScaleBiasSoftmax" in line]
     backward = sum("Backward" in line for line in calls)
     return len(calls) - backward, backward
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 2)])
-def test_the_step_calls_cudnn_for_each_attention(gpu, sizes):
-    """Encoder, decoder and cross-attention, of both layers of the block that is scanned."""
-    model = tiny_model(**CUDNN, group_size=8)
-    assert _calls(_program(model, sizes)) == (6, 6)
-
-
-def test_attention_with_dropout_is_left_to_xla(gpu):
-    assert _calls(_program(tiny_model(**CUDNN, dropout_rate=0.1), (1, 1, 1))) == (0, 0)
+def test_the_gradient_calls_cudnn_for_each_attention_without_dropout(gpu):
+    """Encoder, decoder and cross-attention."""
+    assert _calls() == (3, 3)
+    assert _calls(dropout_rate=0.1) == (0, 0)

@@ -11,7 +11,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from switch_jax.config import ModelConfig
-from switch_jax.model import bind, logical_axes
+from switch_jax.model import bind
 from switch_jax.model.attention import Encoded
 from switch_jax.moe import assign, load_balance_loss, tokens_of
 
@@ -19,8 +19,6 @@ ORACLE = Path(__file__).parent / "oracle"
 SIZES = json.loads((ORACLE / "nodrop_tied.json").read_text())["config"]
 RECORDED = dict(np.load(ORACLE / "nodrop_tied.npz"))
 WEIGHTS = load_file(ORACLE / "nodrop_tied.weights.safetensors")
-# Hugging Face stores the tied table under four names.
-ALIASES = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
 STACKS = ("encoder", "decoder")
 EXPERTS, STEP = SIZES["num_experts"], 2
 
@@ -126,7 +124,7 @@ def run_layers(stack, x, tokens, encoded=None):
     Returns:
       The hidden states as Hugging Face lists them, and each feed-forward layer's input and output.
     """
-    bias = stack.relative_position_bias(x.shape[1])
+    tokens = tokens.replace(position_bias=stack.relative_position_bias(x.shape[1]))
     graph, state = nnx.split(stack.blocks)
     hidden, feed_forwards = [x], []
     for number in range(jax.tree.leaves(state)[0].shape[0]):
@@ -134,7 +132,7 @@ def run_layers(stack, x, tokens, encoded=None):
         for i in range(block.num_layers):
             layer = getattr(block, f"layer_{i}")
             layer.feed_forward = Recorder(layer.feed_forward, feed_forwards)
-            x, _ = layer(x, tokens, bias, encoded)
+            x, _ = layer(x, tokens, encoded)
             hidden.append(x)
     hidden[-1] = stack.final_norm(x)
     return hidden, feed_forwards
@@ -157,10 +155,6 @@ def forward(parameters):
     return result
 
 
-def whole_model(parameters):
-    return bind(CONFIG, parameters)(*TOKENS, *SEGMENTS)
-
-
 def auxiliary_loss(router_logits):
     """Hugging Face's: the layers of a stack are one long row to it."""
     logits = jnp.concatenate(router_logits, axis=1)
@@ -169,8 +163,8 @@ def auxiliary_loss(router_logits):
 
 
 def total_loss(parameters):
-    """(loss, its parts): the model's own logits and z-losses; only aux needs the single layers."""
-    output, layers = whole_model(parameters), forward(parameters)
+    """The model's own logits and z-losses; only aux needs the single layers."""
+    output, layers = bind(CONFIG, parameters)(*TOKENS, *SEGMENTS), forward(parameters)
     log_probs = jax.nn.log_softmax(output.logits)
     parts = {
         "ce_loss": -jnp.take_along_axis(log_probs, RECORDED["labels"][..., None], -1).mean(),
@@ -182,47 +176,37 @@ def total_loss(parameters):
     value = parts["ce_loss"]
     for name in STACKS:
         value += 0.01 * parts[f"{name}_aux_loss"] + 0.001 * parts[f"{name}_z_loss"]
-    return value, parts
+    return value, {"parts": parts, "output": output, "layers": layers}
 
 
 @pytest.fixture(scope="module")
-def layers():
-    return jax.device_get(jax.jit(forward)(PARAMETERS))
-
-
-def test_the_weights_are_all_used_and_fill_our_parameters():
-    class Seen(dict):
-        names = set()
-
-        def __getitem__(self, name):
-            self.names.add(name)
-            return super().__getitem__(name)
-
-    axes = logical_axes(CONFIG)
-    ranks = jax.tree.map(len, axes, is_leaf=lambda x: type(x) is tuple)
-    assert jax.tree.map(np.ndim, ours(Seen(WEIGHTS))) == ranks
-    assert Seen.names == set(WEIGHTS) - ALIASES
+def found():
+    """The loss and its gradients, and what the loss came from."""
+    run = jax.jit(jax.value_and_grad(total_loss, has_aux=True))
+    (loss, rest), gradients = jax.device_get(run(PARAMETERS))
+    return {"loss": loss, "gradients": gradients, **rest}
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_hidden_states_and_feed_forward_layers(layers, stack):
-    for number, hidden in enumerate(layers[stack]["hidden"]):
+def test_hidden_states_and_feed_forward_layers(found, stack):
+    layers = found["layers"][stack]
+    for number, hidden in enumerate(layers["hidden"]):
         np.testing.assert_allclose(
             hidden, RECORDED[f"{stack}_hidden_states.{number}"], atol=1e-4, err_msg=str(number)
         )
-    assert len(layers[stack]["feed_forward"]) == SIZES["num_layers"]
-    for number, (x, y) in enumerate(layers[stack]["feed_forward"]):
+    assert len(layers["feed_forward"]) == SIZES["num_layers"]
+    for number, (x, y) in enumerate(layers["feed_forward"]):
         name = f"{feed_forward_name(stack, number)}.mlp"
         np.testing.assert_allclose(x, RECORDED[f"{name}.in"], atol=1e-4, err_msg=name)
         np.testing.assert_allclose(y, RECORDED[f"{name}.out"], atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_router_logits_experts_and_gates(layers, stack):
-    for index, logits in enumerate(layers[stack]["router_logits"]):
+def test_router_logits_experts_and_gates(found, stack):
+    for index, logits in enumerate(found["layers"][stack]["router_logits"]):
         np.testing.assert_allclose(logits, RECORDED[f"{stack}_router_logits.{index}"], atol=1e-4)
         name = f"{feed_forward_name(stack, index * STEP + STEP - 1)}.mlp.router"
-        assignment = assign(logits, logits.shape[1])
+        assignment = jax.jit(assign, static_argnums=1)(logits, logits.shape[1])
         np.testing.assert_array_equal(
             assignment.expert_index[:, 0], RECORDED[f"{name}.dispatch"].argmax(-1)
         )
@@ -230,22 +214,22 @@ def test_router_logits_experts_and_gates(layers, stack):
         np.testing.assert_allclose(assignment.gate[:, 0], gate, atol=1e-4)
 
 
-def test_logits_of_the_whole_model():
-    output = jax.jit(whole_model)(PARAMETERS)
+def test_logits_of_the_whole_model(found):
+    output = found["output"]
     np.testing.assert_allclose(output.logits, RECORDED["logits"], atol=1e-4)
     for statistics in (output.encoder, output.decoder):
         np.testing.assert_array_equal(statistics.dropped, 0)
 
 
-def test_losses_and_every_gradient():
-    (value, parts), gradients = jax.jit(jax.value_and_grad(total_loss, has_aux=True))(PARAMETERS)
-    np.testing.assert_allclose(value, RECORDED["loss"], atol=1e-4)
-    for name, part in parts.items():
+def test_losses_and_every_gradient(found):
+    np.testing.assert_allclose(found["loss"], RECORDED["loss"], atol=1e-4)
+    for name, part in found["parts"].items():
         np.testing.assert_allclose(part, RECORDED[name], atol=1e-4, err_msg=name)
 
     grads = {name[5:]: array for name, array in RECORDED.items() if name.startswith("grad/")}
     expected = jax.tree_util.tree_leaves_with_path(ours(grads))
-    for (path, theirs), gradient in zip(expected, jax.tree.leaves(gradients), strict=True):
+    gradients = jax.tree.leaves(found["gradients"])
+    for (path, theirs), gradient in zip(expected, gradients, strict=True):
         name, largest = jax.tree_util.keystr(path), np.abs(theirs).max()
         assert largest > 1e-3, name
         np.testing.assert_allclose(gradient, theirs, atol=1e-4 * largest, rtol=0, err_msg=name)

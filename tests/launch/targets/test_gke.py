@@ -1,4 +1,7 @@
-"""The manifest by its parts, and the loop that follows it, with a kubectl that is a script."""
+"""Jobs on GKE, through kubectl and through xpk, with programs that are scripts.
+
+What the manifest has is in the golden files, of a slice with a host and of spot chips too.
+"""
 
 import re
 import time
@@ -50,7 +53,6 @@ def _job(**fields):
         ("Completed", "0 0", 0),
         ("Failed", "0 2 134", 2),
         ("Failed", "", 1),
-        ("Failed", "1 134", 1),
         ("Failed", "137 2", 2),  # the cluster has killed the other
         ("Failed", "137", 137),
     ],
@@ -98,11 +100,10 @@ def test_lines_that_were_printed_are_not_asked_for_again(calls, monkeypatch, tmp
     assert (first, second) == (" --tail=-1", " --tail=-1 --since-time=1970-01-02T00:00:00Z")
 
 
-@pytest.mark.parametrize("what", ["jobset", "pods"])
-def test_a_cluster_that_does_not_answer_for_a_while_ends_nothing(what, calls, tmp_path, capfd):
+def test_a_cluster_that_does_not_answer_for_a_while_ends_nothing(calls, tmp_path, capfd):
     (tmp_path / "over").write_text("Completed")
     (tmp_path / "away").touch()
-    fails = fails_once(f'"get {what}"*')
+    fails = fails_once('"get pods"*')
     change(tmp_path, "kubectl", "\ncase", f"\n{fails}\ncase")
     assert _job().run() == 0
     assert "no route; trying again in" in capfd.readouterr().err
@@ -122,33 +123,16 @@ def test_what_the_cluster_refuses_is_an_error(calls, tmp_path, capfd):
     assert "field is immutable" in capfd.readouterr().err
 
 
-def _slice(job):
-    (slices,) = gke.manifest(job)["spec"]["replicatedJobs"]
-    return slices["template"]["spec"]
+def test_reserved_nodes_are_asked_for_where_they_are_made():
+    (create,) = make_job("v5e-16", Gke, reserved=True).resources()
+    assert create.argv[-2:] == ("--reservation-affinity=specific", "--reservation=RESERVATION")
+    assert "RESERVATION is the name of yours" in create.why
 
 
-def test_a_slice_of_one_host_needs_no_node_pool_of_its_own():
-    manifest = gke.manifest(make_job("v6e-8", Gke))
-    assert manifest["metadata"] == {"name": "base"}
-    job = _slice(make_job("v6e-8", Gke))
-    assert (job["parallelism"], job["completions"]) == (1, 1)
-    (container,) = job["template"]["spec"]["containers"]
-    assert container["resources"] == {"limits": {"google.com/tpu": "8"}}
-
-
-def test_spot_pods_go_where_spot_nodes_are_and_only_they_are_given_up_without_counting():
-    spec = _slice(_job(spot=True))["template"]["spec"]
-    assert spec["nodeSelector"] == {
-        "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
-        "cloud.google.com/gke-tpu-topology": "4x4",
-        "cloud.google.com/gke-spot": "true",
-    }
-    (toleration,) = spec["tolerations"]
-    assert toleration["key"] == "cloud.google.com/gke-spot"
-    assert "tolerations" not in _slice(_job())["template"]["spec"]
-    for spot, expected in ((True, ["DisruptionTarget"]), (False, [])):
-        rules = _slice(_job(spot=spot))["podFailurePolicy"]["rules"]
-        assert [c["type"] for r in rules for c in r.get("onPodConditions", [])] == expected
+def test_on_spot_chips_xpk_may_start_a_job_again_more_often():
+    """It counts preemptions, too."""
+    for spot, given, restarts in ((False, None, 3), (True, None, 100), (True, 7, 7)):
+        assert make_job("v5e-16", Xpk, spot=spot, max_restarts=given).restarts == restarts
 
 
 def test_exit_codes_decide_as_elsewhere():

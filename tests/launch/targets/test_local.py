@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from switch_jax.cli import main
+from switch_jax.cli import main, make_parser
+from switch_jax.cli.gin_flags import expand_bindings
 from switch_jax.launch.targets import local
 from tests.trainer.worker_processes import (
     ROOT,
@@ -71,8 +72,6 @@ def pid_of(index, log):
         (3, [], r"3 processes cannot share the 4 devices .* 2 x 2 x 1 equally \(4 % 3 = 1\)"),
         (3, ["--gin.MESH_DATA=None"], r"the 2 devices of the mesh .* None x 2 x 1 equally"),
         (0, [], r"--process_count=0: write 1 to 256, which share this machine's"),
-        (2, ["--gin.MODEL_DIR=~no-such-user/x"], r"MODEL_DIR '~no-such-user/x': this machine has"),
-        (2, ["--gin.MODEL_DIR="], r"MODEL_DIR '': the path is empty; write one"),
     ],
 )
 def test_a_mistake_is_told_before_anything_starts(count, flags, message, tmp_path, capsys):
@@ -90,7 +89,11 @@ def script(monkeypatch):
         left = list(ends)
 
         def run_together(commands, environment, signals):
-            assert len(commands) == 2 and environment["JAX_PLATFORMS"] == "cpu"
+            assert environment["JAX_PLATFORMS"] == "cpu"
+            assert "device_count" not in environment["XLA_FLAGS"]  # the mesh makes its own
+            taken = [make_parser().parse_args(expand_bindings(words[3:])) for words in commands]
+            assert [(one.process_count, one.process_index) for one in taken] == [(2, 0), (2, 1)]
+            assert len({one.coordinator_address for one in taken}) == 1
             end = left.pop(0)
             return end() if callable(end) else end
 
@@ -100,7 +103,7 @@ def script(monkeypatch):
     return script
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 75), ("SIGINT", 137), ("SIGTERM", 0)])
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 75), ("SIGINT", 137)])
 def test_a_launcher_that_is_asked_to_stop_starts_nothing_again(script, tmp_path, number, code):
     def ends():
         os.kill(os.getpid(), signal.Signals[number])
@@ -112,15 +115,6 @@ def test_a_launcher_that_is_asked_to_stop_starts_nothing_again(script, tmp_path,
     assert main(launch_here(2, *train)) == code
     assert left == [0]
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
-
-
-def test_processes_find_each_other_and_their_devices(tmp_path, capfd, monkeypatch):
-    """Up to a mistake that only the processes find, once they have found each other."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the tests' own task
-    train = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={tmp_path / 'run'}"]
-    assert main(launch_here(2, *train, f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path}")) == 2
-    mistake = f"{tmp_path} has no checkpoint"
-    assert re.search(rf"^\[[01]\] .*{mistake}", capfd.readouterr().err, re.M)
 
 
 @pytest.fixture(scope="module")
