@@ -30,22 +30,16 @@ def _set_aside(folder):
     return sorted(name.split("_")[0] for name in list_names(folder))
 
 
-def test_state_step_and_notes_come_back(storage):
-    assert Checkpoints(RunFolder(storage), 3).restore(ABSTRACT()) is None
-    checkpoints = save_steps(storage, [4, 7])
+def test_state_step_and_notes_come_back_on_another_mesh(tmp_path):
+    assert Checkpoints(RunFolder(tmp_path), 3).restore(ABSTRACT()) is None
+    checkpoints = save_steps(tmp_path, [4, 7])
     assert_is(checkpoints.restore(ABSTRACT()), 7)
     checkpoints.close()
-    again = Checkpoints(RunFolder(storage), 3)
+    again = Checkpoints(RunFolder(tmp_path), 3)
     assert again.steps() == [4, 7]
-    assert_is(again.restore(ABSTRACT()), 7)
-
-
-@pytest.mark.parametrize("shape", [(4, 1, 2), (1, 1, 1)])
-def test_a_checkpoint_comes_back_on_another_mesh(tmp_path, shape):
-    save_steps(tmp_path, [1]).close()
-    wanted = state_of(0, shape)
-    restored = Checkpoints(RunFolder(tmp_path), 3).restore(abstract(wanted))
-    assert_is(restored, 1)
+    wanted = state_of(0, (4, 1, 2))
+    restored = again.restore(abstract(wanted))
+    assert_is(restored, 7)
     for a, b in zip(jax.tree.leaves(restored.state), jax.tree.leaves(wanted), strict=True):
         assert a.sharding == b.sharding
 
@@ -79,10 +73,10 @@ def test_what_a_metric_is_of_is_remembered(tmp_path):
 
 
 def test_later_checkpoints_are_discarded_and_can_be_saved_again(storage):
-    checkpoints = save_steps(storage, [2, 4, 6])
+    checkpoints = save_steps(storage, [2, 4])
     assert_is(checkpoints.restore(ABSTRACT(), last=3), 2)
     assert checkpoints.steps() == [2]
-    assert _set_aside(storage / "discarded") == ["4", "6"]
+    assert _set_aside(storage / "discarded") == ["4"]
     checkpoints.save(4, state_of(40), notes_of(40), None)
     checkpoints.wait()
     assert_is(checkpoints.restore(ABSTRACT()), 4, seed=40)
@@ -91,7 +85,11 @@ def test_later_checkpoints_are_discarded_and_can_be_saved_again(storage):
     assert checkpoints.steps() == [2]
 
 
-@pytest.mark.parametrize(("keep", "expected"), [(0, []), (1, ["4"])])
+@pytest.mark.parametrize(
+    ("storage", "keep", "expected"),
+    [("disk", 0, []), ("bucket", 1, ["4"])],
+    indirect=["storage"],
+)
 def test_of_those_set_aside_the_newest_stay(storage, keep, expected):
     state = {"x": jnp.arange(3.0)}
     checkpoints = Checkpoints(RunFolder(storage), 9, keep_set_aside=keep)
@@ -107,14 +105,14 @@ def test_of_those_set_aside_the_newest_stay(storage, keep, expected):
     checkpoints.close()
 
 
-def test_amended_notes_come_back_until_the_step_is_saved_again(storage):
-    checkpoints = save_steps(storage, [1, 2])
+def test_amended_notes_come_back_until_the_step_is_saved_again(tmp_path):
+    checkpoints = save_steps(tmp_path, [1, 2])
     amended = {"position": {"batches": 99}}
     checkpoints.amend(2, amended)
     checkpoints.amend(5, {"no": "such step"})
     assert_is(checkpoints.restore(ABSTRACT()), 2, notes=amended)
     checkpoints.close()
-    again = Checkpoints(RunFolder(storage), 3)
+    again = Checkpoints(RunFolder(tmp_path), 3)
     assert_is(again.restore(ABSTRACT()), 2, notes=amended)
     assert_is(again.restore(ABSTRACT(), last=1), 1)
     again.save(2, state_of(2), notes_of(2), None)
@@ -153,8 +151,8 @@ def test_what_is_saved_is_not_what_a_later_step_writes_over_it(tmp_path, place):
             assert (np.asarray(array) == i).all()
 
 
-def test_another_model_is_refused_by_name_and_its_checkpoint_stays(storage):
-    checkpoints = save_steps(storage, [1, 2])
+def test_another_model_is_refused_by_name_and_its_checkpoint_stays(tmp_path):
+    checkpoints = save_steps(tmp_path, [1, 2])
     wanted = {**ABSTRACT(), "extra": jax.ShapeDtypeStruct((3,), jnp.float32)}
     large = jax.ShapeDtypeStruct((512, 512), jnp.float32)
     wanted["parameters"] = {**wanted["parameters"], "large_in_own_files": large}
@@ -164,7 +162,7 @@ def test_another_model_is_refused_by_name_and_its_checkpoint_stays(storage):
     )
     with pytest.raises(UserError, match=message):
         checkpoints.restore(wanted)
-    assert checkpoints.steps() == [1, 2] and not (storage / "damaged").exists()
+    assert checkpoints.steps() == [1, 2] and not (tmp_path / "damaged").exists()
     assert_is(checkpoints.restore(ABSTRACT()), 2)
 
 
@@ -176,6 +174,6 @@ def test_no_save_leaves_a_file_open_or_a_thread(tmp_path):
         checkpoints.save(next(steps), {"x": jnp.arange(3.0)}, {}, None)
         checkpoints.wait()
 
-    files, threads = left_open(save, times=100)
+    files, threads = left_open(save, times=30)
     checkpoints.close()
     assert files < 10 and threads < 10

@@ -58,10 +58,6 @@ def _check_damaged(folder, capsys, caplog) -> int:
         assert printed.startswith("the checkpoint of step 2 is damaged (")
         said = printed.removesuffix("\n").removesuffix(", and the one before it is used")
         assert said.endswith(f": it was moved to {folder / 'damaged' / aside[0]}")
-        # It can go on from here.
-        checkpoints.save(2, state_of(2), notes_of(2), None)
-        checkpoints.wait()
-        assert_is(checkpoints.restore(ABSTRACT()), 2)
     checkpoints.close()
     return restored.step
 
@@ -92,28 +88,36 @@ def test_no_damage_to_any_file_gives_wrong_values(two, storage, capsys, caplog, 
         assert step_of[needed] == 1, step_of
 
 
-@pytest.mark.parametrize("file", ["state/_METADATA", "state/_sharding"])
-def test_a_file_that_is_cut_off_is_named(two, storage, capsys, file):
+@pytest.mark.parametrize(
+    ("storage", "file"),
+    [("disk", "state/_sharding"), ("bucket", "state/_METADATA")],
+    indirect=["storage"],
+)
+def test_a_file_that_is_cut_off_is_named_and_the_run_goes_on(two, storage, capsys, file):
     folder = copy_files(two, storage / "run")
     _damage(folder / "checkpoints" / "2" / file, DAMAGES["half"])
     with pytest.raises(UserError, match=rf"checkpoints/2 cannot be read \({file} is not JSON\)"):
         load_parameters(folder, {})
-    Checkpoints(RunFolder(folder), 3).restore(ABSTRACT())
+    checkpoints = Checkpoints(RunFolder(folder), 3)
+    assert_is(checkpoints.restore(ABSTRACT()), 1)
     assert f"the checkpoint of step 2 is damaged ({file} is not JSON)" in capsys.readouterr().out
+    checkpoints.save(2, state_of(2), notes_of(2), None)
+    checkpoints.wait()
+    assert_is(checkpoints.restore(ABSTRACT()), 2)
 
 
 @SLOWLY_IN_A_BUCKET
 def test_a_flipped_bit_in_the_notes_is_found(two, storage, capsys, caplog):
     """Digits turn into digits, and names into names: all of it still is JSON."""
     content = (two / "checkpoints" / "2" / "_CHECKPOINT_METADATA").read_bytes()
-    for number, text in enumerate((b"1002", b"17]", b"custom_metadata", b"metrics", b"nsecs")):
+    for number, text in enumerate((b"1002", b"custom_metadata", b"metrics", b"nsecs")):
         folder = copy_files(two, storage / str(number))
         path = folder / "checkpoints" / "2" / "_CHECKPOINT_METADATA"
         path.write_bytes(_flipped(content, content.index(text) + 1))
         assert _check_damaged(folder, capsys, caplog) == 1, text
 
 
-@pytest.mark.parametrize("damage", ["half", "flipped bit", "folder"])
+@pytest.mark.parametrize("damage", ["flipped bit", "folder"])
 @SLOWLY_IN_A_BUCKET
 def test_damaged_amended_notes_cost_no_checkpoint_and_are_not_taken_for_others(
     two, storage, capsys, damage

@@ -1,5 +1,4 @@
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,28 +20,16 @@ time.sleep(60)
 """
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """Another process, which has the lock of `tmp_path`."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
-
-
-def test_a_folder_in_use_is_refused_and_the_holder_named(holder, tmp_path):
-    where = rf"in use by process {holder.pid} on {socket.gethostname()}: stop that job"
-    for _ in range(2):  # being refused takes nothing from the holder
-        with pytest.raises(UserError, match=where):
-            lock_run(RunFolder(tmp_path))
-    assert holder.poll() is None
-
-
-def test_a_killed_holder_leaves_the_folder_free(holder, tmp_path):
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
+def test_a_folder_in_use_is_refused_until_its_holder_is_killed(tmp_path):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        where = rf"in use by process {holder.pid} on {socket.gethostname()}: stop that job"
+        for _ in range(2):  # being refused takes nothing from the holder
+            with pytest.raises(UserError, match=where):
+                lock_run(RunFolder(tmp_path))
+        holder.kill()
+        holder.wait()
     lock_run(RunFolder(tmp_path)).close()
 
 

@@ -1,4 +1,4 @@
-"""Runs of a file that differ in nothing that their programs depend on share these programs.
+"""Runs that differ in nothing that their programs depend on share these programs.
 
 So do runs that begin with the same parameters share what was drawn.
 
@@ -17,28 +17,39 @@ from switch_jax.evaluation import teacher_forced
 from switch_jax.trainer import train as train_module
 from switch_jax.trainer.start import restore
 from tests.trainer.tiny_runs import train_tiny
+from tests.trainer.worker_processes import SMALL, run_here
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True, scope="package")
 def programs():
-    """The compiled programs of the file by what they depend on."""
+    """The compiled programs of these tests by what they depend on."""
     with pytest.MonkeyPatch.context() as patch:
         compiled = {}
-        for module, name in (train_module, "lower_train_step"), (teacher_forced, "lower_eval_step"):
-            patch.setattr(module, name, _once(compiled, getattr(module, name)))
+        for module, name, settings in (
+            (train_module, "lower_train_step", _of_training),
+            (teacher_forced, "lower_eval_step", lambda config: ()),
+        ):
+            patch.setattr(module, name, _once(compiled, getattr(module, name), settings))
         patch.setattr(restore, "initial_state", _drawn_once({}, restore.initial_state))
         yield compiled
 
 
-def _once(compiled, lower):
+def _of_training(config):
+    """What a training step depends on, and an evaluation does not."""
+    end = config.run.train_steps if config.lr_decay_steps else None
+    return (
+        end, config.run.random_seed, config.optimizer, config.loss, config.guard,
+        config.distillation, config.teacher_model,
+    )  # fmt: skip
+
+
+def _once(compiled, lower, settings):
     def lower_once(config, mesh, shapes, *rest):
         run = config.run
-        end = run.train_steps if config.lr_decay_steps else None
         key = repr((  # with jax.jit, which a test may replace by one with other options
-            lower.__name__, jax.jit, end, run.batch_size, run.num_microbatches, run.random_seed,
-            config.model, config.data.task_feature_lengths, config.mesh, config.optimizer,
-            config.loss, config.guard, config.distillation, config.teacher_model,
-            [array.tobytes() for array in rest],
+            lower.__name__, jax.jit, jax.tree.structure(shapes), run.batch_size,
+            run.num_microbatches, config.model, config.data.task_feature_lengths, config.mesh,
+            settings(config), [array.tobytes() for array in rest],
         ))  # fmt: skip
         if key not in compiled:
             compiled[key] = lower(config, mesh, shapes, *rest).compile()
@@ -79,8 +90,16 @@ def at_each_batch(monkeypatch):
     return patch
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def whole(tmp_path_factory):
-    """A run of 6 steps that was never stopped, and its final state."""
+    """A run of 6 steps that was never stopped, with a trace of two; and its final state."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, train_tiny(folder, 6)
+    return folder, train_tiny(folder, 6, profile_steps=(2, 3))
+
+
+@pytest.fixture(scope="package")
+def alone(tmp_path_factory):
+    """A run as real processes do it, of 24 steps, in this process and never stopped."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    run_here(folder, SMALL, "--gin.TRAIN_STEPS=24")
+    return folder

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax.config import GuardConfig
 from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.reports.run_status import read_status
@@ -57,9 +56,8 @@ def test_a_spike_is_skipped_and_told_with_its_limit(tmp_path, poison, capsys):
     weights = np.zeros((8, 16), np.float32)
     weights[:, 0], weights[:, 1] = 1000, -1000  # sums to 0: divided by 1, of huge gradients
     poison({6}, weights)
-    state = train_tiny(tmp_path, 8, guard=GuardConfig(spike_window=4), checkpoint_period=7)
-    assert int(state.guard.good) == 7
-    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [7, 8]
+    state = train_tiny(tmp_path, 7)
+    assert int(state.guard.good) == 6
     (skipped,) = records_of(tmp_path, "skipped")
     norm, limit = skipped["gradient_norm"], skipped["gradient_norm_limit"]
     assert norm > 100 * limit and 0 < skipped["loss_limit"] < 20
@@ -68,60 +66,47 @@ def test_a_spike_is_skipped_and_told_with_its_limit(tmp_path, poison, capsys):
 
 
 def test_many_bad_batches_send_the_run_back_and_on_with_new_data(tmp_path, poison, capsys):
-    poison({5, 6})
-    state = train_tiny(tmp_path, 6, guard=GuardConfig(max_bad_steps=2, max_rollbacks=2))
-    assert "2 bad steps in a row, up to step 6: back to step 3, and on" in capsys.readouterr().out
-    assert int(state.step) == int(state.guard.good) == 6  # as of the checkpoint
+    """They cost no checkpoint to go back to: that of the bad step 6 would replace it."""
+    poison({6, 7, 8})
+    state = train_tiny(tmp_path, 9, keep_checkpoints=1, log_period=3)
+    assert "3 bad steps in a row, up to step 8: back to step 3, and on" in capsys.readouterr().out
+    assert int(state.step) == int(state.guard.good) == 9  # as of the checkpoint
     assert all(np.isfinite(p).all() for p in jax.tree.leaves(state.parameters))
     (rollback,) = records_of(tmp_path, "rollback")
     assert problems(rollback, table_of("rollback")) == []
-    assert (rollback["step"], rollback["bad_steps"], rollback["back_to"]) == (6, 2, 3)
+    assert (rollback["step"], rollback["bad_steps"], rollback["back_to"]) == (8, 3, 3)
     assert read_status(tmp_path).rollbacks == 1
-    # Batches 1 to 3, the good 4 and the bad 5 and 6; then steps 4 to 6 take 7 to 9.
-    assert [r["batches"] for r in records_of(tmp_path, "train")][-1] == 9
-    hashes = step_hashes(tmp_path)
-    assert len(set(hashes)) == len(hashes)
-    assert hashes[-1] == _hashes(9)[-1]
-
-
-def test_bad_batches_without_end_stop_the_run_and_a_restart_does_not_see_them_again(
-    tmp_path, poison
-):
-    poison(set(range(5, 1000)))
-    guard = GuardConfig(max_bad_steps=2, max_rollbacks=2)
-    with pytest.raises(
-        UserError, match=r"3 bad .*after 2 returns.*step 6 is bad.*loss nan.*bad_batches"
-    ):
-        train_tiny(tmp_path, 20, guard=guard)
-    # Steps 5 and 6, and twice 4 to 6: two are too many, which shows when the third is under way.
-    assert [r["batch"] for r in records_of(tmp_path, "skipped")] == [5, 6, 7, 8, 9, 10, 11, 12]
-    poison(set())
-    train_tiny(tmp_path, 6, guard=guard)
-    # The second return gave the checkpoint of step 3 the data from batch 10 on.
-    assert [r["batches"] for r in records_of(tmp_path, "train")][-1] == 12
-
-
-def test_bad_steps_cost_no_checkpoint_to_go_back_to(tmp_path, poison, capsys):
-    poison({6, 7, 8})
-    guard = GuardConfig(max_bad_steps=2, max_rollbacks=2)  # the program of other tests
-    state = train_tiny(tmp_path, 9, guard=guard, keep_checkpoints=1, log_period=3)
-    assert "3 bad steps in a row, up to step 8: back to step 3" in capsys.readouterr().out
-    assert int(state.step) == 9 and int(state.guard.good) == 9
     records = records_of(tmp_path, "train")
     # Step 8, which was given up, has a record of its own, and no part in that of the new step 6.
     assert [r["step"] for r in records] == [3, 6, 8, 6, 9]
     assert [r["skipped_steps"] for r in records] == [0, 1, 2, 0, 0]
+    # Steps 4 to 9 take the batches after the bad ones.
+    assert step_hashes(tmp_path) == _hashes(14)
 
 
-def test_a_return_to_the_beginning_is_not_forgotten(tmp_path, poison, capsys):
-    poison(set(range(1, 10)))
-    guard = GuardConfig(max_bad_steps=2, max_rollbacks=2)
-    with pytest.raises(UserError, match="after 2 returns"):
-        train_tiny(tmp_path, 6, guard=guard)
+@pytest.mark.parametrize(
+    ("first", "back_to", "skipped"),
+    [
+        # Two are too many, which shows when the third is under way.
+        (5, 3, range(5, 13)),  # steps 5 and 6, and twice 4 to 6
+        (1, 0, range(1, 10)),  # three times 1 to 3
+    ],
+)
+def test_bad_batches_without_end_stop_the_run_and_a_restart_does_not_see_them_again(
+    tmp_path, poison, capsys, first, back_to, skipped
+):
+    poison(set(range(first, 1000)))
+    message = r"3 bad .*after 2 returns.*step . is bad.*loss nan.*the skipped batches are in"
+    with pytest.raises(UserError, match=message):
+        train_tiny(tmp_path, 20)
+    assert f"back to step {back_to}, and on with new data" in capsys.readouterr().out
+    assert [r["batch"] for r in records_of(tmp_path, "skipped")] == list(skipped)
     status = read_status(tmp_path)
     assert (status.state, "after 2 returns" in status.message) == ("failed", True)
-    assert "back to step 0, and on with new data" in capsys.readouterr().out
     poison(set())
-    train_tiny(tmp_path, 3, guard=guard)
-    assert f"continuing from the checkpoint of step 0 in {tmp_path}" in capsys.readouterr().out
-    assert not set(step_hashes(tmp_path)[-3:]) & set(_hashes(3))
+    train_tiny(tmp_path, 6)
+    assert f"continuing from the checkpoint of step {back_to} in {tmp_path}" in (
+        capsys.readouterr().out
+    )
+    # The second return gave that checkpoint the data that come next.
+    assert step_hashes(tmp_path)[back_to - 6 :] == _hashes(12)[back_to - 6 :]

@@ -8,14 +8,21 @@ import jax
 import numpy as np
 import pytest
 
-from switch_jax import gin_config
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.run_folder import RunFolder
+from switch_jax.run_folder import RunFolder, config_of_run
 from switch_jax.storage import list_names
 from switch_jax.train_step.state import abstract_state
 from tests.storage.copies import SLOWLY_IN_A_BUCKET
-from tests.trainer.worker_processes import TINY, finish, losses, output, records, run, start
+from tests.trainer.worker_processes import (
+    SMALL,
+    finish,
+    losses,
+    output,
+    records,
+    run_here,
+    start,
+)
 
 # Of tiny.gin.
 TINY_BATCH, TINY_TARGETS = 16, 16
@@ -26,7 +33,7 @@ CHANGING = [(1, (2, 2, 1)), (2, (2, 2, 1)), (1, (1, 4, 1)), (2, (1, 2, 2)), (1, 
 
 def parameters(folder):
     """The final ones, and the rest of the state."""
-    config = gin_config.read([str(TINY)], [f"MODEL_DIR={folder}"]).config
+    config = config_of_run(RunFolder(folder))
     abstract = abstract_state(config, make_mesh(config.mesh))
     return jax.device_get(Checkpoints(RunFolder(folder), keep=1).restore(abstract).state)
 
@@ -72,10 +79,11 @@ def kill_at_random(rng, folder, processes):
     return bool(moment == "save" and saves and unfinished_saves(folder))
 
 
-def chaos(folder, lives, kills, steps, seed):
+def chaos(folder, lives, kills, steps, seed, flags=()):
     """A run that is killed so often before it may end; returns how many kills were in saves."""
     rng = np.random.default_rng(seed)
-    flags = [f"--gin.TRAIN_STEPS={steps}", "--gin.CHECKPOINT_PERIOD=4", "--gin.EVAL_PERIOD=1000"]
+    flags = [*flags, f"--gin.TRAIN_STEPS={steps}"]
+    flags += ["--gin.CHECKPOINT_PERIOD=4", "--gin.EVAL_PERIOD=None"]
     in_saves = 0
     for _ in range(kills):
         count, mesh = lives[rng.integers(len(lives))]
@@ -83,7 +91,7 @@ def chaos(folder, lives, kills, steps, seed):
         meshed = [f"--gin.MESH_{axis}={size}" for axis, size in axes]
         in_saves += kill_at_random(rng, folder, start(count, folder, *flags, *meshed))
     assert not any(r["step"] == steps for r in records(folder)), "it ended before the last kill"
-    run(1, folder, *flags)
+    run_here(folder, *flags)
     return in_saves
 
 
@@ -130,13 +138,12 @@ def assert_same_losses(folder, undisturbed, steps):
 
 
 @SLOWLY_IN_A_BUCKET
-def test_a_run_that_is_killed_ends_bit_for_bit_the_same(storage, tmp_path):
-    steps = 24
-    undisturbed, folder = tmp_path / "undisturbed", storage / "killed"
-    run(1, undisturbed, f"--gin.TRAIN_STEPS={steps}", "--gin.EVAL_PERIOD=1000")
-    chaos(folder, SAME, kills=1, steps=steps, seed=0)  # by SIGKILL, soon after its first steps
-    assert_each_batch_once(folder, undisturbed, steps)
-    assert_same_end(folder, undisturbed)
+def test_a_run_that_is_killed_ends_bit_for_bit_the_same(alone, storage):
+    folder = storage / "killed"
+    # By SIGKILL, in the save of step 4.
+    chaos(folder, SAME, kills=1, steps=24, seed=0, flags=[SMALL])
+    assert_each_batch_once(folder, alone, steps=24)
+    assert_same_end(folder, alone)
 
 
 @pytest.mark.slow
@@ -144,7 +151,7 @@ def test_a_run_that_is_killed_ends_bit_for_bit_the_same(storage, tmp_path):
 def test_chaos(storage, tmp_path, lives, seed):
     kills, steps = 25, 100
     undisturbed, folder = tmp_path / "undisturbed", storage / "killed"
-    run(1, undisturbed, f"--gin.TRAIN_STEPS={steps}", "--gin.EVAL_PERIOD=1000")
+    run_here(undisturbed, f"--gin.TRAIN_STEPS={steps}", "--gin.EVAL_PERIOD=None")
     in_saves = chaos(folder, lives, kills, steps, seed)
     print(json.dumps({"kills": kills, "in_saves": in_saves, "records": len(records(folder))}))
     assert in_saves >= 10

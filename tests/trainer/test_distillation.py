@@ -1,6 +1,5 @@
 """A run that is distilled from another: its start, its end, and what is refused."""
 
-import copy
 import dataclasses
 import json
 import shutil
@@ -8,19 +7,21 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from switch_jax import gin_config
 from switch_jax.config import DistillationConfig
 from switch_jax.gin_config.teacher import with_teacher
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.trainer.start import teacher as teacher_module
 from switch_jax.trainer.start.teacher import find_teacher
 from switch_jax.trainer.start.warm_start import describe_start
 from switch_jax.trainer.train import train
 from switch_jax.utils.errors import UserError
-from tests.trainer.start.test_warm_start import ALL
 from tests.trainer.tiny_runs import (
     DATA,
+    DENSE,
+    FAST,
+    IMPATIENT,
     MODEL,
     bits,
     config_of,
@@ -28,15 +29,13 @@ from tests.trainer.tiny_runs import (
     records_of,
     start_of,
 )
-from tests.trainer.worker_processes import TINY
-
-STUDENT = dataclasses.replace(MODEL, num_experts=0)
 
 
-def _config(folder, steps, model=STUDENT, teacher=None, mesh=(1, 1, 1), data=DATA, **distillation):
+def _config(folder, steps, model=DENSE, teacher=None, mesh=(1, 1, 1), data=DATA, **distillation):
     periods = {"log_period": 1, "eval_period": 100, "eval_steps": 1, "checkpoint_period": 1}
     parts = {"distillation": DistillationConfig(**distillation), "teacher": teacher}
-    return config_of(folder, steps, mesh, model, data, optimizer=ALL, **periods, **parts)
+    parts |= {"optimizer": FAST, "guard": IMPATIENT}
+    return config_of(folder, steps, mesh, model, data, **periods, **parts)
 
 
 @pytest.fixture(scope="module")
@@ -53,26 +52,19 @@ def _student(folder, steps, teacher, **changes):
 
 @pytest.fixture(scope="module")
 def student(teacher, tmp_path_factory):
-    """Two steps of a student that starts from the teacher: folder, parameters, and the teacher's.
-
-    The last are those that the steps were given, as they are afterwards.
-    """
-    given = []
-    load = teacher_module.Teacher.load
-
-    def remembered(self):
-        given.append(load(self))
-        return given[-1]
-
+    """Two steps of a student that starts from the teacher: its folder, and its parameters."""
     folder = tmp_path_factory.mktemp("student")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teacher_module.Teacher, "load", remembered)
-        state = train(_student(folder, 2, teacher[0]))
-    return folder, jax.device_get(state.parameters), jax.device_get(given[0])
+    state = train(_student(folder, 2, teacher[0]))
+    return folder, jax.device_get(state.parameters)
 
 
-def test_the_teacher_keeps_every_bit(teacher, student):
-    assert bits(student[2]) == bits(teacher[1])
+def _found(config):
+    return find_teacher(config, make_mesh(config.mesh))
+
+
+def test_the_teacher_has_the_parameters_of_its_newest_checkpoint(teacher, tmp_path):
+    found = _found(_student(tmp_path, 2, teacher[0]))
+    assert found.checkpoint.name == "2" and bits(found.load()) == bits(teacher[1])
 
 
 def test_both_parts_of_the_loss_are_recorded(student):
@@ -90,9 +82,8 @@ def test_an_interrupted_run_goes_on_with_the_checkpoint_of_the_teacher_that_it_b
     config = teacher[0]
     other = tmp_path / "teacher"
     shutil.copytree(config.run.model_dir, other)
-    shutil.copytree(
-        other / "checkpoints" / "1", other / "checkpoints" / "7"
-    )  # it goes on meanwhile
+    # It goes on meanwhile.
+    shutil.copytree(other / "checkpoints" / "1", other / "checkpoints" / "7")
     shutil.copytree(student[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "2")  # as if it had ended after the first step
     state = train(_student(tmp_path / "run", 2, config, teacher_dir=str(other)))
@@ -108,11 +99,11 @@ def test_an_interrupted_run_goes_on_with_the_checkpoint_of_the_teacher_that_it_b
 def test_a_run_that_goes_on_with_a_damaged_run_json_asks_for_the_step(teacher, tmp_path):
     (tmp_path / "run.json").write_text("{")
     config = _student(tmp_path, 2, teacher[0])
-    assert find_teacher(config, make_mesh(config.mesh)).checkpoint.name == "2"  # a new run
+    assert _found(config).checkpoint.name == "2"  # a new run
     shutil.copytree(f"{teacher[0].run.model_dir}/checkpoints/1", tmp_path / "checkpoints" / "1")
     _refused(r"run\.json.* is not known: set TEACHER_STEP to it", config)
     config = config.replace("distillation", teacher_step=1)
-    assert find_teacher(config, make_mesh(config.mesh)).checkpoint.name == "1"
+    assert _found(config).checkpoint.name == "1"
 
 
 def test_a_run_that_goes_on_with_a_teacher_that_lacks_its_step_asks_for_one(teacher, tmp_path):
@@ -121,25 +112,16 @@ def test_a_run_that_goes_on_with_a_teacher_that_lacks_its_step_asks_for_one(teac
     _refused("no checkpoint of step 7: there are 1, 2", _student(tmp_path, 2, teacher[0]))
 
 
-def _start(config):
-    return first_state(config).parameters
-
-
 def test_a_student_starts_with_the_teachers_weights_on_any_mesh(
     teacher, code_as_by_default, tmp_path
 ):
-    config, theirs = teacher[0], copy.deepcopy(teacher[1])
+    config = teacher[0]
     student = _student(tmp_path, 2, config, mesh=(2, 2, 2))
-    start, drawn = _start(student), _start(_config(tmp_path, 2))
-    for stack in ("encoder", "decoder"):
-        own, given, as_drawn = (p[stack]["blocks"]["layer_0"] for p in (start, theirs, drawn))
-        assert bits(own.pop("feed_forward")) == bits(as_drawn["feed_forward"])
-        given = {name: part for name, part in given.items() if name != "feed_forward"}
-        assert own.keys() == given.keys() and bits(own) == bits(given)
-    for part in (start, theirs):
-        for stack in ("encoder", "decoder"):
-            del part[stack]["blocks"]
-    assert bits(start) == bits(theirs)
+    states = (first_state(c).parameters for c in (student, _config(tmp_path, 2)))
+    start, drawn, theirs = (flatten_dict(p, sep="/") for p in (*states, teacher[1]))
+    for name, array in start.items():
+        expected = drawn if "feed_forward/" in name else theirs
+        assert bits(array) == bits(expected[name]), name
     found = start_of(student)
     told = describe_start(student, found)
     assert told[0] == f"starting from the parameters of {config.run.model_dir}/checkpoints/2"
@@ -148,63 +130,40 @@ def test_a_student_starts_with_the_teachers_weights_on_any_mesh(
 
 
 def test_a_student_may_start_without_them(teacher, tmp_path):
-    student = _student(tmp_path, 2, teacher[0], initialize_from_teacher=False)
-    assert bits(_start(student)) == bits(_start(_config(tmp_path, 2)))
+    assert start_of(_student(tmp_path, 2, teacher[0], initialize_from_teacher=False)) is None
 
 
 def test_a_student_of_other_sizes_takes_nothing(teacher, tmp_path):
-    other = dataclasses.replace(STUDENT, embed_dim=24, num_heads=3)
+    other = dataclasses.replace(DENSE, embed_dim=24, num_heads=3)
     config = _student(tmp_path, 2, teacher[0], model=other)
     found = start_of(config)
-    assert found.parameters == {} and describe_start(config, found)[1] == "taken: none"
-    assert bits(_start(config)) == bits(_start(_config(tmp_path, 2, model=other)))
+    assert found.load() == {"parameters": {}}
+    assert describe_start(config, found)[1] == "taken: none"
 
 
-FILES = [str(TINY), "runs/distill.gin"]
-
-
-def _built(*bindings):
-    return gin_config.read(FILES, ["MODEL_DIR=/student", *bindings]).config
-
-
-def test_the_teacher_comes_with_the_config_of_its_own_folder(teacher, student):
-    config = teacher[0]
-    own = _built(f"TEACHER_DIR={config.run.model_dir}", "TEACHER_DECODER_GROUP_SIZE=32")
-    expected = config.replace("model", decoder_group_size=32)
-    assert with_teacher(own) == dataclasses.replace(own, teacher=expected)
-    values = own.distillation
-    assert (values.fraction_soft, values.temperature) == (0.25, 1.0)
-    assert values.initialize_from_teacher and values.teacher_step is None
-    # What is done with a student afterwards does without the teacher.
+def test_what_is_done_with_a_student_afterwards_does_without_the_teacher(student):
     assert gin_config.read([str(student[0] / "config.gin")]).config.teacher is None
 
 
-def test_a_student_starts_from_the_teacher_or_from_another_checkpoint():
-    both = ["TEACHER_DIR=/teacher", "INITIAL_CHECKPOINT_PATH=/other"]
-    message = (
-        r"cannot start both from INITIAL_CHECKPOINT_PATH = '/other' and from the weights of "
-        r"TEACHER_DIR = '/teacher' \(INITIALIZE_FROM_TEACHER\)"
-    )
-    with pytest.raises(UserError, match=message):
-        _built(*both)
-    config = _built(*both, "INITIALIZE_FROM_TEACHER=False")
-    assert config.run.initial_checkpoint_path == "/other"
+def test_a_student_starts_from_the_teacher_or_from_another_checkpoint(teacher):
+    student = _student("new", 2, teacher[0])
+    with pytest.raises(UserError, match="cannot start both from INITIAL_CHECKPOINT_PATH = '/oth"):
+        student.replace("run", initial_checkpoint_path="/other")
+    student = student.replace("distillation", initialize_from_teacher=False)
+    assert student.replace("run", initial_checkpoint_path="/other")
 
 
 def _refused(message, config):
     with pytest.raises(UserError, match=message):
-        find_teacher(config, make_mesh(config.mesh))
+        _found(config)
 
 
 def test_what_cannot_teach_is_refused_before_anything_is_compiled(teacher, tmp_path):
     config, new = teacher[0], tmp_path / "new"
     with pytest.raises(UserError, match="TEACHER_DIR '/absent' is not the folder of a run: it has"):
-        with_teacher(_built("TEACHER_DIR=/absent"))
+        with_teacher(_config(new, 2, teacher_dir="/absent"))
     with pytest.raises(UserError, match="NUM_EMBEDDINGS = 1152, and the model 1280"):
-        _student(new, 2, config, model=dataclasses.replace(STUDENT, num_embeddings=1280))
-    _refused(
-        "has no checkpoint: give the MODEL", _student(new, 2, config, teacher_dir=str(tmp_path))
-    )
+        _student(new, 2, config, model=dataclasses.replace(DENSE, num_embeddings=1280))
     _refused(r"no checkpoint of step 9: there are 1, 2", _student(new, 2, config, teacher_step=9))
     _refused("is MODEL_DIR itself", _student(config.run.model_dir, 2, config))
     bytes_ = dataclasses.replace(DATA, vocabulary="byte")

@@ -31,6 +31,7 @@ def test_what_a_run_leaves_behind(whole):
     assert (folder / "config.gin").read_text().startswith("# config\n")
     assert sorted(int(p.name) for p in (folder / "checkpoints").iterdir()) == [3, 6]
     assert list((folder / "tensorboard").glob("events.*"))
+    assert list((folder / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))
     description = json.loads((folder / "run.json").read_text())
     assert description["num_experts"] == 4
     assert description["mesh"] == {"data": 1, "expert": 2, "model": 1}
@@ -87,23 +88,6 @@ def test_a_finished_run_stays_as_it_is(whole, capsys, monkeypatch):
     assert "nothing to do" not in capsys.readouterr().out
 
 
-def test_data_that_end_leave_a_checkpoint_of_the_last_step(whole, tmp_path, at_each_batch, capsys):
-    end: int | None = 6
-
-    def stop(batch, number):
-        if number == end:
-            raise UserError("the file is gone")
-
-    at_each_batch(stop)
-    with pytest.raises(UserError, match="the file is gone"):
-        train_tiny(tmp_path, 9)
-    assert "the state of step 5 is saved" in capsys.readouterr().out
-    end = None
-    train_tiny(tmp_path, 6)
-    assert "continuing from the checkpoint of step 5" in capsys.readouterr().out
-    assert step_hashes(tmp_path) == step_hashes(whole[0])
-
-
 def test_a_save_that_fails_stops_the_run_with_one_line(tmp_path, monkeypatch, capsys):
     class Failed:
         def result(self, timeout=None):
@@ -135,23 +119,8 @@ def test_an_error_of_closing_with_another_cause_is_shown_beside_the_first(capsys
 
 
 def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch, capsys):
-    scores = iter([-9.0, -3.0, -5.0, -4.0, -6.0])
-
-    def evaluate(self, state):
-        return {"mine": {"neg_log_perplexity": next(scores), "accuracy": 0.0}}
-
-    monkeypatch.setattr(TeacherForcedEvaluation, "__call__", evaluate)
-    changes = {"eval_period": 1, "checkpoint_period": 1, "keep_checkpoints": 1}
-    train_tiny(tmp_path, 50, early_stopping_evals=3, **changes)
-    assert "no better neg_log_perplexity than that of step 1 in 3 evalu" in capsys.readouterr().out
-    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [1, 4]
-    train_tiny(tmp_path, 50, early_stopping_evals=3, **changes)
-    assert "at step 4 of 50: nothing to do" in capsys.readouterr().out
-
-
-def test_the_best_is_sought_anew_where_another_metric_chooses_it(tmp_path, monkeypatch, capsys):
-    """Else -2.5 would not be better than the accuracy 0.4, and would not stay beside it."""
-    scores = iter([(-9, 0.1), (-8, 0.4), (-7, 0.2), (-2.5, 0), (-1.5, 0), (-2.0, 0)])
+    """Where another metric chooses it, it is sought anew: -2.5 is less than the accuracy 0.4."""
+    scores = iter([(-9, 0.1), (-8, 0.4), (-7, 0.2), (-2.5, 0), (-1.5, 0), (-2.0, 0), (-3.0, 0)])
 
     def evaluate(self, state):
         return {"mine": dict(zip(("neg_log_perplexity", "accuracy"), next(scores), strict=True))}
@@ -162,11 +131,14 @@ def test_the_best_is_sought_anew_where_another_metric_chooses_it(tmp_path, monke
     }  # fmt: skip
     train_tiny(tmp_path, 2, best_metric="accuracy", **changes)
     assert RunFolder(tmp_path).checkpoint_steps() == [1, 2]
-    train_tiny(tmp_path, 5, **changes)
-    said = "sought anew (BEST_METRIC 'accuracy' -> 'neg_log_perplexity'): evaluations and checkpoi"
-    assert said in capsys.readouterr().out
-    assert RunFolder(tmp_path).checkpoint_steps() == [4, 5]
+    train_tiny(tmp_path, 50, **changes)
+    told = capsys.readouterr().out
+    assert "sought anew (BEST_METRIC 'accuracy' -> 'neg_log_perplexity'): evaluations and" in told
+    assert "no better neg_log_perplexity than that of step 4 in 2 evaluations" in told
+    assert RunFolder(tmp_path).checkpoint_steps() == [4, 6]
     assert chosen_step(tmp_path, "best") == 4
+    train_tiny(tmp_path, 50, **changes)
+    assert "at step 6 of 50: nothing to do" in capsys.readouterr().out
 
 
 def test_a_second_job_in_the_folder_is_refused(tmp_path):
@@ -222,34 +194,41 @@ def stall(monkeypatch, at_each_batch):
     go_on.set()
 
 
-def test_a_signal_while_the_data_stall_saves_what_was_done(whole, tmp_path, stall):
-    stall(5)
-    with pytest.raises(Stopped, match="the state of step 4 is saved") as stopped:
-        train_tiny(tmp_path, 6)
-    assert stopped.value.exit_code == 75
-    assert [r["step"] for r in records_of(tmp_path, "train")] == [2, 3, 4]
-    assert records_of(tmp_path, "skipped") == []
-    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == [3, 4]
-    stall(0)
-    resumed = train_tiny(tmp_path, 6)
-    jax.tree.map(np.testing.assert_array_equal, resumed, whole[1])
-    assert step_hashes(tmp_path) == step_hashes(whole[0])
-    ours, theirs = (records_of(folder, "eval") for folder in (tmp_path, whole[0]))
-    assert [r["step"] for r in ours] == [0, 3, 6]
-    assert ours[-1]["neg_log_perplexity"] == theirs[-1]["neg_log_perplexity"]
-
-
-def test_a_signal_while_the_first_data_stall_leaves_no_checkpoint(tmp_path, stall):
+def test_a_run_that_its_data_stop_again_and_again_ends_as_if_they_had_not(
+    whole, tmp_path, stall, at_each_batch, capsys
+):
     stall(1)
     with pytest.raises(Stopped, match="asked to terminate: no step was done; the same command"):
         train_tiny(tmp_path, 6)
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert RunFolder(tmp_path).checkpoint_steps() == []
+
+    stall(3)
+    with pytest.raises(Stopped, match="the state of step 2 is saved") as stopped:
+        train_tiny(tmp_path, 6)
+    assert stopped.value.exit_code == 75
+    assert RunFolder(tmp_path).checkpoint_steps() == [2]
+
     stall(4)  # right after the checkpoint of step 3: it stays as it is
     with pytest.raises(Stopped, match="the state of step 3 is saved"):
         train_tiny(tmp_path, 6)
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    assert RunFolder(tmp_path).checkpoint_steps() == [2, 3]
 
+    def end(batch, number):
+        if number == 6:
+            raise UserError("the file is gone")
 
-def test_a_trace_is_written(tmp_path):
-    train_tiny(tmp_path, 3, profile_steps=(2, 3))
-    assert list((tmp_path / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))
+    stall(None)
+    at_each_batch(end)
+    with pytest.raises(UserError, match="the file is gone"):
+        train_tiny(tmp_path, 6)
+    assert "the state of step 5 is saved" in capsys.readouterr().out
+
+    at_each_batch(lambda batch, number: None)
+    resumed = train_tiny(tmp_path, 6)
+    assert "continuing from the checkpoint of step 5" in capsys.readouterr().out
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole[1])
+    assert step_hashes(tmp_path) == step_hashes(whole[0])
+    assert records_of(tmp_path, "skipped") == []
+    ours, theirs = (records_of(folder, "eval") for folder in (tmp_path, whole[0]))
+    assert [r["step"] for r in ours] == [0, 0, 3, 6]
+    assert ours[-1]["neg_log_perplexity"] == theirs[-1]["neg_log_perplexity"]

@@ -1,117 +1,39 @@
 """Several processes as several hosts: the same run, and stops that all of them agree on."""
 
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from switch_jax.checkpointing import Checkpoints
-from switch_jax.cli import main
-from switch_jax.config import MeshConfig
-from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.run_folder import RunFolder
-from switch_jax.train_step.state import abstract_state
-from tests.trainer.helpers import tiny_config, tiny_model
 from tests.trainer.worker_processes import (
-    ROOT,
-    TINY,
+    SMALL,
     finish,
-    free_port,
     losses,
     output,
     records,
     run,
+    run_here,
     start,
     wait_for_step,
-    without_virtual_devices,
 )
-
-MODEL = tiny_model(
-    num_embeddings=128, embed_dim=128, mlp_dim=128
-)  # so large that moments are factored
-SMALL = ["--gin.NUM_ENCODER_LAYERS=1"]
-
-
-def state_on(mesh):
-    """A state there, every element of it another number, and its shapes."""
-    abstract = abstract_state(tiny_config(MODEL), make_mesh(MeshConfig(*mesh)))
-    leaves, structure = jax.tree.flatten(abstract)
-    numbers, made = 0, []
-    for leaf in leaves:
-        array = np.arange(numbers, numbers + leaf.size).reshape(leaf.shape).astype(leaf.dtype)
-        numbers += leaf.size
-        made.append(jax.make_array_from_callback(leaf.shape, leaf.sharding, array.__getitem__))
-    return jax.tree.unflatten(structure, made), abstract
-
-
-def save_as_one_of_two(folder, port, index):
-    """What each of two processes does, with four devices each."""
-    from switch_jax.runtime import processes
-
-    processes.connect(f"localhost:{port}", 2, int(index), local_cpu_devices=4)
-    state, _ = state_on((2, 4, 1))
-    checkpoints = Checkpoints(RunFolder(Path(folder)), keep=1)
-    checkpoints.save(7, state, {"whose": jax.process_index()}, None)
-    checkpoints.close()
-
-
-@pytest.mark.slow
-def test_a_state_of_two_processes_comes_back_whole_on_one_with_another_mesh(tmp_path):
-    program = "import sys; from tests.trainer.test_many_hosts import save_as_one_of_two as save"
-    command = [sys.executable, "-c", f"{program}; save(*sys.argv[1:])", str(tmp_path)]
-    port = free_port()
-    env = without_virtual_devices()
-    processes = [
-        subprocess.Popen([*command, str(port), str(i)], env=env, cwd=ROOT) for i in range(2)
-    ]
-    assert finish(processes, tmp_path) == [0, 0]
-    expected, abstract = state_on((1, 2, 2))
-    restored = Checkpoints(RunFolder(tmp_path), keep=1).restore(abstract)
-    assert (restored.step, restored.notes) == (7, {"whose": 0})
-    jax.tree.map(np.testing.assert_array_equal, restored.state, expected)
-    for a in jax.tree.leaves(restored.state):
-        assert a.sharding.mesh.shape == {"data": 1, "expert": 2, "model": 2}
-
-
-def run_here(folder, *flags):
-    """In this process, which need not start."""
-    train = ["train", f"--gin_file={TINY}", *SMALL, f"--gin.MODEL_DIR={folder}", *flags]
-    assert main(train) == 0
-
-
-def assert_same_run(folder, expected):
-    """The same global batches in the same order, and losses equal to rounding."""
-    found, expected = losses(folder), losses(expected)
-    assert found.keys() == expected.keys() == set(range(1, 13))
-    assert [found[s][0] for s in found] == [expected[s][0] for s in found]
-    for step in found:
-        np.testing.assert_allclose(found[step][1], expected[step][1], rtol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """The run of one process that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    run_here(folder)
-    return folder
 
 
 def test_two_processes_are_stopped_and_one_goes_on_with_another_mesh(alone, tmp_path):
     folder = tmp_path / "run"
-    processes = start(2, folder, *SMALL)
+    processes = start(2, folder, SMALL)
     wait_for_step(folder, 2, processes)
     processes[1].send_signal(signal.SIGTERM)  # to the one that writes no metrics
     assert finish(processes, folder) == [75, 75], output(folder)
     stopped = records(folder)[-1]["step"]
     assert f"the state of step {stopped} is saved" in output(folder)
-    run_here(folder, "--gin.MESH_DATA=1", "--gin.MESH_MODEL=2")
-    assert_same_run(folder, alone)
+    run_here(folder, SMALL, "--gin.MESH_DATA=1", "--gin.MESH_MODEL=2", "--gin.EVAL_PERIOD=None")
     # No step twice: all that was done was saved.
     assert [r["step"] for r in records(folder)] == list(range(1, 13))
+    # The same global batches in the same order, and losses equal to rounding.
+    for step, (batch, loss) in losses(folder).items():
+        expected = losses(alone)[step]
+        assert batch == expected[0]
+        np.testing.assert_allclose(loss, expected[1], rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -130,8 +52,8 @@ def test_a_signal_to_one_stops_both_while_the_data_of_the_other_stall(tmp_path):
 @pytest.mark.slow
 def test_two_processes_start_from_what_one_has_trained(alone, tmp_path):
     folder = tmp_path / "run"
-    run(2, folder, *SMALL, f"--gin.INITIAL_CHECKPOINT_PATH={alone}", "--gin.TRAIN_STEPS=1")
-    assert f"starting from the parameters of {alone}/checkpoints/12" in output(folder)
+    run(2, folder, SMALL, f"--gin.INITIAL_CHECKPOINT_PATH={alone}", "--gin.TRAIN_STEPS=1")
+    assert f"starting from the parameters of {alone}/checkpoints/24" in output(folder)
     start, end = records(folder, "eval")[0], records(alone, "eval")[-1]
-    assert (start["step"], end["step"]) == (0, 12)
+    assert (start["step"], end["step"]) == (0, 24)
     np.testing.assert_allclose(start["neg_log_perplexity"], end["neg_log_perplexity"], rtol=1e-5)

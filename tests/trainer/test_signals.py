@@ -81,32 +81,33 @@ def _pipe_that_nobody_reads():
     return write
 
 
-def test_a_terminal_that_is_closed_ends_the_run_with_its_state_saved():
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, and some CI, ignore it
-    try:
-        with StopSignals(MESH, lambda: None) as signals:
-            terminal, ours = pty.openpty()
-            with _in_place_of(1, ours):
-                os.close(terminal)
-                with pytest.raises(OSError, match="Input/output error"):
-                    os.write(1, b"x")
-                _send(signal.SIGHUP)
-                os.write(1, b"x")  # to nobody
-            _assert_told(signals, PREEMPTED)
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGHUP, before)
+@pytest.fixture
+def handler():
+    """handler(number, its handler): sets it until the end of the test."""
+    with contextlib.ExitStack() as before:
+        yield lambda number, own: before.callback(signal.signal, number, signal.signal(number, own))
 
 
-def test_a_hangup_that_was_ignored_as_under_nohup_stays_ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with StopSignals(MESH, lambda: None) as signals:
+def test_a_terminal_that_is_closed_ends_the_run_with_its_state_saved(handler):
+    handler(signal.SIGHUP, signal.SIG_DFL)  # nohup, and some CI, ignore it
+    with StopSignals(MESH, lambda: None) as signals:
+        terminal, ours = pty.openpty()
+        with _in_place_of(1, ours):
+            os.close(terminal)
+            with pytest.raises(OSError, match="Input/output error"):
+                os.write(1, b"x")
             _send(signal.SIGHUP)
-            assert not signals.is_wanted()
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+            os.write(1, b"x")  # to nobody
+        _assert_told(signals, PREEMPTED)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_a_hangup_that_was_ignored_as_under_nohup_stays_ignored(handler):
+    handler(signal.SIGHUP, signal.SIG_IGN)
+    with StopSignals(MESH, lambda: None) as signals:
+        _send(signal.SIGHUP)
+        assert not signals.is_wanted()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_signal_to_another_host_is_found_when_it_is_asked_for(signals, monkeypatch):
@@ -134,21 +135,18 @@ def test_other_hosts_hear_of_a_signal_though_the_main_thread_is_not_in_python(mo
     assert heard.empty()
 
 
-def test_an_interrupt_that_got_lost_comes_before_the_first_step(monkeypatch):
-    before = signal.signal(signal.SIGINT, InterruptHandler())
-    try:
-        with contextlib.suppress(KeyboardInterrupt):  # as a library may do
+def test_an_interrupt_that_got_lost_comes_before_the_first_step(handler, monkeypatch):
+    handler(signal.SIGINT, InterruptHandler())
+    with contextlib.suppress(KeyboardInterrupt):  # as a library may do
+        _send(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), StopSignals(MESH, lambda: None):
+        pass
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    for error in (os.dup(2), _pipe_that_nobody_reads()):
+        with contextlib.suppress(KeyboardInterrupt), _in_place_of(2, error):
             _send(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), StopSignals(MESH, lambda: None):
-            pass
-        ended = []
-        monkeypatch.setattr(os, "_exit", ended.append)
-        for error in (os.dup(2), _pipe_that_nobody_reads()):
-            with contextlib.suppress(KeyboardInterrupt), _in_place_of(2, error):
-                _send(signal.SIGINT)
-        assert ended == [130, 130], "a second one ends the process at once"
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert ended == [130, 130], "a second one ends the process at once"
 
 
 def test_in_a_thread_there_are_no_handlers_and_no_error():

@@ -1,44 +1,54 @@
 """Runs whose steps take the layers apart: their checkpoints have stacks, as all have."""
 
+import dataclasses
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 from switch_jax.checkpointing.read_only import newest_saved
+from switch_jax.config import OptimizerConfig
 from switch_jax.run_folder import RunFolder
 from switch_jax.trainer.train import train
 from tests.trainer.helpers import tiny_model
-from tests.trainer.tiny_runs import config_of
+from tests.trainer.tiny_runs import DENSE, bits, config_of, records_of
+
+TWO_BLOCKS = dataclasses.replace(DENSE, num_encoder_layers=2)
 
 
-def _train(folder, steps, *, scan_layers=False):
-    """A run with two blocks of layers in the encoder, over the expert axis."""
-    model = tiny_model(
-        num_embeddings=1152, group_size=32, num_encoder_layers=4, scan_layers=scan_layers
-    )
-    periods = {"checkpoint_period": 2, "eval_period": 2, "eval_steps": 1, "num_microbatches": 2}
-    return train(config_of(folder, steps, (1, 2, 1), model, **periods))
+def _train(folder, steps, model=TWO_BLOCKS, **changes):
+    """A run without evaluations."""
+    periods = {"log_period": 1, "eval_period": None, "checkpoint_period": 2}
+    return train(config_of(folder, steps, (1, 2, 1), model, **periods, **changes))
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run of 4 steps: its folder, and its final state."""
-    folder = tmp_path_factory.mktemp("whole")
-    return folder, _train(folder, 4)
-
-
-def test_the_final_state_and_the_checkpoint_have_stacks_of_layers(whole):
-    folder, state = whole
-    layer = state.parameters["encoder"]["blocks"]["layer_1"]
-    saved = newest_saved(RunFolder.at(folder))
-    assert saved.step == 4
-    wi = saved.shapes["parameters/encoder/blocks/layer_1/feed_forward/wi_0"]
-    assert layer["feed_forward"]["wi_0"].shape == tuple(wi) == (2, 4, 16, 32)
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer, tmp_path, capsys):
+    chosen = OptimizerConfig(
+        optimizer=optimizer, learning_rate=0.01, warmup_steps=1, lr_schedule="cosine",
+        gradient_clip_norm=1.0, weight_decay=0.1,
+    )  # fmt: skip
+    state = _train(tmp_path, 3, optimizer=chosen)
+    whole = bits(state)
+    layer = state.parameters["encoder"]["blocks"]["layer_0"]
+    saved = newest_saved(RunFolder(tmp_path)).shapes
+    wi = saved["parameters/encoder/blocks/layer_0/feed_forward/wi_0"]
+    assert layer["feed_forward"]["wi_0"].shape == tuple(wi) == (2, 16, 32)
+    shutil.rmtree(tmp_path / "checkpoints" / "3")  # as if it had ended after two steps
+    assert bits(_train(tmp_path, 3, optimizer=chosen)) == whole
+    assert "continuing from the checkpoint of step 2" in capsys.readouterr().out
+    rates = [r["learning_rate"] for r in records_of(tmp_path, "train")]
+    np.testing.assert_allclose(rates, [0.01, 0.01, 0.005, 0.005], rtol=1e-6)  # step 3 twice
+    assert records_of(tmp_path, "eval") == []
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_layers_scanned(whole, tmp_path):
-    _train(tmp_path, 2)
-    scanned = _train(tmp_path, 4, scan_layers=True)
-    for a, b in zip(jax.tree.leaves(scanned), jax.tree.leaves(whole[1]), strict=True):
+def test_a_run_goes_on_with_layers_scanned(tmp_path):
+    apart = tiny_model(num_embeddings=1152, num_encoder_layers=4, scan_layers=False)
+    whole, other = _train(tmp_path / "whole", 4, apart, num_microbatches=2), tmp_path / "other"
+    _train(other, 2, apart, num_microbatches=2)
+    scanned = dataclasses.replace(apart, scan_layers=True)
+    state = _train(other, 4, scanned, num_microbatches=2)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)

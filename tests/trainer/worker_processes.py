@@ -10,10 +10,12 @@ import tempfile
 import time
 from pathlib import Path, PurePath
 
+from switch_jax.cli import main
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import in_bucket, read_appended
 
 TINY = Path(__file__).with_name("tiny.gin")
+SMALL = "--gin.NUM_ENCODER_LAYERS=1"  # quicker
 ROOT = TINY.parents[2]
 
 
@@ -76,6 +78,11 @@ def run(count: int, folder: PurePath, *flags: str) -> None:
     """Runs to the end, which has to be a good one."""
     codes = finish(start(count, folder, *flags), folder)
     assert codes == [0] * count, output(folder)
+
+
+def run_here(folder: PurePath, *flags: str) -> None:
+    """The same in this process, which need not start."""
+    assert main(["train", f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", *flags]) == 0
 
 
 def output(folder: PurePath) -> str:

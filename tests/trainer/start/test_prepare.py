@@ -133,15 +133,13 @@ def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [
-        ("run", {"best_metric": "bleu"}, "best_metric = 'bleu': write neg_log_perplexity or acc"),
         ("run", {"best_metric": "generated_em"}, "metric of generated text, computed with INFER"),
         ("run", {"infer_eval": True}, "INFER_EVAL = True .* tiny_copy has none: set INFER_EVAL to"),
         ("data", {"data_streams": 3}, "batch size 8 does not divide over 3 streams"),
-        ("run", {"model_dir": "gs://Not a bucket/x"}, "MODEL_DIR"),
+        ("run", {"model_dir": "gs://mounted//x"}, "MODEL_DIR .* without '//'"),
+        ("run", {"model_dir": "/proc/run"}, "MODEL_DIR '/proc/run' cannot be written"),
         ("run", {"num_microbatches": 8}, "batch size 8 does not divide .* 2 devices and 8 micro"),
-        ("run", {"initial_checkpoint_path": "/no/such/run"}, "/no/such/run"),
         ("model", {"num_embeddings": 128}, "128 rows; set NUM_EMBEDDINGS to 1100 or more$"),
-        ("data", {"split": "no_split"}, "no split 'no_split'"),
         ("mesh", {"data": 8, "expert": 4}, "32"),
     ],
 )

@@ -10,7 +10,6 @@ from flax.traverse_util import flatten_dict
 from switch_jax.checkpointing.in_pieces import create_checkpoint, open_parameters
 from switch_jax.model import abstract_parameters
 from switch_jax.run_folder import RunFolder
-from switch_jax.trainer.start.warm_start import describe_start
 from switch_jax.utils.errors import UserError
 from tests.trainer.tiny_runs import MODEL, config_of, first_state, start_of
 
@@ -41,7 +40,7 @@ def _config(folder, pairs, model=MODEL, **changes):
 
 
 def test_what_matches_is_restored_by_its_name_there_and_the_rest_is_drawn(parent):
-    (folder, arrays), mesh = parent, (2, 2, 2)
+    folder, arrays = parent
     pairs = [
         ("token_embedding/.*", None),
         ("encoder/final_norm/scale", "decoder/final_norm/scale"),
@@ -49,8 +48,8 @@ def test_what_matches_is_restored_by_its_name_there_and_the_rest_is_drawn(parent
         (r"decoder/(blocks/layer_0)/cross_attention/(\w+)", r"encoder/\1/self_attention/\2"),
         ("encoder/final_norm/scale|.*_norm/.*", SAME),  # its first part is taken by then
     ]
-    config = _config(folder, pairs, WIDER, mesh=mesh)
-    start, drawn = first_state(config), first_state(_config(None, None, WIDER, mesh=mesh))
+    start = first_state(_config(folder, pairs, WIDER))
+    drawn = first_state(_config(None, None, WIDER))
     assert int(start.step) == int(start.optimizer.updates) == 0
 
     expected = {
@@ -74,41 +73,14 @@ def test_what_matches_is_restored_by_its_name_there_and_the_rest_is_drawn(parent
     np.testing.assert_allclose(moment.square_sum, squares, rtol=1e-5)
 
 
-def test_the_log_says_what_is_restored(parent):
-    pairs = [("encoder/.*", SAME)]
-    config = _config(parent[0], pairs, WIDER)
-    first, taken, drawn = describe_start(config, start_of(config))
-    assert first == f"starting from the parameters of {parent[0]}/checkpoints/0"
-    # 3 norms of 16; 4 matrices of 16 x 16; 4 experts with two matrices of 16 x 32; a router of
-    # 16 x 4; 32 buckets for 2 heads.
-    assert sorted(taken.removeprefix("taken: ").split(", ")) == [
-        "encoder/attention 1,024",
-        "encoder/experts 4,096",
-        "encoder/norms 48",
-        "encoder/position_bias 64",
-        "encoder/router 64",
-    ]
-    assert drawn.startswith("drawn at random: ") and "embedding 20,480" in drawn
-    assert "encoder" not in drawn and "decoder/experts 4,096" in drawn
-
-
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (
-            [("encoder/.*", SAME), ("encoder/blocks/.*", SAME)],
-            r"the pairs before 'encoder/blocks/.\*' match everything that it matches: put it first",
-        ),
         (
             [("encoder", SAME)],
             r"'encoder' matches no parameter of the model; it has to match a whole name: "
             r"there are decoder/blocks/..., decoder/final_norm/..., .*token_embedding/embedding; "
             r"`switch_jax convert --inspect MODEL_DIR` prints",
-        ),
-        (
-            [("encoder/(.*)", r"encodr/\1")],
-            r"the checkpoint .*checkpoints/0 is of another model: 11 of 11 arrays differ \(encodr/"
-            r"blocks/layer_0/feed_forward/router absent -> \(1, 16, 4\), ",
         ),
         (
             [(".*", SAME)],
@@ -130,11 +102,6 @@ def test_what_cannot_be_restored_is_refused_with_what_there_is(parent, pairs, me
 @pytest.mark.parametrize(
     ("pairs", "changes", "message"),
     [
-        (
-            [("encoder/(", SAME)],
-            {},
-            r"has 'encoder/\(', which is no reg",
-        ),
         ([("encoder/.*", r"\1")], {}, r"'\\\\1' for 'encoder/.\*', which has 0 groups .*: invalid"),
         ([("encoder/.*", None)], {}, "takes nothing$"),
         ([("encoder/.*",)], {}, r"it must be a list of pairs, as in \[\('encoder/"),

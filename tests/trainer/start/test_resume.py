@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks
@@ -21,39 +20,22 @@ from switch_jax.trainer.start.dry_run import dry_run
 from switch_jax.trainer.start.prepare import prepare
 from switch_jax.trainer.train import train
 from switch_jax.utils.errors import UserError
-from tests.trainer.helpers import tiny_model
-from tests.trainer.tiny_runs import config_of
-
-MODEL = tiny_model(
-    num_embeddings=1152, num_experts=0, num_encoder_layers=1, num_decoder_layers=1
-)  # dense
-
-
-def test_a_run_without_evaluation_trains_saves_and_goes_on_with_other_rates(
-    config, tmp_path, capsys
-):
-    run = {"model_dir": str(tmp_path), "eval_period": None, "checkpoint_period": 1}
-    before = jax.device_get(train(config.replace("run", **run, train_steps=1)).parameters)
-    factors = (("encoder/.*", 1e-9),)
-    slower = config.replace("run", **run).replace("optimizer", learning_rate_factors=factors)
-    after = jax.device_get(train(slower).parameters)
-    moved = {
-        part: max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, arrays), strict=True))
-        for part, arrays in ((part, (before[part], after[part])) for part in before)
-    }
-    assert moved["encoder"] < 1e-7 < 1e-4 < min(moved["decoder"], moved["token_embedding"])
-    assert "LEARNING_RATE_FACTORS None -> [['encoder/.*', 1e-09]]" in capsys.readouterr().out
-    records = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert {json.loads(record)["kind"] for record in records} == {"train"}
-    assert RunFolder(tmp_path).checkpoint_steps() == [1, 2]
+from tests.trainer.tiny_runs import DENSE, FAST, IMPATIENT, config_of
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     """A run that has done its two steps; `replace` makes another start in its folder."""
-    config = config_of(tmp_path_factory.mktemp("run"), 2, model=MODEL, eval_steps=1)
+    parts = {"model": DENSE, "optimizer": FAST, "guard": IMPATIENT}
+    config = config_of(tmp_path_factory.mktemp("run"), 2, **parts, eval_steps=1)
     train(config)
     return config
+
+
+def _copied(config, folder, **run):
+    """Its start in a copy of the run's folder."""
+    shutil.copytree(config.run.model_dir, folder)
+    return config.replace("run", model_dir=str(folder), **run)
 
 
 def _files(config):
@@ -63,13 +45,14 @@ def _files(config):
 
 def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
     before = _files(config)
-    changed = config.replace("run", train_steps=5).replace("optimizer", learning_rate=0.5)
-    lines = dry_run(changed)
+    rates = {"learning_rate": 0.5, "learning_rate_factors": (("encoder/.*", 0.1),)}
+    lines = dry_run(config.replace("run", train_steps=5).replace("optimizer", **rates))
     assert lines[-2:] == [
         f"continuing from the checkpoint of step 2 in {config.run.model_dir}",
-        "this start changes the run's config: TRAIN_STEPS 2 -> 5, LEARNING_RATE 1.0 -> 0.5",
+        "this start changes the run's config: TRAIN_STEPS 2 -> 5, LEARNING_RATE 0.1 -> 0.5, "
+        "LEARNING_RATE_FACTORS None -> [['encoder/.*', 0.1]]",
     ]
-    size = sum(array.size for array in jax.tree.leaves(abstract_parameters(MODEL)))
+    size = sum(array.size for array in jax.tree.leaves(abstract_parameters(DENSE)))
     assert lines[1:3] == [
         f"dense T5, {size:,} parameters; tiny_copy; mesh data x expert x model = 1 x 1 x 1 of cpu",
         "5 steps of 384 tokens: 8 rows of 32 + 16, padding included",
@@ -105,9 +88,8 @@ def test_a_start_with_other_data_files_is_refused_unless_it_says_so(config, monk
         "next epoch add --change_task"
     )
     before, longer = _files(config), config.replace("run", train_steps=5)
-    for start in (dry_run, train):
-        with pytest.raises(UserError, match=re.escape(message)):
-            start(longer)
+    with pytest.raises(UserError, match=re.escape(message)):
+        train(longer)
     assert _files(config) == before
     assert dry_run(longer, change_task=True)[-1] == (
         "the data files of tiny_copy have changed: each stream goes on with them at the beginning "
@@ -133,13 +115,12 @@ def test_a_dry_run_of_a_finished_run_has_nothing_to_do(config):
     done = f"{config.run.model_dir} is at step 2 of 2: nothing to do"
     assert dry_run(config)[-1] == done
     assert dry_run(config.replace("optimizer", learning_rate=0.5))[-1] == (
-        f"{done}, so these changes to the run's config have no effect: LEARNING_RATE 1.0 -> 0.5"
+        f"{done}, so these changes to the run's config have no effect: LEARNING_RATE 0.1 -> 0.5"
     )
 
 
 def test_a_run_whose_config_is_not_there_goes_on_without_a_comparison(config, tmp_path):
-    shutil.copytree(config.run.model_dir, tmp_path / "run")
-    start = config.replace("run", model_dir=str(tmp_path / "run"), train_steps=5)
+    start = _copied(config, tmp_path / "run", train_steps=5)
     (tmp_path / "run/config.json").write_text("{")
     with pytest.raises(UserError, match=rf"{tmp_path}/run/config.json is damaged, or was written"):
         dry_run(start)
@@ -155,10 +136,9 @@ def test_a_dry_run_of_a_new_run_makes_no_folder(config, tmp_path):
 
 
 def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged(config, tmp_path):
-    shutil.copytree(config.run.model_dir, tmp_path / "run")
+    copy = _copied(config, tmp_path / "run")
     for description in tmp_path.glob("run/checkpoints/*/state/_METADATA"):
         description.write_text("damaged")
-    copy = config.replace("run", model_dir=str(tmp_path / "run"))
     message = f"all checkpoints of the run in {tmp_path}/run are damaged: none can be read"
     with pytest.raises(UserError, match=message):
         dry_run(copy)
@@ -170,23 +150,23 @@ def test_a_dry_run_starts_from_scratch_no_more_than_a_start_where_all_is_damaged
 
 
 def test_a_dry_run_says_which_newer_checkpoint_is_damaged(config, tmp_path):
-    shutil.copytree(config.run.model_dir, tmp_path / "run")
+    longer = _copied(config, tmp_path / "run", train_steps=6)
     newest = tmp_path / "run/checkpoints/4"
     shutil.copytree(tmp_path / "run/checkpoints/2", newest)
     (newest / "state/_METADATA").write_text("damaged")
-    run = {"model_dir": str(tmp_path / "run"), "train_steps": 6}
-    warning = (
-        "warning: of step 4 the checkpoint is damaged: what came after step 2 is computed again"
-    )
-    assert warning in dry_run(config.replace("run", **run))
+    warning = "of step 4 the checkpoint is damaged: what came after step 2 is computed again"
+    assert f"warning: {warning}" in dry_run(longer)
     assert newest.exists()
 
 
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [
-        ("model", {"embed_dim": 24}, "step 2 in .* is of another model: EMBED_DIM 16 -> 24; write"),
-        ("model", {"num_heads": 1, "head_dim": 16}, "model: HEAD_DIM 8 -> 16, NUM_HEADS 2 -> 1"),
+        (
+            "model",
+            {"num_heads": 1, "head_dim": 16},
+            "step 2 in .* is of another model: HEAD_DIM 8 -> 16, NUM_HEADS 2 -> 1; write",
+        ),
         ("optimizer", {"optimizer": "adamw"}, r"^OPTIMIZER 'adafactor' -> 'adamw': the run in .*"),
         (
             "optimizer",
@@ -209,40 +189,30 @@ def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
     monkeypatch.setitem(sys.modules, "wandb", None)
     before, changed = _files(config), config.replace(part, **changes)
     with pytest.raises(UserError, match=message):
-        dry_run(changed)
-    with pytest.raises(UserError, match=message):
         train(changed)
     assert _files(config) == before
     status = json.loads(RunFolder.at(config.run.model_dir).status.read_text())
     assert status["state"] == "finished"
 
 
-@pytest.mark.parametrize(("machine", "warned"), [(2**17, True), (2**40, False)])
-def test_a_state_larger_than_memory_is_told(config, monkeypatch, machine, warned):
-    """By hand: 1152 x 16 rows of the embedding, and the matrices of a layer of each stack."""
-    monkeypatch.setattr(memory, "host_bytes", lambda: machine)
-    prepared = prepare(config)
-    lines = state_memory.describe_memory(prepared)
+def test_a_state_or_logits_larger_than_memory_are_told(config, monkeypatch):
+    """By hand: 1152 x 16 rows of the embedding, and the matrices of a layer of each stack.
+
+    The logits are those of 8 / 4 rows of a microbatch x 16 targets x 1152 ids in float32.
+    """
+    prepared = prepare(config.replace("run", num_microbatches=4))
     attention, feed_forward, norms, buckets = 4 * 16 * 16, 2 * 16 * 32, 16 * (2 + 3 + 2), 32 * 2
     parameters = 1152 * 16 + 3 * attention + 2 * feed_forward + norms + 2 * buckets
     assert state_memory.device_bytes(prepared.state.parameters) == 4 * parameters
-    share = f"{parameters * 4 / 2**10:.1f} KiB"
-    assert f"(parameters {share}, gradients {share}, optimiser" in lines[0]
-    assert len(lines) == 1 + warned
-    if warned:
-        assert "and here are 0.1 MiB: a run here is killed or runs" in lines[1]
-
-
-@pytest.mark.parametrize(("run", "rows"), [({}, 8), ({"num_microbatches": 4}, 2)])
-def test_logits_larger_than_memory_are_told(config, monkeypatch, run, rows):
-    """By hand: rows of a microbatch x 16 targets x 1152 ids in float32."""
-    prepared = prepare(config.replace("run", **run))
-    state = prepared.state
-    least = sum(map(state_memory.device_bytes, (state.parameters, state.optimizer)))
-    least += rows * 16 * 1152 * 4
-    for machine, warned in ((least, False), (least - 1, True)):
+    share, logits = f"{parameters * 4 / 2**10:.1f} KiB", 2 * 16 * 1152 * 4
+    enough = 4 * parameters + state_memory.device_bytes(prepared.state.optimizer) + logits
+    of_logits = f"the logits ({logits / 2**20:.1f} MiB) of 2 rows, BATCH_SIZE / NUM_MICROBATCHES, "
+    for machine, warning in (
+        (2**17, "and here are 0.1 MiB: a run here is killed or runs"),
+        (enough - 1, of_logits),
+        (enough, None),
+    ):
         monkeypatch.setattr(memory, "host_bytes", lambda size=machine: size)
-        lines = state_memory.describe_memory(prepared)
-        assert len(lines) == 1 + warned
-    size = f"{rows * 16 * 1152 * 4 / 2**20:.1f} MiB"
-    assert f"the logits ({size}) of {rows} rows, BATCH_SIZE / NUM_MICROBATCHES, take " in lines[1]
+        first, *warnings = state_memory.describe_memory(prepared)
+        assert f"(parameters {share}, gradients {share}, optimiser" in first
+        assert [warning in told for told in warnings] == ([] if warning is None else [True])

@@ -11,7 +11,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from switch_jax.config import OptimizerConfig
 from switch_jax.model import abstract_parameters, bind, init_parameters
-from switch_jax.optim.adafactor import AdafactorState, Moment
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.trainer.start.origins import assemble
 from switch_jax.trainer.start.upcycling import dense_twin, upcycled, upcycled_moments
@@ -154,63 +153,50 @@ def test_noise_is_relative_to_each_matrix_and_of_each_expert():
     jax.tree.map(np.testing.assert_array_equal, plain, noisy)  # nothing else
 
 
-def test_moments_follow_the_parameters_but_for_those_of_routers_and_experts():
-    def state(parameters, factor):
-        moments = (
-            Moment(factor * p.mean(-1), None, None, None) for p in jax.tree.leaves(parameters)
-        )
-        structure = jax.tree.structure(parameters)
-        return AdafactorState(jnp.int32(factor), jax.tree.unflatten(structure, moments))
+def test_with_kept_state_adafactor_moves_experts_as_it_moved_the_dense_layer():
+    """By its rate times their size, after few updates and after many.
 
-    fresh = state(_upcycled(), 0)
-    updates, moments = upcycled_moments(_origins(SWITCH), fresh, state(PARAMETERS, 7))
-    layer = moments["encoder"]["blocks"]["layer_1"]
-    wanted = PARAMETERS["encoder"]["blocks"]["layer_0"]["self_attention"]["query"][3].mean(-1)
-    np.testing.assert_array_equal(layer["self_attention"]["query"].row[1], 7 * wanted)
-    assert updates == 7 and layer["feed_forward"]["wo"].row.shape == (2, E, DENSE.mlp_dim)
-    assert not any(np.any(moment.row) for moment in layer["feed_forward"].values())
-
-
-@pytest.mark.parametrize("updates", [3, 550_000])
-def test_with_kept_state_adafactor_moves_experts_as_it_moved_the_dense_layer(updates):
-    """By its rate times their size; all else goes on from the dense model's moments."""
+    All else goes on from the dense model's moments.
+    """
     rate = 0.01
     optimizer = OptimizerConfig(learning_rate=rate, warmup_steps=1, lr_schedule="constant")
     dense, switch = (
         make_optimizer(tiny_config(model, optimizer=optimizer)) for model in (DENSE, SWITCH)
     )
+    steps = {o: jax.jit(functools.partial(o.step, skip=False)) for o in (dense, switch)}
 
     def noise(seed):
         rng = np.random.default_rng(seed)
         return jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), PARAMETERS)
 
     def moved_by(optimizer, gradients, state, parameters):
-        updated, _ = optimizer.step(gradients, state, parameters, False)
+        updated, _ = steps[optimizer](gradients, state, parameters)
         return jax.tree.map(jnp.subtract, updated.parameter, parameters)
 
-    state = dense.init(PARAMETERS)
+    begun = dense.init(PARAMETERS)
     for seed in range(3):
-        _, state = dense.step(noise(seed), state, PARAMETERS, False)
-    state = state._replace(updates=jnp.int32(updates))
+        _, begun = steps[dense](noise(seed), begun, PARAMETERS)
     parameters = _upcycled(upcycle="scaled_copy")
-    carried = upcycled_moments(_origins(SWITCH), switch.init(parameters), state)
-    assert jax.tree.structure(carried) == jax.tree.structure(switch.init(parameters))
-
     # A mean over all tokens to which 1 / E of them contribute noise.
     gradients = _upcycled(dense=noise(3))
     for feed_forward in _switch_layers(gradients):
         feed_forward["wi_0"] *= E**-0.5
         feed_forward["wo"] *= E**-0.5 / E  # the parameter is E times the dense layer's
         feed_forward["router"] = jnp.ones((len(feed_forward["wo"]), DENSE.embed_dim, E))
-    moved = moved_by(switch, gradients, carried, parameters)
-    for update, feed_forward in zip(_switch_layers(moved), _switch_layers(parameters), strict=True):
-        for name in ("wi_0", "wo"):
-            sizes = (np.square(x[name]).mean((-2, -1)) for x in (update, feed_forward))
-            np.testing.assert_allclose(np.sqrt(np.divide(*sizes)), rate, rtol=0.1)  # [blocks, E]
 
-    as_dense = moved_by(dense, noise(3), state, PARAMETERS)
-    as_dense = _upcycled(dense=as_dense)
-    for feed_forward in (*_switch_layers(moved), *_switch_layers(as_dense)):
-        feed_forward.clear()
-    assert len(jax.tree.leaves(moved)) > 20
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), moved, as_dense)
+    for updates in (3, 550_000):
+        state = begun._replace(updates=jnp.int32(updates))
+        carried = upcycled_moments(_origins(SWITCH), switch.init(parameters), state)
+        assert jax.tree.structure(carried) == jax.tree.structure(switch.init(parameters))
+        moved = moved_by(switch, gradients, carried, parameters)
+        layers = zip(_switch_layers(moved), _switch_layers(parameters), strict=True)
+        for update, feed_forward in layers:
+            for name in ("wi_0", "wo"):
+                sizes = (np.square(x[name]).mean((-2, -1)) for x in (update, feed_forward))
+                np.testing.assert_allclose(np.sqrt(np.divide(*sizes)), rate, rtol=0.1)
+
+        as_dense = _upcycled(dense=moved_by(dense, noise(3), state, PARAMETERS))
+        for feed_forward in (*_switch_layers(moved), *_switch_layers(as_dense)):
+            feed_forward.clear()
+        assert len(jax.tree.leaves(moved)) > 20
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), moved, as_dense)

@@ -9,32 +9,38 @@ import numpy as np
 import pytest
 
 from switch_jax.cli import main
-from switch_jax.config import GuardConfig, OptimizerConfig
+from switch_jax.config import GuardConfig
 from switch_jax.model import logical_axes
 from switch_jax.trainer.start.warm_start import describe_start
 from switch_jax.trainer.train import train
 from switch_jax.utils.errors import UserError
 from tests.storage.copies import copy_files
-from tests.trainer.tiny_runs import DATA, MODEL, bits, config_of, first_state, start_of
-
-ALL, EXPERTS, OTHERS = (
-    OptimizerConfig(learning_rate=0.1, warmup_steps=1, lr_schedule="constant", trained_parameters=t)
-    for t in ("all", "expert", "non_expert")
+from tests.trainer.tiny_runs import (
+    DATA,
+    DENSE,
+    FAST,
+    IMPATIENT,
+    MODEL,
+    bits,
+    config_of,
+    first_state,
+    start_of,
 )
 
-
-KEPT = dataclasses.replace(ALL, lr_schedule="rsqrt")
-DENSE = dataclasses.replace(MODEL, num_experts=0)
+EXPERTS = dataclasses.replace(FAST, trained_parameters="expert")
+ADAM = dataclasses.replace(FAST, optimizer="adamw")
+KEPT = dataclasses.replace(FAST, lr_schedule="rsqrt")
+LARGER = dataclasses.replace(MODEL, mlp_dim=48)
 
 
 def _config(folder, initial=None, steps=3, mesh=(1, 1, 1), **changes):
-    periods = {"eval_period": 100, "eval_steps": 1, "checkpoint_period": 1}
+    given = {"optimizer": FAST, "eval_period": None, "checkpoint_period": 1}
     start = {"initial_checkpoint_path": initial and str(initial)}
-    return config_of(folder, steps, mesh, **{"optimizer": ALL, **periods, **start, **changes})
+    return config_of(folder, steps, mesh, **{**given, **start, **changes})
 
 
-def _train(folder, steps, initial=None, optimizer=ALL, **changes):
-    return train(_config(folder, initial, steps, optimizer=optimizer, **changes))
+def _train(folder, steps, initial=None, optimizer=FAST, **changes):
+    return train(_config(folder, initial, steps, optimizer=optimizer, guard=IMPATIENT, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -58,34 +64,30 @@ def _by_group(parameters):
     return [b for n, b in pairs if "expert" in n], [b for n, b in pairs if "expert" not in n]
 
 
-def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_path):
-    folder, state = pretrained
-    config = _config(tmp_path, folder, mesh=(2, 2, 2), guard=GuardConfig(spike_window=7))
+def test_a_run_starts_with_those_parameters_and_nothing_else(pretrained, tmp_path, bucket_path):
+    """Of a run in a bucket, on another mesh, with another optimiser."""
+    state, folder = pretrained[1], copy_files(pretrained[0], bucket_path)
+    guard = GuardConfig(spike_window=7)
+    config = _config(tmp_path, folder, mesh=(2, 2, 2), optimizer=ADAM, guard=guard)
     assert start_of(config).path == folder / "checkpoints" / "2"
     start = first_state(config)
     assert bits(start.parameters) == bits(state.parameters)
-    assert int(state.step) == int(state.optimizer.updates) == 2, "the case should have trained"
-    assert int(start.step) == int(start.optimizer.updates) == int(start.guard.good) == 0
+    assert int(state.step) == int(state.guard.good) == 2, "the case should have trained"
+    assert int(start.step) == int(start.guard.good) == 0
     assert start.guard.recent.shape == (2, 7) and np.isinf(start.guard.recent).all()
-    moment = start.optimizer.moments["token_embedding"]["embedding"]
-    assert not np.any(moment.full)
-    squares = np.square(state.parameters["token_embedding"]["embedding"], dtype=np.float64).sum()
-    np.testing.assert_allclose(moment.square_sum, squares, rtol=1e-5)
+    assert not any(np.any(moment) for moment in jax.tree.leaves(start.optimizer))
 
 
-def test_a_run_starts_from_one_in_a_bucket(pretrained, tmp_path, bucket_path):
-    folder = copy_files(pretrained[0], bucket_path)
-    config = _config(tmp_path, folder)
-    assert start_of(config).path == folder / "checkpoints" / "2"
-    assert bits(first_state(config).parameters) == bits(pretrained[1].parameters)
+def _assert_experts_alone_are_trained(after, before):
+    (experts, others), (experts_before, others_before) = (
+        _by_group(state.parameters) for state in (after, before)
+    )
+    assert others == others_before and others
+    assert all(a != b for a, b in zip(experts, experts_before, strict=True)) and experts
 
 
 def test_experts_alone_are_trained(pretrained, tuned):
-    (experts, others), (before, others_before) = (
-        _by_group(s.parameters) for s in (tuned[1], pretrained[1])
-    )
-    assert others == others_before and others
-    assert all(a != b for a, b in zip(experts, before, strict=True)) and experts
+    _assert_experts_alone_are_trained(tuned[1], pretrained[1])
     state = tuned[1].optimizer.moments
     assert jax.tree.leaves(state["token_embedding"]) == []
     assert int(tuned[1].step) == int(tuned[1].guard.good) == 2
@@ -101,7 +103,7 @@ def test_an_interrupted_run_goes_on_from_its_own_checkpoint(pretrained, tuned, t
     assert recorded == str(pretrained[0] / "checkpoints" / "2")
 
 
-def test_all_but_the_experts_are_trained_also_after_a_return_to_the_start(
+def test_they_are_trained_also_after_a_return_to_the_start(
     pretrained, tmp_path, at_each_batch, capsys
 ):
     """The start stays the same, though the run that it is of goes on meanwhile."""
@@ -114,16 +116,11 @@ def test_all_but_the_experts_are_trained_also_after_a_return_to_the_start(
         (other / "checkpoints" / "5").mkdir(exist_ok=True)  # without anything to read in it
 
     at_each_batch(poison)
-    guard = GuardConfig(max_bad_steps=2)
-    state = _train(tmp_path / "run", 2, other, OTHERS, guard=guard, checkpoint_period=100)
+    state = _train(tmp_path / "run", 2, other, EXPERTS, checkpoint_period=100)
     told = capsys.readouterr().out
     assert f"starting from the parameters of {other}/checkpoints/2" in told
     assert "back to step 0, and on with new data" in told
-    (experts, others), (before, others_before) = (
-        _by_group(s.parameters) for s in (state, pretrained[1])
-    )
-    assert experts == before and experts
-    assert all(a != b for a, b in zip(others, others_before, strict=True)) and others
+    _assert_experts_alone_are_trained(state, pretrained[1])
 
 
 def _refused(match, *arguments, **keywords):
@@ -136,16 +133,15 @@ def _refused(match, *arguments, **keywords):
 
 def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretrained, tmp_path):
     folder, new = pretrained[0], tmp_path / "new"
-    for own in (folder, folder / "checkpoints" / "1", folder / "checkpoints" / ".." / "tb" / ".."):
+    for own in (folder / "checkpoints" / "1", folder / "checkpoints" / ".." / "tb" / ".."):
         _refused("is of MODEL_DIR itself: write another MODEL_DIR to start", folder, 9, own)
-    larger = dataclasses.replace(MODEL, mlp_dim=48)
     message = (
         r"checkpoints/2 is of another model: .*wi_0 .*32\) -> .*48\).*"
         "; take that model's config, or another checkpoint; or of this one what RESTORED_PARAMETERS"
     )
-    _refused(message, new, 9, folder, model=larger)
-    dense = dataclasses.replace(MODEL, num_experts=0)
-    _refused("but the model is dense", new, 9, folder, EXPERTS, model=dense)
+    _refused(message, new, 9, folder, model=LARGER)
+    message = "router .* -> absent.*with UPCYCLE .* has to be of the dense model"
+    _refused(message, new, 9, folder, upcycle="copy")
     in_bytes = dataclasses.replace(DATA, vocabulary="byte")
     with pytest.raises(UserError, match=r"another vocabulary \(ByteVocabulary.*was trained with"):
         start_of(_config(new, folder, data=in_bytes))
@@ -171,8 +167,7 @@ def test_a_hugging_face_folder_starts_the_same_run(pretrained, tuned, tmp_path, 
     parameters = first_state(config).parameters
     assert bits(parameters["encoder"]) == bits(pretrained[1].parameters["encoder"])
     assert bits(parameters["decoder"]) != bits(pretrained[1].parameters["decoder"])
-    larger = dataclasses.replace(MODEL, mlp_dim=48)
-    _refused("MLP_DIM 32 -> 48", tmp_path / "new", 9, theirs, model=larger)
+    _refused("MLP_DIM 32 -> 48", tmp_path / "new", 9, theirs, model=LARGER)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +187,7 @@ def theirs(dense, tmp_path_factory):
 
 
 def _upcycled(folder, mesh, **upcycling):
-    optimizer = KEPT if upcycling.get("keep_optimizer_state") else ALL
+    optimizer = KEPT if upcycling.get("keep_optimizer_state") else FAST
     factors = [(".*/router", 0.1)]  # which the dense model has none of
     optimizer = dataclasses.replace(optimizer, learning_rate_factors=factors)
     return _config("unused", folder, mesh=mesh, optimizer=optimizer, **upcycling)
@@ -203,14 +198,12 @@ def _start_of_experts(folder, mesh, **upcycling):
 
 
 def test_experts_start_from_a_dense_run_on_any_mesh(dense, theirs):
-    plain, noise = {"upcycle": "scaled_copy"}, {"upcycle": "copy", "upcycle_noise": 0.01}
-    one, noisy = (_start_of_experts(dense, (1, 1, 1), **x) for x in (plain, noise))
+    upcycling = {"upcycle": "scaled_copy", "upcycle_noise": 0.01}
+    one, on_eight = (_start_of_experts(dense, mesh, **upcycling) for mesh in ((1, 1, 1), (2, 2, 2)))
     assert int(one.step) == int(one.optimizer.updates) == 0
-    on_eight = _start_of_experts(dense, (2, 2, 2), **plain)
-    assert bits(on_eight.parameters) == bits(one.parameters)
-    on_eight = _start_of_experts(dense, (2, 2, 2), **noise)  # the size of a matrix is a sum
-    jax.tree.map(np.testing.assert_array_almost_equal, on_eight.parameters, noisy.parameters)
-    assert bits(_start_of_experts(theirs, (1, 1, 1), **plain)) == bits(one)
+    # The noise is relative to the size of a matrix, which is a sum over the mesh.
+    jax.tree.map(np.testing.assert_array_almost_equal, on_eight.parameters, one.parameters)
+    assert bits(_start_of_experts(theirs, (1, 1, 1), **upcycling)) == bits(one)
 
 
 def test_the_log_says_what_is_made_of_a_dense_model(dense):
@@ -224,25 +217,11 @@ def test_the_log_says_what_is_made_of_a_dense_model(dense):
     assert drawn == "drawn at random: decoder/router 64, encoder/router 64"  # 16 x 4
 
 
-def test_experts_of_what_has_none_are_refused(dense, pretrained, tmp_path):
-    new = tmp_path / "new"
-    _refused("of another model: .*router absent -> ", new, 9, dense)
-    message = "router .* -> absent.*with UPCYCLE .* has to be of the dense model"
-    _refused(message, new, 9, pretrained[0], upcycle="copy")
-    _refused("this model has none", new, 9, dense, model=DENSE, upcycle="copy")
-
-
 def test_the_optimizer_goes_on_too_if_asked(pretrained, tmp_path):
     kept = {"optimizer": KEPT, "keep_optimizer_state": True}
     start = first_state(_config(tmp_path, pretrained[0], mesh=(2, 2, 2), **kept))
     assert bits(start.optimizer) == bits(pretrained[1].optimizer)
     assert int(start.step) == 0 and int(start.guard.good) == int(start.optimizer.updates) == 2
-
-
-def test_another_optimiser_starts_from_the_parameters(pretrained, tmp_path):
-    adam = dataclasses.replace(ALL, optimizer="adamw")
-    config = _config(tmp_path, pretrained[0], optimizer=adam)
-    assert bits(first_state(config).parameters) == bits(pretrained[1].parameters)
 
 
 def test_the_optimizer_of_a_dense_run_goes_on_but_for_routers_and_experts(dense):
@@ -257,12 +236,10 @@ def test_the_optimizer_of_a_dense_run_goes_on_but_for_routers_and_experts(dense)
 
 def test_optimizers_that_cannot_go_on_are_refused(dense, theirs, pretrained, tmp_path):
     new, keep = tmp_path / "new", {"keep_optimizer_state": True}
-    cosine = dataclasses.replace(ALL, lr_schedule="cosine")
+    cosine = dataclasses.replace(FAST, lr_schedule="cosine")
     _refused("LR_SCHEDULE = 'cosine' ends with TRAIN_STEPS", new, 9, pretrained[0], cosine, **keep)
-    adam = dataclasses.replace(ALL, optimizer="adamw")
-    _refused("take its run's config, or another", new, 9, pretrained[0], adam, **keep)
-    message = "with UPCYCLE, .* TRAINED_PARAMETERS = 'all', not 'adafactor' and 'expert'"
-    _refused(message, new, 9, dense, EXPERTS, upcycle="copy", **keep)
-    _refused("not 'adamw' and 'all'", new, 9, dense, adam, upcycle="copy", **keep)
+    _refused("take its run's config, or another", new, 9, pretrained[0], ADAM, **keep)
+    message = "with UPCYCLE, .* TRAINED_PARAMETERS = 'all', not 'adamw' and 'all'"
+    _refused(message, new, 9, dense, ADAM, upcycle="copy", **keep)
     message = "a Hugging Face T5ForConditionalGeneration, of which the parameters alone are read"
     _refused(message, new, 9, theirs, model=DENSE, **keep)
