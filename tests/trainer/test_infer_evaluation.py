@@ -22,18 +22,20 @@ BEST = "probable_answers/generated_log_prob"
 PERIODS = {"eval_period": 2, "checkpoint_period": 1, "keep_checkpoints": 9, "eval_steps": 1}
 
 
+def run_of(folder, **changes):
+    return config_of(folder, 3, (1, 2, 1), DENSE, DATA, **PERIODS, **changes)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run with the tasks' own metrics: its config, and its evaluations."""
-    folder = tmp_path_factory.mktemp("run")
-    changes = {"infer_eval": True, "best_metric": BEST, **PERIODS}
-    config = config_of(folder, 3, (1, 2, 1), DENSE, DATA, **changes)
-    train(config)
-    return config, records_of(folder, "eval")
+    """A run with the tasks' own metrics: its config, its final state, its evaluations."""
+    config = run_of(tmp_path_factory.mktemp("run"), infer_eval=True, best_metric=BEST)
+    state = train(config)
+    return config, state, records_of(Path(config.run.model_dir), "eval")
 
 
 def test_they_are_those_of_the_checkpoint(finished):
-    config, records = finished
+    config, _, records = finished
     assert [p for record in records for p in problems(record, table_of("eval"))] == []
     found = {(r["step"], r["task"]): r["generated"] for r in records}
     assert sorted({step for step, _ in found}) == [0, 2, 3]
@@ -53,8 +55,13 @@ def test_they_are_those_of_the_checkpoint(finished):
 
 
 def test_the_best_checkpoint_is_chosen_by_one_of_them(finished):
-    config, records = finished
+    config, _, records = finished
     values = {r["step"]: r["generated"] for r in records if r["task"] == "probable_answers"}
     del values[0]  # no checkpoint
     best = max(values, key=lambda step: values[step]["log_prob"])
     assert chosen_step(Path(config.run.model_dir), "best") == best
+
+
+def test_training_is_the_same_without_them(finished, tmp_path):
+    _, state, _ = finished
+    jax.tree.map(np.testing.assert_array_equal, train(run_of(tmp_path)), state)
