@@ -158,11 +158,11 @@ def _description(
         source = {"task": args.task, "split": args.split, "places": data_locations()}
     else:
         file = resolved(storage_path(args.input))
-        state = None
+        size_and_version = None
         with contextlib.suppress(OSError):  # reading a missing file raises the error
             found = file_at(str(file))
-            state = [found.size, found.version]
-        source = {"input": str(file), "state": state}
+            size_and_version = [found.size, found.version]
+        source = {"input": str(file), "size and version of the input": size_and_version}
     method = {"score": True} if args.score else vars(decoding)
     return {
         "run": str(resolved(model.path)),

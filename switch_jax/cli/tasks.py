@@ -17,10 +17,11 @@ import os
 from switch_jax.cli import data_flags
 from switch_jax.cli.inference_flags import fields_named_as_flags
 from switch_jax.utils.errors import UserError
-from switch_jax.utils.fields import COUNT
+from switch_jax.utils.fields import COUNT, Range
 from switch_jax.utils.imports import import_module
 
 _LEAST_WITH_BYTES = 2048  # pieces of a vocabulary; of fewer, bytes would be more than an eighth
+_SIZES = Range(4, 2**20)  # padding, EOS, unknown, and one more
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +86,7 @@ def main(args: argparse.Namespace) -> int:
 
     with fields_named_as_flags():
         COUNT.check("examples", args.examples)
+        _SIZES.check("size", args.size)
     data_flags.apply(args)
     for module in args.modules:
         import_module(module)

@@ -56,8 +56,8 @@ class ResumableOutput:
         if existing != text:
             found = differences(json.loads(existing), json.loads(text))
             raise UserError(
-                f"{self._folder} holds parts of other results ({listed(found)}): write the same "
-                "options again, choose another output, or remove that folder"
+                f"{self._folder} holds parts of other results ({listed(found)}): take the same "
+                "input and options, choose another output, or remove that folder"
             )
 
     def fill(

@@ -21,7 +21,7 @@ class SwitchAttention(SelfAttention, Experts):
     """
 
     def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
-        # Draws three keys, as `Attention` does for query, key and value, so that all parameters
+        # Draws three keys, as `Projections` does for query, key and value, so that all parameters
         # outside the experts start as in the dense model with this seed.
         own_key, *_ = (rngs.params() for _ in range(3))
         own_rngs = nnx.Rngs(params=own_key)
@@ -32,7 +32,7 @@ class SwitchAttention(SelfAttention, Experts):
         inner = config.num_heads * config.head_dim
         # Devices split F, as in every expert, and so not the heads.
         shape, axes = (config.num_experts, hidden, inner), ("expert", "mlp", "joined_kv")
-        # As in `Attention`, the factor 1 / sqrt(K) is part of the query's initialisation.
+        # As in `Projections`, the factor 1 / sqrt(K) is part of the query's initialisation.
         variance = scale / (hidden * config.head_dim)
         self.query_wo = parameters.truncated_normal(own_rngs, shape, axes, variance)
         self.key_wo = parameters.truncated_normal(own_rngs, shape, axes, scale / hidden)

@@ -24,6 +24,10 @@ def test_mistakes_are_one_line_on_standard_error(capsys):
         (["--import", "no_such_module"], "cannot import 'no_such_module'"),
         (["vocabulary"], "write one task or mixture, alone or after `vocabulary`"),
         (["vocabulary", "bible_span_corruption", "--size", "500"], "--size 8000 --output FILE"),
+        (
+            ["vocabulary", "bible_span_corruption", "--output", "no.model", "--size", "-5"],
+            "--size = -5: it must be at least 4",
+        ),
         (["bible_span_corruption", "--vocabulary", "/no.model"], "is found at /no.model"),
         (["bible_span_corruption", "--examples", "-1"], "--examples = -1: it must be at least 1"),
     ]:

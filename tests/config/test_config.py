@@ -46,11 +46,32 @@ def test_a_part_is_changed_and_the_others_stay():
             {"load_balance": "bias", "router_policy": "sample"},
             "load_balance = 'bias' does not go with ROUTER_POLICY = 'sample'$",
         ),
+        ({"load_balance": "bias", "num_experts": 0}, "= 'bias' does not go with NUM_EXPERTS = 0$"),
+        ({"second_expert_policy": "random"}, "does not go with NUM_SELECTED_EXPERTS = 1$"),
+        ({"shared_expert_mlp_dim": 8, "num_experts": 0}, "does not go with NUM_EXPERTS = 0$"),
+        ({"expert_sublayers": "both", "num_experts": 0}, "does not go with NUM_EXPERTS = 0$"),
     ],
 )
 def test_routing_that_cannot_be_is_refused(changes, message):
     with pytest.raises(FieldError, match=message):
         tiny_model(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"final_lr_fraction": 0.1}, "final_lr_fraction = 0.1 does not go with LR_SCHEDULE = 'rs"),
+        ({"adam_b1": 0.5}, "adam_b1 = 0.5 does not go with OPTIMIZER = 'adafactor'$"),
+        ({"adam_b2": 0.5}, "adam_b2 = 0.5 does not go with OPTIMIZER = 'adafactor'$"),
+        (
+            {"optimizer": "muon", "min_dim_size_to_factor": 64},
+            "min_dim_size_to_factor = 64 does not go with OPTIMIZER = 'muon'$",
+        ),
+    ],
+)
+def test_a_setting_of_another_optimizer_is_refused(changes, message):
+    with pytest.raises(FieldError, match=message):
+        CONFIG.replace("optimizer", **changes)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,11 @@ from switch_jax.moe import assign
 from switch_jax.partitioning.mesh import make_mesh
 
 INTERPRETED = functools.partial(fused_attention, interpret=True)
-SMALL = {"encoder": (24, 24, False, True), "cross-attention": (10, 140, False, False)}
+SMALL = {
+    "encoder": (24, 24, False, True),
+    "decoder": (24, 24, True, True),
+    "cross-attention": (10, 140, False, False),
+}
 
 
 @pytest.fixture

@@ -14,10 +14,15 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import MeshConfig
 from switch_jax.doctor import on_mesh
 from switch_jax.doctor.checks import Failed
-from switch_jax.doctor.on_mesh import REFERENCE
+from switch_jax.doctor.on_mesh import REFERENCE, batch_of, config_of
+from switch_jax.model import init_parameters
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.storage import list_names
+from switch_jax.train_step.state import fresh_state
+from switch_jax.train_step.step import make_train_step
 from switch_jax.utils.errors import UserError
+from tests.doctor import plain_transformer
+from tests.trainer.helpers import GRADIENTS
 
 
 @pytest.fixture
@@ -34,6 +39,28 @@ def test_a_layer_is_that_of_one_device_and_a_wrong_exchange_fails(mesh, monkeypa
     monkeypatch.setattr(jax.lax, "all_to_all", lambda *a, **k: exchange(*a, **k)[..., ::-1])
     with pytest.raises(Failed, match=r"differs by \d\.\de(-01|\+0\d) from one device"):
         on_mesh.switch_layer(mesh)
+
+
+def test_the_shipped_numbers_are_those_of_a_transformer_in_numpy():
+    """The norm is the slope of NumPy's loss along the gradient; along all else it would be less."""
+    config = config_of(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))
+    batch = batch_of(config)
+    parameters = jax.jit(lambda: init_parameters(config.model, jax.random.key(0)))()
+    state = fresh_state(config, GRADIENTS, parameters)
+    new, metrics = jax.jit(make_train_step(config, GRADIENTS))(state, batch)
+    found = {name: float(getattr(metrics, name)) for name in REFERENCE}
+    assert found == pytest.approx(REFERENCE, rel=1e-6)
+
+    start = jax.tree.map(lambda x: np.asarray(x, np.float64), parameters)
+    norm = float(metrics.gradient_norm)
+    along = jax.tree.map(lambda g: np.asarray(g, np.float64) / norm, new.optimizer)
+
+    def loss(moved):
+        return plain_transformer.loss(jax.tree.map(lambda x, u: x + moved * u, start, along), batch)
+
+    assert loss(0.0) == pytest.approx(REFERENCE["loss"], rel=1e-6)
+    slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
+    assert slope == pytest.approx(REFERENCE["gradient_norm"], rel=1e-5)
 
 
 def test_a_step_passes_also_where_the_experts_do_not_divide_over_the_mesh():

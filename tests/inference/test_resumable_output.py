@@ -62,7 +62,7 @@ def test_no_records_make_an_empty_file(path):
 
 def test_parts_of_other_results_are_not_reused(path):
     fill(path, 0, 2, step=1)
-    message = r"out.jsonl.parts holds parts of other results \(step 1 -> 2\): write the"
+    message = r"out.jsonl.parts holds parts of other results \(step 1 -> 2\): take the"
     with pytest.raises(UserError, match=message):
         fill(path, step=2)
     with pytest.raises(UserError, match=r"\(part_size 4 -> 8\)"):

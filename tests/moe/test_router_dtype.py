@@ -6,9 +6,11 @@ import numpy as np
 
 from switch_jax.config import MeshConfig
 from switch_jax.moe import assign
+from switch_jax.moe.random_streams import RouterKey, Stream, noise
 from switch_jax.moe.tokens_choose import top_choices
 from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import layers, reference
+from tests.moe.cases import KEY
 from tests.moe.layers import Weights, switch
 
 B, L, D, F, E = 8, 16, 12, 16, 8
@@ -66,18 +68,20 @@ def test_the_layer_equals_the_one_hot_reference_with_rounded_logits_and_gates():
     router = rng.integers(-4, 5, size=(D, E)).astype(np.float32) / 4
     wi, wo = rng.normal(size=(E, D, F)) / D**0.5, rng.normal(size=(E, F, D)) / F**0.5
     weights = Weights(router, (wi.astype(np.float32),), wo.astype(np.float32))
-    layer = switch(E, L, 1.25, expert_capacity_multiple=1)
+    layer = switch(E, L, 1.25, expert_capacity_multiple=1, jitter_noise=0.1)
+    bits = RouterKey(KEY, jnp.int32(0), 0, L).bits(Stream.ROUTER_INPUT, x.shape)
+    factor = 1 + 0.1 * np.asarray(noise(bits))
 
     def loss(x, weights):
         rounded = weights._replace(router=weights.router.astype(jnp.bfloat16))
-        y, s = layer(x, valid, rounded)
+        y, s = layer(x, valid, rounded, KEY)
         return jnp.sum(y * y_weights) + s.load_balance_loss + s.z_loss, y
 
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
         gradient = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
         (_, y), (x_grad, grads) = gradient(x, weights)
 
-    logits = _bf16(_bf16(x) @ router)
+    logits = _bf16(_bf16(x * factor) @ router)
     combine = reference.assign(logits, 3, valid)
     probs = _rounded_softmax(logits)[1]
     outputs = np.maximum(np.einsum("gsd,edf->gsef", x, weights.wi[0]), 0)
@@ -87,7 +91,7 @@ def test_the_layer_equals_the_one_hot_reference_with_rounded_logits_and_gates():
 
     # Gradients are those of float32, but for the rounding of each step.
     _, wanted = reference.loss_and_gradients(
-        x, weights, 3, valid, y_weights, chosen=logits.argmax(-1), combine=combine
+        x, weights, 3, valid, y_weights, chosen=logits.argmax(-1), factor=factor, combine=combine
     )
     for got, exact in zip((x_grad, grads.router, *grads.wi, grads.wo), wanted, strict=True):
         assert got.dtype == np.float32

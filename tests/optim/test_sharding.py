@@ -68,10 +68,11 @@ def test_sharded_updates_are_those_of_one_device_and_experts_stay_where_they_are
     assert re.findall(r" (all-gather|all-to-all|collective-permute)\S*\(", text) == []
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("fully_sharded", [False, True])
-def test_the_state_lies_where_the_parameters_do(fully_sharded):
+def test_the_state_lies_where_the_parameters_do(fully_sharded, optimizer):
     mesh = MeshConfig(2, 2, 2, fully_sharded_weights=fully_sharded)
-    config = tiny_config(MODEL, mesh=mesh, optimizer=OptimizerConfig("muon"))
+    config = tiny_config(MODEL, mesh=mesh, optimizer=OptimizerConfig(optimizer))
     state = abstract_state(config, make_mesh(mesh))
     found = {"mu": 0, "nu": 0}
     parameters = dict(jax.tree_util.tree_leaves_with_path(state.parameters))
@@ -85,5 +86,6 @@ def test_the_state_lies_where_the_parameters_do(fully_sharded):
         assert array.sharding.shard_shape(array.shape) == expected, path
     matrices = (4 + 3) + (4 + 4 + 3)  # attention, router and FFN of both stacks
     rest = 2 + 3 + 2 + 2 + 1  # norms, final norms, tables of positions, the embedding
-    # AdamW for two routers and what is no matrix.
-    assert found == {"mu": matrices + rest, "nu": 2 + rest}
+    # Muon leaves two routers and what is no matrix to AdamW.
+    of_adamw = 2 + rest if optimizer == "muon" else matrices + rest
+    assert found == {"mu": matrices + rest, "nu": of_adamw}

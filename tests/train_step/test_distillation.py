@@ -132,7 +132,7 @@ def _assert_same(gradients, expected):
 
 def test_microbatches_on_eight_devices_give_the_same(one_device):
     """Groups of the teacher stay whole. The student's are single rows, which may lie anywhere."""
-    gradients, metrics = _step(_config(mesh=(2, 2, 2), num_microbatches=2))
+    gradients, metrics = _step(_config(mesh=(2, 2, 2, True), num_microbatches=2))
     _assert_same(gradients, one_device[0])
     for a, b in zip(jax.tree.leaves(metrics), jax.tree.leaves(one_device[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

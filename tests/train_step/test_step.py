@@ -52,6 +52,19 @@ def test_microbatches_give_the_gradients_and_metrics_of_the_whole_batch():
         np.testing.assert_allclose(a, b, rtol=0, atol=atol)
 
 
+def test_a_dense_model_in_microbatches_has_no_routers():
+    config = tiny_config(tiny_model(num_experts=0), num_microbatches=2)
+
+    def metrics_of_a_step():
+        parameters = init_parameters(config.model, jax.random.key(1))
+        state = fresh_state(config, GRADIENTS, parameters)
+        return make_train_step(config, GRADIENTS)(state, random_batch(8))[1]
+
+    metrics = jax.eval_shape(metrics_of_a_step)
+    assert metrics.encoder_router is None and metrics.decoder_router is None
+    assert not [name for name in metrics.gradient_norms if "router" in name]
+
+
 def _assert_close(got, expected, tolerance):
     """Numbers to `tolerance` of the largest of their array, integers exactly."""
     for (path, b), a in zip(

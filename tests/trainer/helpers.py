@@ -8,7 +8,6 @@ import optax
 from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
 from switch_jax.optim.apply import with_step
 
-SGD = with_step(optax.with_extra_args_support(optax.sgd(1.0)))  # the update is the gradient
 # Its state is the gradients, unrounded by what they are subtracted from.
 KEPT = optax.GradientTransformationExtraArgs(
     init=lambda parameters: parameters,

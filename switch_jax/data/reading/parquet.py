@@ -46,11 +46,13 @@ class ParquetDataSource(seqio.FileDataSource):
         columns: Sequence[str] | None = None,
         num_input_examples: Mapping[str, int] | None = None,
     ) -> None:
-        """Reads nothing; `columns`: None for all.
+        """Reads nothing. Raises UserError where `columns` is a single name; None: all are read.
 
         Files, or patterns of them, are on a disk or in a bucket. `num_input_examples` are the rows
         of each split, which mixing rates may need.
         """
+        if isinstance(columns, str):
+            raise UserError(f"columns={columns!r} is no list: write columns=[{columns!r}]")
         super().__init__(self._read_file, split_to_filepattern, num_input_examples)
         self._columns = columns
 

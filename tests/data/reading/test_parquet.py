@@ -141,6 +141,11 @@ def test_a_first_file_that_is_not_parquet(tmp_path, first_example):
         first_example()
 
 
+def test_columns_are_a_list():
+    with pytest.raises(UserError, match=r"write columns=\['number'\]"):
+        ParquetDataSource({"train": "x.parquet"}, "number")
+
+
 def test_without_files(tmp_path):
     source = ParquetDataSource({"train": str(tmp_path / "*.parquet")})
     assert source_files(source, "train").files == []
