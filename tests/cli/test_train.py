@@ -32,6 +32,10 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, capsys):
             r"TASK_NAME and MODEL_DIR not set: write --gin.MIXTURE",
         ),
         (
+            ["--gin_file=models/t5_base.gin", "--gin_file=runs/finetune.gin"],
+            r"INITIAL_CHECKPOINT_PATH.* not set: write --gin.INITIAL_CHECKP",
+        ),
+        (
             [DEMO, "--gin.LR_SCHEDULE=cosine", "--gin.WARMUP_STEPS=8", "--gin.TRAIN_STEPS=8"],
             r"8 steps of warm-up and 1 of decay, more than TRAIN_STEPS = 8$",
         ),

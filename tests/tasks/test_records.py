@@ -228,7 +228,14 @@ RECORD = Family(
     [(["city of oslo", "x"], {"em": 100, "f1": 100}), (["Norway", "Oslo"], {"em": 0, "f1": 0})],
     "super_glue/record:1.0.2",
 )
-FAMILIES = [TRIVIA, NATURAL, WEB, ANLI, ARC, WINOGRANDE, XSUM, BOOLQ, CB, MULTIRC, RECORD]
+WIC = Family(
+    ("wordnet_wic",),
+    [{"word": "run", "sentence1": "He ran.", "sentence2": "Run a shop.", "label": "False"}],
+    [("wic sentence1: He ran. sentence2: Run a shop. word: run", "False")],
+    [(["False"], {"accuracy": 100})],
+    "super_glue/wic:1.0.2",
+)
+FAMILIES = [TRIVIA, NATURAL, WEB, ANLI, ARC, WINOGRANDE, XSUM, BOOLQ, CB, MULTIRC, RECORD, WIC]
 
 
 @pytest.mark.parametrize(

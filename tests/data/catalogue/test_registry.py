@@ -37,6 +37,7 @@ def test_a_mixture_is_written_as_rates():
     ("name", "message"),
     [
         ("toy_pairs=3, toy_long", "'toy_long' is not NAME=RATE, as in"),
+        ("toy_pears=3, toy_long=1", "registered as 'toy_pears' .did you mean toy_pairs"),
         ("toy_pairs=3,", "'' is not NAME=RATE, as in"),
         ("toy_pairs=3, toy_long=1, toy_pairs=1", "toy_long=1, toy_pairs=1' names a task twice"),
     ],

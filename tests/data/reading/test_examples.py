@@ -9,7 +9,9 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from switch_jax.cli import main
 from switch_jax.data.catalogue.checks import open_tasks
+from switch_jax.data.reading import file_chunks
 from switch_jax.data.reading.position import Cursor
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.tasks import english
@@ -79,10 +81,27 @@ def test_a_damaged_record(examples, place, damage, message):
     assert_both_end("examples", f"{examples}: the record at byte {begin} {message}")
 
 
-def test_a_record_that_is_no_example(examples):
+def test_records_before_a_damaged_block_are_trained_on(examples, monkeypatch):
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 50)  # 4 chunks a block: some 5 records
+    written = bytearray(examples.read_bytes())
+    written[30 * (len(written) // 40) + 20] ^= 1
+    examples.write_bytes(written)
+    config = config_of("examples", pack=False, shuffle_train_examples=False)
+    batches = TrainBatches(open_tasks(config), 5)
+    for _ in range(5):
+        next(batches)
+    with pytest.raises(UserError, match="does not fit its checksum"):
+        for _ in range(3):
+            next(batches)
+
+
+def test_a_record_that_is_no_example(examples, capfd):
     with tf.io.TFRecordWriter(str(examples)) as file:
         file.write(bytes(range(128, 256)))  # TensorFlow's message quotes them
     assert_both_end("examples", f"a record is no tf.Example; while reading {examples}")
+    capfd.readouterr()
+    assert main(["tasks", "examples", "--examples=40"]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])

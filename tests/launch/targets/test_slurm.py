@@ -71,8 +71,12 @@ def test_options_without_a_secret_are_taken():
 
 @pytest.mark.parametrize(
     "option",
-    ["--output=/logs/x", "--out=/logs/x", "--array=0-3", "--gpus=4", "-o", "a100", "--"],
-)
+    [
+        "--output=/logs/x", "--out=/logs/x", "--array=0-3", "--signal=KILL@60", "--no-requeue",
+        "--requeue", "--ntasks-per-node=1", "--gpus=4", "--job-name=x", "--nodes=4", "--chdir=/x",
+        "--error=x", "-o", "a100", "--",
+    ],
+)  # fmt: skip
 def test_options_that_would_break_the_script_are_refused(option):
     name = re.escape(option.partition("=")[0])
     with pytest.raises(UserError, match=f"^--sbatch_option={name}: write an option .* with --"):

@@ -135,6 +135,7 @@ def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):
     [
         ("run", {"best_metric": "generated_em"}, "metric of generated text, computed with INFER"),
         ("run", {"infer_eval": True}, "INFER_EVAL = True .* tiny_copy has none: set INFER_EVAL to"),
+        ("run", {"initial_checkpoint_path": "/no/such/run"}, "/no/such/run"),
         ("data", {"data_streams": 3}, "batch size 8 does not divide over 3 streams"),
         ("run", {"model_dir": "gs://mounted//x"}, "MODEL_DIR .* without '//'"),
         ("run", {"model_dir": "/proc/run"}, "MODEL_DIR '/proc/run' cannot be written"),

@@ -83,6 +83,10 @@ def test_what_matches_is_restored_by_its_name_there_and_the_rest_is_drawn(parent
             r"`switch_jax convert --inspect MODEL_DIR` prints",
         ),
         (
+            [("encoder/(.*)", r"encodr/\1")],
+            r"the checkpoint .*checkpoints/0 is of another model: 11 of 11 arrays differ \(encodr/",
+        ),
+        (
             [(".*", SAME)],
             r"1 of 28 arrays differ \(token_embedding/embedding \(1152, 16\) -> "
             r"\(1280, 16\)\); .* RESTORED_PARAMETERS",
@@ -102,6 +106,7 @@ def test_what_cannot_be_restored_is_refused_with_what_there_is(parent, pairs, me
 @pytest.mark.parametrize(
     ("pairs", "changes", "message"),
     [
+        ([("encoder/(", SAME)], {}, r"has 'encoder/\(', which is no reg"),
         ([("encoder/.*", r"\1")], {}, r"'\\\\1' for 'encoder/.\*', which has 0 groups .*: invalid"),
         ([("encoder/.*", None)], {}, "takes nothing$"),
         ([("encoder/.*",)], {}, r"it must be a list of pairs, as in \[\('encoder/"),
