@@ -14,7 +14,16 @@ from switch_jax.data.reading.parquet import ParquetDataSource
 from switch_jax.data.reading.position import Cursor
 from switch_jax.tasks.english import read_lines
 from switch_jax.utils.errors import UserError
-from tests.data.helpers import as_pair, epochs_of, lines, parse, task_examples, text_of
+from tests.data.helpers import (
+    as_pair,
+    epochs_of,
+    lines,
+    parse,
+    records,
+    task_examples,
+    text_of,
+    write_records,
+)
 
 COUNT = 1000
 
@@ -25,6 +34,11 @@ COUNT = 1000
 def write_lines(folder, at=None):
     (folder / "sorted.txt").write_text(text_of(range(COUNT)))
     return lines((at or folder) / "sorted.txt"), parse
+
+
+def write_tfrecords(folder, at=None):
+    write_records(folder / "sorted.tfrecord", ({"number": [n]} for n in range(COUNT)))
+    return records((at or folder) / "sorted.tfrecord"), as_pair
 
 
 def write_parquet(folder, at=None):
@@ -45,7 +59,7 @@ def write_many(folder, at=None):
     return lines((at or folder) / "part*.txt"), parse
 
 
-KINDS = [write_lines, write_parquet, write_archive, write_many]
+KINDS = [write_lines, write_tfrecords, write_parquet, write_archive, write_many]
 
 
 @pytest.fixture
