@@ -52,6 +52,9 @@ def test_what_jax_refuses_is_a_mistake_in_the_flags_or_a_tpu_that_does_not_show_
 
 def compare(port, index, config):
     """What each of two processes does; prints what it is told."""
+    if index == "1":
+        others = {**processes.versions(), "jax": "0"}
+        processes.versions = lambda: others
     processes.connect(f"localhost:{port}", 2, int(index))
     try:
         processes.check_same_config(config)
@@ -59,7 +62,7 @@ def compare(port, index, config):
         print(error)
 
 
-def test_two_processes_compare_their_configs():
+def test_two_processes_compare_their_versions_and_configs():
     program = "import sys; from tests.runtime.test_processes import compare; compare(*sys.argv[1:])"
     port = str(free_port())
     processes = [
@@ -69,7 +72,8 @@ def test_two_processes_compare_their_configs():
         )
         for index in range(2)
     ]  # fmt: skip
-    told = "process 1 differs from process 0 (line 1 'A = 1' -> 'A = 2'): give all processes"
+    found = f"jax '{jax.__version__}' -> '0', line 1 'A = 1' -> 'A = 2'"
+    told = f"process 1 differs from process 0 ({found}): give all processes"
     for process in processes:
         assert process.communicate(timeout=120)[0].startswith(told)
 

@@ -2,8 +2,8 @@
 
 So do runs that begin with the same parameters share what was drawn.
 
-A run that is stopped and started again would trace and compile them twice. Real processes do, as in
-test_chaos.py.
+A run that is stopped and started again would trace and compile them twice. A real
+process has its own, as in test_chaos.py.
 """
 
 import types

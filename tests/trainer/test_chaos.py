@@ -63,7 +63,8 @@ def kill_at_random(rng, folder, processes):
     while time.monotonic() < deadline and all(p.poll() is None for p in processes):
         saves = unfinished_saves(folder)
         if moment == "save" and saves and len(records(folder)) > begun:
-            break
+            if RunFolder(folder).checkpoint_steps():  # for the next life to go on from
+                break
         if moment == "step" and len(records(folder)) > begun:
             time.sleep(rng.uniform(0, 0.8))
             break
@@ -138,10 +139,11 @@ def assert_same_losses(folder, undisturbed, steps):
 
 
 @SLOWLY_IN_A_BUCKET
-def test_a_run_that_is_killed_ends_bit_for_bit_the_same(alone, storage):
+def test_a_run_that_is_killed_ends_bit_for_bit_the_same(alone, storage, capsys):
     folder = storage / "killed"
-    # By SIGKILL, in the save of step 4.
+    # By SIGKILL, in the save of step 8.
     chaos(folder, SAME, kills=1, steps=24, seed=0, flags=[SMALL])
+    assert "continuing from the checkpoint of step " in capsys.readouterr().out
     assert_each_batch_once(folder, alone, steps=24)
     assert_same_end(folder, alone)
 
