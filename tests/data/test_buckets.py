@@ -24,25 +24,12 @@ from tests.data.helpers import (
     task_examples,
     text_of,
 )
-<<<<<<< HEAD
 from tests.data.reading.test_order import write_archive, write_many, write_parquet, write_tfrecords
-=======
-from tests.data.reading.test_order import (
-    write_archive,
-    write_many,
-    write_parquet,
-    write_tfrecords,
-)
->>>>>>> t_trainer
 from tests.storage.copies import copy_files
 from tests.storage.slow_proxy import Faults
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("write", [write_many, write_parquet, write_tfrecords, write_archive])
-=======
-@pytest.mark.parametrize("write", [write_many, write_tfrecords, write_parquet, write_archive])
->>>>>>> t_trainer
 def test_a_bucket_gives_the_order_of_the_disk_and_resumes_in_it(
     tmp_path, bucket_path, monkeypatch, register, write
 ):

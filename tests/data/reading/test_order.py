@@ -36,11 +36,6 @@ def write_lines(folder, at=None):
     return lines((at or folder) / "sorted.txt"), parse
 
 
-def write_tfrecords(folder, at=None):
-    write_records(folder / "sorted.tfrecord", ({"number": [n]} for n in range(COUNT)))
-    return records((at or folder) / "sorted.tfrecord"), as_pair
-
-
 def write_parquet(folder, at=None):
     table = pa.table({"number": range(COUNT), "text": [str(n) for n in range(COUNT)]})
     parquet.write_table(table, folder / "sorted.parquet", row_group_size=COUNT // 4)
@@ -64,11 +59,7 @@ def write_many(folder, at=None):
     return lines((at or folder) / "part*.txt"), parse
 
 
-<<<<<<< HEAD
 KINDS = [write_lines, write_parquet, write_archive, write_tfrecords, write_many]
-=======
-KINDS = [write_lines, write_tfrecords, write_parquet, write_archive, write_many]
->>>>>>> t_trainer
 
 
 @pytest.fixture
