@@ -1,5 +1,3 @@
-"""Commands that end with a mistake."""
-
 from switch_jax.cli import main
 
 

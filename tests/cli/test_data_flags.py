@@ -1,5 +1,3 @@
-"""The flags for data tell seqio where to look."""
-
 import os
 
 import pytest

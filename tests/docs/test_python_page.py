@@ -1,5 +1,3 @@
-"""docs/python.md."""
-
 import re
 from types import SimpleNamespace
 

@@ -1,5 +1,3 @@
-"""The runs in gin/runs with the models in gin/models."""
-
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 

@@ -1,5 +1,3 @@
-"""Jobs to launch."""
-
 from typing import Any
 
 from switch_jax.launch.targets.queued_resource import QueuedResource

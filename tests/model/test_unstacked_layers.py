@@ -1,5 +1,3 @@
-"""Stacks of layers taken apart and put together again."""
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,5 +1,3 @@
-"""A Switch layer by itself."""
-
 from typing import Any, NamedTuple
 
 import jax

@@ -1,5 +1,3 @@
-"""Errors of the TPU's compiler."""
-
 import contextlib
 import os
 import signal

@@ -1,5 +1,3 @@
-"""Waiting for exchanges, by hand."""
-
 import dataclasses
 
 import pytest

@@ -1,5 +1,3 @@
-"""Which checkpoints of a run are complete."""
-
 from switch_jax.run_folder import RunFolder
 
 

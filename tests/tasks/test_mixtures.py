@@ -1,5 +1,3 @@
-"""Which tasks the mixtures have, and at which rates."""
-
 import json
 
 import pytest

@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import gzip
 import json
 import os
 import signal
@@ -31,7 +32,6 @@ def test_what_a_run_leaves_behind(whole):
     assert (folder / "config.gin").read_text().startswith("# config\n")
     assert sorted(int(p.name) for p in (folder / "checkpoints").iterdir()) == [3, 6]
     assert list((folder / "tensorboard").glob("events.*"))
-    assert list((folder / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))
     description = json.loads((folder / "run.json").read_text())
     assert description["num_experts"] == 4
     assert description["mesh"] == {"data": 1, "expert": 2, "model": 1}
@@ -44,6 +44,15 @@ def test_what_a_run_leaves_behind(whole):
     assert 0 <= router["dropped"][0] < 1 and 0 < router["entropy"][0] <= np.log(4)
     assert records[-1]["neg_log_perplexity"] == -records[-1]["cross_entropy"]
     assert 0 < records[0]["seconds"] < records[-1]["seconds"]
+
+
+def test_a_trace_lies_where_tensorboard_looks_and_names_the_steps(whole):
+    profile = whole[0] / "tensorboard/plugins/profile"
+    assert list(profile.glob("*/*.xplane.pb"))
+    (trace,) = profile.glob("*/*.trace.json.gz")
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    marks = {event["args"]["step_num"] for event in events if event.get("name") == "train"}
+    assert marks == {"2", "3"}
 
 
 def test_what_a_run_writes_is_as_documented(whole):

@@ -1,5 +1,3 @@
-"""What a run says first."""
-
 import pytest
 
 from switch_jax.config import MeshConfig, OptimizerConfig
