@@ -41,8 +41,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer, tmp_path, capsys
     rates = [r["learning_rate"] for r in records_of(tmp_path, "train")]
     np.testing.assert_allclose(rates, [0.01, 0.01, 0.005, 0.005], rtol=1e-6)  # step 3 twice
     assert records_of(tmp_path, "eval") == []
-    _train(tmp_path, 4, optimizer=dataclasses.replace(chosen, learning_rate=1e-3))
+    slower = _train(tmp_path, 4, optimizer=dataclasses.replace(chosen, learning_rate=1e-3))
     assert records_of(tmp_path, "train")[-1]["learning_rate"] == pytest.approx(0.25e-3)
+    pairs = zip(jax.tree.leaves(slower.parameters), jax.tree.leaves(state.parameters), strict=True)
+    assert 0 < max(np.abs(a - b).max() for a, b in pairs) < 1e-3  # at the first rate 2.5e-3
 
 
 @pytest.mark.slow
