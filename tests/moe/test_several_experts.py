@@ -17,7 +17,7 @@ from tests.moe.layers import assign
     [
         ((2, 4, 1), 2, 1.25, 2),
         ((2, 2, 2), 2, 0.5, 1),
-        ((2, 2, 2), 8, 8.0, 8),  # as many choices as experts
+        ((2, 2, 2), 8, 8.0, 8),  # each token chooses all eight experts
     ],
 )
 def test_the_layer_equals_the_one_hot_reference(mesh, number, factor, capacity):
