@@ -22,7 +22,7 @@ class Groups(NamedTuple):
       expected_drop: the fraction of tokens, with several experts a token of their choices, that
         find their expert full at even routing; see `moe.expected_drop`. None with
         No-Token-Left-Behind, where such a token goes to its next expert, and where experts choose.
-      warning: a line where more than 1 % of the tokens are dropped, or choices have no slot.
+      warning: a line where more than 1 % of the tokens, or of their choices, are dropped.
       choices: k, the experts of a token.
       experts_choose: whether the slots are for the tokens that their expert chooses.
     """
@@ -77,15 +77,16 @@ def _groups(model: ModelConfig, batch_size: int, length: int, stack: str) -> Gro
     if model.ntlb_rounds > 1:
         return Groups(tokens, slots, factor, None, choices=choices)
     dropped, warning = expected_drop(tokens, model.num_experts, slots, choices), None
-    if choices > 1 and factor < choices:
+    if dropped > MAX_DROPPED and choices > max(1, factor):
         warning = (
             f"each token has {choices} experts, and the {stack} {factor:.4g} slots per token: "
             f"{percent(dropped)} of evenly routed choices are dropped; a larger "
             "TRAIN_EXPERT_CAPACITY_FACTOR has room for them"
         )
-    elif choices == 1 and dropped > MAX_DROPPED:
+    elif dropped > MAX_DROPPED:
+        routed = "tokens" if choices == 1 else "choices"
         warning = (
-            f"of evenly routed tokens the {stack} drops {percent(dropped)}, where the paper drops "
-            f"under 1 %; a larger {MACROS[stack]} or TRAIN_EXPERT_CAPACITY_FACTOR drops fewer"
+            f"of evenly routed {routed} the {stack} drops {percent(dropped)}, where the paper "
+            f"drops under 1 %; a larger {MACROS[stack]} or TRAIN_EXPERT_CAPACITY_FACTOR drops fewer"
         )
     return Groups(tokens, slots, factor, dropped, warning, choices)
