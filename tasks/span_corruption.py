@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from switch_jax.tasks import vocabularies
 from switch_jax.utils.fields import short_repr
+from switch_jax.utils.json_text import parse_json
 
 _LINES_AT_ONCE = 256  # that Python parses
 
@@ -86,7 +87,7 @@ def parse_json_lines(
 def _texts(line: bytes, field_names: Sequence[str]) -> list[bytes]:
     """The fields of a line of JSON as UTF-8; the ValueError says what is wrong with the line."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: column {error.colno}: {error.msg}") from error
     except ValueError as error:

@@ -17,6 +17,7 @@ from switch_jax.checkpointing.integrity import (
 from switch_jax.checkpointing.preservation import Metric
 from switch_jax.runtime.processes import is_first
 from switch_jax.storage import atomic_write, read_bytes
+from switch_jax.utils.json_text import parse_json
 from switch_jax.utils.terminal import say
 
 ARRAYS = "state"  # the folder in a checkpoint where Orbax writes the arrays
@@ -84,7 +85,7 @@ def newest_notes(
             text = read_bytes(file)
         except FileNotFoundError:
             return saved
-        return verify_checksum(json.loads(text))
+        return verify_checksum(parse_json(text))
 
     notes, damage = try_to_read(read)
     if damage is not None and say_damage and is_first():
@@ -98,7 +99,7 @@ def newest_notes(
 
 def _is_json(content: bytes) -> bool:
     try:
-        json.loads(content)
+        parse_json(content)
     except ValueError:
         return False
     return True

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from switch_jax.storage import explain_read_errors, read_bytes
 from switch_jax.utils.differences import differences, listed
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.fields import short_repr
+from switch_jax.utils.json_text import parse_json
 
 _FLOATS = ("float32", "bfloat16", "float16")
 
@@ -187,14 +187,21 @@ def read_small_file(file: epath.Path) -> bytes:
 def read_json(file: epath.Path) -> dict[str, Any]:
     """The JSON object in a small file; raises UserError where it cannot be read, or is none."""
     with read_as(file, "JSON"):
-        content = json.loads(read_bytes(file))
+        content = parse_json(read_bytes(file))
     if not isinstance(content, dict):
         raise UserError(f"{file} holds no JSON object")
     return content
 
 
-def inside(folder: epath.Path, name: str) -> epath.Path:
-    """The path in a folder of what a checkpoint names, whatever folders come before its name."""
+def inside(folder: epath.Path, name: object) -> epath.Path:
+    """The path in a folder of what a checkpoint names, whatever folders come before its name.
+
+    UserError where that is no name of a file.
+    """
+    if not isinstance(name, str) or not name.isprintable():  # as NUL and halves of characters
+        raise UserError(
+            f"{folder} is damaged: it has {short_repr(name)} as the name of a file; copy it again"
+        )
     return folder / epath.Path(name).name
 
 

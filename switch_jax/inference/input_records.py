@@ -1,6 +1,5 @@
 """Reading of records to predict or score: text under 'inputs' and, to be scored, 'targets'."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -11,6 +10,7 @@ from switch_jax.data.batch import Example
 from switch_jax.storage import explain_read_errors, storage_path
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.fields import short_repr
+from switch_jax.utils.json_text import parse_json
 from switch_jax.utils.tensorflow_setup import seqio
 
 Record = dict[str, str]
@@ -58,7 +58,7 @@ def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> I
             continue
         try:
             text = line.decode()
-            yield _checked(json.loads(text), source) if json_lines else {"inputs": text}
+            yield _checked(parse_json(text), source) if json_lines else {"inputs": text}
         except UnicodeDecodeError as error:
             raise UserError(f"{source} is not UTF-8 text: {error}") from error
         except ValueError as error:

@@ -1,9 +1,10 @@
 """Kinds of records (lines of a metrics.jsonl) and states in a run's folder: docs/run_folder.md."""
 
 import enum
-import json
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
+
+from switch_jax.utils.json_text import parse_json
 
 Record = dict[str, Any]
 
@@ -70,7 +71,7 @@ def _is_number_or_none(value: Any) -> bool:
 def parse_object(data: bytes) -> dict[str, Any]:
     """The object of a JSON text; empty where it is damaged or no object."""
     try:
-        parsed = json.loads(data)
-    except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested too deeply
+        parsed = parse_json(data)
+    except ValueError:
         return {}
     return parsed if isinstance(parsed, dict) else {}

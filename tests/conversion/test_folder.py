@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 
 import ml_dtypes
 import numpy as np
@@ -54,6 +55,15 @@ def write_shards(folder, number=2):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "model.safetensors").unlink()
     return [folder / file for file in files]
+
+
+def rename_in_index(folder, name):
+    """Writes the tensors in two files, of which the index has another name for the first."""
+    write_shards(folder)
+    file = folder / "model.safetensors.index.json"
+    index = json.loads(file.read_text())
+    index["weight_map"][min(index["weight_map"])] = name
+    file.write_text(json.dumps(index))
 
 
 def test_shards_are_read_by_their_index(tmp_path):
@@ -169,12 +179,33 @@ def test_every_tensor_is_accounted_for(tmp_path, changed, config, message):
             lambda f: (f / "config.json").write_text("{"),
             r"config.json is not JSON \(Expecting property name",
         ),
+        (
+            lambda f: (f / "config.json").write_text("[" * 10_000),
+            r"config.json is not JSON \(it nests too deeply\)",
+        ),
+        *(
+            (
+                lambda f, name=name: rename_in_index(f, name),
+                re.escape(f"model is damaged: it has {name!r} as the name of a file; copy"),
+            )
+            for name in ("model\0.safetensors", "model\udc00.safetensors", 7)
+        ),
     ],
 )
 def test_damaged_files_are_named(tmp_path, damage, message):
     damage(write_folder(tmp_path / "model"))
     with pytest.raises(UserError, match=message):
         read(tmp_path / "model")
+
+
+def test_a_run_s_folder_without_its_config_gin_is_named_as_such(tmp_path):
+    (tmp_path / "config.json").write_text('{"run": {}, "model": {"num_experts": 4}}')
+    message = (
+        f"{tmp_path} is neither a run nor a model: it lacks the config.gin of a run, and its "
+        "config.json the model_type of a Hugging Face model"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        open_source(tmp_path)
 
 
 def test_another_model_than_the_run_s_is_named_by_its_fields(tmp_path):

@@ -35,6 +35,7 @@ def test_standard_input_is_json_or_text():
         ('{"inputs": 3}', "in.jsonl, line 2 has no text as 'inputs'"),
         ('["a"]', "in.jsonl, line 2 has no text as 'inputs'"),
         ('{"inputs": ', "in.jsonl, line 2 is not valid JSON: Expecting value"),
+        pytest.param("[" * 10_000, "line 2 is not valid JSON: it nests too deeply", id="nested"),
         ('{"inputs": "\udce9"}', "in.jsonl, line 2 is not UTF-8 text"),
         (r'{"inputs": "a", "targets": "\udc00"}', "line 2 is not valid JSON: .*surrogates not all"),
     ],

@@ -55,6 +55,11 @@ def test_a_line_that_is_no_example(line, message):
         parsed([line], "inputs", "targets")
 
 
+def test_a_line_that_nests_too_deeply_is_no_example():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="ValueError: not JSON: it nests too "):
+        parsed(["[" * 10_000], "inputs")
+
+
 @pytest.mark.parametrize(
     ("step", "line", "broken", "message"),
     [

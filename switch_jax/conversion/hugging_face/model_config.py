@@ -36,7 +36,12 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
     if not is_file(file):
         raise UserError(f"{folder} is not the folder of a model: it has no {CONFIG}")
     config = read_json(file)
-    model_type = config.get("model_type")
+    if "model_type" not in config:
+        raise UserError(
+            f"{folder} is neither a run nor a model: it lacks the config.gin of a run, and its "
+            f"{CONFIG} the model_type of a Hugging Face model"
+        )
+    model_type = config["model_type"]
     if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         raise UserError(
             f"{file} describes a model of the type {short_repr(model_type)}; those that can be "

@@ -37,7 +37,7 @@ def tensor_files(folder: epath.Path) -> list[epath.Path]:
         return [first]
     with read_as(first, "an index of tensor files"):
         names = set(read_json(first)["weight_map"].values())
-    files = [inside(folder, name) for name in sorted(names)]
+    files = [inside(folder, name) for name in sorted(names, key=str)]
     missing = [file.name for file in files if not is_file(file)]
     if missing:
         raise UserError(

@@ -29,6 +29,7 @@ from switch_jax.storage.locking.file_lock import (
 )
 from switch_jax.storage.paths import in_bucket
 from switch_jax.utils.errors import TransientError
+from switch_jax.utils.json_text import parse_json
 from switch_jax.utils.terminal import say
 
 LEASE_SECONDS = 60.0
@@ -53,7 +54,7 @@ class _Holder(NamedTuple):
         if not content:
             return _Holder()
         try:
-            found = json.loads(content)
+            found = parse_json(content)
             return _Holder(str(found["name"]), found["boot"])
         except (ValueError, KeyError, TypeError):  # something else has written it
             return _Holder("an unknown process")
