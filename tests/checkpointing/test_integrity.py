@@ -1,6 +1,7 @@
 """What is damaged is found, and said to be lost: whatever happens to the folder."""
 
 import gc
+import itertools
 import logging
 import re
 
@@ -217,7 +218,7 @@ def test_a_fault_of_the_storage_is_no_damage(two, tmp_path, file):
 def test_a_bucket_that_does_not_answer_is_no_damage(two, bucket_path, faulty_storage, monkeypatch):
     checkpoints = Checkpoints(RunFolder(copy_files(two, bucket_path)), 3)
     monkeypatch.setattr(RETRIES, "patience", 0.0)  # seconds
-    faulty_storage.faults = Faults(refused=1)
+    faulty_storage.faults = Faults(itertools.repeat(503))
     with pytest.raises(TransientError, match="cannot be read: .*503.*; this may pass"):
         checkpoints.restore(ABSTRACT())
     faulty_storage.faults = Faults()
@@ -229,7 +230,7 @@ def test_a_bucket_that_tensorstore_gives_up_is_no_damage(bucket_path, faulty_sto
     retries = {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
     spec = {"driver": "gcs", "bucket": "bucket", "context": {"gcs_request_retries": retries}}
     store = ts.KvStore.open(spec).result()
-    faulty_storage.faults = Faults(refused=1)
+    faulty_storage.faults = Faults(itertools.repeat(503))
     with pytest.raises(ValueError) as given_up:
         store.read(f"{bucket_path.name}/x").result()
     with pytest.raises(TransientError, match="cannot be read: .*503.*; this may pass"):

@@ -79,9 +79,11 @@ def test_faults_in_passing_change_nothing(bucket_path, faulty_storage, monkeypat
     monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 100)
     (bucket_path / "x.txt").write_text(text_of(range(1000)))
     examples = task_examples(register("in_bucket", lines(bucket_path / "x.txt")))
-    faulty_storage.faults = Faults(refused=0.1, cut=0.1)
+    faults = faulty_storage.num_faults
+    faulty_storage.faults = Faults(itertools.cycle([503, *[None] * 4, "lost", *[None] * 4, "cut"]))
     epoch = itertools.islice(examples.read(0, Cursor()), 1000)
     assert sorted(int(example["inputs"][0]) for example, _ in epoch) == list(range(1000))
+    assert faulty_storage.num_faults > faults + 3
 
 
 def test_a_storage_that_stays_away_ends_the_run_as_transient(
@@ -94,7 +96,7 @@ def test_a_storage_that_stays_away_ends_the_run_as_transient(
         reading, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
     )
     reading.key_value_store.cache_clear()
-    faulty_storage.faults = Faults(refused=1)
+    faulty_storage.faults = Faults(itertools.repeat(503))
     try:
         with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
             next(TrainBatches(train, 2))
@@ -113,7 +115,7 @@ def test_what_is_not_there_or_not_allowed_is_said_at_the_start(
     register("missing", lines(f"{bucket_path}/x.txt"))
     with pytest.raises(UserError, match=f"split 'train': there is no file {bucket_path}/x.txt"):
         open_tasks(config_of("missing"))
-    faulty_storage.faults = Faults(refused=1, statuses=(403,))
+    faulty_storage.faults = Faults(itertools.repeat(403))
     with pytest.raises(UserError, match="cannot be read: Forbidden") as error:
         open_tasks(config_of("missing"))
     assert not isinstance(error.value, TransientError)

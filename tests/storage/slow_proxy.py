@@ -2,7 +2,7 @@
 
 with gcs_server.serve() as url, slow_proxy.serve(url) as proxy:
     os.environ.update(gcs_server.environment(proxy.url))
-    proxy.faults = Faults(delay=0.03, refused=0.01)
+    proxy.faults = Faults([503, None, "cut"], of="^GET ", delay=0.03)
 """
 
 import contextlib
@@ -14,8 +14,9 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 _OF_A_CONNECTION = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
 _MOVE = re.compile(r"(/storage/v1/b/([^/]+)/o/[^/]+)/moveTo/o/([^/?]+)")
@@ -23,29 +24,41 @@ _MOVE = re.compile(r"(/storage/v1/b/([^/]+)/o/[^/]+)/moveTo/o/([^/?]+)")
 Answer = tuple[int, dict[str, str], bytes]  # status, headers, content
 
 
-@dataclass(frozen=True)
+# A status that a request is answered by, and then it is not passed on. Else it is done, and the
+# connection ends before the answer ("lost") or in the middle of it ("cut"), or no answer comes.
+Fault = int | Literal["lost", "cut", "silent"]
+
+
+@dataclass
 class Faults:
-    """What happens to requests; probabilities are of each request.
+    """What happens to requests. What a test finds does not depend on chance.
 
     Attributes:
+      coming: the fault of each request in turn, None for none; there are none after the last.
+      of: a regular expression of the requests, as "GET /path?query", that have these faults.
       delay: seconds that every request waits.
-      late, late_delay: probability that it waits so many seconds more.
-      refused: probability that it is answered by one of `statuses` and not passed on.
-      cut: probability that the connection ends before the answer or in the middle of it, and
-      silent: that no answer comes. The request is done.
-      of: a regular expression of the requests, as "GET /path?query", that are refused, cut, silent.
-      once: whether there are no faults any more after one.
+      late, late_delay: probability that it waits so many seconds more, for measurements.
     """
 
+    coming: Iterable[Fault | None] = ()
+    of: str = ""
     delay: float = 0
     late: float = 0
     late_delay: float = 1
-    refused: float = 0
-    statuses: tuple[int, ...] = (503,)
-    cut: float = 0
-    silent: float = 0
-    of: str = ""
-    once: bool = False
+
+    def __post_init__(self) -> None:
+        self._next, self._lock = iter(self.coming), threading.Lock()
+        self._chance = random.Random(0)
+
+    def wait(self) -> None:
+        """Until the request may go on."""
+        if delay := self.delay + (self.late_delay if self._chance.random() < self.late else 0):
+            time.sleep(delay)
+
+    def of_request(self, request: str) -> Fault | None:
+        """What happens to the request, which may come in any thread."""
+        with self._lock:
+            return next(self._next, None) if re.search(self.of, request) else None
 
 
 @dataclass
@@ -60,18 +73,26 @@ class SlowProxy:
       requests: all so far, as "GET /path?query".
       bytes_sent: of all answers so far, without headers.
       uploads: answers to parts of uploads, by path and range: a part may be sent again.
-      num_faults: requests so far that were refused or cut, or got no answer.
+      num_faults: requests so far that had a fault.
     """
 
     url: str
     upstream: str
-    faults: Faults = Faults()
+    faults: Faults = field(default_factory=Faults)
     moves: bool = True
     requests: list[str] = field(default_factory=list)
     bytes_sent: int = 0
     num_faults: int = 0
-    chance: random.Random = field(default_factory=lambda: random.Random(0))
     uploads: dict[tuple[str, str | None], Answer] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, request: str) -> Fault | None:
+        """Notes a request; what happens to it."""
+        fault = self.faults.of_request(request)
+        with self._lock:
+            self.requests.append(request)
+            self.num_faults += fault is not None
+        return fault
 
 
 @contextlib.contextmanager
@@ -116,28 +137,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             super().handle()
 
     def _pass_on(self) -> None:
-        body, proxy = self._body(), self._proxy
-        faults, happens = proxy.faults, proxy.chance.random
-        request = f"{self.command} {self.path}"
-        proxy.requests.append(request)
-        if delay := faults.delay + (faults.late_delay if happens() < faults.late else 0):
-            time.sleep(delay)
-        if not re.search(faults.of, request):
-            faults = Faults()
-        if refused := happens() < faults.refused:
-            answer: Answer = (proxy.chance.choice(faults.statuses), {}, b"{}")
+        body = self._body()
+        fault = self._proxy.take(f"{self.command} {self.path}")
+        self._proxy.faults.wait()
+        if isinstance(fault, int):
+            answer: Answer = (fault, {}, b"{}")
         else:
             answer = self._answer_of_cloud_storage(body)
-        silent = not refused and happens() < faults.silent
-        cut = not refused and not silent and happens() < faults.cut
-        if refused or silent or cut:
-            proxy.num_faults += 1
-            proxy.faults = Faults() if faults.once else proxy.faults
-        if silent:
+        if fault == "silent":
             self.connection.recv(1)  # until the client has had enough
             self.close_connection = True
         else:
-            self._answer(answer, cut)
+            self._answer(answer, fault)
 
     def _answer_of_cloud_storage(self, body: bytes) -> Answer:
         """The server's; where it does not do as Cloud Storage, Cloud Storage's."""
@@ -191,14 +202,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def _answer(self, answer: Answer, cut: bool = False) -> None:
+    def _answer(self, answer: Answer, fault: Fault | None) -> None:
         status, headers, content = answer
         headers = {"Content-Length": str(len(content)), **headers}
         lines = [f"HTTP/1.1 {status} {self.responses[status][0]}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         whole = "\r\n".join([*lines, "", ""]).encode("latin-1") + content
-        if cut:
-            whole = whole[: len(whole) // 2 * self._proxy.chance.randrange(2)]
+        if fault in ("lost", "cut"):
+            whole = whole[: len(whole) // 2] if fault == "cut" else b""
             self.close_connection = True
         else:
             self._proxy.bytes_sent += len(content)

@@ -1,11 +1,11 @@
 """Answers of Cloud Storage that are lost, or never come: what was wanted is done all the same."""
 
 import errno
+import itertools
 import os
 import socket
 import subprocess
 import sys
-import time
 
 import google.auth.exceptions
 import pytest
@@ -34,8 +34,7 @@ from tests.storage.slow_proxy import Faults
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """Nothing waits long for an answer, or before it is repeated."""
-    monkeypatch.setattr(clients, "SILENT_SECONDS", 0.5)
+    """Nothing waits before it is repeated."""
     monkeypatch.setattr(type(RETRIES), "waiting_times", lambda self: iter([0.0] * 100))
 
 
@@ -74,18 +73,26 @@ REQUESTS = {
 
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [*((name, "cut") for name in REQUESTS), *((name, "silent") for name in ("reading", "a move"))],
+    [
+        *itertools.product(REQUESTS, ("lost", "cut")),
+        *itertools.product(("reading", "a move"), ("silent",)),
+    ],
 )
-def test_what_was_done_counts_though_its_answer_was_lost(faulty_storage, bucket_path, name, fault):
+def test_what_was_done_counts_though_its_answer_was_lost(
+    faulty_storage, bucket_path, monkeypatch, name, fault
+):
     faulty_storage.moves = "copy" not in name
     (bucket_path / "a" / "x").write_text("x")
     pattern, act = REQUESTS[name]
     faults, repeated = faulty_storage.num_faults, repeated_requests()
-    faulty_storage.faults = Faults(**{fault: 1.0}, of=pattern, once=True)
+    faulty_storage.faults = Faults([fault], of=pattern)
+    if fault == "silent":
+        monkeypatch.setattr(clients, "SILENT_SECONDS", 0.5)
     act(bucket_path)
-    lost = faulty_storage.num_faults - faults
-    assert lost >= 1  # of removals that are sent side by side, two may be lost
-    assert repeated_requests() == repeated + lost, "nothing is repeated in silence"
+    assert faulty_storage.num_faults == faults + 1
+    repetitions = repeated_requests() - repeated
+    # Where little time is given, a slow machine may need more of them.
+    assert repetitions == 1 or (repetitions > 1 and fault == "silent"), "none is silent"
     if "removal" in name:
         assert not exists(bucket_path / "a" / "x")
 
@@ -104,11 +111,11 @@ def test_repeated_requests_of_both_clients_are_counted(bucket_path, faulty_stora
     file = bucket_path / "x.txt"
     file.write_bytes(b"0123456789")
     for ask in (lambda: read_range(str(file), 0, 5), lambda: read_bytes(file)):
-        before, faults = repeated_requests(), faulty_storage.num_faults
-        faulty_storage.faults = Faults(refused=0.5)
-        while faulty_storage.num_faults < faults + 3:
+        before = repeated_requests()
+        faulty_storage.faults = Faults([503, None, None, 503, 503])
+        for _ in range(3):
             ask()
-        assert repeated_requests() - before == faulty_storage.num_faults - faults
+        assert repeated_requests() - before == 3
 
 
 def test_waits_grow_until_the_patience_ends(monkeypatch):
@@ -130,26 +137,29 @@ def test_waits_grow_until_the_patience_ends(monkeypatch):
 def test_a_bucket_that_never_answers_is_a_line_and_then_an_error_that_may_pass(
     faulty_storage, bucket_path, monkeypatch, capsys
 ):
+    patient = clients.SILENT_SECONDS
     monkeypatch.setattr(clients, "SILENT_SECONDS", 0.3)
     monkeypatch.setattr(retries, "SILENCE", 0.1)
     monkeypatch.setattr(type(RETRIES), "waiting_times", lambda self: iter([0.0]))
-    faulty_storage.faults = Faults(silent=1.0)
-    start = time.monotonic()
+    faulty_storage.faults = Faults(itertools.repeat("silent"))
+    repeated = repeated_requests()
     with pytest.raises(TransientError, match=r"MODEL_DIR .*Cloud Storage: no answer.* start again"):
         check_writable(bucket_path, "MODEL_DIR")
-    assert 0.6 <= time.monotonic() - start < 5
+    assert repeated_requests() == repeated + 1
     with pytest.raises(TransientError):
         exists(bucket_path)
     said = capsys.readouterr().err
     assert said.count("what fails is tried again, for ") == 1, "of both once"
     assert said.startswith("Cloud Storage: no whole answer yet; what fails is tried again, for ")
     faulty_storage.faults = Faults()
+    monkeypatch.setattr(clients, "SILENT_SECONDS", patient)
     exists(bucket_path)
     assert "the storage has answered, after " in capsys.readouterr().err
 
 
 def test_an_upload_that_nobody_reads_ends(monkeypatch):
     """The system takes some megabytes of it, and then no more."""
+    monkeypatch.setattr(clients, "SILENT_SECONDS", 0.5)
     monkeypatch.setattr(cloud_storage, "_SLOWEST", 1e9)
     monkeypatch.setattr(type(RETRIES), "waiting_times", lambda self: iter([0.0]))
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -171,17 +181,17 @@ print(read_range(sys.argv[1], 0, 1))
 
 def test_tensorstore_makes_a_request_again_that_gets_no_answer(faulty_storage, bucket_path):
     (bucket_path / "x").write_text("x")
-    faulty_storage.faults = Faults(silent=1.0, of="^GET ", once=True)
+    faulty_storage.faults = Faults(["silent"], of="^GET ")
     command = [sys.executable, "-c", READ, f"{bucket_path}/x"]
     environment = {name: value for name, value in os.environ.items() if "_CURL_" not in name}
-    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=20, env=environment)
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, env=environment)
     assert ended.stdout == "b'x'\n"
 
 
 def test_what_fails_is_told_by_the_error_alone(faulty_storage, bucket_path, caplog):
     """fsspec reads ahead in the background, and logs what fails there with its trace."""
     (bucket_path / "x").write_bytes(b"0" * 100)
-    faulty_storage.faults = Faults(refused=1.0, statuses=(403,), of="alt=media")
+    faulty_storage.faults = Faults(itertools.repeat(403), of="alt=media")
     with pytest.raises(PermissionError):
         (bucket_path / "x").read_text()
     assert not [record for record in caplog.records if record.name.startswith(("fsspec", "gcsfs"))]

@@ -1,6 +1,7 @@
 """A run whose folder is in a bucket: as on a disk, also where the bucket is slow and faulty."""
 
 import itertools
+import random
 
 import jax
 import numpy as np
@@ -34,7 +35,7 @@ def test_a_run_in_a_bucket_is_stopped_and_goes_on_as_on_a_disk(whole, bucket_pat
 
 @pytest.mark.slow
 def test_five_thousand_faults_change_nothing(faulty_storage, bucket_path, tmp_path, monkeypatch):
-    """Of all requests 20 % are refused, and 10 % of the others are done and their answers lost."""
+    """Of all requests 20 % are refused, and 8 % are done and their answers lost."""
     # With the usual pauses between repetitions, by our client and by TensorStore, it takes hours.
     monkeypatch.setattr(Retries, "waiting_times", lambda self: itertools.repeat(0.01, 100))
     retries = {"max_retries": 100, "initial_delay": "10ms", "max_delay": "10ms"}
@@ -43,7 +44,9 @@ def test_five_thousand_faults_change_nothing(faulty_storage, bucket_path, tmp_pa
     steps, periods = 110, {"log_period": 1, "eval_period": 1000, "checkpoint_period": 1}
     undisturbed = train_tiny(tmp_path, steps, **periods)
     faults, requests = faulty_storage.num_faults, len(faulty_storage.requests)
-    faulty_storage.faults = Faults(refused=0.2, cut=0.1, statuses=(429, 500, 503))
+    kinds, shares = (429, 500, 503, "lost", "cut", None), (20, 20, 20, 12, 12, 216)
+    drawn = random.Random(0).choices(kinds, shares, k=10_000)
+    faulty_storage.faults = Faults(itertools.cycle(drawn))
     state = train_tiny(bucket_path, steps, **periods)
     faulty_storage.faults = Faults()
     faults = faulty_storage.num_faults - faults
