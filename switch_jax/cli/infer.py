@@ -111,8 +111,8 @@ def _infer(
         examples = (encode(record, vocabulary_of, lengths) for record in records)
     if args.output:
         part_size = -(-args.part_size // batch_size) * batch_size
-        described = _description(args, model, decoding, step)
-        output = ResumableOutput(args.output, part_size, described)
+        described = _options_and_versions(args, model, decoding, step)
+        output = ResumableOutput(args.output, part_size, *described, args.shard, args.num_shards)
     # On a terminal, from the first result on; answers on standard output show the progress.
     no_bar = None if is_first() and args.output else True
     num_done = num_cut = 0
@@ -130,7 +130,7 @@ def _infer(
                 yield result
 
         if args.output:
-            missing = output.fill(examples, compute, args.shard, args.num_shards)
+            missing = output.fill(examples, compute)
         else:
             for result in compute(examples, 0):
                 if is_first():
@@ -148,25 +148,22 @@ def _infer(
     return 0
 
 
-def _description(
+def _options_and_versions(
     args: argparse.Namespace, model: TrainedModel, decoding: DecodingConfig, step: int | None
-) -> dict[str, Any]:
-    """What the results depend on."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the results depend on: what was asked for, and the versions of checkpoint and input."""
     from switch_jax.data.reading.sources import data_locations
 
+    settings = model.settings(step)
+    versions = {name: settings.pop(name) for name in ("step", "saved")}
     if args.task is not None:
         source = {"task": args.task, "split": args.split, "places": data_locations()}
     else:
         file = resolved(storage_path(args.input))
-        size_and_version = None
+        source = {"input": str(file)}
+        versions["size and version of the input"] = None
         with contextlib.suppress(OSError):  # reading a missing file raises the error
             found = file_at(str(file))
-            size_and_version = [found.size, found.version]
-        source = {"input": str(file), "size and version of the input": size_and_version}
+            versions["size and version of the input"] = [found.size, found.version]
     method = {"score": True} if args.score else vars(decoding)
-    return {
-        "run": str(resolved(model.path)),
-        **source,
-        **method,
-        **model.settings(step),
-    }
+    return {"run": str(resolved(model.path)), **source, **method, **settings}, versions

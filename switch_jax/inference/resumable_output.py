@@ -1,6 +1,7 @@
 """An output file that is written in parts, so that a stopped job continues where it was."""
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -9,17 +10,20 @@ from typing import Any
 
 from etils import epath
 
+from switch_jax.run_folder.records import parse_object
 from switch_jax.runtime.processes import from_first, run_on_first
 from switch_jax.storage import (
     atomic_write,
     exists,
     explain_write_errors,
     open_atomic,
+    read_bytes,
     storage_path,
     write_file,
 )
 from switch_jax.utils.differences import differences, listed
 from switch_jax.utils.errors import UserError, storage_error
+from switch_jax.utils.terminal import say
 
 
 class ResumableOutput:
@@ -31,52 +35,67 @@ class ResumableOutput:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], part_size: int, description: Mapping[str, Any]
+        self,
+        path: str | os.PathLike[str],
+        part_size: int,
+        options: Mapping[str, Any],
+        versions: Mapping[str, Any],
+        shard: int = 0,
+        num_shards: int = 1,
     ) -> None:
         """Creates the folder of parts, or opens that of an earlier job.
 
-        `description` is what the results depend on, as JSON. Raises UserError where the file exists
-        or cannot be written, or the parts have another description or size.
+        The results depend, as JSON, on `options`, which the user chose, and on `versions`, which
+        change under the same command: of the input, of the newest checkpoint. Where the parts have
+        other versions, the job begins anew, and says so. This job computes every part i with
+        i % num_shards == shard. Raises UserError where the file exists or cannot be written, the
+        parts have other options or another size, or other versions and there are several jobs,
+        since another one may be at work.
         """
         self.path = storage_path(path, "--output")
         self._folder = self.path.with_name(self.path.name + ".parts")
-        self._part_size = part_size
-        ours = {**description, "part_size": part_size}
-        run_on_first(lambda: self._open(ours))
+        self._part_size, self._shard, self._num_shards = part_size, shard, num_shards
+        description = {**options, "part_size": part_size, **versions}
+        text = json.dumps(description, sort_keys=True, indent=1) + "\n"
+        # Parts of other results may lie in the same folder, and be written to it by another job.
+        self._digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        run_on_first(lambda: self._open(text, set() if num_shards > 1 else set(versions)))
 
-    def _open(self, description: dict[str, Any]) -> None:
+    def _open(self, description: str, may_differ: set[str]) -> None:
         if exists(self.path):
             raise UserError(f"{self.path} already exists: choose another output, or remove it")
         file = self._folder / "description.json"
-        text = json.dumps(description, sort_keys=True, indent=1) + "\n"
         with explain_write_errors(self._folder):
-            if not exists(file):
-                write_file(file, text, str(self._folder))
-            existing = file.read_text()
-        if existing != text:
-            found = differences(json.loads(existing), json.loads(text))
-            raise UserError(
-                f"{self._folder} holds parts of other results ({listed(found)}): take the same "
-                "input and options, choose another output, or remove that folder"
-            )
+            # Empty where it is damaged: parts are told apart by their names.
+            existing = parse_object(read_bytes(file)) if exists(file) else {}
+        ours = json.loads(description)
+        if existing == ours:
+            return
+        if existing:
+            found = listed(differences(existing, ours))
+            if any(existing.get(k) != ours.get(k) for k in {**existing, **ours}.keys() - may_differ):
+                raise UserError(
+                    f"{self._folder} holds parts of other results ({found}): take the same input "
+                    "and options, choose another output, or remove that folder"
+                )
+            say(f"{self._folder} has parts of other results ({found}): the output begins anew")
+        write_file(file, description, str(self._folder))
 
     def fill(
         self,
         records: Iterable[Any],
         compute: Callable[[list[Any], int], Iterator[dict[str, Any]]],
-        shard: int = 0,
-        num_shards: int = 1,
     ) -> int:
         """Computes the missing parts of this job, and writes the file once all parts exist.
 
-        `records` are those of all jobs; this one computes every part i with i % num_shards ==
-        shard. `compute` takes the records of a part and the index of the first, and gives a result
-        for each. Returns how many results other jobs have to compute, 0 once the file is written;
-        UserError where a file cannot be written.
+        `records` are those of all jobs. `compute` takes the records of a part and the index of the
+        first, and gives a result for each. Returns how many results other jobs have to compute, 0
+        once the file is written; UserError where a file cannot be written.
         """
         remaining, num_parts, num_records = iter(records), 0, 0
         while part := list(itertools.islice(remaining, self._part_size)):
-            if num_parts % num_shards == shard and not self._has_part(num_parts):
+            is_ours = num_parts % self._num_shards == self._shard
+            if is_ours and not self._has_part(num_parts):
                 lines = [json.dumps(r, ensure_ascii=False) for r in compute(part, num_records)]
                 text, file = "".join(line + "\n" for line in lines), self._part_file(num_parts)
                 run_on_first(lambda: self._write(file, text))  # noqa: B023  called at once
@@ -100,7 +119,7 @@ class ResumableOutput:
             atomic_write(file, text)
 
     def _part_file(self, index: int) -> epath.Path:
-        return self._folder / f"{index:06d}.jsonl"
+        return self._folder / f"{index:06d}-{self._digest}.jsonl"
 
     def _join(self, num_parts: int, num_records: int) -> None:
         num_lines = 0

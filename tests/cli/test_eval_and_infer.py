@@ -171,6 +171,21 @@ def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypa
     assert "\r" not in messages
 
 
+def test_infer_begins_anew_after_a_mended_input(run, tmp_path, capsys):
+    questions, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    good = [json.dumps({"inputs": question}) for question in QUESTIONS]
+    questions.write_text("\n".join([*good[:8], "[" * 10_000]))
+    job = ["infer", str(run), f"--input={questions}", f"--output={output}", "--part_size=8"]
+    assert main([*job, "--max_tokens=6"]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.endswith("in.jsonl, line 9 is not valid JSON: it nests too deeply")
+    questions.write_text("\n".join(good))
+    assert main([*job, "--max_tokens=6"]) == 0
+    assert "out.jsonl.parts has parts of other results (size and ver" in capsys.readouterr().err
+    assert [row["inputs"] for row in lines(output)] == QUESTIONS
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
 def test_infer_scores_a_task_as_eval_does(run, tmp_path, capsys, monkeypatch):
     """By two jobs, which have to read the same data."""
     output = tmp_path / "scores.jsonl"

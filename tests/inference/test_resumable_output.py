@@ -15,19 +15,26 @@ def path(tmp_path):
     return tmp_path / "out.jsonl"
 
 
-def fill(path, *shard, records=range(10), stop_at=None, **description):
-    """Doubles records, four in a part; how many results are missing then, and the parts' starts."""
+def fill(path, *shard, records=range(10), stop_at=None, part_size=4, step=1, beams=1):
+    """Doubles records; returns how many results are missing then, and the parts' starts.
+
+    The step is what changes by itself, and the number of beams an option.
+    """
     starts = []
 
     def compute(part, first):
         starts.append(first)
-        for index, record in enumerate(part, start=first):
-            if index == stop_at:
-                raise KeyboardInterrupt
-            yield {"index": index, "twice": 2 * record}
+        return _results(part, first, stop_at)
 
-    missing = ResumableOutput(path, 4, description).fill(records, compute, *shard)
-    return missing, starts
+    output = ResumableOutput(path, part_size, {"beams": beams}, {"step": step}, *shard)
+    return output.fill(records, compute), starts
+
+
+def _results(part, first, stop_at=None):
+    for index, record in enumerate(part, start=first):
+        if index == stop_at:
+            raise KeyboardInterrupt
+        yield {"index": index, "twice": 2 * record}
 
 
 def results(path):
@@ -60,18 +67,67 @@ def test_no_records_make_an_empty_file(path):
     assert path.read_text() == ""
 
 
-def test_parts_of_other_results_are_not_reused(path):
-    fill(path, 0, 2, step=1)
-    message = r"out.jsonl.parts holds parts of other results \(step 1 -> 2\): take the"
+@pytest.mark.parametrize(
+    ("shard", "change", "message"),
+    [
+        ((), {"beams": 4}, r"out.jsonl.parts holds parts of other results \(beams 1 -> 4\): take "),
+        ((), {"beams": 4, "step": 2}, r"\(beams 1 -> 4, step 1 -> 2\)"),
+        ((), {"part_size": 8}, r"\(part_size 4 -> 8\)"),
+        ((0, 2), {"step": 2}, r"\(step 1 -> 2\)"),  # another job may be at work
+    ],
+)
+def test_parts_that_could_be_gone_on_with_are_kept(path, shard, change, message):
+    with pytest.raises(KeyboardInterrupt):
+        fill(path, *shard, stop_at=8)
     with pytest.raises(UserError, match=message):
-        fill(path, step=2)
-    with pytest.raises(UserError, match=r"\(part_size 4 -> 8\)"):
-        ResumableOutput(path, 8, {"step": 1})
+        fill(path, *shard, **change)
+    assert 0 not in fill(path)[1]
+
+
+def test_another_input_or_checkpoint_begins_anew(path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        fill(path, records=[9] * 10, stop_at=6)
+    with pytest.raises(KeyboardInterrupt):
+        fill(path, step=2, stop_at=9)
+    assert capsys.readouterr().err == (
+        f"{path}.parts has parts of other results (step 1 -> 2): the output begins anew\n"
+    )
+    assert fill(path, step=2) == (0, [8])
+    assert results(path) == EXPECTED
+    assert list(path.parent.iterdir()) == [path]
+    assert capsys.readouterr().err == ""
+
+
+def test_the_parts_of_a_job_of_another_checkpoint_are_not_joined(path):
+    """It is at work in the same folder, since it started before the run went on."""
+    other = ResumableOutput(path, 4, {"beams": 1}, {"step": 1})
+    ours = ResumableOutput(path, 4, {"beams": 1}, {"step": 2})
+
+    def compute_late(part, first):
+        if first == 4:
+            with pytest.raises(KeyboardInterrupt):
+                other.fill([9] * 10, lambda part, first: _results(part, first, stop_at=6))
+        return _results(part, first)
+
+    assert ours.fill(range(10), compute_late) == 0
+    assert results(path) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b'{"be', b"\xff", b"[1]", b"7", b"[" * 100_000], ids=lambda d: repr(d[:4])
+)
+def test_parts_whose_description_is_damaged_are_known_by_their_names(path, damage):
+    with pytest.raises(KeyboardInterrupt):
+        fill(path, stop_at=6)
+    (path.with_name("out.jsonl.parts") / "description.json").write_bytes(damage)
+    assert fill(path) == (0, [4, 8])
+    assert results(path) == EXPECTED
 
 
 def test_parts_that_lack_results_are_not_joined(path):
     fill(path, 0, 2)
-    (path.with_name("out.jsonl.parts") / "000000.jsonl").write_text('{"index": 0}\n')
+    (part,) = path.with_name("out.jsonl.parts").glob("000000-*.jsonl")
+    part.write_text('{"index": 0}\n')
     with pytest.raises(UserError, match="out.jsonl.parts has 7 results for 10 records: .* remove"):
         fill(path)
     assert not path.exists()
