@@ -73,7 +73,7 @@ class ResumableOutput:
             return
         if existing:
             found = listed(differences(existing, ours))
-            if any(existing.get(k) != ours.get(k) for k in {**existing, **ours}.keys() - may_differ):
+            if _without(may_differ, existing) != _without(may_differ, ours):
                 raise UserError(
                     f"{self._folder} holds parts of other results ({found}): take the same input "
                     "and options, choose another output, or remove that folder"
@@ -142,3 +142,7 @@ class ResumableOutput:
             raise storage_error(message, error) from error
         with contextlib.suppress(OSError):
             self._folder.rmtree()
+
+
+def _without(names: set[str], values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
