@@ -1,7 +1,12 @@
-"""`switch_jax report`: the curves and numbers of one or more runs on one HTML page."""
+"""`switch_jax report`: the curves and numbers of one or more runs on one HTML page.
+
+The exit code is 2 where one of the folders is not there; the page shows the others.
+"""
 
 import argparse
+import sys
 
+from switch_jax import exit_codes
 from switch_jax.storage import storage_path, write_file
 
 
@@ -24,10 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from switch_jax.reports import page  # matplotlib takes a second to import
     from switch_jax.reports.findings import read_findings
+    from switch_jax.reports.runs import NoFolderError
     from switch_jax.reports.table import text_lines
 
     output = storage_path(args.output, "--output")
     findings = read_findings(args.runs)
     write_file(output, page.render(findings), f"--output {args.output}")
     print("\n".join([*text_lines(findings), "", f"page: {output}"]))
-    return 0
+    for error in findings.left_out:
+        print(f"switch_jax report: {error}", file=sys.stderr)
+    absent = any(isinstance(error, NoFolderError) for error in findings.left_out)
+    return exit_codes.MISTAKE if absent else exit_codes.DONE

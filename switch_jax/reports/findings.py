@@ -4,11 +4,14 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
+
 from switch_jax.drawing.figures import COLOURS
 from switch_jax.reports.comparison import Comparison, compare_all
 from switch_jax.reports.records import preferred_task
 from switch_jax.reports.runs import GENERATED, Run, Series, read_runs
 from switch_jax.utils.errors import UserError
+from switch_jax.utils.units import time_unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Findings:
     """The runs of a report and what follows from them."""
 
     runs: list[Run]  # in the order of the command
-    left_out: Sequence[str] = ()  # a line on each folder without a run
+    left_out: Sequence[UserError] = ()  # of each folder without a run
 
     @cached_property
     def task(self) -> str | None:
@@ -40,6 +43,16 @@ class Findings:
         names = [name for run in self.runs for name in getattr(self.held_out(run), "values", ())]
         return [name for name in dict.fromkeys(names) if name.startswith(GENERATED)]
 
+    @cached_property
+    def time_unit(self) -> tuple[str, float]:
+        """The unit of all training times, which suits the longest run, and its seconds."""
+        return time_unit(float(np.fmax.reduce([run.seconds for run in self.runs])))
+
+    def duration(self, seconds: float) -> str:
+        """A training time in that unit."""
+        unit, size = self.time_unit
+        return f"{seconds / size:.3g} {unit}"
+
     @property
     def title(self) -> str:
         return f"Training report: {', '.join(run.name for run in self.runs)}"
@@ -47,8 +60,7 @@ class Findings:
     @property
     def notes(self) -> list[str]:
         """What a reader of the numbers must know."""
-        found = [f"left out: {line}" for line in self.left_out]
-        found += [line for run in self.runs for line in run.left_out]
+        found = [line for run in self.runs for line in run.left_out]
         found += [note for comparison in self.comparisons for note in comparison.notes]
         if self.task is None and any(run.evals for run in self.runs):
             found.append("the runs have no held-out task in common, so they are not compared")
@@ -63,5 +75,5 @@ def read_findings(folders: Sequence[str]) -> Findings:
     """Reads the runs in these folders (MODEL_DIRs); UserError where none of them has a record."""
     runs, left_out = read_runs(folders)
     if not runs:
-        raise UserError("; ".join(left_out))
+        raise UserError("; ".join(map(str, left_out)))
     return Findings(runs, left_out)

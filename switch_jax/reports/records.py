@@ -7,8 +7,6 @@ from switch_jax.run_folder import Record, RecordKind
 
 QUALITY = "neg_log_perplexity"
 CONTENT_QUALITY = "content_neg_log_perplexity"  # without sentinels and EOS
-# What a damaged value in a file of a run leads to, where it is used.
-READING_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,9 @@ from typing import Any
 
 from switch_jax.reports.records import QUALITY, experts_choose, preferred_task, that_count
 from switch_jax.run_folder import (
+    DESCRIPTION,
     MAX_WAITING,
+    STATUS,
     TIME_CATEGORIES,
     Record,
     RunFolder,
@@ -21,7 +23,7 @@ from switch_jax.run_folder import (
     read_records,
     training_seconds,
 )
-from switch_jax.storage import last_written, list_names
+from switch_jax.storage import exists, last_written, list_names
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.units import aligned, beside_baseline, count, duration, percent, printable
 
@@ -86,13 +88,18 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     """
     run_folder, now = RunFolder.at(folder), time.time() if now is None else now
     gone = process_that_is_gone(run_folder)  # first: a process that ends now says so in the files
-    objects = map(read_object, (run_folder.description, run_folder.status))
-    files = [*objects, read_records(run_folder.metrics)]
+    files = [
+        read_object(run_folder.description, DESCRIPTION),
+        read_object(run_folder.status, STATUS),
+        read_records(run_folder.metrics),
+    ]
     facts, status, records = (file.value for file in files)
     left_out = [file.left_out for file in files if file.left_out]
     if not (facts or status or records):
         if left_out:
             raise storage_error(f"{folder} cannot be read: {left_out[0]}", OSError(left_out[0]))
+        if not exists(run_folder.path):
+            raise UserError(f"there is no folder {folder}")
         why = "it has no run.json, status.json or metrics.jsonl"
         raise UserError(f"{folder} is no folder of a run, a training's MODEL_DIR: {why}")
     counted = that_count(records)
@@ -277,10 +284,10 @@ def health(status: Status) -> list[str]:
     if status.dropped is not None and status.dropped > 0.1:
         found.append(f"{percent(status.dropped)} of the tokens dropped")
     training = training_seconds(status.spent) if status.spent else 0.0
-    if training and status.spent["data"] > MAX_WAITING * training:
-        waiting = percent(status.spent["data"] / training)
+    if training and (waiting := status.spent.get("data", 0.0)) > MAX_WAITING * training:
+        share = percent(waiting / training)
         found.append(
-            f"{waiting} of the time without compilation, evaluations and checkpoints was spent "
+            f"{share} of the time without compilation, evaluations and checkpoints was spent "
             "waiting for data"
         )
     others = {

@@ -1,5 +1,6 @@
 """Reads a run's folder for the report, also while the run is still going on."""
 
+import collections
 import dataclasses
 import math
 import os
@@ -10,18 +11,22 @@ import numpy as np
 
 from switch_jax.config import by_macro
 from switch_jax.config.model import router_names
-from switch_jax.reports.records import READING_ERRORS, that_count
+from switch_jax.reports.records import that_count
 from switch_jax.run_folder import (
+    DESCRIPTION,
+    NUMBERS,
     OPTIONAL_ROUTER_STATISTICS,
     ROUTER_STATISTICS,
+    STATUS,
     Record,
     RunFolder,
     RunPhase,
     read_object,
     read_records,
 )
+from switch_jax.storage import exists
 from switch_jax.utils.errors import UserError
-from switch_jax.utils.units import printable
+from switch_jax.utils.units import as_text, printable
 
 GENERATED = "generated_"  # before the name of a metric of generated text, as in BEST_METRIC
 _LARGEST = 3.5e38  # float32 holds nothing larger, and a chart's axis overflows far above it
@@ -81,6 +86,10 @@ class Run:
         """Whether it learnt from its text alone: from no other run's parameters, nor a teacher."""
         return not (self.facts.get("initial_checkpoint") or self.facts.get("teacher_checkpoint"))
 
+    def fact(self, key: str) -> str:
+        """What run.json says, as text."""
+        return as_text(self.facts[key]) if key in self.facts else "not stated"
+
     @property
     def last_step(self) -> int:
         return max(int(s.step[-1]) for s in (self.train, *self.evals.values()) if len(s.step))
@@ -91,79 +100,112 @@ class Run:
         return max(float(s.seconds[-1]) for s in (self.train, *self.evals.values()) if len(s.step))
 
 
-def read_runs(folders: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[str]]:
-    """The runs in these folders, with distinct names; and a line on each folder that has none."""
-    runs, left_out = [], []
+class NoFolderError(UserError):
+    """There is no folder of that name."""
+
+
+def read_runs(folders: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[UserError]]:
+    """The runs in these folders, with distinct names; and an error for each that has none."""
+    runs: list[Run] = []
+    errors: list[UserError] = []
     for folder in folders:
         try:
             runs.append(read_run(folder))
         except UserError as error:
-            left_out.append(str(error))
+            errors.append(error)
     names = [run.name for run in runs]
     for i, run in enumerate(runs):
         if names.count(run.name) > 1:
             runs[i] = dataclasses.replace(run, name=f"{run.name} ({run.folder})")
-    return runs, left_out
+    return runs, errors
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
-    """Reads a run's folder, local or gs://; UserError where it has no record, or is damaged."""
-    run_folder = RunFolder.at(folder)
-    objects = (run_folder.description, run_folder.config_json, run_folder.status)
-    files = [read_records(run_folder.metrics), *map(read_object, objects)]
+    """Reads a run's folder, local or gs://.
+
+    Raises NoFolderError, or UserError where it has no record of a run, or a damaged config.json.
+    """
+    run_folder, shown = RunFolder.at(folder), printable(str(folder))
+    files = [
+        read_records(run_folder.metrics),
+        read_object(run_folder.description, DESCRIPTION),
+        read_object(run_folder.config_json),
+        read_object(run_folder.status, STATUS),
+    ]
     records, facts, config, status = (file.value for file in files)
-    left_out = tuple(file.left_out for file in files if file.left_out)
-    file = run_folder.metrics
+    left_out = [file.left_out for file in files if file.left_out]
+    counted = that_count(records)
+    if not counted.train and not counted.evals:
+        if not left_out and not exists(run_folder.path):
+            raise NoFolderError(f"there is no folder {shown}")
+        why = "; ".join(left_out) or "it is no training's MODEL_DIR, or no step was logged yet"
+        raise UserError(f"{shown} has no record of a run: {why}")
+    routers, others = _routers(counted.train)
+    if others:
+        what = f"the routers of {others} of {len(counted.train)} records are of another shape"
+        left_out.append(f"{run_folder.metrics}: {what}, and left out")
+    ends = [found[-1]["step"] for found in (counted.train, *counted.evals.values()) if found]
+    steps_left = max(ends) < facts.get("train_steps", 0)
+    return Run(
+        name=printable(facts.get("name") or run_folder.path.name),
+        folder=shown,
+        facts=facts,
+        settings=_settings(config, run_folder),
+        train=_series(counted.train),
+        evals={task: _series(found) for task, found in counted.evals.items()},
+        routers=routers,
+        left_out=tuple(left_out),
+        skipped_steps=counted.skipped_steps,
+        unfinished=steps_left and status.get("state") != RunPhase.FINISHED,
+    )
+
+
+def _settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
+    """The settings in config.json by macro; empty where there is none."""
     try:
-        counted = that_count(records)
-        if not counted.train and not counted.evals:
-            why = "; ".join(left_out) or "it is no training's MODEL_DIR, or no step was logged yet"
-            raise UserError(f"{printable(str(folder))} has no record of a run: {why}")
-        ends = [found[-1]["step"] for found in (counted.train, *counted.evals.values()) if found]
-        train, evals = _series(counted.train), {t: _series(x) for t, x in counted.evals.items()}
-        routers = _routers(counted.train)
-        file = run_folder.config_json
-        settings = by_macro(config) if config else {}
-        file = run_folder.description
-        steps_left = max(ends) < facts.get("train_steps", 0)
-        return Run(
-            name=printable(facts.get("name") or run_folder.path.name),
-            folder=printable(str(folder)),
-            facts=facts,
-            settings=settings,
-            train=train,
-            evals=evals,
-            routers=routers,
-            left_out=left_out,
-            skipped_steps=counted.skipped_steps,
-            unfinished=steps_left and status.get("state") != RunPhase.FINISHED,
-        )
-    except READING_ERRORS as error:
+        return by_macro(config) if config else {}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        file = folder.config_json
         raise UserError(f"{printable(str(folder))} has a damaged {file.name}: {error}") from error
 
 
 def _series(records: Sequence[Record]) -> Series:
     """The numbers in records, each of another step; with those of generated text."""
-    flat = {}
+    by_step = {}
     for record in records:
-        generated = record.get("generated") or {}
-        flat[record["step"]] = record | {GENERATED + name: x for name, x in generated.items()}
-    numeric = [name for r in flat.values() for name, x in r.items() if isinstance(x, int | float)]
-    return Series.of(flat, dict.fromkeys(numeric))
+        numbers = {name: record[name] for name in NUMBERS if name in record}
+        generated = record.get("generated", {}).items()
+        by_step[record["step"]] = numbers | {GENERATED + name: x for name, x in generated}
+    return Series.of(by_step, dict.fromkeys(name for r in by_step.values() for name in r))
 
 
-def _routers(records: Sequence[Record]) -> dict[str, dict[str, Series]]:
-    """The statistics of each router, see `Run.routers`; empty for a dense run."""
+def _routers(records: Sequence[Record]) -> tuple[dict[str, dict[str, Series]], int]:
+    """The statistics of each router, see `Run.routers`; and how many records have other routers.
+
+    Those count that most records have.
+    """
     by_step = {record["step"]: record["router"] for record in records if record.get("router")}
+    if not by_step:
+        return {}, 0
+    shapes = {step: _shape(router) for step, router in by_step.items()}
+    ((shape, count),) = collections.Counter(shapes.values()).most_common(1)
+    same = {step: router for step, router in by_step.items() if shapes[step] == shape}
     found: dict[str, dict[str, Series]] = {}
-    for stack, first in next(iter(by_step.values()), {}).items():
-        if not first["layers"]:
-            continue
-        fields = [*ROUTER_STATISTICS, *(f for f in OPTIONAL_ROUTER_STATISTICS if f in first)]
-        found[stack] = {}
-        for i, name in enumerate(router_names(first["layers"], first["sublayers"])):
-            of_layer = {step: {f: r[stack][f][i] for f in fields} for step, r in by_step.items()}
-            series = found[stack][name] = Series.of(of_layer, fields)
-            if any(x.ndim != 1 + (f == "load") or not x.size for f, x in series.values.items()):
-                raise ValueError(f"the statistics of the {stack}'s routers have another shape")
-    return found
+    for stack, layers, sublayers, _ in shape:
+        fields = (*ROUTER_STATISTICS, *OPTIONAL_ROUTER_STATISTICS)
+        for i, name in enumerate(router_names(layers, sublayers)):
+            of_layer = {
+                step: {field: x[i] for field in fields if (x := router[stack].get(field))}
+                for step, router in same.items()
+            }
+            there = [field for field in fields if any(field in x for x in of_layer.values())]
+            found.setdefault(stack, {})[name] = Series.of(of_layer, there)
+    return found, len(by_step) - count
+
+
+def _shape(router: Record) -> tuple[tuple[str, tuple[int, ...], tuple[str, ...], int], ...]:
+    """Stack, layers, sublayers, and experts of each layer, by which routers are the same."""
+    return tuple(
+        (stack, tuple(r["layers"]), tuple(r["sublayers"]), len(r["load"][0]) if r["load"] else 0)
+        for stack, r in router.items()
+    )

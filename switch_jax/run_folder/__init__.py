@@ -2,6 +2,7 @@
 
 layout    where everything in the folder is     readers  reads the files, also damaged ones
 records   kinds of records, and states          writers  makes the folder, writes its files
+validation   whether what was read has the types that readers rely on
 
 No other module spells a name of the folder or of a record's kind. docs/run_folder.md has both for
 users; a test compares it with the code.
@@ -33,6 +34,7 @@ from switch_jax.run_folder.records import (
     TimeCategory,
     training_seconds,
 )
+from switch_jax.run_folder.validation import DESCRIPTION, NUMBERS, STATUS
 from switch_jax.run_folder.writers import (
     check_run_folder,
     create_run_folder,

@@ -5,7 +5,7 @@ cannot be read is left out, and one line says so; the rest is read.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,8 @@ from etils import epath
 
 from switch_jax.config import Config
 from switch_jax.run_folder.layout import RunFolder
-from switch_jax.run_folder.records import is_record, parse_object
+from switch_jax.run_folder.records import parse_object
+from switch_jax.run_folder.validation import Check, is_record, wrong_field
 from switch_jax.storage import explain_read_errors, holder_gone, read_appended, read_bytes
 from switch_jax.utils.errors import UserError
 
@@ -25,12 +26,15 @@ class FileContent(NamedTuple):
     left_out: str | None = None
 
 
-def read_object(path: epath.Path) -> FileContent:
-    """The object in a JSON file."""
+def read_object(path: epath.Path, checks: Mapping[str, Check] | None = None) -> FileContent:
+    """The object in a JSON file; it is left out where a field does not pass its check."""
     data, problem = _read_bytes(path)
     if data is None:
         return FileContent({}, problem)
     content = parse_object(data)
+    wrong = wrong_field(content, checks or {})
+    if wrong is not None:
+        return FileContent({}, f"{path} is left out: its field {wrong} is of another type")
     return FileContent(content, None if content else f"{path} is left out: it is damaged")
 
 

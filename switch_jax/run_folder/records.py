@@ -41,31 +41,10 @@ ROUTER_STATISTICS = ("load", "dropped", "entropy")
 # And where a token may have several experts.
 OPTIONAL_ROUTER_STATISTICS = ("several_experts",)
 
-# What readers need of a record of a kind, beside its kind and its step.
-_NEEDED: Mapping[str, tuple[str, ...]] = {
-    RecordKind.EVAL: ("neg_log_perplexity",),
-    RecordKind.ROLLBACK: ("back_to",),
-}
-
 
 def training_seconds(spent: Mapping[str, float]) -> float:
     """Seconds without evaluation, checkpoints and compilation, of seconds by category."""
-    return spent["step"] + spent["data"] + spent["idle"]
-
-
-def is_record(record: Record) -> bool:
-    """Whether it has a kind and a step, and what readers need, of the types that they need."""
-    kind = record.get("kind")
-    if not isinstance(kind, str) or type(record.get("step")) is not int:
-        return False
-    numbers = map(record.get, ("loss", "neg_log_perplexity"))
-    if not isinstance(record.get("task", ""), str) or not all(map(_is_number_or_none, numbers)):
-        return False
-    return all(name in record for name in _NEEDED.get(kind, ()))
-
-
-def _is_number_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, float) or (type(value) is int and abs(value) < 1e300)
+    return spent.get("step", 0.0) + spent.get("data", 0.0) + spent.get("idle", 0.0)
 
 
 def parse_object(data: bytes) -> dict[str, Any]:

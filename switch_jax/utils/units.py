@@ -46,11 +46,13 @@ def memory_size(size: float) -> str:
 def as_text(value: object) -> str:
     """A value of a JSON file, unrounded: 1234.5 -> "1,234.5", {"a": 1} -> "a 1"."""
     if value is None:
-        return "not stated"
+        return "none"
     if isinstance(value, dict):
         return " · ".join(f"{k} {v}" for k, v in value.items())
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, float):
         return f"{value:,.15g}"
+    if type(value) is int:
+        return f"{value:,}"
     return str(value)
 
 

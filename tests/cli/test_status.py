@@ -70,5 +70,8 @@ def test_a_folder_that_is_none_of_a_run_does_not_hide_the_others(make, tmp_path,
     printed = capsys.readouterr()
     states = [line.split()[1] for line in printed.out.splitlines()]
     assert states == ["state", "running", "finished"]
+    assert printed.err == f"switch_jax status: there is no folder {tmp_path}/absent\n"
+    (tmp_path / "absent").mkdir()
+    assert main(["status", folders[1]]) == 2
     told = f"{tmp_path}/absent is no folder of a run, a training's MODEL_DIR: it has no "
-    assert printed.err.startswith(f"switch_jax status: {told}")
+    assert capsys.readouterr().err.startswith(f"switch_jax status: {told}")

@@ -1,12 +1,21 @@
 """A good run folder with one thing made wrong: `status` and `report` say it in a line."""
 
+import contextlib
+import copy
+import functools
+import itertools
 import json
 
 import pytest
 
 from switch_jax.cli import main
+from switch_jax.reports import page, run_status
+from switch_jax.reports.findings import read_findings
+from switch_jax.reports.run_status import read_status
+from switch_jax.reports.table import text_lines
 from tests.cli.mistakes import refused
 from tests.reports.by_hand import write_lines
+from tests.run_folder.documented import problems, table_of, tables
 
 ROUTER = {"layers": [1], "sublayers": ["a"], "dropped": [0.1], "entropy": [0.1]}
 ROUTER |= {"load": [[0.5, 0.5]]}
@@ -36,17 +45,71 @@ def test_what_is_left_out_is_noted_in_each_form(run, capsys):
         assert sorted(told) == sorted(notes)
 
 
+def left_out(run):
+    """What is said to be left out, after all that `status` and `report` make of the run."""
+    status, findings = read_status(run), read_findings([str(run)])
+    assert run_status.page(status) and run_status.table([status]) and text_lines(findings)
+    assert list(page.sections(findings))[:2] == ["Held-out quality", "Training curves"]
+    assert status.step == findings.runs[0].last_step == 60, "the rest is there"
+    assert sorted(status.left_out) == sorted(findings.notes)
+    return status.left_out
+
+
+WRONG = ("many", True, 10**400, [1.5], {"a": "b"})
+
+
+def each_made_wrong(record, table):
+    """The record with each documented field, such as `router.encoder.load`, of another type."""
+    for field, value in itertools.product(table, WRONG):
+        wrong = copy.deepcopy(record)
+        *parents, name = field.split(".")
+        with contextlib.suppress(KeyError):  # of the statistics that this kind or run has not
+            functools.reduce(dict.__getitem__, parents, wrong)[name] = value
+        if problems(wrong, table):
+            yield wrong
+
+
+@pytest.mark.parametrize("kind", ["train", "eval", "skipped", "rollback"])
+def test_a_record_with_one_field_of_another_type_is_one_line(run, kind):
+    lines = list(map(json.loads, (run / "metrics.jsonl").read_text().splitlines()))
+    lines += [{"kind": "skipped", "step": 60, "batch": 60}]
+    lines += [{"kind": "rollback", "step": 60, "bad_steps": 9, "back_to": 60}]
+    good = [line for line in lines if line["kind"] == kind][-1]
+    line = f"{run}/metrics.jsonl: 1 of 9 records left out (the first is line 9)"
+    found = []
+    for wrong in each_made_wrong(good, table_of(kind)):
+        write_lines(run, [*lines, wrong])
+        found.append(left_out(run))
+    assert [line] in found and all(notes in ([], [line]) for notes in found)
+
+
+@pytest.mark.parametrize("file", ["run.json", "status.json"])
+def test_a_file_with_one_field_of_another_type_is_one_line(run, file):
+    content = json.loads((run / "run.json").read_text())
+    if file == "status.json":
+        content = {"state": "running", "message": "", "time": 1.0, "started": 1.0, "processes": 1}
+    found = []
+    for wrong in each_made_wrong(content, tables()[file]):
+        (run / file).write_text(json.dumps(wrong))
+        found += left_out(run)
+    assert found and all(note.startswith(f"{run}/{file} is left out: its field ") for note in found)
+
+
 def with_routers(run, **stacks):
     """Puts these statistics into each training record."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     write_lines(run, [{**x, "router": stacks} if x["kind"] == "train" else x for x in lines])
 
 
-@pytest.mark.parametrize("router", [7, {"layers": [1]}, ROUTER | {"load": [[]]}])
-def test_damaged_statistics_of_routers_are_a_line(run, router, capsys):
-    with_routers(run, encoder=router)
-    line = refused(capsys, "report", run)
-    assert line.startswith(f"switch_jax report: {run} has a damaged metrics.jsonl: ")
+def test_a_record_with_routers_of_another_shape_loses_them(run):
+    lines = list(map(json.loads, (run / "metrics.jsonl").read_text().splitlines()))
+    lines[0]["router"]["encoder"]["load"] = [[0.25, 0.25, 0.5]]
+    write_lines(run, lines)
+    findings = read_findings([str(run)])
+    found = "the routers of 1 of 3 records are of another shape, and left out"
+    assert findings.notes == [f"{run}/metrics.jsonl: {found}"]
+    (router,) = findings.runs[0].routers["encoder"].values()
+    assert list(router.step) == [40, 60] and len(findings.runs[0].train.step) == 3
 
 
 def test_a_stack_without_sparse_layers_has_no_charts(run, capsys):
@@ -60,7 +123,6 @@ def test_a_stack_without_sparse_layers_has_no_charts(run, capsys):
 @pytest.mark.parametrize(
     ("commands", "file", "text", "told"),
     [
-        ("status report", "run.json", '{"train_steps": "many"}', ""),
         ("report", "config.json", '{"model_type": "t5"}', "has a damaged config.json: 'run'"),
         ("status report", "metrics.jsonl", "5\n{}\n", "2 of 2 records left out ("),
     ],

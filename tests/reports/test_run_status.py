@@ -53,12 +53,14 @@ def test_how_far_a_run_is(write):
     router = {
         "encoder": {
             "layers": [1, 3],
+            "sublayers": ["feed_forward"] * 2,
             "load": [[0.5, 0.5, 0, 0], [0.25] * 4],
             "dropped": [0.5, 0.1],
             "entropy": [0.7, 1.4],
         },
         "decoder": {"layers": [1], "load": [[1, 0, 0, 0]], "dropped": [0.3], "entropy": [0.0]},
     }
+    router["decoder"]["sublayers"] = ["feed_forward"]
     speed = {"tokens_per_second": 5000.0, "tokens_per_second_per_chip": 1250.0}
     lines = [
         {"kind": "eval", "step": 0, "task": "all", "neg_log_perplexity": -9.0},

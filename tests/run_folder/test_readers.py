@@ -7,6 +7,7 @@ import pytest
 from etils import epath
 
 from switch_jax.run_folder import (
+    STATUS,
     RunFolder,
     config_of_run,
     read_commit_time,
@@ -33,6 +34,12 @@ def test_lines_that_are_no_records_or_lack_what_is_read_are_left_out(tmp_path):
         *(f'{{"kind": "train", "step": 1, "loss": {x}}}' for x in ("[1.5]", "1" * 400)),
         *(f'{{"kind": "train", "step": {x}}}' for x in ("20.5", "NaN", "1" * 5000)),
         '{"kind": "eval", "step": 1, "task": [1], "neg_log_perplexity": -1.0}',
+        '{"kind": "train", "step": -1}', '{"kind": "rollback", "step": 5, "back_to": null}',
+        *(f'{{"kind": "train", "step": 1, {field}}}' for field in (
+            '"seconds": "long"', '"learning_rate": true', '"spent": {"step": "long"}',
+            '"spent": 5', '"generated": {"em": "0"}', '"majority_baseline": [1]', '"batch": "2"',
+            '"router": 7', '"router": {"encoder": 7}', '"router": {"encoder": {"layers": [1]}}',
+        )),
         '{"kind": "train", "step": 2, "lo',
     ]  # fmt: skip
     lines = [json.dumps(good[0]), "", bad[0], *map(json.dumps, good[1:]), *bad[1:]]
@@ -40,6 +47,24 @@ def test_lines_that_are_no_records_or_lack_what_is_read_are_left_out(tmp_path):
     count = f"{len(bad)} of {len(good) + len(bad)} records"
     left_out = f"{tmp_path}/metrics.jsonl: {count} left out (the first is line 3)"
     assert read_records(RunFolder(tmp_path).metrics) == (good, left_out)
+
+
+ROUTER = {"layers": [1], "sublayers": ["feed_forward"], "load": [[0.5, None]], "dropped": [0]}
+ROUTER |= {"entropy": [0.1]}
+
+
+def test_records_of_routers_have_lists_of_one_length(tmp_path):
+    def record(**routers):
+        return {"kind": "train", "step": 1, "router": routers}
+
+    right = [record(encoder=ROUTER, decoder=dict.fromkeys(ROUTER, [])), record()]
+    wrong = [{"load": [[0.5, "0.5"]]}, {"load": [[]]}, {"load": []}, {"load": 5}, {"load": [5]}]
+    wrong += [{"dropped": 0.1}, {"dropped": ["0.1"]}, {"entropy": [0.1, 0.1]}, {"layers": ["1"]}]
+    wrong += [{"sublayers": [1]}, {"several_experts": [[]]}]
+    lines = [*right, *(record(encoder=ROUTER | field) for field in wrong)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    left_out = f"{tmp_path}/metrics.jsonl: 11 of 13 records left out (the first is line 3)"
+    assert read_records(RunFolder(tmp_path).metrics) == (right, left_out)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]"])
@@ -51,6 +76,17 @@ def test_a_damaged_object_is_one_line(tmp_path, text):
         (tmp_path / name).write_text(text)
     assert read_object(file) == ({}, f"{file} is left out: it is damaged")
     assert read_commit_time(epath.Path(tmp_path)) is None
+
+
+def test_an_object_with_a_field_of_another_type_is_one_line(tmp_path):
+    file = epath.Path(tmp_path / "status.json")
+    good = {"state": "running", "message": "", "time": 5, "started": 4.5, "processes": 2}
+    file.write_text(json.dumps(good))
+    assert read_object(file, STATUS) == (good, None)
+    for field, wrong in (("state", 3), ("message", None), ("time", "now"), ("started", None)):
+        file.write_text(json.dumps(good | {field: wrong}))
+        told = f"{file} is left out: its field {field} is of another type"
+        assert read_object(file, STATUS) == ({}, told)
 
 
 def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path):
