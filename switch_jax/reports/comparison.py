@@ -1,20 +1,22 @@
-"""Sparse runs against a dense one: speed-ups, and what came out in a sentence.
+"""Runs beside a baseline: speed-ups, and what came out in a sentence.
 
-All are compared with the dense run whose last held-out value is the best. The speed-up is that of
-Fedus et al. 2022 (footnote 9): steps of the dense run over steps that the sparse run takes to the
-dense run's final quality; likewise for time. Between two evaluations a curve is taken as straight.
+The baseline is the dense run whose last held-out value is the best, and the sparse runs are
+compared with it. Without a dense run, it is the sparse run whose last value is the worst. The
+speed-up is that of Fedus et al. 2022 (footnote 9): steps of the baseline over steps that the other
+run takes to the baseline's final quality; likewise for time. Between two evaluations a curve is
+taken as straight, but not from step 0 on, where it is far from that.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from switch_jax.reports.records import QUALITY
 from switch_jax.reports.runs import Run, Series
-from switch_jax.utils.units import as_text, rounded
+from switch_jax.utils.units import rounded
 
 _FEWEST = 3  # deviations from which a scatter is estimated
 _NO_LEAD = 0.0005  # nats; a smaller lead is none
@@ -32,26 +34,27 @@ class Reached(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A sparse run beside a dense one, by their held-out curves."""
+    """A run beside the baseline, by their held-out curves."""
 
-    dense: Run
-    sparse: Run
-    target: float  # the dense run's final held-out negative log perplexity, nats
-    reached: Reached  # where the sparse run has it
-    step_speedup: float  # NaN where the sparse run never gets there, as in time
+    baseline: Run
+    run: Run
+    target: float  # the baseline's final held-out negative log perplexity, nats
+    reached: Reached  # where the run has it
+    # NaN where the run never gets there, or where steps, or times, must not be compared.
+    step_speedup: float
     time_speedup: float
-    # At the sparse run's evaluations after a tenth of its steps: "steps" and "time" of the dense
-    # run over those of the sparse run to the same value; NaN where the dense run has none.
+    # At the run's evaluations after a tenth of its steps: "steps" and "time" of the baseline over
+    # those of the run to the same value; NaN where the baseline has none, and as above.
     speedups: Series
     sentence: str  # what came out
     notes: list[str]  # what a reader must know before quoting it
 
 
 def compare_all(runs: Sequence[Run], task: str | None) -> list[Comparison]:
-    """Every sparse run beside the dense one that has the best last held-out value on the task.
+    """Every sparse run beside the baseline, by their held-out values on the task.
 
     Only runs that began from scratch, since a fine-tuned run's steps leave out those before, and
-    that were evaluated after step 0; a dense one also needs a last value that is a number.
+    that were evaluated after step 0; the baseline also needs a last value that is a number.
     """
     curves = [
         (run, curve)
@@ -60,60 +63,96 @@ def compare_all(runs: Sequence[Run], task: str | None) -> list[Comparison]:
         and (curve := run.evals.get(task or "")) is not None
         and len(_known(curve)[0])
     ]
-    dense = [(run, c) for run, c in curves if run.dense and math.isfinite(c.last(QUALITY))]
-    if not dense:
+
+    def last(found: tuple[Run, Series]) -> float:
+        return found[1].last(QUALITY)
+
+    sparse = [found for found in curves if found[0].sparse]
+    ended = [found for found in curves if math.isfinite(last(found))]
+    dense = [found for found in ended if found[0].dense]
+    if dense:
+        baseline = max(dense, key=last)
+    elif sparse_ended := [found for found in ended if found[0].sparse]:
+        baseline = min(sparse_ended, key=last)
+    else:
         return []
-    best = max(dense, key=lambda found: found[1].last(QUALITY))
-    return [_compare(*best, run, curve) for run, curve in curves if run.sparse]
+    return [_compare(*baseline, *found) for found in sparse if found is not baseline]
 
 
-def _compare(dense: Run, dense_curve: Series, sparse: Run, curve: Series) -> Comparison:
-    target = dense_curve.last(QUALITY)
-    reached = first_reached(curve, target)
-    speedup = float(dense_curve.step[-1]) / reached.step
-    in_time = float(dense_curve.seconds[-1]) / (reached.seconds or math.nan)
-
-    at_first = "at least " if reached.at_first else ""
-    final = f"{dense.name}'s {'latest' if dense.unfinished else 'final'} {rounded(target)}"
-    text = f"{sparse.name} does not reach {final} in {curve.step[-1]:,} steps"
-    if math.isfinite(speedup):
-        text = (
-            f"{sparse.name} reaches {final} at step {reached.step:,.0f} of {curve.step[-1]:,}: "
-            f"{at_first}{speedup:.2f} times sooner in steps"
-        )
-        text += f", {in_time:.2f} in time" if math.isfinite(in_time) else ""
-    step, lead = _lead(dense_curve, curve)
-    ahead = f"{abs(lead):.3f} nats {'ahead' if lead > 0 else 'behind'}"
-    if math.isfinite(lead):
-        text += f"; at step {step:,} it is {ahead}"
-    scatter = max(_scatter(dense_curve), _scatter(curve))
-    if abs(lead) < max(scatter, _NO_LEAD):
-        text = f"{sparse.name} is level with {dense.name} at step {step:,}: {ahead}"
-        text += f", where the curves scatter by {scatter:.3f}" if scatter > _NO_LEAD else ""
-
-    notes = []
+def _compare(baseline: Run, baseline_curve: Series, run: Run, curve: Series) -> Comparison:
+    notes, apart = [], set()
     if not math.isfinite(curve.last(QUALITY)):
-        notes.append(f"{sparse.name}'s last value is not a number: it may have diverged")
+        notes.append(f"{run.name}'s last value is not a number: it may have diverged")
     for key, what in _MUST_AGREE.items():
-        a, b = dense.facts.get(key), sparse.facts.get(key)
-        if a != b:
-            names, values = f"{dense.name} and {sparse.name}", f"{as_text(a)} and {as_text(b)}"
+        if baseline.facts.get(key) != run.facts.get(key):
+            apart.add(what)
+            names = f"{baseline.name} and {run.name}"
+            values = f"{baseline.fact(key)} and {run.fact(key)}"
             notes.append(f"{names} differ in {key} ({values}): do not compare their {what}")
-    speedups = _speedups(dense_curve, curve)
-    return Comparison(dense, sparse, target, reached, speedup, in_time, speedups, f"{text}.", notes)
+
+    target = baseline_curve.last(QUALITY)
+    reached = first_reached(curve, target)
+    sooner = {
+        "steps": float(baseline_curve.step[-1]) / reached.step,
+        "time": float(baseline_curve.seconds[-1]) / (reached.seconds or math.nan),
+    }
+    speedups = _speedups(baseline_curve, curve)
+    for what in apart:
+        sooner[what] = math.nan
+        speedups.values[what][:] = math.nan
+
+    text = _where_reached(baseline, run, curve, target, reached, sooner)
+    if "steps" not in apart:
+        text = _with_lead(text, baseline, run, baseline_curve, curve)
+    return Comparison(
+        baseline, run, target, reached, sooner["steps"], sooner["time"], speedups, f"{text}.", notes
+    )
+
+
+def _where_reached(
+    baseline: Run,
+    run: Run,
+    curve: Series,
+    target: float,
+    reached: Reached,
+    sooner: Mapping[str, float],
+) -> str:
+    """Where the run has the baseline's final value, and how many times sooner, where known."""
+    final = f"{baseline.name}'s {'latest' if baseline.unfinished else 'final'} {rounded(target)}"
+    if not math.isfinite(reached.step):
+        return f"{run.name} does not reach {final} in {curve.step[-1]:,} steps"
+    text = f"{run.name} reaches {final} at step {reached.step:,.0f} of {curve.step[-1]:,}"
+    known = [f"{ratio:.2f} in {what}" for what, ratio in sooner.items() if math.isfinite(ratio)]
+    if not known:
+        return text
+    first = known[0].replace(" in", " times sooner in")
+    bound = "at least " if reached.at_first else ""
+    return f"{text}: {bound}{', '.join([first, *known[1:]])}"
+
+
+def _with_lead(text: str, baseline: Run, run: Run, baseline_curve: Series, curve: Series) -> str:
+    """The text with the lead at the last common step; or in its place that the runs are level."""
+    step, lead = _lead(baseline_curve, curve)
+    ahead = f"{abs(lead):.3f} nats {'ahead' if lead > 0 else 'behind'}"
+    scatter = max(_scatter(baseline_curve), _scatter(curve))
+    if abs(lead) < max(scatter, _NO_LEAD):
+        text = f"{run.name} is level with {baseline.name} at step {step:,}: {ahead}"
+        return text + (f", where the curves scatter by {scatter:.3f}" if scatter > _NO_LEAD else "")
+    return f"{text}; at step {step:,} it is {ahead}" if math.isfinite(lead) else text
 
 
 def first_reached(curve: Series, target: float) -> Reached:
-    """Where a held-out curve first has a value; step 0 is only the start of the first stretch."""
-    values = curve.get(QUALITY)
-    reached = np.flatnonzero((values >= target) & (curve.step > 0))
+    """Where a held-out curve first has a value, after step 0."""
+    after = curve.step > 0
+    values, steps, times = curve.get(QUALITY)[after], curve.step[after], curve.seconds[after]
+    reached = np.flatnonzero(values >= target)
     if not len(reached):
         return Reached()
     i = int(reached[0])
     if i == 0 or not values[i - 1] < target:
-        return Reached(float(curve.step[i]), float(curve.seconds[i]), at_first=True)
+        return Reached(float(steps[i]), float(times[i]), at_first=True)
     part = float((target - values[i - 1]) / (values[i] - values[i - 1]))
-    step, seconds = (x[i - 1] + part * (x[i] - x[i - 1]) for x in (curve.step, curve.seconds))
+    step, seconds = (x[i - 1] + part * (x[i] - x[i - 1]) for x in (steps, times))
     return Reached(float(step), float(seconds))
 
 
@@ -123,9 +162,9 @@ def _known(curve: Series) -> tuple[np.ndarray, np.ndarray]:
     return curve.step[there], curve.get(QUALITY)[there]
 
 
-def _lead(dense: Series, sparse: Series) -> tuple[int, float]:
-    """The last common step, and the lead of `sparse` there in nats; NaN where there is none."""
-    curves = _known(dense), _known(sparse)
+def _lead(baseline: Series, curve: Series) -> tuple[int, float]:
+    """The last common step, and the lead of `curve` there in nats; NaN where there is none."""
+    curves = _known(baseline), _known(curve)
     step = int(min(steps[-1] for steps, _ in curves))
     values = [np.interp(step, *curve, left=math.nan) for curve in curves]
     return step, float(values[1] - values[0])
@@ -147,12 +186,12 @@ def _scatter(curve: Series) -> float:
     return float(above.std(ddof=1))
 
 
-def _speedups(dense: Series, sparse: Series) -> Series:
+def _speedups(baseline: Series, curve: Series) -> Series:
     """See `Comparison.speedups`; in the first steps, one more or less is a large factor."""
-    later = sparse.step >= max(1, sparse.step[-1] / 10)
-    step, seconds = sparse.step[later], sparse.seconds[later]
-    reached = [first_reached(dense, value) for value in sparse.get(QUALITY)[later]]
-    # Without step 0 the first evaluation is an upper bound, which would read as a speed-up.
+    later = curve.step >= max(1, curve.step[-1] / 10)
+    step, seconds = curve.step[later], curve.seconds[later]
+    reached = [first_reached(baseline, value) for value in curve.get(QUALITY)[later]]
+    # The baseline's first evaluation is an upper bound, which would read as a speed-up.
     exact = [Reached() if r.at_first else r for r in reached]
     in_steps = np.array([r.step for r in exact]) / step
     in_time = np.array([r.seconds for r in exact]) / np.where(seconds > 0, seconds, np.nan)

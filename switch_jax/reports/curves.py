@@ -12,7 +12,6 @@ from switch_jax.reports.comparison import Comparison
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import QUALITY
 from switch_jax.reports.runs import GENERATED, Run, Series
-from switch_jax.utils.units import time_unit
 
 _MAX_MARKS = 2  # more speed-ups than these have charts of their own and no marks in the curves
 _QUALITY_LABEL = "neg. log perplexity [nats]"
@@ -34,9 +33,9 @@ class XAxis(NamedTuple):
 STEPS = XAxis("steps", "step")
 
 
-def both_axes(runs: Sequence[Run]) -> tuple[XAxis, XAxis]:
-    """Steps, and training time in the unit that suits the longest run."""
-    unit, size = time_unit(float(np.fmax.reduce([run.seconds for run in runs])))
+def both_axes(findings: Findings) -> tuple[XAxis, XAxis]:
+    """Steps, and training time in one unit."""
+    unit, size = findings.time_unit
     return STEPS, XAxis("time", f"training time [{unit}]", unit, 1 / size)
 
 
@@ -58,8 +57,9 @@ def curve_chart(
 
     `series` gives the numbers of a run, and `name` is the one that is drawn, an accuracy in per
     cent. `low` is where the vertical axis begins (None: below the lowest value), `start` the part
-    of the steps whose values may lie below the chart, and `level` the height of a horizontal line;
-    `mark` draws what is marked besides. The caption goes on with what follows from the lines.
+    of the steps whose values may lie below the chart, see `_limits`, and `level` the height of a
+    horizontal line; `mark` draws what is marked besides. The caption goes on with what follows from
+    the lines.
     """
     lines, curves = [], []
     for run in findings.runs:
@@ -92,12 +92,13 @@ def curve_chart(
 
 def held_out(findings: Findings, axis: XAxis) -> Chart | None:
     """How well each run predicts held-out text, with marks of the speed-up."""
-    reached = [c for c in findings.comparisons if math.isfinite(c.reached.step)]
-    marked = reached if len(findings.comparisons) <= _MAX_MARKS else []
+    known = [c for c in findings.comparisons if math.isfinite(_ratio(c, axis))]
+    marked = known if len(findings.comparisons) <= _MAX_MARKS else []
     title = f"Held-out quality against {axis.name}"
     text = "How well each run predicts text it never trained on; higher is better."
     if marked:
-        text += " Thin lines mark the dense run's final value and where a sparse run reaches it."
+        baseline = marked[0].baseline.name
+        text += f" Thin lines mark {baseline}'s last value, and where another run reaches it."
 
     def mark(ax: Axes) -> None:
         for i, comparison in enumerate(marked):
@@ -111,7 +112,7 @@ def scores(findings: Findings) -> list[Chart | None]:
     """Token accuracy, and each metric of the text that the runs generated at their evaluations."""
     title, text = "Held-out token accuracy", "How often the most probable token is the right one."
     what = ("accuracy", title, text, "token accuracy [%]")
-    charts = [curve_chart(findings, findings.held_out, *what)]
+    charts = [curve_chart(findings, findings.held_out, *what, start=1 / 4)]
     text = "The task's own metric, of the text that the run generated at its evaluations."
     for name in findings.generated:
         own = name.removeprefix(GENERATED)
@@ -147,28 +148,34 @@ def optimisation(findings: Findings) -> list[Chart | None]:
 
 
 def speedup(findings: Findings, axis: XAxis) -> Chart | None:
-    """How much sooner sparse runs have their values than the dense one; None where not known."""
+    """How much sooner runs have their values than the baseline; None where not known."""
     if not findings.comparisons:
         return None
-    what, dense = axis.name, findings.comparisons[0].dense.name
-    speedups = {c.sparse.name: c.speedups for c in findings.comparisons}
+    what, baseline = axis.name, findings.comparisons[0].baseline.name
+    speedups = {c.run.name: c.speedups for c in findings.comparisons}
     title, label = f"Speed-up in {what} over training", f"speed-up in {what}"
     text = (
-        f"After a tenth of a sparse run's steps, at each evaluation: {what} that {dense} takes to "
-        f"the same held-out value / {what} of the sparse run. A curve ends where {dense} never "
-        "gets to its value."
+        f"At each evaluation after a tenth of a run's steps: {what} that {baseline} takes to the "
+        f"same held-out value / {what} of the run. It is known for values between {baseline}'s "
+        "first and its best."
     )
     shown = (lambda run: speedups.get(run.name), what, title, text, label, axis)
     return curve_chart(findings, *shown, start=0, level=1.0)
 
 
+def _ratio(comparison: Comparison, axis: XAxis) -> float:
+    """How many times sooner the run has the baseline's final value; NaN where not known."""
+    return comparison.step_speedup if axis is STEPS else comparison.time_speedup
+
+
 def _mark(ax: Axes, comparison: Comparison, axis: XAxis, row: int) -> None:
-    """The level of the dense run's final value, and the point where the sparse run reaches it."""
+    """The level of the baseline's final value, and the point where the run reaches it."""
     target, reached = comparison.target, comparison.reached
-    x, ratio, where = reached.step, comparison.step_speedup, f"at step {reached.step:,.0f}"
+    x, where = reached.step, f"at step {reached.step:,.0f}"
     if axis is not STEPS:
-        x, ratio = reached.seconds * axis.second, comparison.time_speedup
+        x = reached.seconds * axis.second
         where = f"at {x:.3g} {axis.unit}"
+    bound = "≥ " if reached.at_first else ""
     ax.axhline(target, color=GREY, linewidth=0.8, linestyle=":")
     ax.plot([x, x], [ax.get_ylim()[0], target], color=GREY, linewidth=0.8, linestyle=":")
     ax.plot([x], [target], "o", color="none", markeredgecolor="#222222", markersize=7)
@@ -176,7 +183,7 @@ def _mark(ax: Axes, comparison: Comparison, axis: XAxis, row: int) -> None:
     before = x > left + 0.7 * (right - left)
     # The curves rise to the right, so the foot of the chart is free there.
     ax.annotate(
-        f"{ratio:.2f}× speed-up\n{where}",
+        f"{bound}{_ratio(comparison, axis):.2f}× speed-up\n{where}",
         (x, 0.03 + 0.16 * row),
         xycoords=ax.get_xaxis_transform(),
         xytext=(-4 if before else 4, 0),
@@ -192,13 +199,15 @@ def _limits(
 ) -> tuple[float | None, float | None]:
     """Limits of y around curves, steps [T] and values [T], without what lies low at their start.
 
-    `start` is a part of the longest curve's steps; `level` lies within the limits.
+    `start` is a part of the longest curve's steps; of a short curve the second half is shown. The
+    last value of each curve, and `level`, lie within the limits.
     """
-    first = start * max(float(step[-1]) for step, _ in curves)
-    later = [np.inf]
+    longest = max(float(step[-1]) for step, _ in curves)
+    later = []
     for step, values in curves:
-        if step[-1] >= first:
-            later += [np.interp(first, step, values), *values[step >= first]]
+        first = min(start * longest, step[-1] / 2)
+        last = values[np.isfinite(values)][-1]
+        later += [last, np.interp(first, step, values), *values[step >= first]]
     low, high = np.nanmin(later), max(np.nanmax(values) for _, values in curves)
     if level is not None:
         low, high = min(low, level), max(high, level)

@@ -12,7 +12,7 @@ from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import QUALITY, experts_choose
 from switch_jax.reports.runs import Run
 from switch_jax.reports.table import table
-from switch_jax.utils.units import duration, perplexity, rounded
+from switch_jax.utils.units import perplexity, rounded
 
 _UNFOLDED = 2  # with more sparse runs, charts of their routers are folded away
 
@@ -38,7 +38,7 @@ def render(findings: Findings) -> str:
 
 def sections(findings: Findings) -> dict[str, list[Chart]]:
     """The charts below each heading, in the order of the page."""
-    axes = curves.both_axes(findings.runs)
+    axes = curves.both_axes(findings)
     found = {
         "Held-out quality": [
             *(curves.held_out(findings, axis) for axis in axes),
@@ -76,5 +76,5 @@ def _card(findings: Findings, run: Run) -> tuple[Run, str, str]:
     text = f"{'latest' if going else 'final'} held-out neg. log perplexity [nats] (perplexity "
     text += f"{perplexity(value)}) at step {curve.step[-1]:,}"
     if math.isfinite(curve.seconds[-1]):
-        text += f", after {duration(float(curve.seconds[-1]))}"
+        text += f", after {findings.duration(float(curve.seconds[-1]))}"
     return run, rounded(value), f"{text}.{state}"

@@ -106,7 +106,6 @@ def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart | None]
 
 
 def shades(colour: str, n: int) -> list[tuple[float, float, float]]:
-    """n shades of a colour, light to dark."""
+    """n shades of a colour, from light ones to the colour itself."""
     rgb = np.array(to_rgb(colour))
-    light, dark = 1 - 0.65 * (1 - rgb), 0.6 * rgb
-    return [tuple(light + (dark - light) * i / max(n - 1, 1)) for i in range(n)]
+    return [tuple(1 - strength * (1 - rgb)) for strength in np.linspace(1, 0.5, n)[::-1]]

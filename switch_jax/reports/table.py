@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import CONTENT_QUALITY, QUALITY
 from switch_jax.reports.runs import GENERATED, Run
-from switch_jax.utils.units import aligned, as_text, count, duration, percent, perplexity, rounded
+from switch_jax.utils.units import aligned, percent, perplexity, rounded
 
 Rows = dict[str, list[str]]  # what -> a text for each run
 _NONE = "–"
@@ -21,7 +21,7 @@ def table(findings: Findings) -> dict[str, Rows]:
         "Settings that differ": differences(runs),
         "Last values": _results(findings),
         "run.json": {"folder": [run.folder for run in runs]}
-        | {key: [as_text(run.facts.get(key)) for run in runs] for key in facts},
+        | {key: [run.fact(key) for run in runs] for key in facts},
     }
 
 
@@ -74,10 +74,10 @@ def _results(findings: Findings) -> Rows:
         add(f"Generated text: {name.removeprefix(GENERATED)}", rounded, held_out(name))
     add("Training neg. log perplexity [nats]", rounded, [r.train.last(QUALITY) for r in runs])
     add("Steps", "{:,}".format, [run.last_step for run in runs])
-    add("Training time", duration, [run.seconds for run in runs])
+    add("Training time", findings.duration, [run.seconds for run in runs])
     speeds = [run.train.get("tokens_per_second") for run in runs]
     medians = [statistics.median([*x[x > 0]] or [math.nan]) for x in speeds]
-    add("Throughput, median [tokens/s]", count, medians)
+    add("Throughput, median [tokens/s]", "{:,.0f}".format, medians)
     add("Bad steps skipped", "{:,}".format, [run.skipped_steps or math.nan for run in runs])
     add("Tokens dropped, mean of layers", percent, routing("dropped"))
     add("Router entropy, mean of layers [nats]", rounded, routing("entropy"))

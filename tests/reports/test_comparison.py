@@ -39,14 +39,10 @@ def test_the_speed_up_is_the_dense_runs_end_over_the_first_crossing():
 
 
 @pytest.mark.parametrize("start", [[], [(0, -9.0)], [(0, -3.9)]])
-def test_reached_at_the_first_evaluation_is_a_bound_unless_step_0_was_evaluated(start):
+def test_reached_at_the_first_evaluation_after_step_0_is_a_bound(start):
     found = compare(DENSE, run("switch", 8, [*start, (100, -3.0)]))
-    if start == [(0, -9.0)]:
-        assert found.reached[::2] == (pytest.approx(100 * 5 / 6), False)
-        assert ": 3.60 times sooner" in found.sentence
-    else:
-        assert found.reached[::2] == (100, True)
-        assert ": at least 3.00 times sooner in steps, 3.00 in time; " in found.sentence
+    assert found.reached[::2] == (100, True)
+    assert ": at least 3.00 times sooner in steps, 3.00 in time; " in found.sentence
 
 
 def test_the_lead_is_that_at_the_last_step_of_both():
@@ -109,10 +105,10 @@ def test_the_speed_up_over_training():
     points = [(0, -8.0), (100, -7.0), (200, -4.5), (300, -4.0), (400, -3.5)]
     curve = compare(dense, run("switch", 8, points, seconds_per_step=1.5)).speedups
     assert curve.step.tolist() == [100, 200, 300, 400]
-    # The dense run has -7 at step 50, -4.5 at 300, -4 at 400, and never -3.5.
-    np.testing.assert_allclose(curve.values["steps"], [0.5, 1.5, 4 / 3, np.nan])
-    np.testing.assert_allclose(curve.values["time"], np.array([0.5, 1.5, 4 / 3, np.nan]) / 1.5)
-    # Before the dense run's first evaluation it is not known; nor is the first tenth shown.
+    # The dense run has -7 somewhere before step 100, -4.5 at 300, -4 at 400, and never -3.5.
+    np.testing.assert_allclose(curve.values["steps"], [np.nan, 1.5, 4 / 3, np.nan])
+    np.testing.assert_allclose(curve.values["time"], np.array([np.nan, 1.5, 4 / 3, np.nan]) / 1.5)
+    # Nor is it known without step 0; and the first tenth is not shown.
     late = run("switch", 8, [(10, -7.0), (50, -7.0), (100, -6.0), (150, -5.0)])
     curve = compare(DENSE, late).speedups
     assert curve.step.tolist() == [50, 100, 150]
@@ -120,7 +116,7 @@ def test_the_speed_up_over_training():
 
 
 def names(*runs, task="t"):
-    return [(found.dense.name, found.sparse.name) for found in compare_all(runs, task)]
+    return [(found.baseline.name, found.run.name) for found in compare_all(runs, task)]
 
 
 def test_every_sparse_run_is_compared_with_the_best_dense_one():
@@ -131,7 +127,23 @@ def test_every_sparse_run_is_compared_with_the_best_dense_one():
     found = names(worse, sparse[0], best, diverged, unknown, sparse[1])
     assert found == [("best", "four"), ("best", "eight")]
     assert names(worse, *sparse) == [("worse", "four"), ("worse", "eight")]
-    assert names(*sparse) == names(worse, best) == []
+    assert names(*sparse, diverged) == [("four", "eight")], "no dense run ends in a number"
+    assert names(worse, best) == []
+
+
+def test_two_sparse_runs_have_a_verdict():
+    # Of sparse runs alone the one with the worst end is the baseline, wherever it stands.
+    top_1 = run("top_1", 8, [(100, -6.0), (200, -5.0), (300, -4.0)])
+    top_2 = run("top_2", 8, [(100, -5.0), (200, -3.5), (300, -3.0)])
+    assert names(top_1, top_2) == names(top_2, top_1) == [("top_1", "top_2")]
+    # -4 lies 2/3 of the way from -5 at step 100 to -3.5 at step 200.
+    assert compare(top_2, top_1).sentence == (
+        "top_2 reaches top_1's final -4.000 at step 167 of 300: 1.80 times sooner in steps, 1.80 "
+        "in time; at step 300 it is 1.000 nats ahead."
+    )
+    diverged = run("diverged", 8, [(100, -5.0), (200, float("nan"))])
+    assert names(top_2, diverged) == [("top_2", "diverged")]
+    assert names(top_2) == names(diverged) == []
 
 
 def test_nothing_to_compare():
@@ -155,14 +167,50 @@ def test_a_run_that_learnt_from_another_one_has_no_speed_up(source):
         assert names(*tuned) == []
 
 
-def test_notes_name_what_must_agree_and_does_not():
-    other = {"batch_tokens": 4096, "device": "TPU v5e x 8", "flops_per_token": 1e6}
-    assert compare(DENSE, run("switch", 8, [(100, -4.0)], **other)).notes == [
-        "dense and switch differ in batch_tokens (2,048 and 4,096): do not compare their steps",
-        "dense and switch differ in flops_per_token (not stated and 1,000,000): do not compare "
-        "their steps",
-        "dense and switch differ in device (cpu x 2 and TPU v5e x 8): do not compare their time",
-    ]
+def differing(**facts):
+    points = [(100, -5.0), (200, -3.5), (300, -3.0)]
+    return compare(DENSE, run("switch", 8, points, seconds_per_step=1.5, **facts))
+
+
+@pytest.mark.parametrize(
+    ("facts", "values"),
+    [
+        ({"batch_tokens": 4096}, "batch_tokens (2,048 and 4,096)"),
+        ({"flops_per_token": 1e6}, "flops_per_token (not stated and 1,000,000)"),
+    ],
+)
+def test_runs_whose_steps_differ_are_compared_in_time_alone(facts, values):
+    found = differing(**facts)
+    note = f"dense and switch differ in {values}: do not compare their steps"
+    assert found.notes == [note]
+    assert found.sentence == (
+        "switch reaches dense's final -4.000 at step 167 of 300: 1.20 times sooner in time."
+    )
+    assert np.isnan(found.step_speedup) and found.time_speedup == pytest.approx(1.2)
+    assert np.isnan(found.speedups.get("steps")).all()
+    # The dense run has -5 at 200 s, -3.5 and -3 never.
+    np.testing.assert_allclose(found.speedups.get("time"), [200 / 150, np.nan, np.nan])
+
+
+def test_runs_on_other_devices_are_compared_in_steps_alone():
+    found = differing(device="TPU v5e x 8")
+    values = "device (cpu x 2 and TPU v5e x 8)"
+    assert found.notes == [f"dense and switch differ in {values}: do not compare their time"]
+    assert found.sentence == (
+        "switch reaches dense's final -4.000 at step 167 of 300: 1.80 times sooner in steps; at "
+        "step 300 it is 1.000 nats ahead."
+    )
+    assert np.isnan(found.time_speedup) and np.isnan(found.speedups.get("time")).all()
+
+
+def test_runs_that_differ_in_both_have_no_speed_up():
+    found = differing(device="TPU v5e x 8", batch_tokens=4096)
+    assert found.sentence == "switch reaches dense's final -4.000 at step 167 of 300."
+    late = run("switch", 8, [(100, -7.0), (300, -4.0)], batch_tokens=4096)
+    assert " is level " not in compare(DENSE, late).sentence
+
+
+def test_a_run_that_diverged_has_a_note():
     diverged = compare(DENSE, run("switch", 8, [(100, -7.0), (200, -4.5), (300, float("nan"))]))
     assert diverged.sentence.endswith("; at step 200 it is 0.500 nats ahead.")
     assert diverged.notes == ["switch's last value is not a number: it may have diverged"]

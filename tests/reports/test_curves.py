@@ -34,7 +34,7 @@ def test_a_line_for_each_run_dashed_where_dense():
 def test_time_is_in_one_unit_that_suits_the_longest_run():
     slow = dataclasses.replace(SPARSE, train=series([(300, -4.0)], seconds_per_step=60))
     found = findings(slow, DENSE)
-    ax = drawn(curves.training(found, both_axes(found.runs)[1]))
+    ax = drawn(curves.training(found, both_axes(found)[1]))
     assert ax.get_xlabel() == "training time [h]"
     np.testing.assert_allclose(line(ax, COLOURS[0])[:, 0], [0, 100 / 3600, 300 / 3600])
 
@@ -48,11 +48,24 @@ def test_time_is_in_one_unit_that_suits_the_longest_run():
 )
 def test_the_first_quarter_of_the_steps_does_not_set_the_limits(values, low, high, cut):
     points = list(zip((0, 25, 50, 100), values, strict=True))
-    chart = curves.training(findings(run("a", 0, points), run("b", 0, [(0, -9.0)])), STEPS)
+    chart = curves.training(findings(run("a", 0, points)), STEPS)
     limits = low - 0.05 * (high - low), high + 0.08 * (high - low)
     assert drawn(chart).get_ylim() == pytest.approx(limits)
-    alone = curves.training(findings(run("a", 0, points)), STEPS)
-    assert (" The steep first part lies below the chart." in alone.caption) == cut
+    assert (" The steep first part lies below the chart." in chart.caption) == cut
+
+
+def test_the_last_value_of_a_short_run_lies_within_the_axis():
+    long = run("long", 0, [(0, -8.0), (250, -4.0), (500, -3.5), (1500, -3.25), (2500, -3.0)])
+    short = run("short", 8, [(0, -8.0), (100, -7.0), (200, -6.0), (300, -5.0)])
+    found = findings(long, short)
+    for axis in both_axes(found):
+        for chart in (curves.held_out(found, axis), curves.training(found, axis)):
+            # From the second half of its steps on, where it is at -6.5.
+            limits = (-6.5 - 0.05 * 3.5, -3 + 0.08 * 3.5)
+            assert drawn(chart).get_ylim() == pytest.approx(limits)
+    ends_in_nan = run("short", 8, [(100, -6.0), (300, float("nan"))])
+    low, _ = drawn(curves.held_out(findings(long, ends_in_nan), STEPS)).get_ylim()
+    assert low < -6
 
 
 def test_the_speed_up_is_marked_where_the_sparse_run_reaches_the_dense_one():
@@ -63,8 +76,8 @@ def test_the_speed_up_is_marked_where_the_sparse_run_reaches_the_dense_one():
     np.testing.assert_allclose(ring.get_xydata(), [[700 / 3, -4.0]])
     slow = dataclasses.replace(SPARSE, evals={"t": series([(0, -8), (300, -4)], 2.0)})
     found = findings(DENSE, slow)
-    ax = drawn(curves.held_out(found, both_axes(found.runs)[1]))
-    assert "0.50× speed-up\nat 10 min" in texts(ax)
+    ax = drawn(curves.held_out(found, both_axes(found)[1]))
+    assert "≥ 0.50× speed-up\nat 10 min" in texts(ax)
 
 
 def test_more_than_two_speed_ups_are_not_marked():
@@ -79,6 +92,25 @@ def test_the_speed_up_has_a_curve_up_to_where_it_is_known():
     assert line(ax, GREY)[:, 1].tolist() == [1.0, 1.0]
     assert ax.get_ylim() == pytest.approx((0.95, 2.08)) and ax.get_xlim()[0] == 0
     assert texts(ax) == ["sparse"]
+
+
+def test_steps_that_do_not_compare_have_neither_marks_nor_a_chart():
+    other = dataclasses.replace(SPARSE, facts={**SPARSE.facts, "batch_tokens": 4096})
+    found = findings(DENSE, other)
+    in_steps, in_time = both_axes(found)
+    chart = curves.held_out(found, in_steps)
+    assert texts(drawn(chart)) == ["dense", "sparse"] and "Thin lines" not in chart.caption
+    assert curves.speedup(found, in_steps) is None
+    assert "1.29× speed-up\nat 3.89 min" in texts(drawn(curves.held_out(found, in_time)))
+    assert curves.speedup(found, in_time) is not None
+
+
+def test_the_axis_of_the_token_accuracy_leaves_out_the_steep_start():
+    accuracy = {"accuracy": [0.0, 0.3, 0.4, 0.5]}
+    curve = series([(0, -8.0), (100, -6.0), (200, -5.0), (300, -4.0)], **accuracy)
+    chart = curves.scores(findings(dataclasses.replace(DENSE, evals={"t": curve})))[0]
+    # At a quarter of the steps, step 75, it is at 22.5 %.
+    assert drawn(chart).get_ylim() == pytest.approx((22.5 - 0.05 * 27.5, 50 + 0.08 * 27.5))
 
 
 def test_what_no_run_has_is_no_chart():

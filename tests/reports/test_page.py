@@ -52,8 +52,8 @@ def test_the_page_has_every_section(pair):
     assert "footnote 9" in page
     assert "\nNUM_EXPERTS = 8\n" in page and "\nACTIVATION = &#39;relu&#39;\n" in page
     rows = re.findall("<tr><th.*?>(.*?)</th>", page[page.index("<h2>The runs</h2>") :])
-    assert rows[:3] == ["", "Settings that differ", "NUM_EXPERTS"]
-    assert "<th>NUM_EXPERTS</th><td>0</td><td>8</td>" in page
+    assert rows[:3] == ["", "Settings that differ", "NUM_<wbr>EXPERTS"]
+    assert "<th>NUM_<wbr>EXPERTS</th><td>0</td><td>8</td>" in page
     assert "<td>data 1 · expert 2 · model 1</td>" in page
 
 
@@ -99,7 +99,11 @@ def test_the_page_loads_nothing(pair):
 
 @pytest.mark.usefixtures("no_charts")
 def test_text_is_escaped(make_run, page_of):
-    page = page_of(make_run("<b>run</b>", num_experts=0, steps=100))
+    folder = make_run("<b>run</b>", num_experts=0, steps=100)
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**facts, "<i>_x": 1}))
+    page = page_of(folder)
+    assert "<th>&lt;i&gt;_<wbr>x</th>" in page
     assert "facts, a &lt; b" in page and "a < b" not in page
     assert "facts &lt;synthetic&gt;" in page and "<synthetic>" not in page
     assert "run&lt;/b&gt;" in page and "<b>run" not in page
@@ -165,5 +169,22 @@ def test_runs_without_a_record_are_left_out_and_named(make_run, tmp_path, page_o
     (tmp_path / "begun").mkdir()
     page = page_of(tmp_path / "begun", make_run("good", num_experts=0, steps=40))
     assert "<h1>Training report: good</h1>" in page
-    told = f"ote: left out: {tmp_path}/begun has no record of a run: it is no training's MODEL_DIR"
-    assert f"N{told}" in html.unescape(page) and f"n{told}" in capsys.readouterr().out
+    told = f"{tmp_path}/begun has no record of a run: it is no training's MODEL_DIR"
+    assert f"Left out: {told}" in html.unescape(page)
+    assert capsys.readouterr().err.startswith(f"switch_jax report: {told}")
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_a_folder_that_is_not_there_is_named_and_does_not_hide_the_others(
+    make_run, tmp_path, capsys
+):
+    good, absent = make_run("good", num_experts=0, steps=40), tmp_path / "goood"
+    output = tmp_path / "report.html"
+    told = f"switch_jax report: there is no folder {absent}\n"
+    assert main(["report", str(absent), str(good), f"--output={output}"]) == 2
+    assert capsys.readouterr().err == told
+    page = output.read_text(encoding="utf-8")
+    assert "Training report: good" in page and f"Left out: there is no folder {absent}." in page
+    output.unlink()
+    assert main(["report", str(absent), f"--output={output}"]) == 2
+    assert capsys.readouterr().err == told and not output.exists()

@@ -1,6 +1,8 @@
 import dataclasses
 
 import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from switch_jax.drawing.figures import COLOURS, svg_data_url
@@ -70,8 +72,9 @@ def test_dropped_tokens_and_entropy_have_a_line_for_each_layer():
     ax = drawn(dropped)
     assert [text.get_text() for text in ax.texts] == ["layer 1", "layer 3"]
     assert [line.get_ydata().tolist() for line in ax.lines] == [[10.0], [20.0]]
-    light, dark = (sum(line.get_color()) for line in ax.lines)
-    assert light > dark, "stronger colour = later layer"
+    light, strong = (line.get_color() for line in ax.lines)
+    assert strong == pytest.approx(to_rgb(COLOURS[0])), "the run's own colour"
+    assert sum(light) > sum(strong), "stronger colour = later layer"
     # The dotted line of no preference is at ln 2.
     assert drawn(entropy).lines[-1].get_ydata()[0] == np.log(2)
 
@@ -80,3 +83,8 @@ def test_where_experts_choose_tokens_may_have_several():
     dropped, _, several = router_charts(encoder_router_type="experts_choose")
     assert "Share of the tokens that no expert took." in dropped.caption
     assert drawn(several).lines[0].get_ydata().tolist() == [25.0]
+
+
+def test_a_layer_alone_has_the_colour_of_its_run():
+    (shade,) = routers.shades(COLOURS[1], 1)
+    assert shade == pytest.approx(to_rgb(COLOURS[1]))

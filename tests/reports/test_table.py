@@ -32,7 +32,7 @@ def test_the_last_values_by_hand():
     assert rows["Held-out neg. log perplexity [nats]"] == ["-2.000", "–"]
     assert rows["Held-out perplexity"] == ["7.389", "–"]
     assert rows["Training neg. log perplexity [nats]"] == ["-2.000", "-3.000"]
-    assert (rows["Steps"], rows["Training time"]) == (["200", "50"], ["3.33 min", "50 s"])
+    assert (rows["Steps"], rows["Training time"]) == (["200", "50"], ["3.33 min", "0.833 min"])
     assert rows["Tokens dropped, mean of layers"] == ["–", "50.00 %"]
     assert rows["Router entropy, mean of layers [nats]"] == ["–", "0.625"]
     left_out = {"Bad steps skipped", "Held-out token accuracy", "Throughput, median [tokens/s]"}
@@ -44,7 +44,7 @@ def test_the_throughput_is_the_median_of_what_is_known():
     curve = series([(i, -1.0) for i in range(4)], tokens_per_second=speeds)
     fast = dataclasses.replace(DENSE, train=curve, skipped_steps=3)
     rows = results(fast, DENSE)
-    assert rows["Throughput, median [tokens/s]"] == ["2 k", "–"]
+    assert rows["Throughput, median [tokens/s]"] == ["2,000", "–"]
     assert rows["Bad steps skipped"] == ["3", "–"]
 
 
@@ -60,6 +60,7 @@ def test_run_json_is_shown_as_it_is():
     rows = table(findings(DENSE, other))["run.json"]
     assert rows["parameters"] == ["1,234,567", "not stated"]
     assert rows["mesh"] == ["not stated", "data 1 · expert 2"]
+    assert rows["initial_checkpoint"] == ["not stated", "none"]
     assert rows["folder"] == ["dense", "new"] and "name" not in rows
 
 
