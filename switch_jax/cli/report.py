@@ -1,6 +1,7 @@
 """`switch_jax report`: the curves and numbers of one or more runs on one HTML page.
 
-The exit code is 2 where one of the folders is not there; the page shows the others.
+The exit code is 2 where one of the folders is not there, and 1 where one cannot be read now, which
+may pass; the page shows the others.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import sys
 
 from switch_jax import exit_codes
 from switch_jax.storage import storage_path, write_file
+from switch_jax.utils.errors import TransientError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,5 +40,5 @@ def main(args: argparse.Namespace) -> int:
     print("\n".join([*text_lines(findings), "", f"page: {output}"]))
     for error in findings.left_out:
         print(f"switch_jax report: {error}", file=sys.stderr)
-    absent = any(isinstance(error, NoFolderError) for error in findings.left_out)
-    return exit_codes.MISTAKE if absent else exit_codes.DONE
+    told = [e for e in findings.left_out if isinstance(e, NoFolderError | TransientError)]
+    return max((error.exit_code for error in told), default=exit_codes.DONE)

@@ -10,7 +10,7 @@ from switch_jax.drawing.figures import COLOURS
 from switch_jax.reports.comparison import Comparison, compare_all
 from switch_jax.reports.records import preferred_task
 from switch_jax.reports.runs import GENERATED, Run, Series, read_runs
-from switch_jax.utils.errors import UserError
+from switch_jax.utils.errors import TransientError, UserError
 from switch_jax.utils.units import time_unit
 
 
@@ -72,8 +72,12 @@ class Findings:
 
 
 def read_findings(folders: Sequence[str]) -> Findings:
-    """Reads the runs in these folders (MODEL_DIRs); UserError where none of them has a record."""
+    """Reads the runs in these folders (MODEL_DIRs).
+
+    Raises UserError where none of them has a record, TransientError where that may pass.
+    """
     runs, left_out = read_runs(folders)
     if not runs:
-        raise UserError("; ".join(map(str, left_out)))
+        may_pass = any(isinstance(error, TransientError) for error in left_out)
+        raise (TransientError if may_pass else UserError)("; ".join(map(str, left_out)))
     return Findings(runs, left_out)

@@ -17,6 +17,7 @@ from switch_jax.run_folder import (
     Record,
     RunFolder,
     RunPhase,
+    nothing_read,
     process_that_is_gone,
     read_commit_time,
     read_object,
@@ -24,7 +25,7 @@ from switch_jax.run_folder import (
     training_seconds,
 )
 from switch_jax.storage import exists, last_written, list_names
-from switch_jax.utils.errors import UserError, storage_error
+from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import aligned, beside_baseline, count, duration, percent, printable
 
 # The newest records, by which the usual pace of a run is estimated.
@@ -84,7 +85,8 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     A run that has not ended is stalled when nothing in its folder (records, checkpoints,
     status.json) has changed for longer than `_silence_limit`, and at once where the process that
     trained was on this host and is gone. `now`: seconds since the epoch; None: the clock's.
-    UserError where it is no folder of a run, or nothing in it can be read.
+    UserError where it is no folder of a run, or nothing in it can be read; a TransientError where
+    the storage failed.
     """
     run_folder, now = RunFolder.at(folder), time.time() if now is None else now
     gone = process_that_is_gone(run_folder)  # first: a process that ends now says so in the files
@@ -97,7 +99,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     left_out = [file.left_out for file in files if file.left_out]
     if not (facts or status or records):
         if left_out:
-            raise storage_error(f"{folder} cannot be read: {left_out[0]}", OSError(left_out[0]))
+            raise nothing_read(f"{folder} cannot be read: {left_out[0]}", files)
         if not exists(run_folder.path):
             raise UserError(f"there is no folder {folder}")
         why = "it has no run.json, status.json or metrics.jsonl"

@@ -21,6 +21,7 @@ from switch_jax.run_folder import (
     Record,
     RunFolder,
     RunPhase,
+    nothing_read,
     read_object,
     read_records,
 )
@@ -139,7 +140,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         if not left_out and not exists(run_folder.path):
             raise NoFolderError(f"there is no folder {shown}")
         why = "; ".join(left_out) or "it is no training's MODEL_DIR, or no step was logged yet"
-        raise UserError(f"{shown} has no record of a run: {why}")
+        raise nothing_read(f"{shown} has no record of a run: {why}", files)
     routers, others = _routers(counted.train)
     if others:
         what = f"the routers of {others} of {len(counted.train)} records are of another shape"

@@ -5,7 +5,7 @@ cannot be read is left out, and one line says so; the rest is read.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,21 +16,32 @@ from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.records import parse_object
 from switch_jax.run_folder.validation import Check, is_record, wrong_field
 from switch_jax.storage import explain_read_errors, holder_gone, read_appended, read_bytes
-from switch_jax.utils.errors import UserError
+from switch_jax.utils.errors import UserError, is_transient, storage_error
 
 
 class FileContent(NamedTuple):
-    """What was read of a file, or an empty value; `left_out`: a line on what cannot be read."""
+    """What was read of a file, or an empty value; `left_out`: a line on what cannot be read.
+
+    `error` is that of the storage, of a file that may be whole and cannot be read.
+    """
 
     value: Any
     left_out: str | None = None
+    error: OSError | None = None
+
+
+def nothing_read(message: str, files: Iterable[FileContent]) -> UserError:
+    """The error that none of these files was read: a TransientError if the storage failed."""
+    errors = [file.error for file in files if file.error is not None]
+    passing = next(filter(is_transient, errors), None)
+    return UserError(message) if passing is None else storage_error(message, passing)
 
 
 def read_object(path: epath.Path, checks: Mapping[str, Check] | None = None) -> FileContent:
     """The object in a JSON file; it is left out where a field does not pass its check."""
-    data, problem = _read_bytes(path)
+    data, *problem = _read_bytes(path)
     if data is None:
-        return FileContent({}, problem)
+        return FileContent({}, *problem)
     content = parse_object(data)
     wrong = wrong_field(content, checks or {})
     if wrong is not None:
@@ -40,8 +51,8 @@ def read_object(path: epath.Path, checks: Mapping[str, Check] | None = None) -> 
 
 def read_records(path: epath.Path) -> FileContent:
     """The records of a file of JSON lines, in their order."""
-    data, problem = _read_bytes(path, read_appended)
-    return FileContent([], problem) if data is None else parse_records(path, data)
+    data, *problem = _read_bytes(path, read_appended)
+    return FileContent([], *problem) if data is None else parse_records(path, data)
 
 
 def parse_records(path: epath.Path, data: bytes) -> FileContent:
@@ -86,19 +97,19 @@ def read_commit_time(checkpoint: epath.Path) -> int | None:
 
 def process_that_is_gone(folder: RunFolder) -> str | None:
     """The process of this host that trained here last, if it is gone, as "process 7 on HOST"."""
-    data, _ = _read_bytes(folder.lock)
+    data = _read_bytes(folder.lock).value
     return holder_gone(folder.lock, data) if data else None
 
 
-def _read_bytes(
-    path: epath.Path, read: Callable[[epath.Path], bytes] = read_bytes
-) -> tuple[bytes | None, str | None]:
-    """The content of a file, and why it cannot be read; both None where it is not there."""
+def _read_bytes(path: epath.Path, read: Callable[[epath.Path], bytes] = read_bytes) -> FileContent:
+    """The bytes of a file; None where it is not there, or cannot be read."""
     try:
         if Path(path).is_fifo():
-            return None, f"{path} is left out: it is a pipe, of which a read may never end"
-        return read(path), None
+            what = "it is a pipe, of which a read may never end"
+            return FileContent(None, f"{path} is left out: {what}")
+        return FileContent(read(path))
     except (FileNotFoundError, NotADirectoryError):
-        return None, None
+        return FileContent(None)
     except OSError as error:
-        return None, f"{path} is left out: it cannot be read ({error.strerror or error})"
+        what = f"it cannot be read ({error.strerror or error})"
+        return FileContent(None, f"{path} is left out: {what}", error)

@@ -1,13 +1,20 @@
 """One job for each folder of a disk: a lock of a file."""
 
+import contextlib
 import fcntl
 import os
 import re
 import socket
+import time
+from typing import IO
 
 from etils import epath
 
 from switch_jax.utils.errors import UserError
+
+# How often a start tries to lock the file, and the seconds between: `locker_that_is_gone` has the
+# lock for a moment.
+_TRIES, _PAUSE = 10, 0.05
 
 
 class HeldError(UserError):
@@ -30,7 +37,7 @@ class FileLock:
         """Takes the lock; raises as `lease.hold`."""
         self._file = open(file, "a+")  # noqa: SIM115  it stays open
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file)
         except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
@@ -45,6 +52,15 @@ class FileLock:
     def close(self) -> None:
         """Releases the lock."""
         self._file.close()
+
+
+def _lock(file: IO[str]) -> None:
+    """Locks a file for this process alone; BlockingIOError if another one keeps it locked."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_PAUSE)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def locker_that_is_gone(file: epath.Path, content: bytes) -> str | None:

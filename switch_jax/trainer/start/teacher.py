@@ -81,7 +81,7 @@ def _recorded_checkpoint(config: Config) -> epath.Path | None:
     own = RunFolder.at(config.run.model_dir)
     if not own.checkpoint_steps():
         return None
-    facts, left_out = read_object(own.description)
+    facts, left_out, _ = read_object(own.description)
     is_known = "teacher_checkpoint" in facts or config.distillation.teacher_step is not None
     if left_out and not is_known:
         raise UserError(
