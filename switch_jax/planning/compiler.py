@@ -146,7 +146,7 @@ def _prepare() -> Path:
     except ImportError:
         raise UserError(
             "planning needs the TPU's compiler, libtpu, and it is not installed: "
-            f"{sys.executable} -m pip install 'switch_jax[tpu]'"
+            f"{sys.executable} -m pip install -c requirements.txt 'jax[tpu]', in the checkout"
         ) from None
     _schedules = Path(tempfile.mkdtemp(prefix="switch_jax_plan_"))
     atexit.register(remove_schedules)

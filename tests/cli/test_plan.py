@@ -124,11 +124,12 @@ def test_a_batch_is_refused_as_training_refuses_it(capsys, monkeypatch):
     assert "60 does not divide over 8 streams" in refused(capsys, "plan", *flags)
 
 
-def test_without_libtpu_the_message_names_the_extra(capsys, monkeypatch):
+def test_without_libtpu_the_message_names_the_command(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
     monkeypatch.setattr(compiler, "_schedules", None)
     line = refused(capsys, "plan", *TINY, "--topology=v5p-8")
-    assert re.search(r"libtpu, and it is not installed: .*pip install 'switch_jax\[tpu\]'", line)
+    assert re.search(r"libtpu, and it is not installed: .*", line)
+    assert line.endswith(" -m pip install -c requirements.txt 'jax[tpu]', in the checkout")
 
 
 def test_standard_output_is_only_json(capsys, planned):
