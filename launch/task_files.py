@@ -1,14 +1,14 @@
-"""Files of this machine that the tasks of a run read, and that hosts in a cloud do not have."""
+"""Files that the tasks of a run read: those that other machines do not have, and their buckets."""
 
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from switch_jax.config import DataConfig
+from switch_jax.config import Config
 from switch_jax.data.catalogue.configured_tasks import all_tasks
 from switch_jax.data.reading import seqio_internals
-from switch_jax.storage import on_this_machine
+from switch_jax.storage import in_bucket, on_this_machine
 from switch_jax.tasks.english import DATA
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio
@@ -16,10 +16,10 @@ from switch_jax.utils.tensorflow_setup import seqio
 _MOST_NAMED = 8
 
 
-def check(own_files: Sequence[str], data: DataConfig, splits: Sequence[str]) -> None:
+def check(own_files: Sequence[str], config: Config) -> None:
     """Raises UserError if a file that the tasks name is neither in a bucket nor in the image."""
-    named = dict.fromkeys(p for t in all_tasks(data) for p in _patterns(t, data, splits))
-    missing = [path for path in named if not _is_on_hosts(path, own_files)]
+    named = [*_sources(config), *_vocabularies(config)]
+    missing = [path for path in dict.fromkeys(named) if not _is_on_hosts(path, own_files)]
     if missing:
         more = [f"and {len(missing) - _MOST_NAMED} more"] if missing[_MOST_NAMED:] else []
         raise UserError(
@@ -29,20 +29,38 @@ def check(own_files: Sequence[str], data: DataConfig, splits: Sequence[str]) -> 
         )
 
 
-def _patterns(task: seqio.Task, data: DataConfig, splits: Sequence[str]) -> Iterator[str]:
-    """The files and folders that a task names, as patterns."""
-    loader = getattr(task.source, "tfds_dataset", None)
-    if data.use_cached_tasks and task.supports_caching:
-        folders = list(seqio.get_global_cache_dirs())
-        if on_this_machine(folders) == folders and task.cache_dir:
-            yield task.cache_dir
-    elif isinstance(task.source, seqio.FileDataSource):
-        for split in (split for split in splits if split in task.source.splits):
-            yield from map(str, seqio_internals.file_patterns(task.source, split))
-    elif loader and loader.name and not seqio_internals.tfds_data_dir() and loader.data_dir:
-        yield os.path.join(loader.data_dir, re.split("[/:]", loader.name)[0])
-    for feature in task.output_features.values():
-        yield str(getattr(feature.vocabulary, "sentencepiece_model_file", ""))
+def in_buckets(config: Config) -> list[str]:
+    """The files and folders in buckets that the tasks' examples are in, as patterns."""
+    return [path for path in _sources(config) if in_bucket(path)]
+
+
+def _sources(config: Config) -> Iterator[str]:
+    """The files and folders that the tasks' examples are in, as patterns."""
+    splits = {config.data.split, *(["validation"] if config.run.eval_period is not None else [])}
+    for task in all_tasks(config.data):
+        loader = getattr(task.source, "tfds_dataset", None)
+        if config.data.use_cached_tasks and task.supports_caching:
+            yield from _caches(task)
+        elif isinstance(task.source, seqio.FileDataSource):
+            for split in sorted(splits & set(task.source.splits)):
+                yield from map(str, seqio_internals.file_patterns(task.source, split))
+        elif loader and loader.name and loader.data_dir:
+            yield os.path.join(loader.data_dir, re.split("[/:]", loader.name)[0])
+
+
+def _caches(task: seqio.Task) -> Iterator[str]:
+    """Where the task's cache is; the folders in buckets, which are not looked into, come first."""
+    in_cloud = [folder for folder in seqio.get_global_cache_dirs() if in_bucket(folder)]
+    if in_cloud:
+        yield from in_cloud
+    elif task.cache_dir:
+        yield task.cache_dir
+
+
+def _vocabularies(config: Config) -> Iterator[str]:
+    for task in all_tasks(config.data):
+        for feature in task.output_features.values():
+            yield str(getattr(feature.vocabulary, "sentencepiece_model_file", ""))
 
 
 def _is_on_hosts(path: str, own_files: Sequence[str]) -> bool:

@@ -104,8 +104,7 @@ def main(args: argparse.Namespace) -> int:
     if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
 
-        validation = ["validation"] if config.run.eval_period is not None else []
-        task_files.check(below, config.data, [config.data.split, *validation])
+        task_files.check(below, config)
     if config.distillation.teacher_dir is not None and config.teacher is None:
         log("the checks on this machine leave out TEACHER_DIR, which the hosts read")
     for warning in warnings:

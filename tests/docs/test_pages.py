@@ -22,7 +22,8 @@ MACROS = {
 # Names in capitals that are no macros: of the environment, of other programs, and what stands for
 # a value in a command or a path.
 OTHER_NAMES = {
-    "JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS", "LIBTPU_INIT_ARGS", "STORAGE_EMULATOR_HOST",
+    "GOOGLE_APPLICATION_CREDENTIALS", "JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS",
+    "LIBTPU_INIT_ARGS", "STORAGE_EMULATOR_HOST",
     "TENSORSTORE_GCS_HTTP_URL", "TFDS_DATA_DIR", "WANDB_MODE",
     "CPU_CORES", "MODEL_DIR", "PROJECT_NUMBER",
     "STEPS_OF_LINES", "T5_FEATURES",  # of Python

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import seqio
@@ -38,10 +39,15 @@ def add_task(source, vocabulary=VOCABULARY, steps=(as_targets,)):
     )
 
 
-def missing(splits=("train", "validation"), data=DATA_CONFIG, own_files=()):
+def run(data=DATA_CONFIG, eval_period=100):
+    """The parts of a config that say what is read."""
+    return SimpleNamespace(data=data, run=SimpleNamespace(eval_period=eval_period))
+
+
+def missing(own_files=(), **parts):
     """What the message names."""
     try:
-        task_files.check(own_files, data, splits)
+        task_files.check(own_files, run(**parts))
     except UserError as error:
         return str(error).partition("tasks of this run read ")[2].partition(": copy them")[0]
     return ""
@@ -51,7 +57,7 @@ def test_files_of_the_splits_that_are_read_are_named():
     files = {"train": "a.txt", "validation": ["r/*.rec", "none/*"], "test": "of_no_run.txt"}
     add_task(seqio.TextLineDataSource(files), seqio.SentencePieceVocabulary("my.model"))
     assert missing() == "a.txt, r/*.rec, none/*, my.model"
-    assert missing(["train"]) == "a.txt, my.model"
+    assert missing(eval_period=None) == "a.txt, my.model"
 
 
 def test_what_hosts_have_is_not_named(here):
