@@ -37,7 +37,16 @@ class File:
     why: str
 
 
-Step = Command | File
+@dataclasses.dataclass(frozen=True)
+class Piped:
+    """A command that reads these lines; it is printed for a person, and not run here."""
+
+    lines: tuple[str, ...]
+    argv: tuple[str, ...]
+    why: str
+
+
+Step = Command | File | Piped
 
 
 def render(title: str, steps: Iterable[Step]) -> str:
@@ -49,6 +58,9 @@ def _render_step(step: Step) -> str:
     why = f"\n# {step.why}\n"
     if isinstance(step, Command):
         return why + shell_lines(step.argv)
+    if isinstance(step, Piped):
+        lines = " \\\n    ".join(map(quote, ("%s\\n", *step.lines)))
+        return f"{why}printf {lines} \\\n    | {shell_lines(step.argv)}"
     text, end = step.text.rstrip(), "END"
     while end in text.splitlines():  # a line of the file may be the same
         end += "_"

@@ -8,7 +8,15 @@ from typing import Annotated
 from switch_jax.config import Config
 from switch_jax.hardware.tpus import Slice, parse_slice
 from switch_jax.launch import setup_commands
-from switch_jax.launch.commands import Command, Step, check_programs, quote, render, shell_line
+from switch_jax.launch.commands import (
+    Command,
+    Piped,
+    Step,
+    check_programs,
+    quote,
+    render,
+    shell_line,
+)
 from switch_jax.launch.console import going_on, log
 from switch_jax.launch.target import Flag, JobName, Target, check_name
 from switch_jax.launch.variables import looks_secret, without_value
@@ -105,9 +113,13 @@ class GoogleCloudTarget(Target):
             found["LIBTPU_INIT_ARGS"] = _OVERLAP
         return {**found, **dict(variable.split("=", 1) for variable in self.env)}
 
-    @abc.abstractmethod
-    def resources(self) -> list[Command]:
-        """Commands that a person runs once for this target, for example to create a cluster."""
+    def keep_secrets(self) -> list[Command]:
+        """Commands that a person runs once, which store the job's secrets."""
+        return setup_commands.secret_manager(self)
+
+    def create_nodes(self) -> list[Command]:
+        """Commands that a person runs once, after which chips cost money; none if `run` does it."""
+        return []
 
     @abc.abstractmethod
     def commands(self) -> list[Step]:
@@ -126,9 +138,9 @@ class GoogleCloudTarget(Target):
 
         return preflight.check(config, self.hardware)
 
-    def setup(self) -> list[Command]:
-        """Commands that a person runs once, in a checkout of switch_jax."""
-        return [*self.resources(), *setup_commands.image(self)]
+    def setup(self) -> list[Command | Piped]:
+        """What a person runs once, in a checkout of switch_jax; the nodes come last."""
+        return [*self.keep_secrets(), *setup_commands.image(self), *self.create_nodes()]
 
     def describe(self) -> str:
         slices = self.hardware

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import TYPE_CHECKING
 
-from switch_jax.launch.commands import Command
+from switch_jax.launch.commands import Command, Piped
 
 if TYPE_CHECKING:  # it imports this module
     from switch_jax.launch.google_cloud import GoogleCloudTarget
 
 
+_ONCE = "once, run it yourself: "
+
+
 def once(argv: tuple[str, ...], why: str) -> Command:
-    return Command(argv, f"once, run it yourself: {why}")
+    return Command(argv, f"{_ONCE}{why}")
 
 
 def keep_secret(name: str, command: str) -> Command:
@@ -28,13 +30,13 @@ def secret_manager(job: GoogleCloudTarget) -> list[Command]:
     return [keep_secret(name, f"gcloud secrets create {name} {create}") for name in job.secret]
 
 
-def image(job: GoogleCloudTarget) -> list[Command]:
+def image(job: GoogleCloudTarget) -> list[Command | Piped]:
     """Makes the image, with the job's own files; one named by its digest is there already."""
     if "@" in job.image:
         return []
     base = f"{job.image}-base" if job.own_files else job.image
     build = ("docker", "build", "--platform=linux/amd64")
-    commands = [
+    commands: list[Command | Piped] = [
         once(
             (*build, "--file=launch/Dockerfile", f"--tag={base}", "."),
             "build the image of switch_jax, from a checkout",
@@ -44,14 +46,9 @@ def image(job: GoogleCloudTarget) -> list[Command]:
         # Each file goes to the folder that it has here, below the image's working directory.
         folders = [f"/app/{file[: file.rfind('/') + 1]}" for file in job.own_files]
         pairs = zip(job.own_files, folders, strict=True)
-        copies = [f"COPY {json.dumps(pair)}" for pair in pairs]
-        dockerfile = shlex.join([f"FROM {base}", *copies])
-        own = shlex.join([*build, f"--tag={job.image}", "--file=-", "."])
-        commands.append(
-            once(
-                ("bash", "-c", f"printf '%s\\n' {dockerfile} | {own}"),
-                "build one with your files on top of it, from the folder that has them",
-            )
-        )
+        copies = (f"COPY {json.dumps(pair)}" for pair in pairs)
+        own = (*build, f"--tag={job.image}", "--file=-", ".")
+        why = f"{_ONCE}build one with your files on top of it, from the folder that has them"
+        commands.append(Piped((f"FROM {base}", *copies), own, why))
     push = ("docker", "push", job.image)
     return [*commands, once(push, "push the image to where the hosts pull it from")]

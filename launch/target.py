@@ -19,8 +19,8 @@ _MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 class Flag(NamedTuple):
     """In the annotation of a field: it is a flag of `launch`, which has its name.
 
-    A field without a default has to be given. One that is a bool takes no value, and a tuple of
-    texts has one for each time that the flag is given.
+    A field without a default has to be given. One that is a bool takes no value, a Literal one of
+    its values, and a tuple of texts has one for each time that the flag is given.
     """
 
     help: str

@@ -37,6 +37,7 @@ SAVE_SECONDS = 600
 FAILURE_GRACE = 180
 # Seconds for them to end after they were killed. A host that hangs does not end even then.
 _KILL_GRACE = 60
+_OTHER_JOB = 99  # the script's exit code where another job runs on the host; no job ends with it
 
 _SCRIPT = """\
 #!/bin/bash
@@ -54,8 +55,8 @@ if [ -z "$job" ]; then
   lines=all
 {login}  {run} > /dev/null
 elif [ "$job" != {digest} ]; then
-  echo "[$1 $worker] another job runs as {name}: end it first, or launch under another name"
-  exit 2
+  echo "[$1 $worker] another job runs as {name}"
+  exit {other_job}
 fi
 sudo docker logs --follow --tail "$lines" {name} 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
 code=$(sudo docker wait {name})
@@ -83,6 +84,7 @@ def script(job: TpuSlicesTarget) -> File:
         login=login if google else "",
         run=shell_lines(run),
         digest=digest,
+        other_job=_OTHER_JOB,
     )
     return File(f"launched/{job.job_name}.sh", text, "the script that every host runs")
 
@@ -153,7 +155,10 @@ def commands(job: TpuSlicesTarget) -> list[Command]:
 
 
 def run(job: TpuSlicesTarget) -> int:
-    """Starts the job on the hosts of all slices, and follows it to its `retries.exit_code`."""
+    """Starts the job on the hosts of all slices, and follows it to its `retries.exit_code`.
+
+    UserError where another job runs there.
+    """
     of_nodes = [on_hosts(job, node) for node in job.nodes]
     for found in of_nodes:
         for kind in ("copy", "prune"):
@@ -177,6 +182,10 @@ def run(job: TpuSlicesTarget) -> int:
     for reader in readers:
         reader.join(_KILL_GRACE)
     failed = any([process.wait() for process in followed])
+    if _OTHER_JOB in codes.values():
+        raise UserError(
+            f"another job runs as {job.job_name}: end it first, or launch under another name"
+        )
     silent = len(codes) < job.hardware.hosts
     counted = [code for host, code in codes.items() if host in not_killed or code != KILLED]
     return exit_code([*counted, *([UNREACHABLE] if failed and silent else [])])

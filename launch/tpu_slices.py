@@ -4,10 +4,10 @@ import abc
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from switch_jax.exit_codes import PREEMPTED
-from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
+from switch_jax.exit_codes import DONE, FAILED, PREEMPTED
+from switch_jax.launch import google_cloud, tpu_hosts
 from switch_jax.launch.commands import (
     Command,
     Step,
@@ -58,6 +58,10 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     network: Annotated[str | None, Flag("network of TPU VMs (default: default)", "NAME")] = None
     subnetwork: Annotated[str | None, Flag("subnetwork of TPU VMs", "NAME")] = None
     internal_ips: Annotated[bool, Flag("TPU VMs without addresses on the internet")] = False
+    release: Annotated[
+        Literal["never", "done", "always"],
+        Flag("delete the slices of TPU VMs at the end: never (default), after exit code 0, always"),
+    ] = "never"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,17 +108,43 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     def _gcloud(self, verb: str, why: str, *flags: str) -> Command:
         return Command((*tpu_hosts.gcloud(self, self.kind, verb, self.job_name), *flags), why)
 
-    def resources(self) -> list[Command]:
-        return setup_commands.secret_manager(self)
-
     def commands(self) -> list[Step]:
         slices = self.look, self.delete, self.create
-        return [tpu_hosts.script(self), *slices, *tpu_hosts.commands(self)]
+        release = [] if self.release == "never" else [self._release]
+        return [tpu_hosts.script(self), *slices, *tpu_hosts.commands(self), *release]
 
     def afterwards(self) -> list[Command]:
         stops = [tpu_hosts.on_hosts(self, node)["stop"] for node in self.nodes]
         why = f"later, run it yourself: {self.give_back}"
         return [*stops, dataclasses.replace(self.delete, why=why)]
+
+    def run(self) -> int:
+        """As of other targets; then it deletes the slices, if `release` says so."""
+        try:
+            code = super().run()
+        except (KeyboardInterrupt, UserError):
+            if self.release != "never":
+                log(f"--release={self.release} deletes nothing: the end of the job was not seen")
+            raise
+        if self.release == "always" or (self.release == "done" and code == DONE):
+            return self._delete_after(code)
+        return code
+
+    @property
+    def _release(self) -> Command:
+        when = "after exit code 0" if self.release == "done" else "when the job has ended"
+        return dataclasses.replace(self.delete, why=f"{when}: gives the chips back")
+
+    def _delete_after(self, code: int) -> int:
+        """Deletes the slices of a job that has ended with the code; the code, or 1 for 0."""
+        log(f"{self.job_name} has ended with exit code {code}: `{shell_line(self._release.argv)}`")
+        try:
+            output_with_retries(self._release, _NOT_FOUND)
+        except UserError as error:
+            log(f"the slices may still be there, and cost money: {error}")
+            return code or FAILED
+        log(f"{self.job_name}: the slices are deleted; {self.model_dir} stays")
+        return code
 
     def start_and_follow(self) -> int:
         """Creates the slices if needed, and runs the job until it is done or has to stop."""

@@ -35,7 +35,8 @@ class Gke(JobSetTarget):
     def context(self) -> str:
         return f"gke_{self.project}_{self.zone}_{self.cluster}"
 
-    def resources(self) -> list[Command]:
+    def keep_secrets(self) -> list[Command]:
+        """Also makes the cluster kubectl's, if there is a secret to store."""
         connect = setup_commands.once(_get_credentials(self).argv, "make it kubectl's cluster")
         create = "kubectl create secret generic"
         secrets = (
@@ -44,11 +45,10 @@ class Gke(JobSetTarget):
             )
             for name in self.secret
         )
-        return [
-            *([connect] if self.secret else []),
-            *secrets,
-            *(_create_node_pool(self, name) for name in _node_pools(self)),
-        ]
+        return [connect, *secrets] if self.secret else []
+
+    def create_nodes(self) -> list[Command]:
+        return [_create_node_pool(self, name) for name in _node_pools(self)]
 
     def commands(self) -> list[Step]:
         return [_file(self), _get_credentials(self), self._apply(), *self.looks.values()]

@@ -45,7 +45,7 @@ class Xpk(JobSetTarget):
         note = f"note: with xpk every preemption is a restart: --max_restarts={_SPOT_RESTARTS}"
         return [*([note] if self._counts_preemptions else []), *super().check(config)]
 
-    def resources(self) -> list[Command]:
+    def create_nodes(self) -> list[Command]:
         capacity = "--spot" if self.spot else RESERVATION if self.reserved else "--on-demand"
         name_it = "; RESERVATION is the name of yours" if self.reserved else ""
         argv = (
@@ -55,7 +55,7 @@ class Xpk(JobSetTarget):
             capacity,
         )
         why = f"create the cluster and its slices, which cost money from now on{name_it}"
-        return [setup_commands.once(argv, why), *setup_commands.secret_manager(self)]
+        return [setup_commands.once(argv, why)]
 
     def commands(self) -> list[Step]:
         return [_get_credentials(self), _create(self), *self.looks.values()]

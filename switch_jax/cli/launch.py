@@ -17,7 +17,8 @@ output of the hosts, and starts the job again after a preemption or a crash. Ctr
 command and not the job; the same command follows the job again. docs/launch_targets.md explains
 each target.
 
-Exit codes: those of `switch_jax train`; also 2 if the job cannot be started.
+Exit codes: those of `switch_jax train`; also 2 if the job cannot be started, and 1 if it is
+done and --release could not delete its slices.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         options: dict[str, Any] = {"type": int} if int in (kind, *typing.get_args(kind)) else {}
         if typing.get_origin(kind) is tuple:
             options = {"action": "append"}
+        if typing.get_origin(kind) is typing.Literal:
+            options = {"choices": typing.get_args(kind)}
         add(f"--{name}", metavar=flag.metavar, help=flag.help, **options)
     add(
         "--change_task",

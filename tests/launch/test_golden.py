@@ -64,7 +64,9 @@ CASES = {
         "--service_account=trainer@my-project.iam.gserviceaccount.com", "--gin.MESH_EXPERT=128",
         "--gin.DATA_STREAMS=32",
     ],
-    "4xv5e-256_gke": [BASE, *CLOUD, "--on=gke", *FOUR_SLICES, "--service_account=trainer"],
+    "4xv5e-256_gke": [
+        BASE, *CLOUD, "--on=gke", *FOUR_SLICES, "--service_account=trainer", "--skip_plan"
+    ],
     "16_slurm": [
         "--on=slurm", "--nodes=2", "--gpus_per_node=8", "--job_name=base", "--max_restarts=5",
         "--sbatch_option=--partition=a100,h100", "--sbatch_option=--comment=it's me",
@@ -77,7 +79,7 @@ CASES = {
     # All options of a job; those above are commands of the docs.
     "v5e-16_tpu-vm_options": [
         *DEMO_JOB, "--on=tpu-vm", "--topology=v5e-16", "--reserved", "--env=NOTE=a=b, $c",
-        "--internal_ips", "--network=projects/host-project/global/networks/net",
+        "--release=done", "--internal_ips", "--network=projects/host-project/global/networks/net",
         "--subnetwork=pods",
     ],
     # Kubernetes reads $$ as $, and kubectl 1e3 and y as a number and a truth value without quotes.
@@ -141,7 +143,8 @@ def test_the_commands_of_the_docs_for_a_job_are_in_a_dry_run():
     printed = {c for name in CASES for c in in_words((GOLDEN / f"{name}.sh").read_text())}
     launches = [["switch_jax", "launch", *arguments] for arguments in CASES.values()]
     printed |= {" ".join(sorted(words)) for words in launches}
-    own = ("gcloud container clusters create", "kubectl create serviceaccount", "switch_jax status")
+    own = ("gcloud container clusters create", "kubectl apply --server-side")
+    own += ("kubectl create serviceaccount", "switch_jax status")
     of_a_job = [command for command in typed if command and not command.startswith(own)]
     assert len(of_a_job) > 12
     for command in of_a_job:

@@ -12,6 +12,7 @@ from switch_jax.cli import main
 from switch_jax.launch.targets.gke import Gke
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.tasks.english import DATA
+from tests.docs.pages import in_words
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import IMAGE, ON_VM, PRETRAIN, make_job
 
@@ -105,6 +106,9 @@ def test_the_image_gets_each_file_in_its_folder_and_nothing_that_is_installed(
         f"{build} --tag={IMAGE} --file=- .",
         f"docker push {IMAGE}",
     ]
+    (own,) = [line for line in in_words(script) if "--file=-" in line]
+    assert own.startswith(f"printf '%s\\n' 'FROM {IMAGE}-base' 'COPY [\"configs/my_run.gin\", ")
+    assert own.endswith(f"""'COPY ["my.model", "/app/"]' | {build} --tag={IMAGE} --file=- .""")
     assert Path("dockerfile").read_text() == (
         f"FROM {IMAGE}-base\n"
         'COPY ["configs/my_run.gin", "/app/configs/"]\n'

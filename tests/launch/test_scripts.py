@@ -64,9 +64,9 @@ def test_a_broken_connection_finds_the_container_again(calls):
 def test_another_job_of_the_same_name_is_not_mistaken_for_this_one(calls, tmp_path):
     (tmp_path / "job").write_text("0badcafe\n")
     ended = _run(make_job("2xv5e-16"))
-    assert ended.returncode == 2
-    assert "another job runs as base: end it first" in ended.stdout
-    assert ended.stdout.endswith("[base-1 3] exit code 2\n")
+    assert ended.returncode == tpu_hosts._OTHER_JOB
+    assert "[base-1 3] another job runs as base\n" in ended.stdout
+    assert ended.stdout.endswith(f"[base-1 3] exit code {tpu_hosts._OTHER_JOB}\n")
     assert "docker run" not in calls.read_text()
 
 

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from switch_jax.exit_codes import UNREACHABLE
+from switch_jax.exit_codes import DONE, FAILED, INTERRUPTED, MISTAKE, UNREACHABLE
 from switch_jax.launch import commands, retries, tpu_hosts, tpu_slices
 from switch_jax.launch.targets.queued_resource import QueuedResource
 from switch_jax.launch.targets.tpu_vm import TpuVm
@@ -186,3 +186,76 @@ def test_gcloud_s_own_complaint_is_shown(monkeypatch, tmp_path):
     put_on_path(monkeypatch, tmp_path, gcloud='echo "ERROR: You are not logged in" >&2; exit 1')
     with pytest.raises(UserError, match=r"exit code 1 of: gcloud .*: ERROR: You are not logged in"):
         make_job("v5e-16", TpuVm).run()
+
+
+DELETE = "gcloud compute tpus queued-resources delete base --zone=us-west4-a --project=my-project"
+
+
+@pytest.mark.parametrize(
+    ("release", "code", "deleted"),
+    [
+        ("never", DONE, False),
+        ("done", DONE, True),
+        ("done", MISTAKE, False),
+        ("done", INTERRUPTED, False),
+        ("done", 134, False),
+        ("always", DONE, True),
+        ("always", MISTAKE, True),
+        ("always", 134, True),
+    ],
+)
+def test_slices_are_deleted_at_the_end_if_asked_for(
+    release, code, deleted, calls, monkeypatch, tmp_path
+):
+    _script(tmp_path, _ends(code, 0, 0, 0))
+    told = []
+    monkeypatch.setattr(tpu_slices, "log", lambda text: told.append((text, calls.read_text())))
+    assert make_job("v5e-16", QueuedResource, release=release, max_restarts=0).run() == code
+    assert (DELETE in calls.read_text()) == deleted
+    if deleted:
+        *_, (before, called), (after, _) = told
+        assert before == f"base has ended with exit code {code}: `{DELETE} --force --quiet`"
+        assert DELETE not in called, "it is said before"
+        assert after == "base: the slices are deleted; gs://my-bucket/runs/base stays"
+    else:
+        assert "deleted" not in told[-1][0]
+
+
+def test_slices_are_kept_for_a_job_that_starts_again(calls, tmp_path):
+    _script(tmp_path, _ends(134, 0, 0, 0), _ends(75, 75, 75, 75), _ends(0, 0, 0, 0))
+    assert make_job("v5e-16", TpuVm, release="always").run() == 0
+    text = calls.read_text()
+    assert text.count("--command=bash base.sh base") == 3
+    assert text.splitlines()[-1].startswith("gcloud compute tpus tpu-vm delete base ")
+    assert text.count(" delete ") == 1
+
+
+@pytest.mark.parametrize(("code", "expected"), [(DONE, FAILED), (MISTAKE, MISTAKE)])
+def test_a_deletion_that_fails_is_told(code, expected, calls, monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(commands, "_TRIES", 2)
+    change(tmp_path, "gcloud", '*" delete "*) : > state ;;', '*" delete "*) echo no >&2; exit 1 ;;')
+    _script(tmp_path, _ends(code, 0, 0, 0))
+    assert make_job("v5e-16", TpuVm, release="always").run() == expected
+    (*_, last) = capfd.readouterr().err.splitlines()
+    assert re.search(r"slices may still be there, and cost money: exit code 1 of: .*: no$", last)
+    assert calls.read_text().count("tpu-vm delete base") == 2
+
+
+def test_slices_with_another_job_are_never_deleted(calls, tmp_path, capfd):
+    other = tpu_hosts._OTHER_JOB
+    _script(tmp_path, _ends(other, other, other, other))
+    with pytest.raises(UserError, match="another job runs as base: end it first, or launch under"):
+        make_job("v5e-16", TpuVm, release="always").run()
+    assert "delete" not in calls.read_text()
+    assert "launch: --release=always deletes nothing: the end of" in capfd.readouterr().err
+
+
+def test_after_ctrl_c_slices_are_kept(calls, monkeypatch, tmp_path, capfd):
+    def press(job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tpu_hosts, "run", press)
+    with pytest.raises(KeyboardInterrupt):
+        make_job("v5e-16", TpuVm, release="always").run()
+    assert "delete" not in calls.read_text()
+    assert "launch: --release=always deletes nothing: the end of" in capfd.readouterr().err

@@ -1,5 +1,15 @@
 # base: 1,024 chips, 256 hosts (4xv5e-256)
 
+# once, run it yourself: build the image of switch_jax, from a checkout
+docker build \
+    --platform=linux/amd64 \
+    --file=launch/Dockerfile \
+    --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 \
+    .
+
+# once, run it yourself: push the image to where the hosts pull it from
+docker push us-docker.pkg.dev/my-project/images/switch_jax:1
+
 # once, run it yourself: create the nodes of a slice, which cost money from now on
 gcloud container node-pools create base-0 \
     --cluster=pods \
@@ -35,16 +45,6 @@ gcloud container node-pools create base-3 \
     --machine-type=ct5lp-hightpu-4t \
     --tpu-topology=16x16 \
     --num-nodes=64
-
-# once, run it yourself: build the image of switch_jax, from a checkout
-docker build \
-    --platform=linux/amd64 \
-    --file=launch/Dockerfile \
-    --tag=us-docker.pkg.dev/my-project/images/switch_jax:1 \
-    .
-
-# once, run it yourself: push the image to where the hosts pull it from
-docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
 # the JobSet
 mkdir -p launched

@@ -1,14 +1,5 @@
 # base: 1,024 chips, 256 hosts (4xv5e-256)
 
-# once, run it yourself: create the cluster and its slices, which cost money from now on
-xpk cluster create \
-    --cluster=pods \
-    --zone=us-west4-a \
-    --project=my-project \
-    --tpu-type=v5litepod-256 \
-    --num-slices=4 \
-    --spot
-
 # once, run it yourself: build the image of switch_jax, from a checkout
 docker build \
     --platform=linux/amd64 \
@@ -18,6 +9,15 @@ docker build \
 
 # once, run it yourself: push the image to where the hosts pull it from
 docker push us-docker.pkg.dev/my-project/images/switch_jax:1
+
+# once, run it yourself: create the cluster and its slices, which cost money from now on
+xpk cluster create \
+    --cluster=pods \
+    --zone=us-west4-a \
+    --project=my-project \
+    --tpu-type=v5litepod-256 \
+    --num-slices=4 \
+    --spot
 
 # gives kubectl access to the cluster
 xpk workload list --cluster=pods --zone=us-west4-a --project=my-project --filter-by-job=base

@@ -52,8 +52,8 @@ if [ -z "$job" ]; then
     --gin.MESH_EXPERT=16 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
 elif [ "$job" != c897dbcf ]; then
-  echo "[$1 $worker] another job runs as base: end it first, or launch under another name"
-  exit 2
+  echo "[$1 $worker] another job runs as base"
+  exit 99
 fi
 sudo docker logs --follow --tail "$lines" base 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
 code=$(sudo docker wait base)

@@ -49,8 +49,8 @@ if [ -z "$job" ]; then
     --gin.GROUP_SIZE=64 \
     --gin.DATA_STREAMS=4 > /dev/null
 elif [ "$job" != a2ec9e35 ]; then
-  echo "[$1 $worker] another job runs as demo: end it first, or launch under another name"
-  exit 2
+  echo "[$1 $worker] another job runs as demo"
+  exit 99
 fi
 sudo docker logs --follow --tail "$lines" demo 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
 code=$(sudo docker wait demo)
@@ -111,6 +111,9 @@ gcloud alpha compute tpus tpu-vm ssh demo \
     --tunnel-through-iap \
     --zone=us-west4-a \
     --project=my-project
+
+# after exit code 0: gives the chips back
+gcloud compute tpus tpu-vm delete demo --zone=us-west4-a --project=my-project --quiet
 
 # later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first
 gcloud alpha compute tpus tpu-vm ssh demo \

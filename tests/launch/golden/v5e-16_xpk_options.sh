@@ -1,14 +1,5 @@
 # demo: 16 chips, 4 hosts (v5e-16)
 
-# once, run it yourself: create the cluster and its slices, which cost money from now on; RESERVATION is the name of yours
-xpk cluster create \
-    --cluster=pods \
-    --zone=us-west4-a \
-    --project=my-project \
-    --tpu-type=v5litepod-16 \
-    --num-slices=1 \
-    --reservation=RESERVATION
-
 # once, run it yourself: keep the value of WANDB_API_KEY, a variable of this shell (export WANDB_API_KEY=...)
 bash \
     -c \
@@ -18,6 +9,15 @@ bash \
 bash \
     -c \
     ': "${OTHER_KEY:?}"; printf %s "$OTHER_KEY" | gcloud secrets create OTHER_KEY --data-file=- --project=my-project'
+
+# once, run it yourself: create the cluster and its slices, which cost money from now on; RESERVATION is the name of yours
+xpk cluster create \
+    --cluster=pods \
+    --zone=us-west4-a \
+    --project=my-project \
+    --tpu-type=v5litepod-16 \
+    --num-slices=1 \
+    --reservation=RESERVATION
 
 # gives kubectl access to the cluster
 xpk workload list --cluster=pods --zone=us-west4-a --project=my-project --filter-by-job=demo

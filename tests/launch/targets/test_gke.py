@@ -123,8 +123,21 @@ def test_what_the_cluster_refuses_is_an_error(calls, tmp_path, capfd):
     assert "field is immutable" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("target", "paid"), [(Gke, "gcloud container node-pools create"), (Xpk, "xpk cluster create")]
+)
+def test_nodes_are_made_last_before_the_job(target, paid):
+    """They cost money from then on: secrets and image are there before."""
+    job = make_job("2xv5e-16", target, secret=("A_KEY",), own_files=("my_run.gin",))
+    steps = "\n".join(" ".join(step.argv) for step in job.setup())
+    before, paid, after = steps.partition(paid)
+    assert before.count("docker build") == 2 and "docker push ghcr.io/me/switch_jax:1" in before
+    assert 'printf %s "$A_KEY" |' in before
+    assert paid and "docker" not in after and "A_KEY" not in after
+
+
 def test_reserved_nodes_are_asked_for_where_they_are_made():
-    (create,) = make_job("v5e-16", Gke, reserved=True).resources()
+    (create,) = make_job("v5e-16", Gke, reserved=True).create_nodes()
     assert create.argv[-2:] == ("--reservation-affinity=specific", "--reservation=RESERVATION")
     assert "RESERVATION is the name of yours" in create.why
 

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 
@@ -31,6 +31,7 @@ def test_the_flags_of_a_target_are_its_fields(monkeypatch):
         size: Annotated[int | None, Flag("how many", "N")] = None
         quiet: Annotated[bool, Flag("says nothing")] = False
         note: Annotated[tuple[str, ...], Flag("repeat it", "TEXT")] = ()
+        paper: Annotated[Literal["a3", "a4"], Flag("how large")] = "a4"
         no_flag: str = ""
 
         check = describe = run = None
@@ -45,6 +46,9 @@ def test_the_flags_of_a_target_are_its_fields(monkeypatch):
     given = ["--queue=a", "--size=0", "--quiet", "--note=x", "--note=y", "--max_restarts=2"]
     expected = {"queue": "a", "size": 0, "quiet": True, "note": ("x", "y"), "max_restarts": 2}
     assert fields(*given) == expected
+    assert fields("--queue=a", "--paper=a3") == {"queue": "a", "paper": "a3"}
+    with pytest.raises(SystemExit):
+        fields("--queue=a", "--paper=a5")
     assert fields("--queue=a") == {"queue": "a"}
     for mistake in ("--size=1", "--queue="):  # as with a variable of the shell that is not set
         with pytest.raises(UserError, match="--on=printed needs --queue; see"):
