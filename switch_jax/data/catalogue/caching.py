@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from switch_jax.data.catalogue.registry import splits_of, tasks_of
 from switch_jax.data.catalogue.vocabularies import loaded
 from switch_jax.data.reading import seqio_internals
+from switch_jax.data.reading.sources import check_not_cut_off
 from switch_jax.tasks import FAMILIES
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio
@@ -50,7 +51,8 @@ def _check(task: seqio.Task) -> None:
             f"{task.name} cannot be cached: put seqio.CacheDatasetPlaceholder() among its "
             "preprocessors, after those that tokenise and before those that shuffle or mask"
         )
-    splits_of(task)
+    for split in splits_of(task):
+        check_not_cut_off(task, split)
     for feature in task.output_features.values():
         loaded(feature.vocabulary)
     folder = seqio_internals.cache_folder(task)

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from switch_jax.data.reading.compression import whole_copies_here
 from switch_jax.data.reading.epoch_order import FILES_PER_GROUP, EpochOrder, Unit
 from switch_jax.data.reading.file_chunks import Chunks
 from switch_jax.data.reading.read_ahead import read_ahead
 from switch_jax.data.reading.sources import Reader, SourceFiles, in_memory
-from switch_jax.storage import copies_here
 from switch_jax.utils.tensorflow_setup import tf
 
 _BLOCK_SIZE = 512  # examples of a block of files that are not cut
@@ -109,7 +109,7 @@ class SequentialBlocks(Blocks):
             paths, skips, takes = zip(*files, strict=True)
             location = np.array([unit.epoch, unit.index, first_block])
             parts = np.array([self._order.parts_of(unit.group), unit.part])
-            with copies_here(paths) as here:
+            with whole_copies_here(paths) as here:
                 yield unit, (location, self._order.unit_seed(unit), parts, here, skips, takes)
 
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from switch_jax.data.reading import seqio_internals
+from switch_jax.data.reading.compression import whole_copies_here
 from switch_jax.data.reading.file_chunks import FileFormat, FileSlice, TextLines, TFRecords
 from switch_jax.data.reading.parquet import ParquetDataSource
-from switch_jax.storage import copies_here, file_sizes, forget, in_bucket, resolved, storage_path
+from switch_jax.storage import file_sizes, forget, resolved, storage_path
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio, tf, tfds
 
@@ -51,12 +52,12 @@ def source_of(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSourc
 def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -> tf.data.Dataset:
     """The examples in the order of the source.
 
-    Files that can be cut are looked at before TensorFlow reads them: SentencePiece would read a
-    question mark for each byte that is not UTF-8, and a wrong length of a TFRecord could end the
-    process.
+    Files are looked at, those that can be cut before TensorFlow reads them: SentencePiece would
+    read a question mark for each byte that is not UTF-8, and a wrong length of a TFRecord could end
+    the process.
     """
     found = source_files(source, split)
-    if found.files and (found.format or in_bucket(found.files[0].path)):
+    if found.files and found.files[0].path:
         return _open_in_order(found, seqio_internals.files_at_once(source, split))
     return source.get_dataset(split, shuffle=False, seed=seed)
 
@@ -71,7 +72,7 @@ class SourceFiles(NamedTuple):
     def readable(self, path: str) -> Iterator[str]:
         """A file as paths that `read` takes: one in blocks of whole examples if it can be cut."""
         if self.format is None:
-            with copies_here([path]) as here:
+            with whole_copies_here([path]) as here:
                 yield from here
             return
         contents = ((None, content) for content in self.format.contents(path))
@@ -150,6 +151,20 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
             return _kept_if_small(open_source(source, split))
 
     return SourceFiles([FileSlice("")], read_all, None)
+
+
+def check_not_cut_off(task: seqio.Task, split: str) -> None:
+    """Raises UserError where a compressed file of a split's source was cut off; opens all."""
+    found = source_files(task.source, split)
+    if found.format is not None:
+        return
+    for file in found.files:
+        try:
+            with whole_copies_here([file.path]):
+                pass
+        except OSError as error:
+            where = f"{task.name}, split {split!r}: {error.filename}"
+            raise storage_error(f"{where}: {error.strerror}", error) from error
 
 
 def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:

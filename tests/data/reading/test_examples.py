@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import tensorflow as tf
 
 from switch_jax.cli import main
 from switch_jax.data.catalogue.checks import open_tasks
-from switch_jax.data.reading import file_chunks
+from switch_jax.data.reading import compression, file_chunks
 from switch_jax.data.reading.position import Cursor
+from switch_jax.data.reading.sources import open_source
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.tasks import english
 from switch_jax.utils.errors import TransientError, UserError
@@ -121,3 +123,58 @@ def test_a_damaged_archive(storage, register):
     register("archive", source, STEPS, ENGLISH)
     with pytest.raises(UserError, match=f"archive, split 'train': .*; while reading {file}$"):
         next(TrainBatches(open_tasks(config_of("archive", 64)), 500))
+
+
+def archive_source(file, kind="GZIP"):
+    def read(path):
+        return tf.data.TextLineDataset(path, compression_type=kind)
+
+    return seqio.FileDataSource(read, dict.fromkeys(SPLITS, str(file)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "compress", "left"),
+    [
+        ("GZIP", gzip.compress, lambda size: size // 2),
+        ("GZIP", gzip.compress, lambda size: size - 1),  # all text is there
+        ("GZIP", gzip.compress, lambda size: 0),
+        ("ZLIB", zlib.compress, lambda size: size // 2),
+    ],
+    ids=["half", "last byte", "all", "zlib"],
+)
+def test_a_compressed_file_that_was_cut_off(storage, register, kind, compress, left):
+    """TensorFlow takes what is left for a whole file."""
+    written = compress(text_of(range(2, 2002)).encode())
+    file = storage / "lines.gz"
+    file.write_bytes(written[: left(len(written))])
+    register("cut", archive_source(file, kind), STEPS, ENGLISH)
+    assert_both_end("cut", f"{file}: it was cut off")
+
+
+def test_whole_compressed_files_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(compression, "_BLOCK", 100)
+    text = text_of(range(1000)).encode()
+    for name, kind, written in (
+        ("one.gz", "GZIP", gzip.compress(text)),
+        ("one_after_another", "GZIP", gzip.compress(text[:1000]) + gzip.compress(text[1000:])),
+        ("fast.zlib", "ZLIB", zlib.compress(text, 1)),
+    ):
+        (tmp_path / name).write_bytes(written)
+        found = open_source(archive_source(tmp_path / name, kind), "train")
+        assert [int(line) for line in found.as_numpy_iterator()] == list(range(1000))
+
+
+def test_the_commands_about_tasks_say_that_a_file_was_cut_off(tmp_path, register, capsys):
+    file = tmp_path / "lines.gz"
+    file.write_bytes(gzip.compress(text_of(range(2, 102)).encode())[:-1])
+    steps = [as_both, seqio.preprocessors.tokenize, seqio.CacheDatasetPlaceholder()]
+    register("cut", archive_source(file), steps, ENGLISH)
+    output = str(tmp_path / "x")
+    for command in (
+        ["cut", "--examples=200"],
+        ["cache", "cut", f"--output={output}"],
+        ["vocabulary", "cut", "--size=300", f"--output={output}"],
+    ):
+        assert main(["tasks", *command]) == 2
+        printed = capsys.readouterr().err
+        assert f"{file}: it was cut off" in printed and printed.count("\n") == 1

@@ -1,0 +1,46 @@
+"""Compressed files that were cut off: TensorFlow reads what is left as if it were all."""
+
+import contextlib
+import errno
+import zlib
+from collections.abc import Iterator, Sequence
+
+from switch_jax.storage import copies_here
+
+_BEGINNINGS = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda")  # of gzip, and of zlib
+_BLOCK = 64 * 1024  # bytes; a thousand times more at most when decompressed
+
+
+@contextlib.contextmanager
+def whole_copies_here(files: Sequence[str]) -> Iterator[list[str]]:
+    """As `copies_here`; when the files were read, OSError for one that was cut off; "" is none.
+
+    It is looked for at the end, since that means to decompress a file once more.
+    """
+    with copies_here(files) as here:
+        yield here
+        for file, copy in zip(files, here, strict=True):
+            if copy and _is_cut_off(copy):
+                raise OSError(errno.EBADMSG, "it was cut off: its compressed data do not end", file)
+
+
+def _is_cut_off(path: str) -> bool:
+    """Whether a file has compressed data that do not end; other damage is TensorFlow's to find."""
+    with open(path, "rb") as file:
+        data = file.read(_BLOCK)
+        if not path.endswith(".gz") and not data.startswith(_BEGINNINGS):
+            return False
+        stream = _decompressor()
+        try:
+            while data:
+                stream.decompress(data)
+                data = stream.unused_data or file.read(_BLOCK)
+                if stream.eof and data:  # archives may follow one another in a file
+                    stream = _decompressor()
+        except zlib.error:
+            return False
+    return not stream.eof
+
+
+def _decompressor() -> "zlib._Decompress":
+    return zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # of gzip or zlib, as the header says
