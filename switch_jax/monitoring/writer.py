@@ -104,11 +104,11 @@ class MetricWriter:
         content = b""
         with explain_read_errors(self._path), contextlib.suppress(FileNotFoundError):
             content = read_appended(self._path)
-        records, left_out = parse_records(self._path, content)
-        if left_out and not self._reported:
+        found = parse_records(self._path, content)
+        if found.left_out and not self._reported:
             self._reported = True
-            print(left_out, file=sys.stderr)
-        return records
+            print(found.left_out, file=sys.stderr)
+        return found.value
 
 
 @contextlib.contextmanager

@@ -39,10 +39,10 @@ def nothing_read(message: str, files: Iterable[FileContent]) -> UserError:
 
 def read_object(path: epath.Path, checks: Mapping[str, Check] | None = None) -> FileContent:
     """The object in a JSON file; it is left out where a field does not pass its check."""
-    data, *problem = _read_bytes(path)
-    if data is None:
-        return FileContent({}, *problem)
-    content = parse_object(data)
+    found = _read_bytes(path)
+    if found.value is None:
+        return found._replace(value={})
+    content = parse_object(found.value)
     wrong = wrong_field(content, checks or {})
     if wrong is not None:
         return FileContent({}, f"{path} is left out: its field {wrong} is of another type")
@@ -51,8 +51,8 @@ def read_object(path: epath.Path, checks: Mapping[str, Check] | None = None) -> 
 
 def read_records(path: epath.Path) -> FileContent:
     """The records of a file of JSON lines, in their order."""
-    data, *problem = _read_bytes(path, read_appended)
-    return FileContent([], *problem) if data is None else parse_records(path, data)
+    found = _read_bytes(path, read_appended)
+    return found._replace(value=[]) if found.value is None else parse_records(path, found.value)
 
 
 def parse_records(path: epath.Path, data: bytes) -> FileContent:
