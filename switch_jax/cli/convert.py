@@ -27,6 +27,7 @@ from switch_jax.storage import storage_path
 from switch_jax.utils.errors import UserError
 
 if TYPE_CHECKING:  # it loads JAX and TensorFlow
+    from switch_jax.conversion.source import Source
     from switch_jax.inference.trained_model import ModelFolder
 
 
@@ -92,6 +93,18 @@ def _to_run(folder: ModelFolder, target: epath.Path) -> None:
     if folder.note:
         print(folder.note)
     write_run(target, source.parameters, config, text, source.path, file, identities, progress_bar)
+    print(_dtype(source, config.model.activation_dtype))
+
+
+def _dtype(source: Source, dtype: str) -> str:
+    """Says in which dtype the new run computes, and its source does, since scores depend on it."""
+    theirs = source.architecture.get("activation_dtype")
+    if theirs is None:
+        reason = f"; {source.path} does not say in which dtype it computes"
+    else:
+        same = theirs == dtype
+        reason = f", as in {source.path}" if same else f"; in {source.path} it is {theirs!r}"
+    return f"ACTIVATION_DTYPE is {dtype!r}{reason}"
 
 
 def _to_hugging_face(args: argparse.Namespace, folder: ModelFolder, target: epath.Path) -> None:

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from switch_jax.cli import main
 from switch_jax.conversion.hugging_face import export
+from switch_jax.run_folder import RunFolder, config_of_run
 from tests.cli.mistakes import refused
 from tests.conversion.folders import (
     ALIASES,
@@ -28,6 +29,7 @@ from tests.conversion.t5x.checkpoints import SWITCH, write_checkpoint
 from tests.model.test_huggingface_oracle import ours
 
 PARAMETERS = ours(WIDE_TENSORS)
+BFLOAT16 = "--gin.ACTIVATION_DTYPE=bfloat16"
 
 
 @pytest.mark.parametrize("pair", [("theirs", "run"), ("t5x", "t5x_run")], ids=lambda p: p[0])
@@ -76,6 +78,37 @@ def test_the_way_back_gives_the_same_bits(run, tmp_path):
     tokenizer = json.loads((exported / "tokenizer_config.json").read_text())
     assert (tokenizer["eos_token"], tokenizer["extra_ids"]) == ("</s>", 100)
     assert (exported / "spiece.model").read_bytes() == VOCABULARY.read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_run_comes_back_with_its_dtypes(run, tmp_path, capsys, dtype):
+    router = "bfloat16" if dtype == "float32" else "float32"
+    dtypes = [f"--gin.ACTIVATION_DTYPE={dtype}", f"--gin.ROUTER_DTYPE={router}"]
+    exported = convert(run, tmp_path / "exported", *dtypes)
+    written = json.loads((exported / "config.json").read_text())
+    assert written["dtype"] == "float32", "which is that of the tensors"
+    capsys.readouterr()
+    again = convert(exported, tmp_path / "again")
+    model = config_of_run(RunFolder.at(again)).model
+    assert (model.activation_dtype, model.router_dtype) == (dtype, router)
+    assert f"ACTIVATION_DTYPE is '{dtype}', as in {exported}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "bindings", "told"),
+    [
+        ({"dtype": "float32"}, [], "'float32', as in FOLDER"),
+        ({"torch_dtype": "bfloat16"}, [], "'bfloat16', as in FOLDER"),
+        ({"dtype": "float32"}, [BFLOAT16], "'bfloat16'; in FOLDER it is 'float32'"),
+        ({"dtype": "float16"}, [], "'bfloat16'; FOLDER does not say in which dtype it computes"),
+        ({}, [BFLOAT16], "'bfloat16'; FOLDER does not say in which dtype it computes"),
+    ],
+)
+def test_the_dtype_of_a_new_run_is_said(tmp_path, capsys, names, bindings, told):
+    folder = with_vocabulary(write_folder(tmp_path / "theirs", {**WIDE, **names}, WIDE_TENSORS))
+    convert(folder, tmp_path / "run", *bindings)
+    line = f"ACTIVATION_DTYPE is {told.replace('FOLDER', str(folder))}\n"
+    assert line in capsys.readouterr().out
 
 
 def test_large_models_are_written_in_shards(run, tmp_path, monkeypatch):

@@ -59,8 +59,8 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `ModelConfig` that the tensors and their meaning depend on, by config.json.
 
-    What only training depends on is not among them: capacity, dropout, jitter, initialisation.
-    UserError where our model cannot express it.
+    Those of dtypes are there where it says them. What only training depends on is not among them:
+    capacity, dropout, jitter, initialisation. UserError where our model cannot express it.
     """
     layers = config["num_layers"]
     decoder_layers = config.get("num_decoder_layers")
@@ -78,6 +78,7 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
         "relative_position_max_distance": config.get("relative_attention_max_distance", 128),
         "norm_epsilon": config.get("layer_norm_epsilon", 1e-6),
         "num_experts": 0,
+        **_dtypes(activation_dtype=_activation_dtype(config)),
     }
     if config["model_type"] != "switch_transformers":
         return fields
@@ -87,7 +88,20 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     num_layers = ModelConfig(**fields, sparse_step=1).num_layers  # it bounds them
     steps = {stack: _sparse_step(config, stack, number) for stack, number in num_layers.items()}
     theirs = {stack: _sparse_layers(num_layers[stack], step) for stack, step in steps.items()}
-    return fields | sparse_fields(theirs, num_layers) | {"expert_mlp_dim": config["d_ff"]}
+    fields |= {"expert_mlp_dim": config["d_ff"]}
+    fields |= _dtypes(router_dtype=config.get("router_dtype"))
+    return fields | sparse_fields(theirs, num_layers)
+
+
+def _activation_dtype(config: Mapping[str, Any]) -> Any:
+    """That of the run it was written from, or of the tensors, in which transformers computes."""
+    names = ("activation_dtype", "dtype", "torch_dtype")  # the last one before version 5
+    return next((config[name] for name in names if name in config), None)
+
+
+def _dtypes(**fields: Any) -> dict[str, str]:
+    """Those that a model of ours may have."""
+    return {name: dtype for name, dtype in fields.items() if dtype in ("bfloat16", "float32")}
 
 
 def _activation(config: Mapping[str, Any]) -> str:
@@ -163,6 +177,7 @@ def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]
         "tie_word_embeddings": model.tie_embeddings,
         "is_encoder_decoder": True,
         "dtype": "float32",
+        "activation_dtype": model.activation_dtype,  # which transformers keeps, and does not use
         **SPECIAL_TOKENS,
     }
     written |= _switch_fields(config) if is_sparse else {"feed_forward_proj": model.activation}
