@@ -44,8 +44,10 @@ def _sources(config: Config) -> Iterator[str]:
         elif isinstance(task.source, seqio.FileDataSource):
             for split in sorted(splits & set(task.source.splits)):
                 yield from map(str, seqio_internals.file_patterns(task.source, split))
-        elif loader and loader.name and loader.data_dir:
-            yield os.path.join(loader.data_dir, re.split("[/:]", loader.name)[0])
+        elif loader and loader.name:
+            # The loader would keep what the flag sets.
+            if folder := seqio_internals.tfds_data_dir() or loader.data_dir:
+                yield os.path.join(folder, re.split("[/:]", loader.name)[0])
 
 
 def _caches(task: seqio.Task) -> Iterator[str]:

@@ -76,6 +76,11 @@ def test_a_tfds_data_set_in_a_folder_of_the_task_is_named():
     source = seqio.TfdsDataSource("glue/cola:2.0.0", tfds_data_dir="tfds", splits=("train",))
     add_task(source)
     assert missing() == "tfds/glue"
+    seqio.set_tfds_data_dir_override("gs://my-data/tfds")
+    assert missing() == "", "the flag comes first"
+    assert task_files.in_buckets(run()) == ["gs://my-data/tfds/glue"]
+    seqio.set_tfds_data_dir_override(None)
+    assert missing() == "tfds/glue"
 
 
 def test_a_cache_is_named_in_place_of_the_source(here, monkeypatch):
