@@ -133,10 +133,9 @@ class TrainingLoop:
         `StopSignals` gives it then, the step changes nothing on any host.
         """
         while not self._without_data:
-            try:
-                return self._batches.get(_PATIENCE)
-            except TimeoutError:
-                self._without_data = self._stop.is_wanted()
+            if self._batches.is_ready(_PATIENCE):
+                return self._batches.get()
+            self._without_data = self._stop.is_wanted()
         padding = empty_batch(self._config.run.batch_size, self._config.data.task_feature_lengths)
         return DeviceBatch(put_batch(padding, self._prepared.mesh), padding, self.run.position)
 

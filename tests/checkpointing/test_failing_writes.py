@@ -14,6 +14,7 @@ from switch_jax.run_folder import RunFolder
 from switch_jax.utils.errors import TransientError, UserError
 from tests.checkpointing.small_state import ABSTRACT, assert_is, notes_of, save_steps, state_of
 from tests.storage.slow_proxy import Faults
+from tests.waiting import HANGS
 
 
 def test_a_save_that_the_storage_fails_may_pass(tmp_path, monkeypatch):
@@ -91,7 +92,7 @@ def test_what_cannot_be_written_is_reported_and_the_checkpoint_before_it_stays(t
     """
     root = str(Path(__file__).parents[2])
     command = [sys.executable, "-c", FAILING, str(tmp_path), root]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "File too large" not in done.stderr
     *lines, end = done.stdout.splitlines()

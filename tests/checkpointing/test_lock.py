@@ -10,19 +10,20 @@ from switch_jax.run_folder import RunFolder
 from switch_jax.utils.errors import UserError
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from switch_jax.checkpointing import lock_run
 from switch_jax.run_folder import RunFolder
 lock = lock_run(RunFolder(Path(sys.argv[1])))
 print("held", flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
 def test_a_folder_in_use_is_refused_until_its_holder_is_killed(tmp_path):
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as holder:
         assert holder.stdout.readline() == "held\n"
         where = rf"in use by process {holder.pid} on {socket.gethostname()}: stop that job"
         for _ in range(2):  # being refused takes nothing from the holder

@@ -13,6 +13,7 @@ from switch_jax.gin_config import teacher
 from switch_jax.runtime import processes
 from switch_jax.utils.errors import UserError
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
+from tests.waiting import HANGS
 
 # Replaces `switch_jax tasks` by joining another process; the second fails once both have joined.
 PROGRAM = """
@@ -26,7 +27,7 @@ def main(args):
     processes.connect(f"localhost:{port}", 2, int(index))
     if index == "1":
         raise UserError("mine alone")
-    time.sleep(100)
+    time.sleep(10_000)
 
 port, index = sys.argv[1:]
 tasks.main = main
@@ -48,7 +49,7 @@ def test_one_that_fails_does_not_wait_for_the_others():
         for index in (0, 1)
     ]
     try:
-        error = both[1].communicate(timeout=90)[1]
+        error = both[1].communicate(timeout=HANGS)[1]
         assert both[1].returncode == 2
         assert error.count(": mine alone") == 1
         assert both[0].poll() is None
@@ -66,7 +67,7 @@ from switch_jax.cli import train
 from switch_jax.utils.errors import UserError
 
 def main(args):
-    threading.Thread(target=time.sleep, args=(100,)).start()
+    threading.Thread(target=time.sleep, args=(10_000,)).start()
     if how == "mistake":
         raise UserError("words")
     if how == "crash":
@@ -89,7 +90,7 @@ def test_training_exits_with_its_code_though_a_thread_blocks(how, code, tmp_path
         env={**os.environ, "SWITCH_JAX_ENDED_WITH": f"{tmp_path}/code_"},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=HANGS,
         check=False,
     )
     assert ended.returncode == code

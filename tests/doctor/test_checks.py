@@ -10,6 +10,7 @@ import pytest
 from switch_jax.doctor.checks import Failed, Skipped, compared, run_checks
 from switch_jax.utils.errors import UserError
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
+from tests.waiting import HANGS
 
 
 def test_a_check_that_raises_has_failed_and_the_others_run():
@@ -41,7 +42,7 @@ def test_a_difference_is_relative_to_the_largest_number(found, apart):
 
 # Two processes, of which the second has another finding, or waits for the first in vain.
 PROGRAM = """
-import sys, time
+import sys
 from switch_jax.doctor import checks
 from switch_jax.runtime import processes
 from switch_jax.utils.errors import UserError
@@ -60,7 +61,7 @@ def together():
 def late():
     checks._MOST_APART = 1
     if index == 0:
-        time.sleep(3)
+        sys.stdin.read()  # until the second has given up
     return "at last"
 
 try:
@@ -74,18 +75,25 @@ except UserError as error:
 def test_what_fails_on_one_process_has_failed_on_all_and_none_waits_forever():
     command = [sys.executable, "-c", PROGRAM, str(free_port())]
     options = {"cwd": ROOT, "env": without_virtual_devices(), "text": True}
-    both = [
-        subprocess.Popen([*command, index], stdout=subprocess.PIPE, **options) for index in "01"
-    ]
+    options |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    first, second = (subprocess.Popen([*command, index], **options) for index in "01")
+    of_second = []
     try:
-        printed = [process.communicate(timeout=90)[0].splitlines() for process in both]
+        for line in second.stdout:
+            of_second.append(line)
+            if line.startswith("error:"):
+                break
+        of_first = first.communicate(timeout=HANGS)[0].splitlines()
     finally:
-        for process in both:
+        for process in (first, second):
             process.kill()
-    lines = [[line for line in lines if "[Gloo]" not in line] for lines in printed]
+            process.communicate()
+    of_first, of_second = (
+        [line.strip() for line in lines if "[Gloo]" not in line] for lines in (of_first, of_second)
+    )
     same = ["failed   found: on process 1: by 1", "passed   together: [0, 1]"]
-    assert lines[0][:2] == lines[1][:2] == same
-    assert lines[1][2:] == [
+    assert of_first[:2] == of_second[:2] == same
+    assert of_second[2:] == [
         "error: another process did not end a check within 1 seconds of this one, where it has "
         "passed: late: at last"
     ]

@@ -52,6 +52,6 @@ def test_the_default_on_accelerators_is_all_devices_of_each_slice(monkeypatch):
 def test_every_check_passes_on_two_processes(tmp_path):
     folder = tmp_path / "run"
     run = ["launch", "--on=local", "--doctor", f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}"]
-    assert finish(launch(1, folder, *run), folder, timeout=500) == [0], output(folder)
+    assert finish(launch(1, folder, *run), folder) == [0], output(folder)
     assert " checks passed\n" in output(folder) and "failed" not in output(folder)
     assert [path.name for path in tmp_path.iterdir() if "_doctor_" in path.name] == []

@@ -17,6 +17,7 @@ from switch_jax.launch.targets.xpk import Xpk
 from switch_jax.utils.errors import UserError
 from tests.launch.fakes import put_on_path
 from tests.launch.jobs import make_job
+from tests.waiting import HANGS
 
 BREAKS = ["\n", "\r", "\r\n", "\x85", "\u2028", "\u2029", "\v", "\f"]
 VALUES = [
@@ -58,7 +59,7 @@ def stand_ins(monkeypatch, tmp_path):
 def _bash(script: str, *arguments: str) -> None:
     """Runs it, and sees that it did nothing but call programs and write its own file."""
     ended = subprocess.run(
-        ["bash", "-s", *arguments], input=script, capture_output=True, text=True, timeout=60
+        ["bash", "-s", *arguments], input=script, capture_output=True, text=True, timeout=HANGS
     )
     assert (ended.returncode, ended.stderr) == (0, "")
 

@@ -7,6 +7,7 @@ import pytest
 from switch_jax.launch import tpu_hosts
 from tests.launch.fakes import change, put_on_path
 from tests.launch.jobs import make_job
+from tests.waiting import HANGS
 
 # A container is the file `job`: it holds its label.
 DOCKER = """
@@ -33,7 +34,7 @@ def calls(monkeypatch, tmp_path):
 def _run(job) -> subprocess.CompletedProcess:
     script = tpu_hosts.script(job).text
     return subprocess.run(
-        ["bash", "-s", "base-1"], input=script, capture_output=True, text=True, timeout=30
+        ["bash", "-s", "base-1"], input=script, capture_output=True, text=True, timeout=HANGS
     )
 
 
@@ -87,5 +88,6 @@ def test_the_script_may_be_overwritten_while_it_follows(calls, tmp_path):
     script = tmp_path / "base.sh"
     script.write_text(tpu_hosts.script(make_job("2xv5e-16")).text)
     change(tmp_path, "docker", "logs*)", f"logs*) printf 'exit 9\\n%.0s' {{1..999}} > {script};")
-    ended = subprocess.run(["bash", script, "base-1"], capture_output=True, text=True, timeout=30)
+    command = ["bash", script, "base-1"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
     assert (ended.returncode, ended.stdout) == (75, LINES)

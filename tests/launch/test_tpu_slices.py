@@ -170,7 +170,7 @@ def test_hosts_that_wait_for_one_that_failed_are_stopped(calls, monkeypatch, tmp
 def test_a_host_that_hangs_for_good_holds_up_nothing(calls, monkeypatch, tmp_path):
     monkeypatch.setattr(tpu_hosts, "FAILURE_GRACE", 0.1)
     monkeypatch.setattr(tpu_hosts, "_KILL_GRACE", 0.3)
-    hangs = 'echo "[base 0] exit code 134"; sleep 5'
+    hangs = 'echo "[base 0] exit code 134"; exec sleep 10000'
     _script(tmp_path, hangs, hangs)
     assert make_job("v5e-16", TpuVm, max_restarts=0).run() == UNREACHABLE
 

@@ -9,6 +9,8 @@ import threading
 
 import pytest
 
+from tests.waiting import HANGS
+
 TOKEN = "/computeMetadata/v1/instance/service-accounts/default/token"
 SECRETS = {"A_KEY": b"s3cret $x\n", "B_KEY": "ü\n\n".encode()}
 RUN = """
@@ -54,7 +56,8 @@ def cloud():
 def run(cloud, *names):
     command = ["bash", "-c", 'printf "<%s>" "$@" "$A_KEY" "$B_KEY"; exit 75', "bash", "--", "a b"]
     argv = [sys.executable, "-c", RUN, cloud, "my-project", *names, "--", *command]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, env={"PATH": "/bin"})
+    pipes = {"capture_output": True, "text": True}
+    return subprocess.run(argv, timeout=HANGS, env={"PATH": "/bin"}, **pipes)
 
 
 def test_the_command_has_the_secrets_and_its_own_exit_code(cloud):

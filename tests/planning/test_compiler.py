@@ -38,10 +38,14 @@ def test_ctrl_c_does_not_wait_for_the_compiler_and_leaves_no_schedules(monkeypat
     schedules.mkdir()
     monkeypatch.setattr(compiler, "_schedules", schedules)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
-    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    def compile():
+        os.kill(os.getpid(), signal.SIGINT)
+        ended.wait()
+
     try:
         with pytest.raises(KeyboardInterrupt):
-            compiler.compile_program(Mock(**{"compile.side_effect": ended.wait}))
+            compiler.compile_program(Mock(compile=compile))
         assert not ended.is_set() and list(tmp_path.iterdir()) == []
     finally:
         ended.set()

@@ -11,7 +11,7 @@ from switch_jax.hardware import tpus
 from switch_jax.runtime import host_memory
 
 # Page faults of a thread that allocates, touches and frees 256 MB, the third time; and MB that the
-# process holds then, before and after they are returned.
+# process holds then, also in swap, before and after they are returned.
 PROGRAM = """
 import re, resource, threading
 from pathlib import Path
@@ -30,7 +30,7 @@ def faults():
 
 def held():
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmRSS:\\s+(\\d+) kB", status)[1]) // 1024
+    return sum(map(int, re.findall(r"(?:VmRSS|VmSwap):\\s+(\\d+) kB", status))) // 1024
 
 counts = []
 for _ in range(3):

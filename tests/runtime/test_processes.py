@@ -10,6 +10,7 @@ import pytest
 from switch_jax.runtime import processes
 from switch_jax.utils.errors import LostHostError, TransientError, UserError
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
+from tests.waiting import HANGS
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_two_processes_compare_their_versions_and_configs():
     found = f"jax '{jax.__version__}' -> '0', line 1 'A = 1' -> 'A = 2'"
     told = f"process 1 differs from process 0 ({found}): give all processes"
     for process in processes:
-        assert process.communicate(timeout=120)[0].startswith(told)
+        assert process.communicate(timeout=HANGS)[0].startswith(told)
 
 
 @pytest.mark.parametrize(

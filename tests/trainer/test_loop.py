@@ -20,10 +20,11 @@ from switch_jax.run_folder import RunFolder
 from switch_jax.trainer import loop
 from switch_jax.trainer import train as train_module
 from switch_jax.trainer.instruments import closed_by
-from switch_jax.trainer.signals import Stopped
+from switch_jax.trainer.signals import Stopped, StopSignals
 from switch_jax.utils.errors import UserError
 from tests.run_folder.documented import problems, table_of, tables
 from tests.trainer.tiny_runs import records_of, step_hashes, train_tiny
+from tests.waiting import HANGS
 
 
 def test_what_a_run_leaves_behind(whole):
@@ -183,16 +184,14 @@ def stall(monkeypatch, at_each_batch):
         def wait(batch, number):
             if number == at:
                 stalled.set()
-                go_on.wait(60)
+                go_on.wait(HANGS)
 
         class Waiting(Prefetch):
-            def get(self, seconds=None):
-                try:
-                    return super().get(seconds)
-                except TimeoutError:
-                    if stalled.is_set():
-                        os.kill(os.getpid(), signal.SIGTERM)
-                    raise
+            def is_ready(self, seconds):
+                ready = super().is_ready(seconds)
+                if not ready and stalled.is_set():
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return ready
 
         stalled.clear()
         at_each_batch(wait)
@@ -201,6 +200,23 @@ def stall(monkeypatch, at_each_batch):
 
     yield stall
     go_on.set()
+
+
+def test_a_time_out_of_the_data_themselves_is_no_batch_that_is_still_to_come(
+    tmp_path, at_each_batch, monkeypatch
+):
+    failed = threading.Event()
+
+    def fail(batch, number):
+        if number == 2:
+            failed.set()
+            raise TimeoutError("the archive does not answer")
+
+    at_each_batch(fail)
+    monkeypatch.setattr(loop, "_PATIENCE", HANGS)
+    monkeypatch.setattr(StopSignals, "is_wanted", lambda self: failed.is_set())
+    with pytest.raises(TimeoutError, match="the archive does not answer"):
+        train_tiny(tmp_path, 6)
 
 
 def test_a_run_that_its_data_stop_again_and_again_ends_as_if_they_had_not(

@@ -100,7 +100,7 @@ def test_a_signal_to_one_stops_both_while_the_data_of_the_other_stall(tmp_path):
     processes = start(2, folder, f"--gin_file={stalling}")
     wait_for_step(folder, 3, processes)
     processes[1].send_signal(signal.SIGTERM)  # which waits in step 5 for the first, or soon will
-    assert finish(processes, folder, timeout=120) == [75, 75], output(folder)
+    assert finish(processes, folder) == [75, 75], output(folder)
     assert "asked to terminate: the state of step 4 is saved" in output(folder)
     assert [r["step"] for r in records(folder)] == [1, 2, 3, 4]
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["4"]

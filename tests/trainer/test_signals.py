@@ -15,6 +15,7 @@ from switch_jax.train_step.step import NO_STEP
 from switch_jax.trainer import signals as signals_module
 from switch_jax.trainer.signals import INTERRUPTED, NONE, PREEMPTED, Stopped, StopSignals
 from switch_jax.utils.interrupts import InterruptHandler
+from tests.waiting import HANGS
 
 MESH = make_mesh(MeshConfig(2, 2, 1))
 
@@ -129,7 +130,7 @@ def test_other_hosts_hear_of_a_signal_though_the_main_thread_is_not_in_python(mo
         signals.__enter__()
     _send(signal.SIGUSR1)
     _send(signal.SIGTERM)
-    assert heard.get(timeout=10) == ("signal", str(PREEMPTED))
+    assert heard.get(timeout=HANGS) == ("signal", str(PREEMPTED))
     signals.__exit__()
     assert signal.set_wakeup_fd(-1) == -1
     assert heard.empty()

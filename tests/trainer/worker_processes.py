@@ -7,12 +7,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path, PurePath
 
 from switch_jax.cli import main
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import in_bucket, read_appended
+from tests.waiting import HANGS, wait_until
 
 TINY = Path(__file__).with_name("tiny.gin")
 SMALL = "--gin.NUM_ENCODER_LAYERS=1"  # quicker
@@ -62,13 +62,12 @@ def _logs(folder: PurePath) -> Path:
     return logs
 
 
-def finish(processes: list[subprocess.Popen], folder: PurePath, timeout: float = 300) -> list[int]:
-    """Waits for them; returns their exit codes, and ends them all where one takes too long."""
-    deadline = time.monotonic() + timeout
+def finish(processes: list[subprocess.Popen], folder: PurePath) -> list[int]:
+    """Waits for them; returns their exit codes, and ends them all where one hangs."""
     try:
-        return [p.wait(max(1.0, deadline - time.monotonic())) for p in processes]
+        return [process.wait(HANGS) for process in processes]
     except subprocess.TimeoutExpired:
-        raise AssertionError(f"still running after {timeout} s: {output(folder)}") from None
+        raise AssertionError(f"still running after {HANGS} s: {output(folder)}") from None
     finally:
         for process in processes:
             process.kill()
@@ -104,16 +103,15 @@ def records(folder: PurePath, kind: str = "train") -> list[dict]:
     return [r for r in found if r["kind"] == kind]
 
 
-def wait_for_step(
-    folder: PurePath, step: int, processes: list[subprocess.Popen], timeout: float = 300
-) -> None:
+def wait_for_step(folder: PurePath, step: int, processes: list[subprocess.Popen]) -> None:
     """Until the run has logged a step; ends them all where that does not happen."""
-    deadline = time.monotonic() + timeout
+
+    def is_logged() -> bool:
+        assert all(p.poll() is None for p in processes), output(folder)
+        return any(r["step"] >= step for r in records(folder))
+
     try:
-        while not any(r["step"] >= step for r in records(folder)):
-            assert all(p.poll() is None for p in processes), output(folder)
-            assert time.monotonic() < deadline, output(folder)
-            time.sleep(0.05)
+        wait_until(is_logged)
     except BaseException:
         for process in processes:
             process.kill()

@@ -7,10 +7,11 @@ import pytest
 
 from switch_jax.data.reading import read_ahead as module
 from switch_jax.data.reading.read_ahead import at_once, read_ahead
+from tests.waiting import HANGS
 
 
 def test_the_chunks_of_a_block_are_read_at_once_and_joined_in_their_order():
-    barrier = threading.Barrier(4, timeout=10)  # passed by four readers together, or by none
+    barrier = threading.Barrier(4, timeout=HANGS)  # passed by four readers together, or by none
 
     def reads(block):
         def read(chunk):

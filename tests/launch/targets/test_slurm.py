@@ -19,6 +19,7 @@ from switch_jax.tasks.span_corruption import T5_FEATURES
 from switch_jax.utils.errors import UserError
 from tests.launch.fakes import put_on_path
 from tests.trainer.worker_processes import ROOT, TINY, losses, records, without_virtual_devices
+from tests.waiting import HANGS
 
 
 def launch(*flags):
@@ -175,7 +176,7 @@ def run_script(job, **variables):
     """The script as Slurm runs it: its exit code, and what it prints."""
     env = {**without_virtual_devices(), "SLURM_JOB_ID": "7", **variables}
     ended = subprocess.run(
-        ["bash", "-c", job.script.text], env=env, capture_output=True, text=True, timeout=300
+        ["bash", "-c", job.script.text], env=env, capture_output=True, text=True, timeout=HANGS
     )
     return ended.returncode, ended.stdout
 
@@ -307,7 +308,7 @@ def test_two_processes_find_each_other_save_at_sigterm_and_go_on(monkeypatch, tm
             time.sleep(0.1)
         for pid in pids.read_text().split():
             os.kill(int(pid), signal.SIGTERM)
-        assert first.wait(120) == 0
+        assert first.wait(HANGS) == 0
     assert calls.read_text().count(f"scontrol requeue {number}\n") == 1
     saved = max(losses(folder))
     assert 2 <= saved < 12 and (folder / "checkpoints" / str(saved)).exists()
