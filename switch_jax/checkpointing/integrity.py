@@ -116,9 +116,11 @@ def storage_errors_explained(what: str, consequence: str = "") -> Iterator[None]
 
 def _root_cause(error: BaseException) -> BaseException:
     """The first exception of a chain; of a storage that fails, the first that says so."""
-    chain = [error]
-    while cause := chain[-1].__cause__ or chain[-1].__context__:
+    chain, cause = [error], error.__cause__ or error.__context__
+    # One that is raised a second time has what it has caused before as its context.
+    while cause is not None and {cause, cause.__cause__}.isdisjoint(chain):
         chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
     return next(filter(is_transient, reversed(chain)), chain[-1])
 
 

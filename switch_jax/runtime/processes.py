@@ -197,9 +197,11 @@ def run_on_all(action: Callable[[], Result]) -> Result:
     try:
         result = action()
     except UserError as error:
-        failure = (str(error), isinstance(error, TransientError))
+        failure = (str(error), isinstance(error, TransientError), error.of_storage)
     errors = [e for e in gather(failure) if e is not None]
     if errors:
-        message, transient = min(errors, key=lambda e: e[1])
-        raise (TransientError if transient else UserError)(message)
+        message, transient, of_storage = min(errors, key=lambda e: e[1])
+        worst = (TransientError if transient else UserError)(message)
+        worst.of_storage = of_storage
+        raise worst
     return result

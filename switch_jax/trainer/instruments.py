@@ -43,7 +43,10 @@ class Instruments(contextlib.ExitStack):
 
 
 def closed_by(close: Callable[[], None]) -> Callable[..., None]:
-    """For `ExitStack.push`: an error in closing does not hide the error that came before it."""
+    """For `ExitStack.push`: an error in closing does not hide the error that came before it.
+
+    It is printed, but once the storage has failed, further failures of it are not.
+    """
 
     def exit(kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
@@ -51,13 +54,7 @@ def closed_by(close: Callable[[], None]) -> Callable[..., None]:
         except UserError as second:
             if error is None:
                 raise
-            if not (_is_of_storage(error) and _is_of_storage(second)):
+            if not (second.of_storage and getattr(error, "of_storage", False)):
                 say(f"switch_jax train: and as the run was closed: {second}")
 
     return exit
-
-
-def _is_of_storage(error: BaseException) -> bool:
-    while error.__cause__ is not None:  # the context of the second error is the first
-        error = error.__cause__
-    return isinstance(error, OSError)

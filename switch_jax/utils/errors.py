@@ -23,6 +23,7 @@ class UserError(Exception):
     """
 
     exit_code = exit_codes.MISTAKE
+    of_storage = False  # whether a disk or a bucket failed, or another job has taken it over
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
@@ -77,8 +78,11 @@ def _quotes_any(codes: Sequence[int], error: BaseException) -> bool:
 def storage_error(message: str, cause: BaseException) -> UserError:
     """An error with this message: a TransientError if its cause is transient."""
     if is_transient(cause):
-        return TransientError(f"{message}; this may pass: start again")
-    return UserError(message)
+        error: UserError = TransientError(f"{message}; this may pass: start again")
+    else:
+        error = UserError(message)
+    error.of_storage = True
+    return error
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str:

@@ -83,10 +83,10 @@ def test_two_processes_compare_their_versions_and_configs():
     ("own", "others", "kind", "message"),
     [
         (TransientError("slow"), [None, None], TransientError, "slow"),
-        (LostHostError("gone"), [None, ["slow", True]], TransientError, "gone"),
-        (TransientError("slow"), [None, ["full", False]], UserError, "full"),
-        (UserError("full"), [["slow", True], ["gone", False]], UserError, "full"),
-        (None, [["slow", True], None], TransientError, "slow"),
+        (LostHostError("gone"), [None, ["slow", True, True]], TransientError, "gone"),
+        (TransientError("slow"), [None, ["full", False, True]], UserError, "full"),
+        (UserError("full"), [["slow", True, True], ["gone", False, False]], UserError, "full"),
+        (None, [["slow", True, True], None], TransientError, "slow"),
     ],
 )
 def test_all_raise_the_same_and_first_what_stays(own, others, kind, message, monkeypatch):
@@ -98,3 +98,4 @@ def test_all_raise_the_same_and_first_what_stays(own, others, kind, message, mon
     with pytest.raises(UserError, match=f"^{message}$") as error:
         processes.run_on_all(action)
     assert type(error.value) is kind
+    assert error.value.of_storage == any(told[0] == message and told[2] for told in others if told)

@@ -21,7 +21,7 @@ from switch_jax.trainer import loop
 from switch_jax.trainer import train as train_module
 from switch_jax.trainer.instruments import closed_by
 from switch_jax.trainer.signals import Stopped, StopSignals
-from switch_jax.utils.errors import UserError
+from switch_jax.utils.errors import UserError, storage_error
 from tests.run_folder.documented import problems, table_of, tables
 from tests.trainer.tiny_runs import records_of, step_hashes, train_tiny
 from tests.waiting import HANGS
@@ -108,7 +108,7 @@ def test_a_save_that_fails_stops_the_run_with_one_line(tmp_path, monkeypatch, ca
         return Failed()
 
     def fail_too(self):
-        raise UserError("metrics cannot be written either") from OSError(errno.ENOSPC, "full")
+        raise storage_error("metrics cannot be written either", OSError(errno.ENOSPC, "full"))
 
     monkeypatch.setattr(ocp.training.Checkpointer, "save_async", full)
     with pytest.raises(UserError, match="^checkpoints cannot be .*No space left on device; what w"):
@@ -119,7 +119,7 @@ def test_a_save_that_fails_stops_the_run_with_one_line(tmp_path, monkeypatch, ca
 
 def test_an_error_of_closing_with_another_cause_is_shown_beside_the_first(capsys):
     def close():
-        raise UserError("checkpoints cannot be written") from OSError(errno.ENOSPC, "full")
+        raise storage_error("checkpoints cannot be written", OSError(errno.ENOSPC, "full"))
 
     with pytest.raises(UserError, match="^a task fails$"), contextlib.ExitStack() as closing:
         closing.push(closed_by(close))

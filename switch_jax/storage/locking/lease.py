@@ -81,7 +81,9 @@ def now() -> float:
 
 
 class LostLeaseError(TransientError):
-    """Another job has taken the folder over."""
+    """Another job has taken the folder over, or may: the lease could not be renewed in time."""
+
+    of_storage = True
 
 
 class Lease:
@@ -121,13 +123,18 @@ class Lease:
 
     def check(self) -> None:
         """Renews it where it is nearly over; LostLeaseError if another job has it, or may have."""
-        if not self._lost and self.needs_check:
-            self._renew()
-        if self._lost or self.needs_check:
+        try:
+            while self.needs_check and not self._lost:  # again where the answer came late
+                self._renew()
+        except OSError as error:
             raise LostLeaseError(
-                f"{self._folder}: another job {'has' if self._lost else 'may have'} taken it over, "
-                f"since this one could not renew its lease for {self._seconds:.0f} s: it writes "
-                "nothing more there; start again"
+                f"{self._folder}: this job could not renew its lease for {self._seconds:.0f} s "
+                f"({error.strerror or error}): it writes nothing more there; start again"
+            ) from error
+        if self._lost:
+            raise LostLeaseError(
+                f"{self._folder}: another job has taken it over, since this one could not renew "
+                f"its lease for {self._seconds:.0f} s: it writes nothing more there; start again"
             )
 
     def close(self) -> None:
@@ -167,17 +174,16 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._closing.wait(self._seconds / _RENEWALS):
-            self._renew()
+            with contextlib.suppress(OSError):  # it is tried again, until the time is nearly over
+                self._renew()
 
     def _renew(self) -> None:
+        """Renews it, or finds that it is lost; raises OSError if the storage fails."""
         with self._lock:
             if self._lost:
                 return
             start = self._clock()
-            try:
-                written = self._write(self._version, process_name())
-            except OSError:  # it is tried again, until the time is nearly over
-                return
+            written = self._write(self._version, process_name())
             if written is None:
                 self._lost = True
             else:
