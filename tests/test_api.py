@@ -315,7 +315,7 @@ DEMO = "runs/demo_switch.gin"
         (lambda _, model: model.generate(iter("a")), "inputs = <str_ascii_iterator object at 0x"),
         (lambda _, model: model.score(["a"], "c"), "targets = 'c': write a list of texts, as "),
         (lambda _, model: model.generate(["a", 3]), "inputs[1] = 3: write a text"),
-        (lambda _, model: model.generate(["a"], top_k=2), "top_k = 2 does not go with TEMPERAT"),
+        (lambda _, model: model.generate(["a"], top_k=2), "top_k = 2 does not go with temperat"),
     ],
 )
 def test_a_mistake_is_one_line(call, message, run, model):

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TextIO
 
 from switch_jax import exit_codes
 from switch_jax.cli import gin_flags, multihost
-from switch_jax.utils.errors import UserError
+from switch_jax.utils.errors import UserError, did_you_mean
 from switch_jax.utils.interrupts import InterruptHandler
 from switch_jax.version import __version__
 
@@ -92,6 +92,22 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; exits where an argument is not known, and names similar flags."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            advice = self._advice(unknown[0].partition("=")[0])
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
+        return found, unknown
+
+    def _advice(self, argument: str) -> str:
+        flags = list(self._option_string_actions)
+        takes_gin = "--gin_bindings" in flags
+        if not argument.startswith("-"):  # of a value that the shell has split
+            return " (write --gin.NAME=VALUE, in quotes if it has spaces)" * takes_gin
+        _, dot, name = argument.partition(".")
+        return did_you_mean(argument, [*flags, *[f"--gin.{name}"] * bool(dot and takes_gin)])
 
     def error(self, message: str) -> NoReturn:
         self.exit(exit_codes.MISTAKE, f"{self.prog}: {message}\n")

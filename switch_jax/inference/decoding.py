@@ -11,11 +11,11 @@ from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
 from switch_jax.model import bind, cast_blocks, model_inputs
 from switch_jax.train_step.cross_entropy import token_sums
-from switch_jax.utils.fields import COUNT, Checked, Count, Range, Seed, With
+from switch_jax.utils.fields import COUNT, Count, Range, Seed, With, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
-class DecodingConfig(Checked):
+class DecodingConfig:
     """How sequences are decoded; greedily by default. Raises FieldError on values that do not fit.
 
     Attributes:
@@ -36,6 +36,9 @@ class DecodingConfig(Checked):
     top_p: Annotated[float, Range(0, 1, "least"), With("temperature")] | None = None
     seed: Seed = 0
     eos_id: Annotated[int, Range(-1, COUNT.most)] = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self, name_of=str)  # no macro sets them
 
     def describe(self) -> str:
         """A short text, as 'greedy, at most 62 tokens'; equal configs give equal texts."""

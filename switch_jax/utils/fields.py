@@ -6,7 +6,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 from switch_jax.utils.errors import FieldError, check_choice
@@ -105,7 +105,7 @@ class Checked:
         check_fields(self)
 
 
-def check_fields(config: Any) -> None:
+def check_fields(config: Any, name_of: Callable[[str], str] = str.upper) -> None:
     """Checks the fields of a frozen dataclass against their annotations.
 
     An annotation has the type, and what else must be true of a value: `Annotated[int, Range(1, 9)]`
@@ -113,7 +113,8 @@ def check_fields(config: Any) -> None:
 
     What was checked stays as it is: a list becomes a tuple, and a dict a `FrozenDict`. FieldError
     where a value has the wrong type or is none of its choices, a number is out of range, NaN or
-    infinite, or a field does not go with the value of another one.
+    infinite, or a field does not go with the value of another one. `name_of` is how messages call
+    that one: by its macro.
     """
     hints = hints_of(config.__class__)
     for name, hint in hints.items():
@@ -132,10 +133,10 @@ def check_fields(config: Any) -> None:
             elif isinstance(note, Range) and (problem := note.problem(value)):
                 or_none = ", or None" if type(None) in typing.get_args(hint) else ""
                 raise FieldError(name, f"= {short_repr(value)}: {problem}{or_none}")
-    check_used(config, config)
+    check_used(config, config, name_of)
 
 
-def check_used(config: Any, others: Any) -> None:
+def check_used(config: Any, others: Any, name_of: Callable[[str], str] = str.upper) -> None:
     """Raises FieldError where a field does not go `With` one of `others`, if they have that one."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -145,7 +146,7 @@ def check_used(config: Any, others: Any) -> None:
             other = getattr(others, note.other)
             fits = other if note.values == () else other in note.values
             if value and value != field.default and not fits:
-                problem = f"does not go with {note.other.upper()} = {short_repr(other)}"
+                problem = f"does not go with {name_of(note.other)} = {short_repr(other)}"
                 raise FieldError(field.name, f"= {short_repr(value)} {problem}")
 
 
@@ -176,7 +177,9 @@ _KINDS = {
     float: "a number",
     str: "a text in quotes",
     type(None): "None",
-    Mapping[str, int]: "a dict, as in {'inputs': 512, 'targets': 114}",
+    Mapping[
+        str, int
+    ]: "a dict, as in {'inputs': 512, 'targets': 114}, which a shell needs in quotes",
     tuple[int, int]: "a pair, as in (10, 20)",
     tuple[str, ...]: 'a tuple of names of modules, as ("my_tasks",)',
     tuple[tuple[str, str | None], ...]: "a list of pairs, as in [('encoder/.*', 'encoder/.*')]",

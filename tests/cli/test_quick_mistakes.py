@@ -47,7 +47,35 @@ def test_help_and_mistakes_are_quick():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", DEMO, "--dry-run"], "switch_jax: unrecognized arguments: --dry-run"),
+        (
+            ["train", DEMO, "--dryrun", "--x"],
+            "switch_jax train: unrecognized arguments: --dryrun --x (did you mean --dry_run?)",
+        ),
+        (
+            ["train", DEMO, "--gni.NUM_EXPERTS=4"],
+            "switch_jax train: unrecognized arguments: --gni.NUM_EXPERTS=4 (did you mean "
+            "--gin.NUM_EXPERTS?)",
+        ),
+        (["tasks", "--gni.X=4"], "switch_jax tasks: unrecognized arguments: --gni.X=4"),
+        (
+            ["train", DEMO, "--gin.NUM_EXPERTS", "4"],
+            "switch_jax train: unrecognized arguments: 4 (write --gin.NAME=VALUE, in quotes if it",
+        ),
+        (
+            ["train", "--gin.TASK_FEATURE_LENGTHS={inputs:", "512,", "targets:", "114}"],
+            "switch_jax train: unrecognized arguments: 512, targets: 114} (write --gin.NAME=VALUE, "
+            "in quotes if it has spaces)",
+        ),
+        # The shell has made two arguments of {'inputs':64,'targets':16}.
+        (
+            [
+                "train",
+                DEMO,
+                *(f"--gin.TASK_FEATURE_LENGTHS={x}" for x in ("inputs:64", "targets:16")),
+            ],
+            "switch_jax train: TASK_FEATURE_LENGTHS = 'targets:16': it must be a dict, as in "
+            "{'inputs': 512, 'targets': 114}, which a shell needs in quotes",
+        ),
         # No abbreviation of a flag is a flag.
         (["plan", DEMO, "--topol=v5p-8"], "switch_jax plan: the following arguments are required"),
         (["trian"], "switch_jax: argument command: invalid choice: 'trian'"),

@@ -33,9 +33,9 @@ def test_weights_are_cast_once_and_not_for_each_token():
     [
         ({"length_penalty": 1e9}, "length_penalty = 1000000000.0: it must be at most 5"),
         ({"top_p": 1.5, "temperature": 1.0}, "top_p = 1.5: it must be at most 1, or None"),
-        ({"top_p": 0.5}, "top_p = 0.5 does not go with TEMPERATURE = 0.0"),
-        ({"num_beams": 2, "temperature": 1.0}, "temperature = 1.0 does not go with NUM_BEAMS = 2"),
-        ({"top_k": 3}, "top_k = 3 does not go with TEMPERATURE = 0.0"),
+        ({"top_p": 0.5}, "top_p = 0.5 does not go with temperature = 0.0"),
+        ({"num_beams": 2, "temperature": 1.0}, "temperature = 1.0 does not go with num_beams = 2"),
+        ({"top_k": 3}, "top_k = 3 does not go with temperature = 0.0"),
     ],
 )
 def test_values_that_are_refused(values, message):
