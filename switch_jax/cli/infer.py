@@ -9,7 +9,8 @@ The input is JSON lines with "inputs" and, to be scored, "targets"; plain text w
 line; or the examples of a task. The output is JSON lines in the order of the input: "inputs",
 "prediction" and its log-probability as "score"; with --score "inputs", "targets" and "score". A
 text of a file that is longer than TASK_FEATURE_LENGTHS is cut off: then "cut" has the number of
-tokens that were left out.
+tokens that were left out. Where the vocabulary lacks characters, "unknown" has the number of tokens
+that stand for them.
 
 Results are written in parts to OUTPUT.parts, so that the same command continues a stopped job.
 Several jobs share the parts with --num_shards and --shard.
@@ -115,18 +116,19 @@ def _infer(
         output = ResumableOutput(args.output, part_size, *described, args.shard, args.num_shards)
     # On a terminal, from the first result on; answers on standard output show the progress.
     no_bar = None if is_first() and args.output else True
-    num_done = num_cut = 0
+    num_done = num_cut = num_unknown = 0
     with jax.set_mesh(model.mesh), tqdm(unit=" examples", delay=1e-3, disable=no_bar) as progress:
         predictor = Predictor(model.config, model.mesh, decoding)
         parameters = model.load(step)
 
         def compute(part: Iterable[TextExample], first_id: int) -> Iterator[dict[str, Any]]:
-            nonlocal num_done, num_cut
+            nonlocal num_done, num_cut, num_unknown
             vocabulary = None if args.score else vocabulary_of["targets"]
             for result in infer.results(predictor, parameters, part, vocabulary, first_id):
                 progress.update()
                 num_done += 1
                 num_cut += "cut" in result
+                num_unknown += "unknown" in result
                 yield result
 
         if args.output:
@@ -139,6 +141,12 @@ def _infer(
         print(
             f"{num_cut} of {num_done} examples are longer than TASK_FEATURE_LENGTHS = "
             f'{dict(data.task_feature_lengths)} and cut off: "cut" has the tokens left out',
+            file=sys.stderr,
+        )
+    if is_first() and num_unknown:
+        print(
+            f"{num_unknown} of {num_done} examples have characters that the vocabulary lacks: "
+            '"unknown" has the number of their tokens',
             file=sys.stderr,
         )
     if is_first() and args.output:

@@ -9,6 +9,7 @@ import numpy as np
 
 from switch_jax.data.batch import Example
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.catalogue.vocabularies import num_unknown
 from switch_jax.inference.input_records import TextExample
 from switch_jax.inference.predictor import Predictor
 from switch_jax.utils.errors import UserError
@@ -22,7 +23,8 @@ def examples_of_task(opened: OpenedTasks) -> Iterator[TextExample]:
         for example in in_order(task, opened.config):
             ids = {name: np.asarray(example[name], np.int32) for name in ("inputs", "targets")}
             text = {name: features[name].vocabulary.decode(i.tolist()) for name, i in ids.items()}
-            yield TextExample(text, ids, {})
+            unknown = {name: num_unknown(features[name].vocabulary, i) for name, i in ids.items()}
+            yield TextExample(text, ids, {}, {name: n for name, n in unknown.items() if n})
 
 
 def results(
@@ -35,9 +37,10 @@ def results(
     """Yields for each example 'inputs', 'prediction' and 'score'; or 'inputs', 'targets', 'score'.
 
     The score is a log-probability; None where it is not finite, since JSON has no such numbers. An
-    example that is cut has 'cut', too: the tokens that are left out, by feature. Examples are read
-    batch by batch; `first_id` is the index of the first one among all. With the `vocabulary` of the
-    targets they are predicted; None: given targets are scored, UserError where an example has none.
+    example that is cut has 'cut', too: the tokens that are left out, by feature; one with unknown
+    tokens has 'unknown': how many. Examples are read batch by batch; `first_id` is the index of the
+    first one among all. With the `vocabulary` of the targets they are predicted; None: given
+    targets are scored, UserError where an example has none.
     """
     examples, read = itertools.tee(examples)
     found: Iterator[dict[str, Any]]
@@ -53,8 +56,11 @@ def results(
     for example, result in zip(examples, found, strict=True):
         text = {name: example.text[name] for name in given}
         score = result["score"] if math.isfinite(result["score"]) else None
-        cut = {name: example.cut[name] for name in given if name in example.cut}
-        yield {**text, **result, "score": score, **({"cut": cut} if cut else {})}
+        notes = {"cut": example.cut, "unknown": example.unknown}
+        notes = {
+            key: {name: n for name, n in of.items() if name in given} for key, of in notes.items()
+        }
+        yield {**text, **result, "score": score, **{key: of for key, of in notes.items() if of}}
 
 
 def _to_score(examples: Iterable[TextExample], first_id: int) -> Iterator[Example]:

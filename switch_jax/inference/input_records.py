@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from switch_jax.data.batch import Example
+from switch_jax.data.catalogue.vocabularies import num_unknown
 from switch_jax.storage import explain_read_errors, storage_path
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.fields import short_repr
@@ -23,11 +24,13 @@ class TextExample(NamedTuple):
       text: 'inputs' and, if there are any, 'targets'.
       ids: int32 [tokens] by feature, EOS included.
       cut: how many tokens at the end of a text are left out of the ids, by feature, where any are.
+      unknown: how many of the ids are unknown, by feature, where any are.
     """
 
     text: Record
     ids: Example
     cut: dict[str, int]
+    unknown: dict[str, int]
 
 
 STANDARD_INPUT = "-"
@@ -87,11 +90,13 @@ def encode(
     record: Record, vocabularies: Mapping[str, seqio.Vocabulary], lengths: Mapping[str, int]
 ) -> TextExample:
     """The ids of a record's texts, cut off to leave room for EOS; without 'targets', no targets."""
-    example, cut = {"targets": np.zeros(0, np.int32)}, {}
+    example, cut, unknown = {"targets": np.zeros(0, np.int32)}, {}, {}
     for name in sorted(vocabularies.keys() & record.keys()):
         vocabulary = vocabularies[name]
         ids, most = vocabulary.encode(record[name]), lengths[name] - 1
         if len(ids) > most:
             cut[name] = len(ids) - most
+        if number := num_unknown(vocabulary, ids[:most]):
+            unknown[name] = number
         example[name] = np.array([*ids[:most], vocabulary.eos_id], np.int32)
-    return TextExample(record, example, cut)
+    return TextExample(record, example, cut, unknown)

@@ -92,7 +92,7 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
         raise UserError("the model is dense: it has no experts to route to")
     record = {"inputs": text} if target is None else {"inputs": text, "targets": target}
     batch = empty_batch(config.run.batch_size, config.data.task_feature_lengths)
-    _, example, cut = encode(record, model.vocabularies, config.data.task_feature_lengths)
+    _, example, cut, _ = encode(record, model.vocabularies, config.data.task_feature_lengths)
     write_row(batch, 0, [example])
 
     with jax.set_mesh(model.mesh):

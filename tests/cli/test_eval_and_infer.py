@@ -159,15 +159,17 @@ def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypa
     assert "already exists: choose another output" in capsys.readouterr().err
 
     long = "who? " * 20
-    piped = io.BytesIO("\n".join([*QUESTIONS[:3], long]).encode())
+    piped = io.BytesIO("\n".join([*QUESTIONS[:3], "漢字?", long]).encode())
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(piped))
     assert main([*common, "--input=-"]) == 0
     text, messages = capsys.readouterr()
-    *printed, cut = map(json.loads, text.splitlines())
+    *printed, unknown, cut = map(json.loads, text.splitlines())
     assert [row["prediction"] for row in printed] == [row["prediction"] for row in found[:3]]
     assert cut["cut"] == {"inputs": len(VOCABULARY.encode(long)) - 31}
-    assert not any("cut" in row for row in printed)
-    assert "1 of 4 examples are longer than TASK_FEATURE_LENGTHS = {" in messages
+    assert unknown["unknown"] == {"inputs": 1}
+    assert not any(row.keys() & {"cut", "unknown"} for row in printed)
+    assert "1 of 5 examples are longer than TASK_FEATURE_LENGTHS = {" in messages
+    assert "1 of 5 examples have characters that the vocabulary lacks" in messages
     assert "\r" not in messages
 
 

@@ -21,10 +21,10 @@ VOCABULARIES = {"inputs": BYTES, "targets": BYTES}
 LENGTHS = {"inputs": 32, "targets": 8}
 
 
-def example(inputs, cut=(), **more):
+def example(inputs, cut=(), unknown=(), **more):
     text = {"inputs": inputs, **more}
     ids = {name: np.array(BYTES.encode(value), np.int32) for name, value in text.items()}
-    return TextExample(text, ids, dict(cut))
+    return TextExample(text, ids, dict(cut), dict(unknown))
 
 
 def with_index(inputs, index):
@@ -46,10 +46,12 @@ CUT = {"inputs": 3, "targets": 2}  # tokens that are left out
 
 
 def test_predictions_are_text_in_the_order_of_the_examples():
-    examples = [example("a"), example("é", CUT, targets="not read")]
+    unknown = {"inputs": 2, "targets": 1}
+    examples = [example("a"), example("é", CUT, unknown, targets="not read")]
+    notes = {"cut": {"inputs": 3}, "unknown": {"inputs": 2}}
     assert predictions(examples, first_id=7) == [
         {"inputs": "a", "prediction": "a7", "score": -7.0},
-        {"inputs": "é", "prediction": "é8", "score": -8.0, "cut": {"inputs": 3}},
+        {"inputs": "é", "prediction": "é8", "score": -8.0, **notes},
     ]
 
 
@@ -90,6 +92,13 @@ def test_examples_of_a_mixture_are_those_of_each_task_in_order():
     features = opened.tasks[0].output_features
     for name, text in examples[3].text.items():
         assert examples[3].ids[name].tolist() == [*features[name].vocabulary.encode(text), 1]
+
+
+def test_an_example_of_a_task_counts_its_unknown_tokens():
+    """The English vocabulary lacks the line of "trivia_qa question: ..."."""
+    lengths = {"inputs": 64, "targets": 16}
+    opened = open_tasks(DataConfig("factbook_qa_open", lengths, split="validation"))
+    assert next(infer.examples_of_task(opened)).unknown == {"inputs": 1}
 
 
 def test_no_file_that_is_answered_stays_open(tmp_path):

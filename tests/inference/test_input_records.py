@@ -6,6 +6,7 @@ import pytest
 import seqio
 
 from switch_jax.inference.input_records import encode, read_records
+from switch_jax.tasks.english import VOCABULARY
 from switch_jax.utils.errors import UserError
 
 BYTES = seqio.ByteVocabulary()  # ids are bytes + 3, EOS is 1
@@ -59,11 +60,20 @@ def test_what_is_no_file_is_named(tmp_path, name):
 def test_ids_end_with_eos_and_are_cut_off_before_it():
     vocabularies, lengths = {"inputs": BYTES, "targets": BYTES}, {"inputs": 3, "targets": 9}
     record = {"inputs": "abcde", "targets": "d"}
-    text, ids, cut = encode(record, vocabularies, lengths)
+    text, ids, cut, unknown = encode(record, vocabularies, lengths)
     assert text == record, "the text is not cut off"
     assert ids["inputs"].tolist() == [ord("a") + 3, ord("b") + 3, 1]
     assert ids["targets"].tolist() == [ord("d") + 3, 1]
-    assert cut == {"inputs": 3}
-    _, ids, cut = encode({"inputs": "ab"}, vocabularies, lengths)
+    assert cut == {"inputs": 3} and not unknown
+    _, ids, cut, _ = encode({"inputs": "ab"}, vocabularies, lengths)
     assert ids["targets"].tolist() == []
     assert not cut, "the text fits to the last token"
+
+
+def test_unknown_tokens_that_the_model_reads_are_counted():
+    """A run of unknown characters is one token; the last one is cut off."""
+    record = {"inputs": "漢字 a 漢 b 漢", "targets": "a"}
+    vocabularies = dict.fromkeys(record, VOCABULARY)
+    lengths = {"inputs": len(VOCABULARY.encode(record["inputs"])), "targets": 9}
+    example = encode(record, vocabularies, lengths)
+    assert example.cut == {"inputs": 1} and example.unknown == {"inputs": 2}

@@ -1,6 +1,5 @@
 """Whether a config fits the tasks that it names, and whether their data can be read."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,17 @@ from switch_jax.data.catalogue.configured_tasks import (
     all_tasks,
     identities,
     in_order,
-    ordered_dataset,
     vocabulary_size,
 )
 from switch_jax.data.catalogue.registry import no_split, tasks_with_split
 from switch_jax.data.catalogue.vocabularies import loaded, sentinels, with_vocabulary
 from switch_jax.data.reading import seqio_internals
-from switch_jax.data.reading.examples import no_examples, read_examples
+from switch_jax.data.reading.examples import no_examples
 from switch_jax.data.span_corruption.preprocessing import preprocessing_key
 from switch_jax.data.span_corruption.span_masking import arguments_of, masked_spans, row_length
 from switch_jax.run_folder import RunFolder, read_object
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio
-from switch_jax.utils.units import counted
-
-_EXAMPLES_MEASURED = 200  # of a task
 
 
 def check_vocabulary(config: Config) -> list[str]:
@@ -103,35 +98,6 @@ def _failure(error: Exception) -> str:
     if step is None:
         return failure
     return f"the step {getattr(step, '__name__', type(step).__name__)} fails: {failure}"
-
-
-def cut_examples(opened: OpenedTasks) -> list[str]:
-    """Lines with how many examples lose their end, of the first ones of each task.
-
-    Tasks with another step that looks at the lengths, as span corruption, fit their text to them.
-    """
-    config, lines = opened.config, []
-    for task in filter(_is_cut, opened):
-        whole = ordered_dataset(task, config, {})
-        examples = read_examples(whole, task, config.split, config.use_cached_tasks)
-        first = list(itertools.islice(examples, _EXAMPLES_MEASURED))
-        for feature, length in config.task_feature_lengths.items():
-            if number := sum(len(example[feature]) > length for example in first):
-                lines.append(
-                    f"{task.name}: {number} of the first {counted(len(first), 'example')} have "
-                    f"more than {counted(length, 'token')} of {feature}, and lose their end"
-                )
-    return lines
-
-
-def _is_cut(task: seqio.Task) -> bool:
-    """Whether the lengths do nothing but to cut the task's examples off."""
-    trim = seqio.preprocessors.append_eos_after_trim
-    return not any(
-        seqio.utils.add_kwargs_to_transform(step, sequence_length={}) is not step
-        for step in task.preprocessors
-        if seqio_internals.without_partial(step) is not trim
-    )
 
 
 def check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:

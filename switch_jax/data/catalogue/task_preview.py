@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from switch_jax.config import DataConfig
-from switch_jax.data.catalogue.checks import check_examples, cut_examples, open_tasks
+from switch_jax.data.catalogue.checks import check_examples, open_tasks
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.catalogue.lost_text import lost_text
 from switch_jax.data.catalogue.registry import mixing_rates
 
 _MAX_IDS = 12  # of a feature that are shown
@@ -17,7 +18,7 @@ _MAX_IDS = 12  # of a feature that are shown
 def first_examples(config: DataConfig, count: int) -> str:
     """The first examples of a task or mixture as the model sees them, before packing or shuffling.
 
-    Of each the number of tokens, the first and last ids, and the text; then `cut_examples`. Raises
+    Of each the number of tokens, the first and last ids, and the text; then `lost_text`. Raises
     as `open_tasks` and `check_examples`.
     """
     opened = open_tasks(config)
@@ -30,7 +31,7 @@ def first_examples(config: DataConfig, count: int) -> str:
             vocabulary = opened.tasks[0].output_features[feature].vocabulary
             lines.append(f"  {feature}, {len(ids)} tokens: {_shortened(ids)}")
             lines.append(f"    {vocabulary.decode(ids.tolist())}")
-    return "\n".join([*lines, *cut_examples(opened)])
+    return "\n".join([*lines, *lost_text(opened)])
 
 
 def _mixed(opened: OpenedTasks) -> Iterator[Mapping[str, Any]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -55,6 +56,11 @@ def content_tokens(found: seqio.Vocabulary) -> np.ndarray:
     if found.eos_id is not None:
         is_content[found.eos_id] = False
     return is_content
+
+
+def num_unknown(found: seqio.Vocabulary, ids: Sequence[int] | np.ndarray) -> int:
+    """How many ids stand for characters that the vocabulary lacks; 0 where it lacks none."""
+    return 0 if found.unk_id is None else int(np.sum(np.asarray(ids) == found.unk_id))
 
 
 def piece(found: seqio.Vocabulary, token: int) -> str:

@@ -4,7 +4,7 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
-from switch_jax.data.catalogue.checks import cut_examples
+from switch_jax.data.catalogue.lost_text import lost_text
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.parameter_names import in_groups, parameter_shapes
 from switch_jax.optim.optimizer import learning_rate_factors, trained_parameters
@@ -68,9 +68,10 @@ def reading(config: Config, readers: int) -> list[str]:
 
 
 def beginning(prepared: Prepared, saved: ResumePoint | None) -> list[str]:
-    """Lines on cut examples, where a run starts from, its teacher, and changes of its config."""
+    """Lines on lost text, where a run starts from, its teacher, and changes of its config."""
     config, teacher, tasks = prepared.config, prepared.teacher, prepared.train_tasks
-    lines = run_on_first(lambda: cut_examples(tasks)) or []
+    said_before = saved is not None and not prepared.changes
+    lines = run_on_first(lambda: [] if said_before else lost_text(tasks)) or []
     lines += prepared.warnings
     if teacher is not None:
         lines += describe_teacher(config, teacher)

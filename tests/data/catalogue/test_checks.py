@@ -5,10 +5,9 @@ import seqio
 from t5.data.preprocessors import span_corruption
 
 from switch_jax.config import DataConfig
-from switch_jax.data.catalogue.checks import check_examples, check_tasks, cut_examples, open_tasks
+from switch_jax.data.catalogue.checks import check_examples, check_tasks, open_tasks
 from switch_jax.data.catalogue.registry import provider
 from switch_jax.tasks import english
-from switch_jax.tasks.span_corruption import TEXT_TO_TEXT, parse_json_lines
 from switch_jax.utils.errors import UserError
 from tests.data.helpers import config_of, features, lines
 
@@ -49,29 +48,6 @@ def test_a_task_without_examples_is_refused(name):
     message = f"{name} gives no example of its split 'train'.*without a token"
     with pytest.raises(UserError, match=message):
         check_examples(opened)
-
-
-def test_examples_that_lose_their_end_are_counted():
-    """The lengths are those of `conftest.PAIRS`; span corruption fits its text to any length."""
-    beginning = "toy_pairs: {} of the first 5 examples have more than {} tokens of {}, and lose"
-    assert cut_examples(open_tasks(DataConfig("toy_pairs", {"inputs": 4, "targets": 3}))) == [
-        f"{beginning.format(2, 4, 'inputs')} their end",
-        f"{beginning.format(1, 3, 'targets')} their end",
-    ]
-    for name, lengths in (("toy_mixture", (7, 4)), ("english_span_corruption", (64, 16))):
-        config = DataConfig(name, dict(zip(("inputs", "targets"), lengths, strict=True)))
-        assert cut_examples(open_tasks(config)) == []
-
-
-def test_only_the_first_examples_are_measured_with_their_eos(tmp_path, register):
-    """Lines of 3 bytes and EOS, and a longer one behind the 200 that are measured."""
-    rows = ['{"inputs": "abc", "targets": "a"}'] * 200 + ['{"inputs": "abcde", "targets": "a"}']
-    (tmp_path / "lines").write_text("\n".join(rows))
-    in_bytes = features(seqio.ByteVocabulary())
-    register("of_bytes", lines(tmp_path / "lines"), [parse_json_lines, *TEXT_TO_TEXT], in_bytes)
-    assert cut_examples(open_tasks(DataConfig("of_bytes", {"inputs": 4, "targets": 2}))) == []
-    (line,) = cut_examples(open_tasks(DataConfig("of_bytes", {"inputs": 3, "targets": 2})))
-    assert line.startswith("of_bytes: 200 of the first 200 examples have more than 3 tokens")
 
 
 def check_lengths(inputs, targets, task=BIBLE):

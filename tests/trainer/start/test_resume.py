@@ -14,8 +14,8 @@ from switch_jax.data.reading.position import Cursor
 from switch_jax.model import abstract_parameters
 from switch_jax.monitoring import memory
 from switch_jax.run_folder import RunFolder
+from switch_jax.trainer.start import announcement, state_memory
 from switch_jax.trainer.start import prepare as prepare_module
-from switch_jax.trainer.start import state_memory
 from switch_jax.trainer.start.dry_run import dry_run
 from switch_jax.trainer.start.prepare import prepare
 from switch_jax.trainer.train import train
@@ -58,6 +58,14 @@ def test_a_dry_run_says_where_the_run_is_and_what_the_start_changes(config):
         "5 steps of 384 tokens: 8 rows of 32 + 16, padding included",
     ]
     assert _files(config) == before
+
+
+def test_lost_text_is_said_at_the_first_start_and_after_a_change(config, monkeypatch):
+    monkeypatch.setattr(announcement, "lost_text", lambda tasks: ["lost"])
+    again, changed = prepare(config), prepare(config.replace("run", train_steps=5))
+    assert "lost" in announcement.beginning(again, None)
+    assert "lost" not in announcement.beginning(again, again.saved)
+    assert "lost" in announcement.beginning(changed, changed.saved)
 
 
 def test_a_start_may_change_the_task_if_it_says_so(config):
