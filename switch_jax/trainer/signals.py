@@ -51,8 +51,8 @@ class StopSignals:
     """Catches SIGTERM, SIGHUP and SIGINT, and passes them to the step, whose metrics all hosts see.
 
     The first signal is only noted: the next step reports it to every host in `Metrics.signal`. A
-    second SIGINT ends the process at once. SIGUSR1 requests a profiler trace. SIGHUP stays ignored
-    if it was ignored before, as under nohup.
+    second SIGINT goes to the handler that was there before. SIGUSR1 requests a profiler trace.
+    SIGHUP stays ignored if it was ignored before, as under nohup.
 
     A host that waits for data learns from the coordinator that another one got a signal
     (`is_wanted`), and takes part with padding, and with the signal that the step must not be done.
@@ -74,6 +74,7 @@ class StopSignals:
         if jax.process_count() > 1:
             self._announce_signals()
         self._handle(signal.SIGTERM, self._terminate)
+        self._interrupt_before = signal.getsignal(signal.SIGINT)
         self._handle(signal.SIGINT, self._interrupt)
         self._handle(signal.SIGUSR1, lambda *_: self._request_trace())
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -138,6 +139,8 @@ class StopSignals:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._signal != NONE:
+            if callable(self._interrupt_before):  # the program's handler ends it if need be
+                self._interrupt_before(number, frame)
             raise KeyboardInterrupt
         self._signal = INTERRUPTED
         # Not print(): the signal may have come in the middle of another print.

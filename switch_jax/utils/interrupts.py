@@ -4,23 +4,36 @@ import contextlib
 import os
 import signal
 from types import FrameType
+from typing import NoReturn
 
 from switch_jax.exit_codes import INTERRUPTED
 
+_CLOSING_SECONDS = 5
+
 
 class InterruptHandler:
-    """A handler of SIGINT: the first raises KeyboardInterrupt, the second exits with code 130."""
+    """A handler of SIGINT: the first raises KeyboardInterrupt, the second exits with code 130.
+
+    What is closed after the first has five seconds before the process exits in the same way: a
+    bucket that does not answer would hold it up for minutes.
+    """
 
     def __init__(self) -> None:
         self.received = False
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if self.received:
-            with contextlib.suppress(OSError):  # nobody may read standard error any more
-                os.write(2, b"stopped\n")
-            os._exit(INTERRUPTED)
+            _exit()
         self.received = True
+        signal.signal(signal.SIGALRM, lambda *_: _exit())
+        signal.alarm(_CLOSING_SECONDS)
         raise KeyboardInterrupt
+
+
+def _exit() -> NoReturn:
+    with contextlib.suppress(OSError):  # nobody may read standard error any more
+        os.write(2, b"stopped\n")
+    os._exit(INTERRUPTED)
 
 
 def raise_if_interrupted() -> None:

@@ -86,6 +86,8 @@ def _pipe_that_nobody_reads():
 def handler():
     """handler(number, its handler): sets it until the end of the test."""
     with contextlib.ExitStack() as before:
+        before.callback(signal.signal, signal.SIGALRM, signal.getsignal(signal.SIGALRM))
+        before.callback(signal.alarm, 0)
         yield lambda number, own: before.callback(signal.signal, number, signal.signal(number, own))
 
 
@@ -148,6 +150,22 @@ def test_an_interrupt_that_got_lost_comes_before_the_first_step(handler, monkeyp
         with contextlib.suppress(KeyboardInterrupt), _in_place_of(2, error):
             _send(signal.SIGINT)
     assert ended == [130, 130], "a second one ends the process at once"
+
+
+def test_after_a_second_interrupt_what_is_closed_has_five_seconds(handler, monkeypatch, capfd):
+    handler(signal.SIGINT, InterruptHandler())
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with pytest.raises(KeyboardInterrupt), StopSignals(MESH, lambda: None):
+        _send(signal.SIGINT)
+        _send(signal.SIGINT)
+    assert ended == [] and 0 < signal.alarm(0) <= 5
+    _send(signal.SIGALRM)  # as at their end
+    assert ended == [130]
+    with contextlib.suppress(KeyboardInterrupt):
+        _send(signal.SIGINT)
+    assert ended == [130, 130], "the third ends the process at once"
+    assert capfd.readouterr().err.endswith("\nstopped\nstopped\n")
 
 
 def test_in_a_thread_there_are_no_handlers_and_no_error():
