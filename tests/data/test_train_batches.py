@@ -1,5 +1,6 @@
 """Training batches: the same for any hosts, and from any position on."""
 
+import collections
 import dataclasses
 import itertools
 import json
@@ -11,8 +12,10 @@ import seqio
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.eval_batches import eval_batches
-from switch_jax.data.reading.position import Position
+from switch_jax.data.reading import file_chunks
+from switch_jax.data.reading.position import Cursor, Position
 from switch_jax.data.train_batches import TrainBatches
+from switch_jax.utils.tensorflow_setup import tf
 from tests.data.helpers import (
     NUMBERS,
     assert_same,
@@ -20,6 +23,8 @@ from tests.data.helpers import (
     features,
     lines,
     parse,
+    task_examples,
+    text_of,
     validation,
     write_records,
 )
@@ -115,3 +120,39 @@ def test_examples_without_inputs_are_left_out():
         batch, position = next(batches)
         np.testing.assert_array_equal(batch["encoder_input_tokens"], inputs * 2)
     assert position.streams[0].draws == 8
+
+
+def _in_pieces(dataset, sequence_length):
+    """Each number four times, as examples of the length of the inputs."""
+
+    def pieces(example):
+        shape = [-1, sequence_length["inputs"]]
+        rows = tf.reshape(tf.tile(example["inputs"], [4]), shape)
+        return tf.data.Dataset.from_tensor_slices({"inputs": rows, "targets": rows})
+
+    return dataset.flat_map(pieces)
+
+
+@pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])
+def test_other_lengths_on_a_restart_touch_only_the_block_at_the_position(
+    tmp_path, monkeypatch, register, before, now
+):
+    monkeypatch.setattr(file_chunks, "MAX_CHUNK_BYTES", 50)
+    (tmp_path / "numbers.txt").write_text(text_of(range(2, 402)))
+    task = register("in_pieces", lines(tmp_path / "numbers.txt"), [parse, _in_pieces])
+    blocks, start = {}, None  # of each number, and the position in the middle of an epoch
+    for example, cursor in task_examples(task, length=before).read(0, Cursor()):
+        if cursor.epoch == 1:
+            break
+        blocks[int(example["inputs"][0])] = cursor.block
+        start = cursor if (cursor.block, cursor.example) == (5, 20) else start
+    assert len(blocks) == 400 and max(blocks.values()) > 5
+
+    rest = task_examples(task, length=now).read(0, start)
+    found = collections.Counter(
+        int(example["inputs"][0])
+        for example, _ in itertools.takewhile(lambda read: read[1].epoch == 0, rest)
+    )
+    for number, block in blocks.items():
+        if block != 5:
+            assert found[number] == (4 // now if block > 5 else 0)
