@@ -15,7 +15,13 @@ from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.packaged import packaged_files
 from switch_jax.storage import in_bucket, is_file, local_copy
 from switch_jax.utils import imports
-from switch_jax.utils.errors import TransientError, UserError, did_you_mean, storage_error
+from switch_jax.utils.errors import (
+    TransientError,
+    UserError,
+    did_you_mean,
+    not_utf8,
+    storage_error,
+)
 from switch_jax.utils.paths import GIN_DIR
 
 _IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)
@@ -46,16 +52,18 @@ class Reader:
     def read(self, file: str) -> Mapping[str, Any]:
         """Sets a file's values, and returns them by name; UserError where it is no valid gin."""
         if not any(is_file(place) for place in self._places(file)):
-            name = file if file.isprintable() else repr(file)
-            raise UserError(
-                f"no gin file {name} in {', '.join(self._folders)}"
-                + did_you_mean(file, [*packaged_files(), *self._files_beside(file)])
-            )
+            raise UserError(self._absent(file))
         self._open_files.clear()
         self._bindings = {}
         with one_line_errors(), gin_internals.setting_recorded(self._record):
             gin.parse_config_file(file)
         return self._bindings
+
+    def _absent(self, file: str) -> str:
+        """The message that a file is not there, with similar names."""
+        name = file if file.isprintable() else repr(file)
+        similar = did_you_mean(file, [*packaged_files(), *self._files_beside(file)])
+        return f"no gin file {name} in {', '.join(self._folders)}{similar}"
 
     def _places(self, file: str) -> list[str]:
         """Where a file is looked for; the URL of one in a bucket stays as it is."""
@@ -122,12 +130,16 @@ class Reader:
             return UserError(f"{path}: a bracket or a quote is not closed")
         if isinstance(error, OSError) and error.errno is not None:
             return storage_error(f"{path} cannot be read: {error.strerror}", error)
+        if isinstance(error, UnicodeDecodeError):
+            return UserError(f"{path}: {not_utf8(error.start)}")
         message = first_line(error)
         if isinstance(error, SyntaxError):
             message, text = error.msg.splitlines()[0].rstrip("."), (error.text or "").strip()
             return UserError(f"{path}, line {error.lineno}: {message}: {text}")
         line = re.search(r'In file ".*", line (\d+)', str(error))
         location = f"{path}, line {line[1]}" if line else path
+        if absent := re.match(r"Unable to open file: (.*)\. Searched config paths: ", message):
+            return UserError(f"{location}: {self._absent(absent[1])}")
         return UserError(f"{location}: {message.rstrip('.')}{self._similar(message)}")
 
     def _similar(self, message: str) -> str:

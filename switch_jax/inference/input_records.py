@@ -9,7 +9,7 @@ import numpy as np
 from switch_jax.data.batch import Example
 from switch_jax.data.catalogue.vocabularies import num_unknown
 from switch_jax.storage import explain_read_errors, storage_path
-from switch_jax.utils.errors import UserError
+from switch_jax.utils.errors import UserError, not_utf8
 from switch_jax.utils.fields import short_repr
 from switch_jax.utils.json_text import parse_json
 from switch_jax.utils.tensorflow_setup import seqio
@@ -63,7 +63,7 @@ def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> I
             text = line.decode()
             yield _checked(parse_json(text), source) if json_lines else {"inputs": text}
         except UnicodeDecodeError as error:
-            raise UserError(f"{source} is not UTF-8 text: {error}") from error
+            raise UserError(f"{source}: {not_utf8(error.start)}") from error
         except ValueError as error:
             raise UserError(f"{source} is not valid JSON: {error}") from error
 

@@ -85,6 +85,11 @@ def storage_error(message: str, cause: BaseException) -> UserError:
     return error
 
 
+def not_utf8(position: int) -> str:
+    """What is wrong with a file that has bytes at this position which are no UTF-8."""
+    return f"a binary file, or text in another encoding: not UTF-8 at byte {position}"
+
+
 def did_you_mean(name: str, choices: Sequence[str]) -> str:
     """Similar choices, whatever their case, as " (did you mean a or b?)"; "" if there are none."""
     by_small_letters = {choice.lower(): choice for choice in choices}

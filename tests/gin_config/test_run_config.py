@@ -84,7 +84,10 @@ def test_a_file_with_a_few_fields_of_a_model_is_not_a_model(file):
         (DEMO + "TRAIN_STEP = 5\n", r"nothing uses the macro TRAIN_STEP .did you mean TRAIN_STEPS"),
         (DEMO + "SCALE = %SCALE\n", r"macros refer to each other in a circle$"),
         ("include 'mine.gin'\n", r"mine.gin -> .*mine.gin: the files include each other; remove o"),
-        ("include 'absent.gin'\n", r"mine.gin, line 1: .*absent.gin"),
+        (
+            "include 'runs/demo_swich.gin'\n",
+            r"mine.gin, line 1: no gin file runs/demo_swich.gin in ., [^\[]* .did you mean runs/demo_s",
+        ),
         ("\nimport absent_y\n", r"mine.gin, line 2: cannot import 'absent_y'.*: give a module"),
         ("import mine_a\n", r"mine.gin, line 1: cannot import 'mine_a': KeyError in .*, line 2:"),
         ("import mine_c\n", r"mine.gin, line 1: cannot import 'mine_c': SyntaxError in .*, line 1"),
@@ -97,6 +100,13 @@ def test_a_mistake_in_a_file_is_one_line_with_its_location(text, message, file, 
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(message, error)
+
+
+def test_a_binary_file_is_named_as_one(tmp_path):
+    (tmp_path / "model.gin").write_bytes(b"\x1f\x8b\x08\x00")
+    message = "^model.gin: a binary file, or text in another encoding: not UTF-8 at byte 1$"
+    with pytest.raises(UserError, match=message):
+        _read("model.gin")
 
 
 def test_experts_of_a_dense_model_are_a_mistake(file):

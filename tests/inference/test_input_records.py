@@ -37,7 +37,7 @@ def test_standard_input_is_json_or_text():
         ('["a"]', "in.jsonl, line 2 has no text as 'inputs'"),
         ('{"inputs": ', "in.jsonl, line 2 is not valid JSON: Expecting value"),
         pytest.param("[" * 10_000, "line 2 is not valid JSON: it nests too deeply", id="nested"),
-        ('{"inputs": "\udce9"}', "in.jsonl, line 2 is not UTF-8 text"),
+        ('{"inputs": "\udce9"}', "line 2: a binary file, or .*: not UTF-8 at byte 12"),
         (r'{"inputs": "a", "targets": "\udc00"}', "line 2 is not valid JSON: .*surrogates not all"),
     ],
 )

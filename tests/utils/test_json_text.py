@@ -20,3 +20,8 @@ def test_deep_nesting_is_a_value_error():
         json.loads("[" * 100_000)
     with pytest.raises(ValueError, match="^it nests too deeply$"):
         parse_json("[" * 100_000)
+
+
+def test_a_binary_file_is_named_as_one():
+    with pytest.raises(ValueError, match="^a binary file, or text in another .* at byte 1$"):
+        parse_json(b"\x1f\x8b\x08\x00")

@@ -14,6 +14,7 @@ import numpy as np
 
 from switch_jax.data.reading.read_ahead import at_once, read_ahead
 from switch_jax.storage import file_sizes, read_range
+from switch_jax.utils.errors import not_utf8
 
 MAX_CHUNK_BYTES = 128 * 1024
 _MAX_CHUNKS = 2**20  # of all files together; beyond it chunks are larger
@@ -116,7 +117,7 @@ class TextLines(ByteFormat):
         try:
             chunk.decode()
         except UnicodeDecodeError as error:
-            return f"not UTF-8 at byte {offset + error.start}"  # of which TensorFlow says nothing
+            return not_utf8(offset + error.start)  # of which TensorFlow says nothing
         return None
 
     def offset(self, file: ByteRange, index: int) -> int:
