@@ -62,7 +62,7 @@ def parse_json_lines(
             try:
                 rows.append(_texts(line, field_names))
             except ValueError as error:
-                problem = f"{error}, in the line {short_repr(line.decode(errors='replace'))}"
+                problem = f"{error}, in the line {line.decode(errors='replace')!r}"
                 break
         columns = [np.array([row[i] for row in rows], object) for i in range(len(field_names))]
         return [*columns, problem]

@@ -1,12 +1,15 @@
 """Reads the examples of a task; an error names the files."""
 
+import ast
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from switch_jax.config import DataConfig
+from switch_jax.data.reading.file_chunks import FileFormat, TextLines
 from switch_jax.data.reading.sources import source_files, source_of
 from switch_jax.utils.errors import UserError, storage_error
+from switch_jax.utils.fields import short_repr
 from switch_jax.utils.tensorflow_setup import seqio, tf
 
 _TENSORFLOW_OPERATIONS = re.compile(
@@ -14,6 +17,8 @@ _TENSORFLOW_OPERATIONS = re.compile(
 )
 # Of Python code within a data set, as sources.py reads files: "OSError: [Errno 5] reason: 'file'".
 _OS_ERROR = re.compile(r"\w+: \[Errno \d+\] (?P<reason>.*): '(?P<file>.*)'")
+# Of `tasks.span_corruption.parse_json_lines`.
+_BAD_LINE = re.compile(r"(?P<problem>.*), in the line (?P<line>(['\"]).*\3)")
 _NO_EXAMPLE = "Could not parse example input"  # TensorFlow goes on with bytes of the record
 # The second one is raised for a message that quotes bytes of the data.
 READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
@@ -43,13 +48,37 @@ def read_examples(
             reason = tensorflow_message(error)
             if found := _OS_ERROR.match(reason):
                 reason = f"{found['file']}: {found['reason']}"
-            elif current_files:
-                reason += _while_reading(current_files())
             else:
-                files = source_files(source_of(task, split, use_cached), split).files
-                reason += _while_reading([file.path for file in files if file.path])
+                source = source_files(source_of(task, split, use_cached), split)
+                all_files = [file.path for file in source.files if file.path]
+                files = current_files() if current_files else all_files
+                reason = _located(reason, source.format, files)
             raise storage_error(f"{task.name}, split {split!r}: {reason}", error) from error
         yield element  # outside the `try`, which would also catch errors of the caller
+
+
+def _located(reason: str, format: FileFormat | None, files: Sequence[str]) -> str:
+    """What is wrong with the data of these files: with the line's number, or with their names."""
+    bad = _BAD_LINE.fullmatch(reason)
+    if not bad:
+        return reason + _while_reading(files)
+    line = ast.literal_eval(bad["line"])
+    reason = f"{bad['problem']}, in the line {short_repr(line)}"
+    for file in files if isinstance(format, TextLines) else ():
+        if number := _line_number(line.encode(), format.contents(file)):
+            return f"{file}, line {number}: {reason}"
+    return reason + _while_reading(files)
+
+
+def _line_number(line: bytes, contents: Iterable[bytes]) -> int | None:
+    """Where the line is in a file, from 1, given in blocks of whole lines; None: nowhere."""
+    before = 0
+    for content in contents:
+        lines = content.replace(b"\r", b"").split(b"\n")  # as TensorFlow reads them
+        if line in lines:
+            return before + lines.index(line) + 1
+        before += content.count(b"\n")
+    return None
 
 
 def _while_reading(files: Sequence[str]) -> str:
