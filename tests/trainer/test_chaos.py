@@ -1,4 +1,4 @@
-"""Runs that are killed again and again, at random moments, and end as if they had not been."""
+"""Runs that are killed, once or again and again, and end as if they had not been."""
 
 import json
 import signal
@@ -80,11 +80,10 @@ def kill_at_random(rng, folder, processes):
     return bool(moment == "save" and saves and unfinished_saves(folder))
 
 
-def chaos(folder, lives, kills, steps, seed, flags=()):
+def chaos(folder, lives, kills, steps, seed):
     """A run that is killed so often before it may end; returns how many kills were in saves."""
     rng = np.random.default_rng(seed)
-    flags = [*flags, f"--gin.TRAIN_STEPS={steps}"]
-    flags += ["--gin.CHECKPOINT_PERIOD=4", "--gin.EVAL_PERIOD=None"]
+    flags = [f"--gin.TRAIN_STEPS={steps}", "--gin.CHECKPOINT_PERIOD=4", "--gin.EVAL_PERIOD=None"]
     in_saves = 0
     for _ in range(kills):
         count, mesh = lives[rng.integers(len(lives))]
@@ -139,11 +138,15 @@ def assert_same_losses(folder, undisturbed, steps):
 
 
 @SLOWLY_IN_A_BUCKET
-def test_a_run_that_is_killed_ends_bit_for_bit_the_same(alone, storage, capsys):
-    folder = storage / "killed"
-    # By SIGKILL, in the save of step 8.
-    chaos(folder, SAME, kills=1, steps=24, seed=0, flags=[SMALL])
-    assert "continuing from the checkpoint of step " in capsys.readouterr().out
+def test_a_run_that_is_killed_ends_bit_for_bit_the_same(alone, storage, tmp_path, capsys):
+    folder, dying = storage / "killed", tmp_path / "dying.gin"
+    dying.write_text("import tests.trainer.dying\n")
+    flags = [SMALL, "--gin.TRAIN_STEPS=24", "--gin.CHECKPOINT_PERIOD=4", "--gin.EVAL_PERIOD=None"]
+    killed = start(1, folder, f"--gin_file={dying}", *flags)
+    assert finish(killed, folder) == [-signal.SIGKILL], output(folder)
+    assert [name.split(".")[0] for name in unfinished_saves(folder)] == ["8"]
+    run_here(folder, *flags)
+    assert "continuing from the checkpoint of step 4 " in capsys.readouterr().out
     assert_each_batch_once(folder, alone, steps=24)
     assert_same_end(folder, alone)
 
