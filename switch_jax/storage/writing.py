@@ -15,10 +15,12 @@ from switch_jax.storage.clients import file_system
 from switch_jax.storage.errors import explain_write_errors
 from switch_jax.storage.listing import COMMITTED, entry, list_names
 from switch_jax.storage.paths import in_bucket, resolved
+from switch_jax.storage.reading import read_bytes
 from switch_jax.utils.errors import UserError
 
 # Files without which nothing takes a folder for a checkpoint, a run, or a model.
 _MAKE_WHOLE = {COMMITTED, "config.gin", "config.json", "settings.json"}
+_CLAIM = ".being-written"  # in a folder of a bucket: a process moves its files there
 
 
 def check_writable(folder: epath.Path, what: str) -> None:
@@ -96,13 +98,50 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
                 )
             raise UserError(message)
         unfinished.mkdir(parents=True)
+        moves = False
         try:
             yield unfinished
-            move_folder(unfinished, folder)
+            with _claimed(folder):
+                moves = in_bucket(folder)
+                move_folder(unfinished, folder)
         finally:
             with contextlib.suppress(OSError):
-                if not (in_bucket(folder) and list_names(folder)):  # else the rest of a move
+                if not (moves and list_names(folder)):  # else the rest of a move
                     unfinished.rmtree(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _claimed(folder: epath.Path) -> Iterator[None]:
+    """Within, this process alone moves files to the folder; UserError if another has, or does.
+
+    A disk replaces an empty folder only. In a bucket an object is the claim: one process makes it.
+    """
+    if not in_bucket(folder):
+        yield
+        return
+    claim = folder / _CLAIM
+    refusal = UserError(f"{folder} is there already: another job has written it meanwhile")
+    if not _create(claim):
+        raise refusal
+    try:
+        if list_names(folder) != [_CLAIM]:
+            raise refusal
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            claim.unlink()
+
+
+def _create(file: epath.Path) -> bool:
+    """Makes an object in a bucket; False where another call has made it."""
+    content = uuid.uuid4().hex.encode()
+    try:
+        file_system(file).pipe_file(str(file), content, mode="create")
+    except OSError:  # of several kinds; or the answer was lost, and the repeated request refused
+        if not entry(file):
+            raise
+        return read_bytes(file) == content
+    return True
 
 
 def move_folder(folder: epath.Path, target: epath.Path) -> None:

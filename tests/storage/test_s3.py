@@ -18,6 +18,7 @@ from switch_jax.storage import (
     new_folder,
     read_range,
     storage_path,
+    writing,
 )
 from switch_jax.utils.errors import UserError
 
@@ -70,6 +71,11 @@ def test_a_folder_is_whole_or_not_there(folder):
         (unfinished / "x").write_text("x")
         assert not (folder / "new").exists()
     assert list_names(folder) == ["new"] and list_names(folder / "new") == ["x"]
+    with pytest.raises(UserError, match="is there already"), new_folder(folder / "two"):
+        with new_folder(folder / "two") as first:
+            (first / "y").write_text("y")
+    assert list_names(folder / "two") == ["y"]
+    assert writing._create(folder / "z") and not writing._create(folder / "z")
 
 
 def test_a_run_there_is_refused(bucket):

@@ -5,15 +5,18 @@ import errno
 import pytest
 
 from switch_jax.storage import (
+    RETRIES,
     atomic_write,
     list_complete,
     list_names,
     move_folder,
     new_folder,
     open_atomic,
+    writing,
 )
 from switch_jax.storage.cloud_storage import CloudStorage
 from switch_jax.utils.errors import TransientError, UserError
+from tests.storage.slow_proxy import Faults
 
 
 def _fill(folder, names):
@@ -77,6 +80,36 @@ def test_a_new_folder_is_whole_or_not_there(storage):
     with new_folder(folder.parent / "empty") as unfinished:
         (unfinished / "x").write_text("x")
     assert (folder.parent / "empty" / "x").exists()
+
+
+def test_of_two_jobs_that_write_one_folder_the_second_to_end_is_refused(storage):
+    folder = storage / "run"
+    refused = pytest.raises(UserError, match="run (is there already: another job|.*not empty)")
+    with refused, new_folder(folder) as second:
+        (second / "x").write_text("second")
+        with new_folder(folder) as first:
+            (first / "y").write_text("first")
+    assert list_names(folder) == ["y"]
+    assert list_names(storage) == ["run"]
+
+
+def test_while_one_job_moves_its_files_another_is_refused(bucket_path):
+    with writing._claimed(bucket_path):
+        with pytest.raises(UserError, match="is there already: another job has written it meanwh"):
+            with writing._claimed(bucket_path):
+                pass
+        assert list_names(bucket_path), "the first still has it"
+    assert list_names(bucket_path) == []
+
+
+def test_a_claim_whose_answer_was_lost_is_this_jobs(bucket_path, faulty_storage, monkeypatch):
+    monkeypatch.setattr(type(RETRIES), "waiting_times", lambda self: iter([0.0]))
+    faults = faulty_storage.num_faults
+    faulty_storage.faults = Faults(["lost"], of="^POST .*ifGenerationMatch=0")
+    with new_folder(bucket_path / "run") as unfinished:
+        (unfinished / "x").write_text("x")
+    assert list_names(bucket_path / "run") == ["x"]
+    assert faulty_storage.num_faults == faults + 1
 
 
 def test_a_new_folder_comes_where_a_link_leads(tmp_path):
