@@ -16,7 +16,8 @@ _EXAMPLES_READ = 200  # of a task
 
 def lost_text(opened: OpenedTasks) -> list[str]:
     """Lines with how many of the first examples of each task lose their end, and unknown tokens."""
-    config, lines = opened.config, []
+    config = opened.config
+    lines: list[str] = []
     for task in opened:
         # Whole, unless a step fits the text to the lengths, as span corruption does.
         lengths = {} if _only_trims(task) else config.task_feature_lengths
