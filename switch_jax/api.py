@@ -160,6 +160,4 @@ def load(
     if folder.note:
         warnings.warn(folder.note, stacklevel=2)
     model = prepare_model(folder, batch_size=batch_size)
-    step = model.chosen_step(str(checkpoint))
-    with jax.set_mesh(model.mesh):
-        return InteractiveModel(model.config, model.mesh, model.load(step))
+    return InteractiveModel(model, model.chosen_step(str(checkpoint)))

@@ -86,13 +86,32 @@ def test_texts_and_scores_are_those_of_infer(model, run, tmp_path):
     greedy = [row["prediction"] for row in infer(run, tmp_path)]
     assert model.generate(TEXTS) == greedy
     assert len(set(greedy)) > 1 and all(greedy), "the model says different things"
-    sampling = {"temperature": 1.5, "top_k": 20, "seed": 3, "max_tokens": 5}
+    sampling = {"temperature": 1.5, "top_k": 20, "seed": 3, "max_new_tokens": 5}
     flags = [f"--{name}={value}" for name, value in sampling.items()]
     sampled = [row["prediction"] for row in infer(run, tmp_path, *flags)]
     assert model.generate(TEXTS, **sampling) == sampled != greedy
     scores = model.score(TEXTS, TARGETS)
     np.testing.assert_array_equal(scores, [row["score"] for row in infer(run, tmp_path, "--score")])
     assert model.generate([]) == model.score([], []) == []
+
+
+def test_the_scores_of_what_is_generated_are_those_of_infer(model, run, tmp_path):
+    options = {"num_beams": 2, "length_penalty": 1.0, "max_new_tokens": 5}
+    rows = infer(run, tmp_path, *(f"--{name}={value}" for name, value in options.items()))
+    texts, scores = model.generate(TEXTS, return_scores=True, **options)
+    assert texts == [row["prediction"] for row in rows] == model.generate(TEXTS, **options)
+    assert scores == [row["score"] for row in rows] and all(score < 0 for score in scores)
+
+
+def test_its_repr_says_what_it_is(model, run, theirs):
+    tied = [n for n in WIDE_TENSORS if not n.endswith(("embed_tokens.weight", "lm_head.weight"))]
+    size = sum(WIDE_TENSORS[name].size for name in tied)
+    kind = f"Switch Transformer, 4 experts, {size:,} parameters"
+    assert repr(model) == f"<InteractiveModel {run}, step 0: {kind}>"
+    loaded = switch_jax.load(theirs, gin_bindings=SMALL)
+    format = "Hugging Face SwitchTransformersForConditionalGeneration"
+    assert repr(loaded) == f"<InteractiveModel {theirs}, a {format}: {kind}>"
+    assert (model.step, loaded.step) == (0, None)
 
 
 def test_it_shows_its_config_parameters_and_vocabularies(model):
@@ -229,12 +248,12 @@ def test_evaluate_gives_what_eval_writes_and_prints(trained, tmp_path, monkeypat
     copy = tmp_path / "copy"
     shutil.copytree(trained["run"], copy, ignore=shutil.ignore_patterns("eval"))
     flags = ["--task=exact_answers", "--checkpoint=best", "--max_examples=3", "--num_beams=2"]
-    flags += ["--max_tokens=4", "--batch_size=8", "--gin.GROUP_SIZE=64"]
+    flags += ["--max_new_tokens=4", "--batch_size=8", "--gin.GROUP_SIZE=64"]
     assert main(["eval", str(copy), *flags]) == 0
     table = capsys.readouterr().out
 
     def evaluate(folder):
-        options = {"max_examples": 3, "num_beams": 2, "max_tokens": 4, "batch_size": 8}
+        options = {"max_examples": 3, "num_beams": 2, "max_new_tokens": 4, "batch_size": 8}
         return switch_jax.evaluate(
             folder, "exact_answers", "best", gin_bindings=["GROUP_SIZE=64"], **options
         )
@@ -316,6 +335,34 @@ DEMO = "runs/demo_switch.gin"
         (lambda _, model: model.score(["a"], "c"), "targets = 'c': write a list of texts, as "),
         (lambda _, model: model.generate(["a", 3]), "inputs[1] = 3: write a text"),
         (lambda _, model: model.generate(["a"], top_k=2), "top_k = 2 does not go with temperat"),
+        (
+            lambda _, model: model.generate(["a"], max_tokens=5),
+            "no option 'max_tokens' (did you mean max_new_tokens?): the options are max_new_",
+        ),
+        (
+            lambda _, model: model.generate(["a"], do_sample=True),
+            "no option 'do_sample': a temperature above 0 samples",
+        ),
+        (
+            lambda _, model: model.generate(["a"], num_return_sequences=3),
+            "no option 'num_return_sequences': a text has one output; repeat it in the list",
+        ),
+        (
+            lambda _, model: model.generate(["a"], max_length=9),
+            "'max_length': it is max_new_tokens",
+        ),
+        (
+            lambda _, model: model.generate(["a"], output_scores=True),
+            "'output_scores': it is return_scores",
+        ),
+        (lambda _, model: model.generate(["a"], eos_id=7), "no option 'eos_id': the options are "),
+        (lambda run, _: switch_jax.evaluate(run, num_beam=4), "(did you mean num_beams?)"),
+        (lambda _, model: model.score(["a", "b"], ["c"]), "2 inputs and 1 targets: write a targ"),
+        (lambda _, model: model.generate(["\udc00"]), "inputs[0] = '\\udc00' is no text: 'utf-"),
+        (lambda _, model: switch_jax.route(model, ["a"]), "text = ['a']: write a text"),
+        (lambda _, model: switch_jax.route(model, "a", 3), "target = 3: write a text"),
+        (lambda run, _: switch_jax.load(run, batch_size="2"), "batch_size = '2': it must be a who"),
+        (lambda *_: switch_jax.load(3), "path = 3: write a path"),
     ],
 )
 def test_a_mistake_is_one_line(call, message, run, model):

@@ -27,7 +27,7 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
     )
     decoding = parser.add_argument_group("decoding (greedy by default)")
     decoding.add_argument(
-        "--max_tokens", type=int, metavar="N", help="most tokens to decode; default: the run's"
+        "--max_new_tokens", type=int, metavar="N", help="most tokens to decode; default: the run's"
     )
     decoding.add_argument("--num_beams", type=int, default=1, metavar="N", help="beam search")
     decoding.add_argument(
@@ -90,10 +90,9 @@ def open_model(args: argparse.Namespace) -> TrainedModel:
 
 def decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:
     """How the flags say to decode; raises UserError if one is out of range."""
-    from switch_jax.inference import trained_model
+    from switch_jax.inference import decoding, trained_model
 
-    options = ("max_tokens", "num_beams", "length_penalty", "temperature", "top_k", "top_p", "seed")
-    given = {name: getattr(args, name) for name in options}
+    given = {name: getattr(args, name) for name in decoding.OPTIONS}
     with fields_named_as_flags():
         return trained_model.decoding_config(config.data, **given)
 

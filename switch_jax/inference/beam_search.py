@@ -37,7 +37,7 @@ def beam_search(
     valid: jax.Array,
     *,
     num_beams: int,
-    max_tokens: int,
+    max_new_tokens: int,
     eos_id: int,
     length_penalty: float,
 ) -> Decoded:
@@ -48,7 +48,7 @@ def beam_search(
         former beam indices[i].
       step, cache, valid, eos_id: as for `sample`, with n beams.
       num_beams: n, the sequences kept for each row.
-      max_tokens: L, the longest sequence; one of this length is finished even without EOS.
+      max_new_tokens: L, the longest sequence; one of this length is finished even without EOS.
       length_penalty: alpha >= 0; a sequence of m tokens has the score log p / ((5 + m) / 6)^alpha
         (Wu et al. 2016, Eq. 14; T5 uses 0.6 for summarisation and translation).
 
@@ -59,7 +59,7 @@ def beam_search(
         return ((5.0 + num_tokens) / 6.0) ** length_penalty
 
     def should_continue(state: _BeamState) -> jax.Array:
-        return (state.position < max_tokens) & ~state.done.all()
+        return (state.position < max_new_tokens) & ~state.done.all()
 
     def body(state: _BeamState) -> _BeamState:
         position = state.position
@@ -76,7 +76,7 @@ def beam_search(
         tokens = jnp.take_along_axis(state.live_tokens, beam[..., None], axis=1)  # [B, 2 n, L]
         tokens = lax.dynamic_update_slice_in_dim(tokens, token[..., None], position, axis=2)
 
-        is_finished = (token == eos_id) | (position == max_tokens - 1)
+        is_finished = (token == eos_id) | (position == max_new_tokens - 1)
         new_scores = jnp.where(is_finished, log_probs / penalty(position + 1), -jnp.inf)
         scores = jnp.concatenate([state.finished_scores, new_scores], axis=1)  # [B, 3 n]
         scores, best = lax.top_k(scores, num_beams)
@@ -86,7 +86,7 @@ def beam_search(
         log_probs, best = lax.top_k(jnp.where(is_finished, -jnp.inf, log_probs), num_beams)
         beam = jnp.take_along_axis(beam, best, axis=1)
         # More tokens only lower a sequence's probability, and L tokens have the largest penalty.
-        done = scores[:, -1] >= log_probs[:, 0] / penalty(max_tokens)
+        done = scores[:, -1] >= log_probs[:, 0] / penalty(max_new_tokens)
         was_done = state.done[:, None]
         return _BeamState(
             position=position + 1,
@@ -99,7 +99,7 @@ def beam_search(
         )
 
     batch = len(valid)
-    no_tokens = jnp.zeros((batch, num_beams, max_tokens), jnp.int32)
+    no_tokens = jnp.zeros((batch, num_beams, max_new_tokens), jnp.int32)
     no_scores = jnp.full((batch, num_beams), -jnp.inf)
     state = _BeamState(
         position=jnp.int32(0),

@@ -1,7 +1,7 @@
 """Decoding of a batch of inputs, and scoring of given targets."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import jax
@@ -11,6 +11,7 @@ from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
 from switch_jax.model import bind, cast_blocks, model_inputs
 from switch_jax.train_step.cross_entropy import token_sums
+from switch_jax.utils.errors import UserError, did_you_mean
 from switch_jax.utils.fields import COUNT, Count, Range, Seed, With, check_fields
 
 
@@ -19,7 +20,7 @@ class DecodingConfig:
     """How sequences are decoded; greedily by default. Raises FieldError on values that do not fit.
 
     Attributes:
-      max_tokens: L, the most tokens of a sequence, EOS included.
+      max_new_tokens: L, the most tokens of a sequence, EOS included.
       num_beams: above 1 selects beam search.
       length_penalty: of beam search; see `beam_search.beam_search`.
       temperature: above 0 selects sampling.
@@ -28,7 +29,7 @@ class DecodingConfig:
       eos_id: ends a sequence; 1 in the vocabularies of T5 and mT5, -1 where there is none.
     """
 
-    max_tokens: Annotated[int, Range(1, 2**20)]
+    max_new_tokens: Annotated[int, Range(1, 2**20)]
     num_beams: Count = 1
     length_penalty: Annotated[float, Range(0, 5)] = 0.6
     temperature: Annotated[float, Range(0, 1000), With("num_beams", (1,))] = 0.0
@@ -50,7 +51,29 @@ class DecodingConfig:
             method = ", ".join([f"temperature {self.temperature}", *limits, f"seed {self.seed}"])
         else:
             method = "greedy"
-        return f"{method}, at most {self.max_tokens} tokens"
+        return f"{method}, at most {self.max_new_tokens} tokens"
+
+
+# What a user may set.
+OPTIONS = tuple(f.name for f in dataclasses.fields(DecodingConfig) if f.name != "eos_id")
+
+_OUR_WAY = {  # to say what Hugging Face's `generate` has other names for
+    "max_length": "it is max_new_tokens",
+    "do_sample": "a temperature above 0 samples",
+    "num_return_sequences": "a text has one output; repeat it in the list to sample several",
+    "return_dict_in_generate": "it is return_scores",
+    "output_scores": "it is return_scores",
+}
+
+
+def check_options(names: Iterable[str]) -> None:
+    """Raises UserError, which names ours, where one of the names is no option of decoding."""
+    for name in names:
+        if name in _OUR_WAY:
+            raise UserError(f"decoding has no option {name!r}: {_OUR_WAY[name]}")
+        if name not in OPTIONS:
+            similar, options = did_you_mean(name, OPTIONS), ", ".join(OPTIONS)
+            raise UserError(f"decoding has no option {name!r}{similar}: the options are {options}")
 
 
 def make_decode(
@@ -73,7 +96,7 @@ def make_decode(
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), example_ids)
         transformer = bind(model, cast_blocks(model, parameters))
         memory = transformer.encode(tokens, segments)  # [B, M, D]
-        cache = transformer.init_decoding(memory, segments, config.num_beams, config.max_tokens)
+        cache = transformer.init_decoding(memory, segments, config.num_beams, config.max_new_tokens)
         valid = segments.any(axis=1)  # [B]
         if config.num_beams > 1:
             return beam_search(
@@ -82,7 +105,7 @@ def make_decode(
                 cache,
                 valid,
                 num_beams=config.num_beams,
-                max_tokens=config.max_tokens,
+                max_new_tokens=config.max_new_tokens,
                 eos_id=config.eos_id,
                 length_penalty=config.length_penalty,
             )
@@ -91,7 +114,7 @@ def make_decode(
             cache,
             valid,
             keys,
-            max_tokens=config.max_tokens,
+            max_new_tokens=config.max_new_tokens,
             eos_id=config.eos_id,
             temperature=config.temperature,
             top_k=config.top_k,

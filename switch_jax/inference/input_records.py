@@ -82,8 +82,17 @@ def check_texts(name: str, texts: Any) -> None:
     if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
         raise UserError(f'{name} = {short_repr(texts)}: write a list of texts, as ["..."]')
     for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise UserError(f"{name}[{number}] = {short_repr(text)}: write a text")
+        check_text(f"{name}[{number}]", text)
+
+
+def check_text(name: str, text: Any) -> None:
+    """Raises UserError, which names the argument, if it is no text, or has half of a character."""
+    if not isinstance(text, str):
+        raise UserError(f"{name} = {short_repr(text)}: write a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{name} = {short_repr(text)} is no text: {error}") from error
 
 
 def encode(

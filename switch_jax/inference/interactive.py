@@ -2,18 +2,18 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
-from jax.sharding import Mesh
 
-from switch_jax.config import Config
 from switch_jax.data.batch import Example
 from switch_jax.data.catalogue.configured_tasks import vocabularies
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.input_records import Record, check_texts, encode
 from switch_jax.inference.predictor import Predictor
-from switch_jax.inference.trained_model import decoding_config
+from switch_jax.inference.trained_model import TrainedModel, decoding_config
+from switch_jax.model.flops import described
+from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio
 
 
@@ -31,38 +31,65 @@ class InteractiveModel:
       parameters: nested dict of float32 arrays, on the mesh.
       vocabularies: seqio's, of 'inputs' and 'targets'.
       mesh: the devices.
+      step: of the checkpoint; None for a model of another format.
     """
 
-    def __init__(self, config: Config, mesh: Mesh, parameters: Any) -> None:
-        self.config, self.mesh, self.parameters = config, mesh, parameters
-        self.vocabularies: dict[str, seqio.Vocabulary] = vocabularies(config.data)
+    def __init__(self, model: TrainedModel, step: int | None) -> None:
+        """Reads the parameters of a step from `TrainedModel.chosen_step`."""
+        self.config, self.mesh, self.step = model.config, model.mesh, step
+        with jax.set_mesh(model.mesh):
+            self.parameters = model.load(step)
+        self.vocabularies: dict[str, seqio.Vocabulary] = vocabularies(model.config.data)
+        self._name = str(model.source or f"{model.path}, step {step:,}")
         self._predictors: dict[DecodingConfig, Predictor] = {}
 
-    def generate(self, inputs: Sequence[str], **options: Any) -> list[str]:
+    def __repr__(self) -> str:
+        """As "<InteractiveModel runs/tuned, step 900: Switch Transformer, 8 experts, ...>"."""
+        return f"<InteractiveModel {self._name}: {described(self.config.model)}>"
+
+    @overload
+    def generate(
+        self, inputs: Sequence[str], *, return_scores: Literal[False] = False, **options: Any
+    ) -> list[str]: ...
+
+    @overload
+    def generate(
+        self, inputs: Sequence[str], *, return_scores: Literal[True], **options: Any
+    ) -> tuple[list[str], list[float]]: ...
+
+    def generate(
+        self, inputs: Sequence[str], *, return_scores: bool = False, **options: Any
+    ) -> list[str] | tuple[list[str], list[float]]:
         """The best output for each input; greedy by default.
 
         Args:
           inputs: texts; one that is longer than the config's lengths is cut off, with a warning.
-          options: max_tokens, the most tokens of an output, EOS included (by default the config's
-            length of targets); num_beams, length_penalty, temperature, top_k, top_p and seed, as in
-            `DecodingConfig`. What is sampled for a text depends on its place in the list and the
-            seed only.
+          return_scores: return the log-probability of each output, too; a beam search divides it by
+            the length penalty.
+          options: max_new_tokens, the most tokens of an output, EOS included (by default the
+            config's length of targets); num_beams, length_penalty, temperature, top_k, top_p and
+            seed, as in `DecodingConfig`. What is sampled for a text depends on its place in the
+            list and the seed only.
 
         A program is compiled for each new combination of options, `seed` included, and kept.
 
         Returns:
-          A text for each input, in their order.
+          A text for each input, in their order; with `return_scores` texts and scores.
 
         Raises:
-          UserError: `inputs` is no list of texts, an option is out of range, or two contradict.
+          UserError: `inputs` is no list of texts, an option is unknown or out of range, or two
+            contradict.
         """
         check_texts("inputs", inputs)
         predictor = self._predictor(**options)
         examples = self._encode([{"inputs": text} for text in inputs])
         decode = self.vocabularies["targets"].decode
         with jax.set_mesh(self.mesh):
-            predicted = predictor.predict(self.parameters, examples)
-            return [decode(prediction.tokens.tolist()) for prediction in predicted]
+            predicted = list(predictor.predict(self.parameters, examples))
+        texts = [decode(prediction.tokens.tolist()) for prediction in predicted]
+        if return_scores:
+            return texts, [prediction.score for prediction in predicted]
+        return texts
 
     def score(self, inputs: Sequence[str], targets: Sequence[str]) -> list[float]:
         """The log-probability of each target, EOS included, given its input.
@@ -75,10 +102,14 @@ class InteractiveModel:
           A number for each pair, in nats: the sum over the target's tokens.
 
         Raises:
-          UserError: they are no lists of texts.
+          UserError: they are no lists of texts, or not of the same length.
         """
         check_texts("inputs", inputs)
         check_texts("targets", targets)
+        if len(inputs) != len(targets):
+            raise UserError(
+                f"{len(inputs)} inputs and {len(targets)} targets: write a target for each input"
+            )
         pairs = zip(inputs, targets, strict=True)
         examples = self._encode([{"inputs": i, "targets": t} for i, t in pairs])
         with jax.set_mesh(self.mesh):

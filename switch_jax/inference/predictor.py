@@ -18,7 +18,7 @@ from switch_jax.train_step.lowering import compiler_options
 
 
 class Prediction(NamedTuple):
-    """The best sequence: tokens [max_tokens] int32, all EOS from the first on, and its score.
+    """The best sequence: tokens [max_new_tokens] int32, all EOS from the first on, and its score.
 
     That is its log-probability; a beam search divides it by the length penalty.
     """

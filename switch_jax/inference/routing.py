@@ -13,7 +13,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.config.model import router_names
 from switch_jax.data.batch import empty_batch, write_row
 from switch_jax.data.catalogue.vocabularies import piece
-from switch_jax.inference.input_records import encode
+from switch_jax.inference.input_records import check_text, encode
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.model import bind, model_inputs
 from switch_jax.partitioning.mesh import replicated
@@ -85,11 +85,14 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
       last one.
 
     Raises:
-      UserError: the model is dense.
+      UserError: the model is dense, or `text` or `target` is no text.
     """
     config = model.config
     if not config.model.num_experts:
         raise UserError("the model is dense: it has no experts to route to")
+    check_text("text", text)
+    if target is not None:
+        check_text("target", target)
     record = {"inputs": text} if target is None else {"inputs": text, "targets": target}
     batch = empty_batch(config.run.batch_size, config.data.task_feature_lengths)
     _, example, cut, _ = encode(record, model.vocabularies, config.data.task_feature_lengths)

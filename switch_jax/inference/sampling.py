@@ -44,7 +44,7 @@ def sample(
     valid: jax.Array,
     keys: jax.Array,
     *,
-    max_tokens: int,
+    max_new_tokens: int,
     eos_id: int,
     temperature: float,
     top_k: int | None = None,
@@ -57,7 +57,7 @@ def sample(
       cache: the initial cache.
       valid: [B] bool, False for rows of padding, which get no tokens.
       keys: [B] random keys; a row's draws depend on its key only.
-      max_tokens: L, the longest sequence.
+      max_new_tokens: L, the longest sequence.
       temperature: 0 takes the most probable token; otherwise logits are divided by it.
       top_k, top_p: see `truncate_logits`.
 
@@ -74,7 +74,7 @@ def sample(
         return jax.vmap(jax.random.categorical)(step_keys, logits).astype(jnp.int32)
 
     def should_continue(state: _SampleState) -> jax.Array:
-        return (state.position < max_tokens) & ~state.done.all()
+        return (state.position < max_new_tokens) & ~state.done.all()
 
     def body(state: _SampleState) -> _SampleState:
         position, done = state.position, state.done
@@ -95,7 +95,7 @@ def sample(
     state = _SampleState(
         position=jnp.int32(0),
         last=jnp.zeros(batch, jnp.int32),
-        tokens=jnp.zeros((batch, max_tokens), jnp.int32),
+        tokens=jnp.zeros((batch, max_new_tokens), jnp.int32),
         scores=jnp.zeros(batch),
         done=~valid,
         cache=cache,

@@ -17,7 +17,7 @@ from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
 from switch_jax.conversion.source import Source
 from switch_jax.data.catalogue.checks import check_vocabularies_of_run, check_vocabulary
 from switch_jax.data.catalogue.configured_tasks import identities, vocabularies
-from switch_jax.inference.decoding import DecodingConfig
+from switch_jax.inference.decoding import DecodingConfig, check_options
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder, read_commit_time
 from switch_jax.runtime.processes import run_on_all
@@ -164,16 +164,14 @@ def prepare_model(
     return TrainedModel(folder.path, folder.source, config, mesh, parameters)
 
 
-def decoding_config(
-    data: DataConfig, *, max_tokens: int | None = None, **options: Any
-) -> DecodingConfig:
-    """How targets are decoded: up to their length in `data`, or `max_tokens`; with other options.
+def decoding_config(data: DataConfig, **options: Any) -> DecodingConfig:
+    """How targets are decoded, by `decoding.OPTIONS`; by default up to their length in `data`.
 
-    Raises FieldError: a value is out of range, or two contradict; UserError: no vocabulary.
+    Raises FieldError: a value is out of range, or two contradict; UserError: there is no such
+    option, or no vocabulary.
     """
+    check_options(options)
+    if options.get("max_new_tokens") is None:
+        options["max_new_tokens"] = data.lengths[1]
     eos_id = vocabularies(data)["targets"].eos_id
-    return DecodingConfig(
-        max_tokens=data.lengths[1] if max_tokens is None else max_tokens,
-        eos_id=-1 if eos_id is None else eos_id,
-        **options,
-    )
+    return DecodingConfig(eos_id=-1 if eos_id is None else eos_id, **options)

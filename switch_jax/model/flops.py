@@ -7,12 +7,20 @@ import jax
 from switch_jax.config import ModelConfig
 from switch_jax.model.feed_forward import num_projections
 from switch_jax.model.functional import abstract_parameters
+from switch_jax.utils.units import counted
 
 
 def parameter_count(config: ModelConfig) -> int:
     """The number of all parameters, those of all experts included."""
     leaves = jax.tree.leaves(abstract_parameters(config))
     return sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def described(config: ModelConfig) -> str:
+    """The kind of model and its size, as "Switch Transformer, 8 experts, 1,234,567 parameters"."""
+    experts = config.num_experts
+    kind = f"Switch Transformer, {counted(experts, 'expert')}" if experts else "dense T5"
+    return f"{kind}, {parameter_count(config):,} parameters"
 
 
 def flops_per_token(config: ModelConfig, input_length: int, target_length: int) -> float:

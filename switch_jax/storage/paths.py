@@ -9,6 +9,7 @@ from etils import epath
 
 from switch_jax.storage.clients import choose_clients
 from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import short_repr
 
 _BEGINNINGS = ("gs://", "s3://")  # Cloud Storage; S3, and services with its protocol
 
@@ -19,6 +20,8 @@ def storage_path(name: str | os.PathLike[str], what: str = "") -> epath.Path:
     `what` names it in errors, as in 'MODEL_DIR'. Raises UserError: no file can have such a name, or
     it is a URL of another kind.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise UserError(f"{what or 'path'} = {short_repr(name)}: write a path")
     text = os.fspath(name)
     if in_bucket(text):
         bucket, folder = bucket_path(text, what)

@@ -145,7 +145,7 @@ def test_infer_answers_in_the_order_of_the_input(run, tmp_path, capsys, monkeypa
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     (tmp_path / "in.txt").write_text("\n".join(QUESTIONS))
     output = tmp_path / "out.jsonl"
-    common = ["infer", str(run), "--max_tokens=6"]
+    common = ["infer", str(run), "--max_new_tokens=6"]
     job = [*common, f"--input={tmp_path / 'in.txt'}", f"--output={output}", "--part_size=4"]
     for shard in (1, 0):
         assert not output.exists()
@@ -178,11 +178,11 @@ def test_infer_begins_anew_after_a_mended_input(run, tmp_path, capsys):
     good = [json.dumps({"inputs": question}) for question in QUESTIONS]
     questions.write_text("\n".join([*good[:8], "[" * 10_000]))
     job = ["infer", str(run), f"--input={questions}", f"--output={output}", "--part_size=8"]
-    assert main([*job, "--max_tokens=6"]) == 2
+    assert main([*job, "--max_new_tokens=6"]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.endswith("in.jsonl, line 9 is not valid JSON: it nests too deeply")
     questions.write_text("\n".join(good))
-    assert main([*job, "--max_tokens=6"]) == 0
+    assert main([*job, "--max_new_tokens=6"]) == 0
     assert "out.jsonl.parts has parts of other results (size and ver" in capsys.readouterr().err
     assert [row["inputs"] for row in lines(output)] == QUESTIONS
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]

@@ -20,7 +20,7 @@ def decode(language, beams, length_penalty, valid=None):
             cache,
             valid,
             num_beams=beams,
-            max_tokens=LENGTH,
+            max_new_tokens=LENGTH,
             eos_id=EOS,
             length_penalty=length_penalty,
         )

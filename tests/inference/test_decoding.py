@@ -40,7 +40,7 @@ def test_weights_are_cast_once_and_not_for_each_token():
 )
 def test_values_that_are_refused(values, message):
     with pytest.raises(UserError, match=message):
-        DecodingConfig(**{"max_tokens": 4, **values})
+        DecodingConfig(**{"max_new_tokens": 4, **values})
 
 
 def test_a_vocabulary_without_an_eos_ends_no_sequence(monkeypatch):

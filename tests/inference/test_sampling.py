@@ -20,7 +20,7 @@ def decode(language, rows=ROWS, valid=None, keys=None, **choices):
             language.start(rows, 1),
             valid,
             keys,
-            max_tokens=LENGTH,
+            max_new_tokens=LENGTH,
             eos_id=EOS,
             **{"temperature": 0.0, **choices},
         )

@@ -5,7 +5,7 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.data.catalogue.lost_text import lost_text
-from switch_jax.model.flops import parameter_count
+from switch_jax.model.flops import described
 from switch_jax.model.parameter_names import in_groups, parameter_shapes
 from switch_jax.optim.optimizer import learning_rate_factors, trained_parameters
 from switch_jax.runtime.processes import run_on_first
@@ -19,11 +19,10 @@ from switch_jax.trainer.start.warm_start import describe_start
 def announcement(config: Config, mesh: Mesh) -> list[str]:
     """Lines with the model, data, devices and batch, and with the routing groups of each stack."""
     model = config.model
-    kind = f"Switch Transformer, {model.num_experts} experts" if model.num_experts else "dense T5"
     inputs, targets = config.data.lengths
     sizes = " x ".join(str(size) for size in mesh.shape.values())
     lines = [
-        f"{kind}, {parameter_count(model):,} parameters; {config.data.mixture_or_task_name}; "
+        f"{described(model)}; {config.data.mixture_or_task_name}; "
         f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}",
         f"{config.run.train_steps:,} steps of {config.tokens_per_step:,} tokens: "
         f"{config.run.batch_size:,} rows of {inputs} + {targets}, padding included",
