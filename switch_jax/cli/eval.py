@@ -50,7 +50,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def table(records: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each metric of each task and checkpoint, beside the majority baseline if any."""
+    """A line for each metric of each task and checkpoint, beside the majority baseline if any.
+
+    It says of how many examples or target tokens a metric is. Of what is teacher-forced it shows
+    `neg_log_perplexity` and shares of the tokens, with their units.
+    """
     from switch_jax.utils.units import aligned
 
     rows = [
@@ -58,20 +62,43 @@ def table(records: Sequence[dict[str, Any]]) -> list[str]:
             str(record["step"]),
             record["task"],
             record["kind"].replace("_", " "),
+            _measured_on(record, name),
             name,
-            _format(value),
+            _format(value) if _is_generated(record) else _with_unit(name, value),
             _format(baseline) if (baseline := _baseline(record).get(name)) is not None else "",
         )
         for record in records
         for name, value in record["metrics"].items()
+        if _is_generated(record) or not name.endswith(("cross_entropy", "tokens"))
     ]
     has_baseline = any(map(_baseline, records))
-    rows.insert(0, ("step", "task", "kind", "metric", "value", "majority baseline" * has_baseline))
-    return aligned(rows, right=(0, 4, 5))
+    head = ("step", "task", "kind", "of", "metric", "value", "majority baseline" * has_baseline)
+    return aligned([head, *rows], right=(0, 3, 5, 6))
+
+
+def _is_generated(record: dict[str, Any]) -> bool:
+    return record["kind"] == "generated"
+
+
+def _measured_on(record: dict[str, Any], name: str) -> str:
+    from switch_jax.utils.units import counted
+
+    if _is_generated(record):  # a mixture's average has no examples of its own
+        return counted(record["examples"], "example") if "examples" in record else ""
+    tokens = record["metrics"]["content_tokens" if name.startswith("content_") else "tokens"]
+    return "" if name == "dropped" else counted(round(tokens), "token")  # also of the inputs'
 
 
 def _baseline(record: dict[str, Any]) -> dict[str, float | None]:
     return record.get("majority_baseline", {})
+
+
+def _with_unit(name: str, value: float | None) -> str:
+    from switch_jax.utils.units import percent
+
+    if value is None:
+        return "-"
+    return f"{value:.4f} nats" if name.endswith("perplexity") else percent(value)
 
 
 def _format(value: float | None) -> str:

@@ -83,7 +83,7 @@ def _train(args: argparse.Namespace, found: GinConfig) -> int:
     config = _connected(args, found)
     multihost.enable_compilation_cache()
 
-    from switch_jax.reports.run_status import held_out, loss_rise, read_status
+    from switch_jax.reports.run_status import loss_rise, read_status
     from switch_jax.runtime.processes import is_first
     from switch_jax.trainer.signals import Stopped
     from switch_jax.trainer.train import train
@@ -99,8 +99,6 @@ def _train(args: argparse.Namespace, found: GinConfig) -> int:
         return stopped.exit_code
     if is_first():
         status = read_status(config.run.model_dir)
-        if evaluated := held_out(status):
-            print(f"held out: {evaluated}")
         print(_what_next(config.run.model_dir))
         if status.loss_rise:
             print(f"switch_jax train: warning: {loss_rise(*status.loss_rise)}", file=sys.stderr)

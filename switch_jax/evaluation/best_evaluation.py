@@ -2,15 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from switch_jax.config import Config
-from switch_jax.data.catalogue.configured_tasks import OpenedTasks
 from switch_jax.evaluation.teacher_forced import ALL, CONTENT
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.fields import Use, uses
-from switch_jax.utils.units import beside_baseline, percent
+from switch_jax.utils.units import beside_baseline, counted, percent
 
 GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
 _QUALITY = "neg_log_perplexity"
@@ -80,24 +79,27 @@ def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] 
     }
 
 
-def check_metric(name: str, opened: OpenedTasks, infer_eval: bool) -> None:
-    """Raises UserError where BEST_METRIC, `name`, is no metric of the validation sets `opened`.
+def check_metric(name: str, tasks: Sequence[str], own: Mapping[str, Sequence[str]] | None) -> None:
+    """Raises UserError where BEST_METRIC, `name`, is no metric of the validation sets `tasks`.
 
-    With `infer_eval` the tasks' own metrics are computed, whose names are not known yet.
+    `own` are the names of the tasks' own metrics, see `task_metrics.check_metrics`; None: they are
+    not computed.
     """
-    task, _, metric = name.rpartition("/")
-    tasks = [*opened.names, ALL]
-    is_generated = metric.startswith(GENERATED)
-    if is_generated and not infer_eval:
-        raise UserError(
-            f"best_metric = {name!r} is a metric of generated text, computed with INFER_EVAL = True"
-        )
-    if not (is_generated or metric in METRICS) or (task and task not in tasks):
-        raise UserError(
-            f"best_metric = {name!r}: write {' or '.join(METRICS)}, of one task as TASK/accuracy, "
-            f"or with INFER_EVAL = True a metric of its own as TASK/{GENERATED}NAME; "
-            f"tasks are {', '.join(tasks)}"
-        )
+    if name.rpartition("/")[2].startswith(GENERATED):
+        if own is None:
+            raise UserError(
+                f"BEST_METRIC = {name!r} is a metric of generated text, computed with INFER_EVAL = "
+                "True"
+            )
+        if not all(own.values()):
+            return  # the first evaluation tells
+    given = dict.fromkeys(METRICS, math.nan)
+    results: dict[str, dict[str, Any]] = {task: {**given} for task in tasks}
+    for task, names in (own or {}).items():
+        results[task]["generated"] = dict.fromkeys(names, math.nan)
+    if len(tasks) > 1:
+        results[ALL] = {**given, "generated": {"average": math.nan}} if own else given
+    metric_of(results, name)
 
 
 def in_words(results: Results, best_metric: str) -> str:
@@ -106,36 +108,44 @@ def in_words(results: Results, best_metric: str) -> str:
     All of them on all tasks. Where there are several, a line for the own metrics of each follows.
     """
     *tasks, (_, held_out) = results.items()
-    parts = [f"held-out negative log perplexity {held_out[_QUALITY]:.4f}"]
-    if best_metric != _QUALITY:
+    parts = [f"held-out negative log perplexity {held_out[_QUALITY]:.4f} nats a token"]
+    task, _, metric = best_metric.rpartition("/")
+    is_said = metric == _QUALITY and results.get(task, held_out) is held_out
+    if metric in METRICS and not is_said:
         value = metric_of(results, best_metric)
-        of_tokens = GENERATED not in best_metric and best_metric.endswith("accuracy")
-        text = f"{percent(value)} of the tokens" if of_tokens else f"{value:.4f}"
+        is_share = metric.endswith("accuracy")
+        text = f"{percent(value)} of the tokens" if is_share else f"{value:.4f} nats a token"
         parts.append(f"{best_metric} {text}")
     if held_out.get("dropped", 0.0) > _NOTABLE_DROP:
-        parts.append(f"{held_out['dropped']:.1%} of the tokens dropped")
+        parts.append(f"{percent(held_out['dropped'])} of the tokens dropped")
+    quality = f"{', '.join(parts)} ({counted(round(held_out['tokens']), 'target token')})"
     by_task = [f"  {task}: {own}" for task, values in tasks for own in _own_metrics(values)]
-    return "\n".join(["; ".join([*_own_metrics(held_out), ", ".join(parts)]), *by_task])
+    return "\n".join(["; ".join([*_own_metrics(held_out), quality]), *by_task])
 
 
 def _own_metrics(values: Mapping[str, Any]) -> list[str]:
     if "generated" not in values:
         return []
-    return [beside_baseline(values["generated"], values.get("majority_baseline", {}))]
+    metrics = beside_baseline(values["generated"], values.get("majority_baseline", {}))
+    return [f"generated text of {counted(values['examples'], 'example')}: {metrics}"]
 
 
 def metric_of(results: Results, name: str) -> float:
     """The value of BEST_METRIC, over all tasks if it names none; UserError: it was not computed."""
     task, _, metric = name.rpartition("/")
-    values = results[task] if task in results else list(results.values())[-1]
-    if metric in METRICS:
-        return values[metric]
-    generated = values.get("generated", {})
-    if metric.removeprefix(GENERATED) not in generated:
-        known = [
-            f"{task}/{GENERATED}{own}"
-            for task, values in results.items()
-            for own in values.get("generated", ())
-        ]
-        raise UserError(f"best_metric = {name!r}: of generated text there are {', '.join(known)}")
-    return generated[metric.removeprefix(GENERATED)]
+    *_, of_all = results.values()
+    values = results.get(task, of_all if task in ("", ALL) else {})
+    found = {m: values[m] for m in METRICS if m in values} | _generated(values)
+    if metric not in found:
+        own = [f"{task}/{metric}" for task, v in results.items() for metric in _generated(v)]
+        choices = [*METRICS, *(own or [f"with INFER_EVAL = True TASK/{GENERATED}NAME"])]
+        raise UserError(
+            f"BEST_METRIC = {name!r}: write {' or '.join(choices)}, of one task as TASK/accuracy; "
+            f"tasks are {', '.join({**results, ALL: None})}"
+        )
+    return found[metric]
+
+
+def _generated(values: Mapping[str, Any]) -> dict[str, float]:
+    """A task's own metrics by their names in BEST_METRIC."""
+    return {f"{GENERATED}{name}": x for name, x in values.get("generated", {}).items()}

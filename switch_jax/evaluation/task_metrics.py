@@ -153,24 +153,30 @@ def _majority_baseline(task: seqio.Task, targets: Sequence[Any]) -> dict[str, fl
     return {name: value for name, value in floats.items() if math.isfinite(value)}
 
 
-def check_metrics(opened: OpenedTasks) -> None:
-    """Calls each metric on a few targets, as if predicted; UserError: it is none of seqio's."""
+def check_metrics(opened: OpenedTasks) -> dict[str, list[str]]:
+    """Calls each metric on a few targets, as if predicted; UserError: it is none of seqio's.
+
+    Returns the names of the metrics of each task that has some; [] where they are not known yet.
+    """
+    names: dict[str, list[str]] = {}
     for task in opened:
         try:
             if not task.metric_objs:
                 continue
         except ValueError as error:
             raise UserError(f"{task.name}: {error}") from error
+        names[task.name] = []
         examples = list(itertools.islice(in_order(task, opened.config), _EXAMPLES_CHECKED))
         targets = (example["targets"].tolist() for example in examples)
         tokens = np.array([*itertools.zip_longest(*targets, fillvalue=0)]).T  # [N, L]
         scores = np.full(len(examples), -1.0)
         try:
-            _computed(task, examples, _by_kind(tokens, scores, scores))
+            names[task.name] += _computed(task, examples, _by_kind(tokens, scores, scores))[0]
         except UserError:
             raise
         except Exception:  # a user's metric may need more examples, or other predictions
             continue
+    return names
 
 
 def _by_kind(tokens: Any, scores: Any, of_targets: Any) -> dict[Any, Any]:

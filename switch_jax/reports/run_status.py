@@ -270,7 +270,8 @@ def held_out(status: Status) -> str:
         return ""
     values = []
     if status.own_metrics:
-        values.append(beside_baseline(status.own_metrics, status.majority_baseline))
+        own = beside_baseline(status.own_metrics, status.majority_baseline)
+        values.append(f"generated text: {own}")
     if status.held_out is not None:
         values.append(f"negative log perplexity {status.held_out:.4f}")
     return f"{'; '.join(values) or '-'} of {status.held_out_task} at step {status.held_out_step:,}"

@@ -198,7 +198,7 @@ class TrainingLoop:
         return value
 
     def _results(self) -> dict[str, dict[str, Any]]:
-        """Metrics by task; with INFER_EVAL also "generated" and "majority_baseline" of each.
+        """Metrics by task; with INFER_EVAL also "generated" and what goes with it, of each.
 
         Of a mixture there is also the task "all", whose generated 'average' is over its tasks.
         """
@@ -214,12 +214,16 @@ class TrainingLoop:
                     found = self._infer_evaluation(task, parameters)
                     own[task] = found.metrics
                     results[task] |= {
+                        "examples": len(found.rows),
                         "generated": found.metrics,
                         "majority_baseline": found.majority_baseline,
                     }
                     instruments.watchdog.alive()
                 if ALL in results:
-                    results[ALL] |= {"generated": {"average": average_of_tasks(own)}}
+                    results[ALL] |= {
+                        "examples": sum(results[task]["examples"] for task in own),
+                        "generated": {"average": average_of_tasks(own)},
+                    }
         return results
 
     def _save(self, value: float | None) -> None:

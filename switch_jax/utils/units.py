@@ -73,7 +73,7 @@ def time_unit(seconds: float) -> tuple[str, float]:
 def beside_baseline(
     metrics: Mapping[str, float | None], majority_baseline: Mapping[str, float | None]
 ) -> str:
-    """A task's metrics: {"f1": 48.25}, {"f1": 52.0} -> "generated text: f1 48.25 (majority ...".
+    """A task's metrics: {"f1": 48.25}, {"f1": 52.0} -> "f1 48.25 (majority baseline 52)".
 
     A metric that is None is "-".
     """
@@ -82,7 +82,7 @@ def beside_baseline(
         parts.append(f"{name} {'-' if value is None else f'{value:.4g}'}")
         if (baseline := majority_baseline.get(name)) is not None:
             parts[-1] += f" (majority baseline {baseline:.4g})"
-    return f"generated text: {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def printable(text: str) -> str:

@@ -3,8 +3,6 @@ import math
 
 import pytest
 
-from switch_jax.config import DataConfig
-from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.evaluation.best_evaluation import (
     Best,
     check_metric,
@@ -15,9 +13,6 @@ from switch_jax.evaluation.best_evaluation import (
 from switch_jax.utils.differences import differences
 from switch_jax.utils.errors import UserError
 from tests.trainer.helpers import tiny_config, tiny_model
-
-LENGTHS = {"inputs": 64, "targets": 20}
-ENGLISH = DataConfig("english_span_corruption", LENGTHS, split="validation")
 
 
 def test_best_counts_evaluations_since_the_best_and_gets_over_nan():
@@ -33,23 +28,31 @@ def test_best_counts_evaluations_since_the_best_and_gets_over_nan():
     assert none.in_words("accuracy") == "no number for accuracy in 1 evaluations"
 
 
-def test_an_evaluation_in_words_is_of_all_and_begins_with_the_tasks_own_metrics():
-    quality, held_out = "neg_log_perplexity", "held-out negative log perplexity -2.5000"
-    results = {"a": {quality: -9.0}, "all": {quality: -2.5, "accuracy": 0.25, "dropped": 0.02}}
-    assert in_words(results, quality) == held_out
-    assert in_words(results, "all/accuracy") == f"{held_out}, all/accuracy 25.00 % of the tokens"
+def test_an_evaluation_in_words_says_each_metric_once_with_its_unit_and_of_how_many():
+    quality, tokens = "neg_log_perplexity", {"tokens": 1234.0}
+    held_out, of = "held-out negative log perplexity -2.5000 nats a token", " (1,234 target tokens)"
+    of_all = {quality: -2.5, "accuracy": 0.25, "dropped": 0.02, **tokens}
+    results = {"a": {quality: -9.0}, "all": of_all}
+    assert in_words(results, quality) == in_words(results, f"all/{quality}") == held_out + of
+    assert in_words(results, f"a/{quality}") == f"{held_out}, a/{quality} -9.0000 nats a token{of}"
+    share = "all/accuracy 25.00 % of the tokens"
+    assert in_words(results, "all/accuracy") == f"{held_out}, {share}{of}"
     results["all"]["dropped"] = 0.123
-    assert in_words(results, quality) == f"{held_out}, 12.3% of the tokens dropped"
+    assert in_words(results, quality) == f"{held_out}, 12.30 % of the tokens dropped{of}"
     own = {
-        quality: -2.5,
+        **{quality: -2.5, **tokens},
+        "examples": 64,
         "generated": {"accuracy": 48.25, "f1": 30.0},
         "majority_baseline": {"accuracy": 52.0},
     }
-    said = "generated text: accuracy 48.25 (majority baseline 52), f1 30"
-    assert in_words({"a": own}, quality) == f"{said}; {held_out}"
-    assert in_words({"a": own}, "generated_f1").endswith(", generated_f1 30.0000")
-    results = {"a": own, "b": {quality: -1}, "all": {quality: -2.5, "generated": {"average": 39.1}}}
-    assert in_words(results, quality) == f"generated text: average 39.1; {held_out}\n  a: {said}"
+    said = "generated text of 64 examples: accuracy 48.25 (majority baseline 52), f1 30"
+    for metric in (quality, f"a/{quality}", "generated_f1", "a/generated_f1"):
+        assert in_words({"a": own}, metric) == f"{said}; {held_out}{of}"
+    average = {**own, "examples": 65, "generated": {"average": 39.1}, "majority_baseline": {}}
+    results = {"a": own, "b": {quality: -1}, "all": average}
+    first = f"generated text of 65 examples: average 39.1; {held_out}{of}"
+    for metric in (quality, "generated_average", "a/generated_f1"):
+        assert in_words(results, metric) == f"{first}\n  a: {said}"
 
 
 def test_a_metric_of_all_tasks_or_of_one():
@@ -64,15 +67,28 @@ def test_a_metric_of_all_tasks_or_of_one():
     assert metric_of(results, "a/generated_accuracy") == 30.0
     assert metric_of(results, "generated_average") == 30.0
     for name in ("a/generated_em", "b/generated_accuracy", "generated_accuracy"):
-        message = f"'{name}': of generated text there are a/generated_accuracy, all/generated_av"
+        message = f"BEST_METRIC = '{name}': write .* or a/generated_accuracy or all/generated_av"
         with pytest.raises(UserError, match=message):
             metric_of(results, name)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "nobody/accuracy", "nobody/generated_em"])
-def test_a_metric_that_is_not_there_is_refused(name):
-    with pytest.raises(UserError, match=f"best_metric = '{name}': write neg_log.*bible_span_corr"):
-        check_metric(name, open_tasks(ENGLISH), infer_eval=True)
+@pytest.mark.parametrize("name", ["f1", "nobody/accuracy", "a/generated_f1", "b/generated_em"])
+def test_a_metric_that_is_not_there_is_refused_with_those_that_are(name):
+    own = {"a": ["em", "rouge"]}
+    message = f"BEST_METRIC = '{name}': write neg_log_.* or a/generated_em or a/generated_rouge or "
+    with pytest.raises(UserError, match=f"{message}all/generated_average, .*; tasks are a, b, all"):
+        check_metric(name, ["a", "b"], own)
+    for known in ("accuracy", "b/accuracy", "a/generated_em", "generated_average"):
+        check_metric(known, ["a", "b"], own)
+    check_metric("generated_em", ["a"], own)
+    check_metric("a/generated_any", ["a", "b"], {"a": []})  # not known yet
+
+
+def test_without_infer_eval_a_metric_says_what_it_needs():
+    with pytest.raises(UserError, match="BEST_METRIC = 'a/generated_em' .* INFER_EVAL = True$"):
+        check_metric("a/generated_em", ["a"], None)
+    with pytest.raises(UserError, match="content_accuracy or with INFER_EVAL = True TASK/gener"):
+        check_metric("em", ["a"], None)
 
 
 CONFIG = tiny_config(tiny_model(), eval_steps=2, best_metric="accuracy")

@@ -18,7 +18,10 @@ from tests.inference.fakes import FakePredictor
 from tests.trainer.helpers import tiny_config, tiny_model
 
 SETTINGS = {"step": 4, "saved": 1}
-LOG_PERPLEXITY = {"neg_log_perplexity": -2.0, "accuracy": 0.25}
+LOG_PERPLEXITY = {
+    "neg_log_perplexity": -2.0, "cross_entropy": 2.0, "accuracy": 0.25, "tokens": 20.0,
+    "dropped": 0.5,
+}  # fmt: skip
 
 
 class FakeEvaluation:
@@ -88,11 +91,14 @@ def test_the_majority_baseline_stands_beside_the_metrics_also_when_they_are_reus
     for _ in range(2):
         records = evaluate.run("exact_answers")
         assert [r.get("majority_baseline") for r in records] == [None, baseline]
-        assert [line.split() for line in table(records)][::3] == [
-            ["step", "task", "kind", "metric", "value", "majority", "baseline"],
-            ["4", "exact_answers", "generated", "exact", "0", "7"],
+        assert [" ".join(line.split()) for line in table(records)] == [
+            "step task kind of metric value majority baseline",
+            "4 exact_answers teacher forced 20 tokens neg_log_perplexity -2.0000 nats",
+            "4 exact_answers teacher forced 20 tokens accuracy 25.00 %",
+            "4 exact_answers teacher forced dropped 50.00 %",
+            "4 exact_answers generated 10 examples exact 0 7",
         ]
-    assert table(records[:1])[0].split()[3:] == ["metric", "value"]
+    assert table(records[:1])[0].split()[4:] == ["metric", "value"]
 
 
 def test_a_single_task_has_no_average_and_one_without_metrics_is_only_teacher_forced(evaluate):

@@ -172,7 +172,7 @@ def test_a_metric_that_fails_names_the_task(metrics, message):
 
 def _check(metric):
     task = EXACT.replace(metric_fns=[metric])
-    check_metrics(OpenedTasks(CONFIG, (task,)))
+    return check_metrics(OpenedTasks(CONFIG, (task,)))
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,10 @@ def test_a_metric_with_other_arguments_is_refused():
         _check(lambda predictions: {"accuracy": 1.0})
 
 
-def test_a_metric_that_needs_more_examples_passes():
-    _check(lambda targets, predictions: {"tenth": float(targets[9])})
-    _check(lambda targets, predictions: {"accuracy": 50.0})
+def test_a_metric_that_needs_more_examples_passes_and_its_names_are_not_known():
+    assert _check(lambda targets, predictions: {"tenth": float(targets[9])}) == {EXACT.name: []}
+    known = _check(lambda targets, predictions: {"accuracy": 50.0, "f1": 2})
+    assert known == {EXACT.name: ["accuracy", "f1"]}
 
 
 def test_no_evaluation_leaves_a_file_open_or_a_thread():

@@ -38,6 +38,8 @@ def test_they_are_those_of_the_checkpoint(finished):
     config, _, records = finished
     assert [p for record in records for p in problems(record, table_of("eval"))] == []
     found = {(r["step"], r["task"]): r["generated"] for r in records}
+    examples = {"exact_answers": 8, "probable_answers": 8, "all": 16}  # a batch of each task
+    assert {r["task"]: r["examples"] for r in records} == examples
     assert sorted({step for step, _ in found}) == [0, 2, 3]
     opened = open_tasks(config.replace("data", split="validation").data)
     model = prepare_model(ModelFolder(Path(config.run.model_dir), None, config, ""))

@@ -133,7 +133,8 @@ def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch
     scores = iter([(-9, 0.1), (-8, 0.4), (-7, 0.2), (-2.5, 0), (-1.5, 0), (-2.0, 0), (-3.0, 0)])
 
     def evaluate(self, state):
-        return {"mine": dict(zip(("neg_log_perplexity", "accuracy"), next(scores), strict=True))}
+        names = ("neg_log_perplexity", "accuracy", "tokens")
+        return {"mine": dict(zip(names, (*next(scores), 9.0), strict=True))}
 
     monkeypatch.setattr(TeacherForcedEvaluation, "__call__", evaluate)
     changes = {

@@ -85,14 +85,6 @@ def prepare(config: Config, change_task: bool = False) -> Prepared:
     warnings = check_streams(config, readers(jax.process_count(), mesh.shape))
     warnings += check_vocabulary(config)
     state = abstract_state(config, mesh)
-    if config.run.infer_eval and validation_tasks is not None:
-        check_metrics(validation_tasks)
-        if not any(task.metric_objs for task in validation_tasks):
-            names = ", ".join(validation_tasks.names)
-            raise UserError(
-                f"INFER_EVAL = True evaluates by the tasks' own metrics, and {names} has none: set "
-                "INFER_EVAL to False"
-            )
     files = RunFiles(
         _files_digests(train_tasks),
         None if validation_tasks is None else _files_digests(validation_tasks),
@@ -138,7 +130,13 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
     validation = None
     if config.run.eval_period is not None:
         validation = open_tasks(dataclasses.replace(config.data, split="validation"))
-        check_metric(config.run.best_metric, validation, config.run.infer_eval)
+        own = check_metrics(validation) if config.run.infer_eval else None
+        if own == {}:
+            raise UserError(
+                f"INFER_EVAL = True evaluates by the tasks' own metrics, and "
+                f"{', '.join(validation.names)} has none: set INFER_EVAL to False"
+            )
+        check_metric(config.run.best_metric, validation.names, own)
     mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
     check_examples(train)
     check_vocabulary(config)
