@@ -21,6 +21,7 @@ def all_checks(mesh: Mesh, model_dir: epath.Path) -> dict[str, Callable[[], str]
         "routing and its gradient": partial(kernels.routing, mesh),
         "a Switch layer on the mesh": partial(on_mesh.switch_layer, mesh),
         "a step, twice": partial(on_mesh.step, mesh),
+        "a step in microbatches, twice": partial(on_mesh.step, mesh, on_mesh.ROWS),
         "a checkpoint": partial(on_mesh.checkpoint, mesh, model_dir),
         **{f"exchanges over {axis}": partial(on_mesh.exchanges, mesh, axis) for axis in axes},
     }

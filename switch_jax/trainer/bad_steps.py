@@ -11,6 +11,8 @@ from switch_jax.trainer.device_batches import DeviceBatch
 from switch_jax.utils.errors import UserError
 
 _JUDGED = ("loss", "loss_limit", "gradient_norm", "gradient_norm_limit")
+# After so many good steps in a row whose gradients are all 0 a line says so.
+_WITHOUT_GRADIENT = 10
 
 
 class BadSteps:
@@ -23,7 +25,7 @@ class BadSteps:
         """Starts at 0; `folder`: the run's folder, where bad batches are written."""
         self._config, self._folder = config, folder
         self.in_a_row = self.rollbacks = 0
-        self._last, self._written = "", 0
+        self._last, self._written, self._without_gradient = "", 0, 0
 
     def describe(
         self, step: int, metrics: Metrics, batch: DeviceBatch
@@ -44,6 +46,22 @@ class BadSteps:
             path = write_bad_batch(self._folder, number, jax.process_index(), batch.host)
             text += f"; batch {number} is in {path}"
         return text, {"batch": number, **values}
+
+    def warning(self, step: int, gradient_norm: float) -> str | None:
+        """A line, once, where the gradient norm of many good steps in a row was exactly 0.
+
+        To be asked after each good step, with its norm.
+        """
+        if self._without_gradient < _WITHOUT_GRADIENT:
+            self._without_gradient = self._without_gradient + 1 if gradient_norm == 0 else 0
+            if self._without_gradient == _WITHOUT_GRADIENT:
+                return (
+                    f"warning: the gradient norm of {_WITHOUT_GRADIENT} good steps in a row, up to "
+                    f"step {step}, was exactly 0, so nothing is learnt: parameters are so large "
+                    "that activations overflow, or there are no targets; if the rate was too high, "
+                    "start again with a lower LEARNING_RATE"
+                )
+        return None
 
     def too_many(self) -> bool:
         """Whether the run has to roll back, or to stop."""

@@ -144,8 +144,8 @@ class TrainingLoop:
         step, metrics, batch = dispatched
         instruments = self._instruments
         with instruments.goodput.spend("step"):
-            skipped, in_a_row, signal = jax.device_get(
-                (metrics.skipped, metrics.bad_in_a_row, metrics.signal)
+            skipped, in_a_row, norm, signal = jax.device_get(
+                (metrics.skipped, metrics.bad_in_a_row, metrics.gradient_norm, metrics.signal)
             )
         stop, undone = int(signal) % NO_STEP, signal >= NO_STEP  # two values in one number
         self._signal = max(self._signal, stop)
@@ -160,6 +160,8 @@ class TrainingLoop:
             text, values = self._bad.describe(step, metrics, batch)
             instruments.progress.say(text)
             instruments.write(RecordKind.SKIPPED, step, values)
+        elif warning := self._bad.warning(step, norm):
+            instruments.progress.say(warning)
         if step % self._config.run.log_period == 0:
             instruments.records.flush(batch.position.batches)
 

@@ -14,10 +14,12 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import MeshConfig
 from switch_jax.doctor import on_mesh
 from switch_jax.doctor.checks import Failed
-from switch_jax.doctor.on_mesh import REFERENCE, batch_of, config_of
+from switch_jax.doctor.on_mesh import REFERENCE, batch_of, config_of, numbers_of
 from switch_jax.model import init_parameters
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.storage import list_names
+from switch_jax.train_step import step as train_step
+from switch_jax.train_step.microbatches import accumulate
 from switch_jax.train_step.state import fresh_state
 from switch_jax.train_step.step import make_train_step
 from switch_jax.utils.errors import UserError
@@ -42,25 +44,29 @@ def test_a_layer_is_that_of_one_device_and_a_wrong_exchange_fails(mesh, monkeypa
 
 
 def test_the_shipped_numbers_are_those_of_a_transformer_in_numpy():
-    """The norm is the slope of NumPy's loss along the gradient; along all else it would be less."""
+    """A norm is the slope of NumPy's loss along the gradient; along all else it would be less."""
     config = config_of(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))
     batch = batch_of(config)
     parameters = jax.jit(lambda: init_parameters(config.model, jax.random.key(0)))()
     state = fresh_state(config, GRADIENTS, parameters)
     new, metrics = jax.jit(make_train_step(config, GRADIENTS))(state, batch)
-    found = {name: float(getattr(metrics, name)) for name in REFERENCE}
-    assert found == pytest.approx(REFERENCE, rel=1e-6)
+    assert numbers_of(metrics) == pytest.approx(REFERENCE, rel=1e-6)
 
-    start = jax.tree.map(lambda x: np.asarray(x, np.float64), parameters)
-    norm = float(metrics.gradient_norm)
-    along = jax.tree.map(lambda g: np.asarray(g, np.float64) / norm, new.optimizer)
+    start, gradients = (
+        jax.tree.map(lambda x: np.asarray(x, np.float64), x) for x in (parameters, new.optimizer)
+    )
 
-    def loss(moved):
+    def loss(along, moved):
         return plain_transformer.loss(jax.tree.map(lambda x, u: x + moved * u, start, along), batch)
 
-    assert loss(0.0) == pytest.approx(REFERENCE["loss"], rel=1e-6)
-    slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
-    assert slope == pytest.approx(REFERENCE["gradient_norm"], rel=1e-5)
+    zeros = jax.tree.map(np.zeros_like, gradients)
+    assert loss(zeros, 0.0) == pytest.approx(REFERENCE["loss"], rel=1e-6)
+    embedding = zeros | {"token_embedding": gradients["token_embedding"]}
+    for name, of in (("gradient_norm", gradients), ("embedding_gradient_norm", embedding)):
+        norm = REFERENCE[name]
+        along = jax.tree.map(lambda g, norm=norm: g / norm, of)
+        slope = (loss(along, 1e-5) - loss(along, -1e-5)) / 2e-5
+        assert slope == pytest.approx(norm, rel=1e-5)
 
 
 def test_a_step_passes_also_where_the_experts_do_not_divide_over_the_mesh():
@@ -68,18 +74,42 @@ def test_a_step_passes_also_where_the_experts_do_not_divide_over_the_mesh():
     assert on_mesh.step(mesh).endswith("1e-04 is allowed; the same bits twice")
 
 
+def half_of_the_embedding(gradient, parts, key):
+    gradients, sums = accumulate(gradient, parts, key)
+    halved = jax.tree.map(lambda g: g / 2, gradients["token_embedding"])
+    return gradients | {"token_embedding": halved}, sums
+
+
+def test_half_of_the_embedding_s_gradient_over_microbatches_fails(mesh, monkeypatch):
+    """The norm of all gradients shows so little of it that no TPU would fail by that."""
+    assert on_mesh.step(mesh, 2).endswith("1e-04 is allowed; the same bits twice")
+    monkeypatch.setattr(train_step, "accumulate", half_of_the_embedding)
+    with pytest.raises(Failed, match=r"6\.06\d\d, of the embedding's 0\.1128: .* by 5\.0e-01 from"):
+        on_mesh.step(mesh, 2)
+
+
 @pytest.mark.parametrize(
     "platform, loss, bits, problem",
     [
-        ("cpu", 1.002, b"a", "loss 8.0233, .* 6.0673: this differs by 2.0e-03 .* 1e-04 is allowed"),
-        ("tpu", 1.02, b"a", "differs by 2.0e-02 from the shipped 8.0073 and 6.0673, 1e-02 is"),
+        (
+            "cpu",
+            1.002,
+            b"a",
+            "loss 8.0233, .* 6.0673, .* 0.2256: this differs by 2.0e-03 .* 1e-04 is allowed",
+        ),
+        (
+            "tpu",
+            1.02,
+            b"a",
+            "differs by 2.0e-02 from the shipped 8.0073, 6.0673 and 0.2256, 1e-02 is",
+        ),
         ("tpu", 1.002, b"b", "done twice, it gives other bits in 1 of 2 arrays"),
     ],
 )
 def test_another_loss_and_other_bits_fail(platform, loss, bits, problem, monkeypatch):
     found = REFERENCE | {"loss": loss * REFERENCE["loss"]}
     steps = [(found, [b"a", b"a"]), (found, [b"a", bits])]
-    monkeypatch.setattr(on_mesh, "first_steps", lambda mesh: steps)
+    monkeypatch.setattr(on_mesh, "first_steps", lambda mesh, microbatches: steps)
     devices = np.array([types.SimpleNamespace(platform=platform)], object)
     with pytest.raises(Failed, match=problem):
         on_mesh.step(types.SimpleNamespace(devices=devices))

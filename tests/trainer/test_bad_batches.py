@@ -1,18 +1,20 @@
 """Runs that meet bad batches: what they skip, where they go back to, and what they say."""
 
 import itertools
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from switch_jax.config import GuardConfig
 from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.reports.run_status import read_status
 from switch_jax.train_step.step import batch_hash
 from switch_jax.utils.errors import UserError
 from tests.run_folder.documented import problems, table_of
-from tests.trainer.tiny_runs import DATA, records_of, step_hashes, train_tiny
+from tests.trainer.tiny_runs import DATA, DENSE, FAST, records_of, step_hashes, train_tiny
 
 
 @pytest.fixture
@@ -63,6 +65,21 @@ def test_a_spike_is_skipped_and_told_with_its_limit(tmp_path, poison, capsys):
     assert norm > 100 * limit and 0 < skipped["loss_limit"] < 20
     told = f"gradient norm {norm:.6g} is above its limit {limit:.6g}; batch 6 is in"
     assert told in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_rate_at_which_activations_overflow_is_told(tmp_path, capsys):
+    """The squares of RMSNorm are infinite then, and its outputs and most gradients exactly 0.
+
+    Some are not finite; the steps that are skipped for that leave the count as it is.
+    """
+    absurd = replace(FAST, optimizer="adamw", learning_rate=1e6)
+    changes = {"guard": GuardConfig(), "eval_period": None, "log_period": 1}
+    train_tiny(tmp_path, 20, model=DENSE, optimizer=absurd, **changes)
+    steps = records_of(tmp_path, "train")
+    zero = [step["step"] for step in steps if step["gradient_norm"] == 0]
+    told = capsys.readouterr().out.replace("\n", " ")
+    assert f"10 good steps in a row, up to step {zero[9]}, was exactly 0" in told
+    assert told.count("was exactly 0") == 1
 
 
 def test_many_bad_batches_send_the_run_back_and_on_with_new_data(tmp_path, poison, capsys):

@@ -29,3 +29,13 @@ def test_the_run_goes_back_so_often_and_a_good_checkpoint_begins_the_count_anew(
     bad.in_a_row = 0
     bad.saved()
     bad.check_may_go_back(7)
+
+
+def test_many_steps_without_a_gradient_are_said_once():
+    bad = BadSteps(GuardConfig(), RunFolder(Path("folder")))
+    norms = [1.0, *[0.0] * 9, 1e-30, *[0.0] * 25, 1.0, *[0.0] * 25]
+    said = {step: text for step, norm in enumerate(norms, 1) if (text := bad.warning(step, norm))}
+    assert list(said) == [21]  # the tenth of those from step 12 on
+    assert said[21].startswith(
+        "warning: the gradient norm of 10 good steps in a row, up to step 21"
+    )
