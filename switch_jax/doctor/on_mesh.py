@@ -75,7 +75,7 @@ def config_of(mesh: Mesh, microbatches: int = 1) -> Config:
         run=RunConfig("doctor", 1, rows, num_microbatches=microbatches),
         model=model,
         data=DataConfig("none", {"inputs": INPUTS, "targets": TARGETS}),
-        mesh=MeshConfig(*mesh.devices.shape, fully_sharded_weights=microbatches > 1),
+        mesh=MeshConfig(**mesh.shape, fully_sharded_weights=microbatches > 1),
         loss=LossConfig(aux_loss_factor=0.01, router_z_loss_factor=0.001),
     )
 
