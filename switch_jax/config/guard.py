@@ -17,7 +17,7 @@ class GuardConfig(Checked):
     The limits come from the logarithms of loss and norm in the last `spike_window` steps, without
     the newest quarter of these, so that a rise does not lift its own limit. A limit lies
     `spike_sigmas` standard deviations above the median, and at least at 1.1 times the median of the
-    loss, or at 3 times that of the norm. The standard deviation is estimated from the 90th
+    loss, or at 4 times that of the norm. The standard deviation is estimated from the 90th
     percentile, as for normal noise. So a few spikes do not widen it, and a loss that one step in
     ten has, as from the hard task of a mixture, is not a spike. There are no limits before the
     window is nearly full.

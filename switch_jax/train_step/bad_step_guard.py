@@ -11,7 +11,7 @@ from switch_jax.config import GuardConfig
 # The 90th percentile of normal noise, in standard deviations above the mean.
 _UPPER_TENTH = 1.2816
 # The limits of loss and gradient norm are at least this many times their median.
-_MIN_RATIO = np.array([1.1, 3.0], np.float32)
+_MIN_RATIO = np.array([1.1, 4.0], np.float32)
 # And at least these: the losses of a model that is nearly perfect differ by large factors.
 _MIN_LIMIT = np.array([0.01, 0.0], np.float32)
 _IS_NORM = np.array([False, True])
