@@ -29,7 +29,7 @@ from switch_jax.checkpointing.integrity import (
 )
 from switch_jax.checkpointing.preservation import Metric, NewestAndBest
 from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.processes import is_first, run_on_all, run_on_first
+from switch_jax.runtime.processes import from_first, is_first, run_on_all, run_on_first
 from switch_jax.storage import check_leases, explain_write_errors, list_names, move_folder
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.terminal import say
@@ -58,14 +58,19 @@ class Checkpoints:
     ) -> None:
         """Opens the folder of checkpoints, and makes it where it is not there.
 
-        The `keep` newest stay, and in addition the `keep_best` ones with the largest metrics; of
-        those in `discarded` and in `damaged`, after the next `save`, the newest `keep_set_aside`.
+        The `keep` newest stay, and in addition the `keep_best` ones with the largest metrics. Those
+        in `discarded` and in `damaged`, but for the newest `keep_set_aside` of each, are removed by
+        a `save` before which there are `keep` checkpoints of the same step or later ones.
         """
         orbax_patches.apply()
         self._folder = folder
         self._policy = NewestAndBest(keep, keep_best)
-        self._keep_set_aside = keep_set_aside
+        self._keep, self._keep_set_aside = keep, keep_set_aside
         self._discard_unreadable()
+        for step in from_first(folder.checkpoint_steps):
+            metric, damage = try_to_read(metric_of, folder.checkpoint(step))
+            if damage is None:  # else `restore` sets it aside
+                self._policy.metrics[step] = metric
         with self._errors_explained():
             self._checkpointer = ocp.training.Checkpointer(
                 str(folder.checkpoints),
@@ -74,9 +79,6 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
             )
         self._saving: Any = None  # Orbax's response of the save that is under way
-        for step in self.steps():
-            with contextlib.suppress(Exception):  # of a damaged one: `restore` sets it aside
-                self._policy.metrics[step] = metric_of(folder.checkpoint(step))
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -98,7 +100,7 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint is of another model (the first arrays that differ are named) or
             holds parameters alone, or all are damaged.
-          TransientError: the storage failed; no checkpoint is moved for that.
+          TransientError: one cannot be read now, for another reason than damage; it stays.
         """
         self.wait()  # a save that is under way would look damaged
         damaged = self._folder.damaged
@@ -142,9 +144,11 @@ class Checkpoints:
         def make_room() -> None:
             check_leases()
             amended.unlink(missing_ok=True)
-            # Only once there is something to save: where all checkpoints seem damaged, all stay.
+            # Newer ones that are as many as the run keeps take the place of those set aside.
+            steps = self.steps()
+            replaced = steps[-self._keep] if len(steps) >= self._keep else -1
             for folder in (self._folder.discarded, self._folder.damaged):
-                _remove_older(folder, self._keep_set_aside)
+                _remove_older(folder, self._keep_set_aside, replaced)
 
         _write_on_first(amended, make_room)
         self._policy.metrics[step] = Metric(metric, of)
@@ -243,13 +247,14 @@ def _set_aside(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Pa
     return place
 
 
-def _remove_older(folder: epath.Path, keep: int) -> None:
-    """Removes all but the newest `keep` of the checkpoints, and nothing else, in a folder."""
+def _remove_older(folder: epath.Path, keep: int, last: int) -> None:
+    """Removes the checkpoints up to step `last` but the newest `keep`, and nothing else."""
     ours = [name for name in list_names(folder) if re.fullmatch("[0-9]+_[0-9]+", name)]
     ours.sort(key=lambda name: [*map(int, reversed(name.split("_")))], reverse=True)
     for name in ours[keep:]:
-        with contextlib.suppress(OSError):  # the next save tries again
-            (folder / name).rmtree()
+        if int(name.split("_")[0]) <= last:
+            with contextlib.suppress(OSError):  # the next save tries again
+                (folder / name).rmtree()
 
 
 def _write_on_first(path: epath.Path, write: Callable[[], Any]) -> Any:

@@ -1,5 +1,6 @@
 """What a checkpoint says of itself, and its arrays; see `integrity.try_to_read` for damage."""
 
+import contextlib
 import json
 import sys
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from switch_jax.checkpointing import orbax_patches
 from switch_jax.checkpointing.integrity import (
     Shapes,
     add_checksum,
@@ -23,35 +25,45 @@ from switch_jax.utils.terminal import say
 ARRAYS = "state"  # the folder in a checkpoint where Orbax writes the arrays
 
 # Orbax's, in a checkpoint.
-_JSON_FILES = ("_CHECKPOINT_METADATA", f"{ARRAYS}/_METADATA", f"{ARRAYS}/_sharding")
-_METADATA_FILES = (*_JSON_FILES, f"{ARRAYS}/manifest.ocdbt")
+_CHECKPOINT_METADATA = "_CHECKPOINT_METADATA"
+_JSON_FILES = (_CHECKPOINT_METADATA, f"{ARRAYS}/_METADATA", f"{ARRAYS}/_sharding")
 
 
 def describe(checkpoint: epath.Path) -> Any:
-    """Orbax's description, whose `metadata` are of all arrays, nested; the notes may be damaged."""
-    for name in _METADATA_FILES:  # Orbax takes a file that it cannot read for an empty one
-        try:
-            content = read_bytes(checkpoint / name)
-        except FileNotFoundError:
-            continue  # Orbax says so, if it needs the file
-        if name in _JSON_FILES and not _is_json(content):
-            raise ValueError(f"{name} is not JSON")
-    description = ocp.metadata(checkpoint, ARRAYS)
-    if not shapes_of(description.metadata):
+    """Orbax's descriptions of all arrays, nested; raises any exception."""
+    for name in _JSON_FILES:  # Orbax's own messages do not name the file
+        with contextlib.suppress(FileNotFoundError):  # Orbax says so, if it needs the file
+            _read_json(checkpoint, name)
+    arrays = orbax_patches.array_descriptions(checkpoint / ARRAYS)
+    if not shapes_of(arrays):
         raise ValueError("its description cannot be read")
-    return description
+    return arrays
 
 
 def shapes_and_notes(checkpoint: epath.Path) -> tuple[Shapes, dict[str, Any]]:
     """Shapes of the arrays by path, and the notes that were passed to `Checkpoints.save`."""
-    description = describe(checkpoint)
-    return shapes_of(description.metadata), verify_checksum(description.custom_metadata)["notes"]
+    return shapes_of(describe(checkpoint)), _record(checkpoint)["notes"]
 
 
 def metric_of(checkpoint: epath.Path) -> Metric:
     """What the best are chosen by."""
-    record = verify_checksum(ocp.metadata(checkpoint, ARRAYS).custom_metadata)
+    record = _record(checkpoint)
     return Metric(record["value"], record["value_of"])
+
+
+def _record(checkpoint: epath.Path) -> dict[str, Any]:
+    """What `Checkpoints.save` has written with the arrays."""
+    orbax_patches.check_metadata(checkpoint)
+    metadata = _read_json(checkpoint, _CHECKPOINT_METADATA)
+    return verify_checksum(metadata.get("custom_metadata"))
+
+
+def _read_json(checkpoint: epath.Path, name: str) -> Any:
+    content = read_bytes(checkpoint / name)
+    try:
+        return parse_json(content)
+    except ValueError:
+        raise ValueError(f"{name} is not JSON") from None
 
 
 def load_arrays(checkpoint: epath.Path, abstract: Any) -> Any:
@@ -95,11 +107,3 @@ def newest_notes(
             sys.stdout,
         )
     return notes if damage is None else saved
-
-
-def _is_json(content: bytes) -> bool:
-    try:
-        parse_json(content)
-    except ValueError:
-        return False
-    return True

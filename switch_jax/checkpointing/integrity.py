@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import textwrap
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,9 +13,28 @@ from switch_jax.checkpointing.orbax_patches import release_waiting_threads, with
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, run_on_all
 from switch_jax.utils.differences import differences, listed
-from switch_jax.utils.errors import UserError, is_transient, storage_error
+from switch_jax.utils.errors import TransientError, UserError, storage_error
 
 Shapes = dict[str, tuple[int, ...]]
+
+# Only these errors of reading are of damage: what is in a file, or that it is not there.
+_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_OF_PARSERS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    NotImplementedError,
+)
+# TensorStore raises ValueError for everything. Its messages begin with the kind of error, or with
+# "Error": bytes that are other ones, fewer, or none; and what decoders report under any kind.
+_STATUS = re.compile(r"([A-Z_]+): |Error ")
+_DAMAGE_STATUSES = ("DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND")
+_DECODER_STATUSES = (None, "INVALID_ARGUMENT", "FAILED_PRECONDITION")
+_DECODER = re.compile(r"Error decoding|_decompressStream\(\) failed")
+_SYSTEM = re.compile(r"\bos_error_code='(?!2')")
 
 
 def shapes_of(tree: Any) -> Shapes:
@@ -78,7 +97,7 @@ def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | N
     """Calls a function that reads a checkpoint; all processes call this together.
 
     Returns what `read` returned, and None; or, where it failed on any process, the damage in one
-    line. Raises TransientError where the storage failed on any.
+    line. Raises TransientError where any process could not read for another reason.
     """
 
     def attempt() -> tuple[Any, str | None]:
@@ -93,11 +112,31 @@ def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | N
 
 
 def damage_of(error: Exception) -> str:
-    """What is damaged, by the error of reading it; TransientError where the storage failed."""
+    """What is damaged, by the error of reading it.
+
+    Raises TransientError where the error is not of what was read, but of reading it just now: of
+    rights, memory, open files, the network. The same files may be read later.
+    """
+    if isinstance(error, UserError):
+        raise error
     cause = _root_cause(error)
-    if is_transient(cause):
-        raise storage_error(f"a checkpoint cannot be read: {_in_a_line(cause)}", cause) from error
+    if not _is_damage(cause):
+        raise TransientError(
+            f"a checkpoint cannot be read: {_in_a_line(cause)}; this may pass: start again"
+        ) from error
     return _in_a_line(cause)
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether an error of reading says that the content is not what was written."""
+    if isinstance(error, OSError):
+        return isinstance(error, _NO_FILE)
+    text = str(error)
+    if not (kind := _STATUS.match(text)):
+        return isinstance(error, _OF_PARSERS)
+    if kind[1] in _DAMAGE_STATUSES:
+        return not _SYSTEM.search(text)
+    return kind[1] in _DECODER_STATUSES and bool(_DECODER.search(text))
 
 
 @contextlib.contextmanager
@@ -115,20 +154,31 @@ def storage_errors_explained(what: str, consequence: str = "") -> Iterator[None]
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The first exception of a chain; of a storage that fails, the first that says so."""
-    chain, cause = [error], error.__cause__ or error.__context__
+    """The first exception of a chain; where the storage or the machine failed, the one of that."""
+    chain, cause = [error], _cause(error)
     # One that is raised a second time has what it has caused before as its context.
     while cause is not None and {cause, cause.__cause__}.isdisjoint(chain):
         chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return next(filter(is_transient, reversed(chain)), chain[-1])
+        cause = _cause(cause)
+    return next(filter(_is_failure, reversed(chain)), chain[-1])
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether the storage or the machine failed, and not only a function that was to read."""
+    says_so = isinstance(error, OSError | MemoryError) or _STATUS.match(str(error))
+    return bool(says_so) and not _is_damage(error)
 
 
 def _in_a_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     # TensorStore appends all that it was opened with.
     text = lines[0].partition(" [tensorstore_spec=")[0] if lines else ""
-    text = textwrap.shorten(text, 300, placeholder=" ...")
+    if len(text) > 400:
+        text = f"{text[:150]} ... {text[-240:]}"  # the reason is at the end
     # The text of a KeyError is the key alone.
     return text if " " in text else f"{type(error).__name__} {text}".strip()
 

@@ -14,6 +14,7 @@ from orbax.checkpoint._src.futures import future, synchronization
 from orbax.checkpoint._src.path import gcs_utils
 from orbax.checkpoint._src.path import step as step_folders
 from orbax.checkpoint._src.serialization import serialization, tensorstore_utils
+from orbax.checkpoint.experimental.v1._src.handlers.pytree_handler import PyTreeHandler
 
 # Seconds to wait for the other reads and writes after one has failed.
 _OTHERS_TIMEOUT = 60
@@ -126,6 +127,14 @@ def without_logs() -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(is_not_from_orbax)
+
+
+def array_descriptions(folder: epath.Path) -> Any:
+    """Orbax's descriptions of the arrays in a folder, nested; raises any exception.
+
+    `ocp.metadata` has none where it could not read them, whatever the reason.
+    """
+    return asyncio_utils.run_sync(PyTreeHandler().metadata(epath.Path(folder)))
 
 
 def check_metadata(checkpoint: epath.Path) -> None:

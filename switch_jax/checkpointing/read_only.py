@@ -128,7 +128,7 @@ def check_part(checkpoint: epath.Path, name: str, abstract: Any) -> None:
 def part_shapes(checkpoint: epath.Path, name: str) -> Shapes:
     """Shapes of a part of the state in a checkpoint; empty where it has none. See `check_part`."""
     orbax_patches.apply()
-    arrays = _read(checkpoint, lambda: describe(checkpoint).metadata)
+    arrays = _read(checkpoint, lambda: describe(checkpoint))
     return shapes_of(arrays.get(name))
 
 

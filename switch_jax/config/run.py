@@ -63,7 +63,8 @@ class RunConfig:
       keep_checkpoints: how many of the newest checkpoints are kept.
       keep_best_checkpoints: how many of the best are kept too, of those that were evaluated.
       keep_set_aside_checkpoints: how many of the newest checkpoints are kept in each of the folders
-        `discarded` (left behind by a rollback) and `damaged`; 0: none.
+        `discarded` (left behind by a rollback) and `damaged`; 0: none. Older ones go once the run
+        has `keep_checkpoints` of the same step or later ones.
       best_metric: what the best checkpoint is chosen by: 'neg_log_perplexity' or 'accuracy' over
         all validation sets, or of one task of the mixture, as in 'my_task/accuracy'; with
         `infer_eval` also 'my_task/generated_NAME', NAME a metric of the task itself, and

@@ -88,6 +88,13 @@ class CloudStorage(GCSFileSystem):
             if not await self._exists(path2):
                 raise
 
+    async def _isdir(self, path: str) -> bool:
+        """Whether a folder is there; raises OSError where the storage does not say."""
+        try:
+            return (await self._info(path))["type"] == "directory"
+        except FileNotFoundError:
+            return False
+
     def mkdir(self, path: str, *args: Any, **options: Any) -> None:
         """Does nothing: there are no folders, and to look at the bucket takes another right."""
 

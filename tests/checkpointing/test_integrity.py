@@ -1,10 +1,13 @@
 """What is damaged is found, and said to be lost: whatever happens to the folder."""
 
+import errno
 import gc
 import itertools
 import logging
+import os
 import re
 
+import jax.numpy as jnp
 import pytest
 import tensorstore as ts
 from tqdm import tqdm
@@ -213,6 +216,138 @@ def test_a_fault_of_the_storage_is_no_damage(two, tmp_path, file):
     assert not (folder / "damaged").exists()
     (tmp_path / "kept").rename(path)
     assert_is(checkpoints.restore(ABSTRACT()), 2)
+
+
+# As TensorStore 0.1.86 reports files that were cut, emptied, changed or removed.
+DAMAGED = [
+    ValueError('OUT_OF_RANGE: Error opening "zarr3" driver: Requested byte range [0, 9) is not'),
+    ValueError('NOT_FOUND: Error opening "zarr3" driver: Error reading "step/zarr.json"'),
+    ValueError("DATA_LOSS: Error decoding shard index: Digest mismatch, stored digest is 1"),
+    ValueError('Error opening "zarr3" driver: Error decoding manifest: Zstd compression level 5'),
+    ValueError(
+        "FAILED_PRECONDITION: Error reading shard entry {0}: ZSTD_decompressStream() failed"
+    ),
+    ValueError("state/_METADATA is not JSON"),
+    KeyError("write_shape"),
+    AttributeError("'dict' object has no attribute 'param_name'"),
+    NotImplementedError("Conversion for NbmedSharding has not been implemented."),
+    FileNotFoundError(errno.ENOENT, "No such file or directory", "x"),
+    FileNotFoundError("Metadata file (named _METADATA) does not exist"),
+    IsADirectoryError(errno.EISDIR, "Is a directory", "x"),
+]
+_CODES = "EACCES EPERM EMFILE ENFILE ENOMEM EIO ESTALE ELOOP EAGAIN ENODEV ETIMEDOUT EPROTO"
+NOT_DAMAGED = [
+    *(OSError(getattr(errno, code), code, "x") for code in _CODES.split()),
+    OSError("no answer"),
+    TimeoutError("no answer"),
+    MemoryError(),
+    RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"),
+    ValueError("RESOURCE_EXHAUSTED: Failed to open: 'x': Too many open files [os_error_code='24']"),
+    ValueError("PERMISSION_DENIED: Failed to open: 'x': Permission denied [os_error_code='13']"),
+    ValueError("PERMISSION_DENIED: Error reading gs://x/y: HTTP response code: 403"),
+    ValueError("UNAUTHENTICATED: Error reading gs://x/y: HTTP response code: 401"),
+    ValueError('Error opening "zarr3" driver: Error reading gs://x/y: HTTP response code: 400'),
+    ValueError("UNKNOWN: Failed to open: 'x': Too many levels of links [os_error_code='40']"),
+    ValueError("NOT_FOUND: Failed to open: 'x': No such device [os_error_code='19']"),
+    RuntimeError("a fault of a program"),
+]
+
+
+@pytest.mark.parametrize("error", DAMAGED, ids=repr)
+def test_wrong_or_missing_content_is_damage(error):
+    assert str(error.args[-1])[:40] in damage_of(
+        _raised(Exception("while reading an array"), error)
+    )
+
+
+@pytest.mark.parametrize("error", NOT_DAMAGED, ids=repr)
+def test_all_else_is_no_damage(error):
+    """Also where a function has words of its own for it."""
+    for found in (error, _raised(ValueError("it cannot be read"), error)):
+        with pytest.raises(TransientError, match="^a checkpoint cannot be read: .*: start again$"):
+            damage_of(found)
+
+
+def test_a_refusal_counts_after_a_file_that_is_not_there():
+    refusal = _raised(PermissionError(errno.EACCES, "Forbidden", "x"), FileNotFoundError("y"))
+    with pytest.raises(TransientError, match="cannot be read: .*Forbidden"):
+        damage_of(_raised(ValueError("it cannot be read"), refusal))
+
+
+def _raised(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def test_a_mistake_is_said_as_it_is():
+    with pytest.raises(UserError, match="^pip install x$") as raised:
+        damage_of(UserError("pip install x"))
+    assert type(raised.value) is UserError
+
+
+@pytest.mark.parametrize("file", ["_CHECKPOINT_METADATA", "state/_METADATA", "state/d"])
+def test_what_may_not_be_read_is_no_damage(two, tmp_path, file):
+    path = copy_files(two, tmp_path / "run") / "checkpoints" / "2" / file
+    mode = path.stat().st_mode
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("the superuser reads every file")
+    with pytest.raises(TransientError, match=r"cannot be read: .*[Pp]ermission denied"):
+        Checkpoints(RunFolder(tmp_path / "run"), 3).restore(ABSTRACT())
+    path.chmod(mode)
+    assert_is(Checkpoints(RunFolder(tmp_path / "run"), 3).restore(ABSTRACT()), 2)
+    assert not (tmp_path / "run" / "damaged").exists()
+
+
+def test_a_link_to_itself_is_no_damage(two, tmp_path):
+    """Nor where Orbax has swallowed the error: of what describes the arrays."""
+    folder = copy_files(two, tmp_path / "run")
+    (path,) = (folder / "checkpoints" / "2" / "state" / "d").iterdir()
+    path.rename(tmp_path / "kept")
+    path.symlink_to(path.name)
+    with pytest.raises(TransientError, match=r"cannot be read: .*Too many levels of symbolic"):
+        Checkpoints(RunFolder(folder), 3).restore(ABSTRACT())
+    (tmp_path / "kept").rename(path)
+    assert_is(Checkpoints(RunFolder(folder), 3).restore(ABSTRACT()), 2)
+    assert not (folder / "damaged").exists()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_in_a_bucket_is_no_damage(two, bucket_path, faulty_storage, status):
+    """Of any file, of an array, of the question whether there is a folder: once, or for good."""
+    folder = copy_files(two, bucket_path)
+    of_2 = f"{bucket_path.name}(%2F|/)checkpoints(%2F|/)2"
+    for part in (
+        "%2F_CHECKPOINT_METADATA.alt=media",
+        "%2Fstate%2F_METADATA.alt=media",
+        "%2Fstate%2Fmanifest.ocdbt.alt=media",
+        "%2Fstate%2Fd%2F",
+        "%2Fstate%2Focdbt.process_0%2Fd%2F",
+        "/state/&maxResults=1$",
+    ):
+        for once in (True, False):
+            checkpoints = Checkpoints(RunFolder(folder), 3)
+            faulty_storage.faults = Faults(refused=1, statuses=(status,), of=of_2 + part, once=once)
+            with pytest.raises(TransientError, match="cannot be read: "):
+                checkpoints.restore(ABSTRACT())
+            faulty_storage.faults = Faults()
+    assert list_names(folder / "damaged") == []
+    assert_is(checkpoints.restore(ABSTRACT()), 2)
+
+
+def test_a_metric_that_cannot_be_read_costs_no_best_checkpoint(tmp_path):
+    """Without its metric the best one would be removed after the next save."""
+    for step, metric in ((1, 0.9), (2, 0.1), (3, 0.2)):
+        checkpoints = Checkpoints(RunFolder(tmp_path), keep=1, keep_best=1)
+        checkpoints.save(step, {"x": jnp.arange(3.0)}, {}, metric)
+        checkpoints.close()
+    path = tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
+    path.rename(tmp_path / "kept")
+    path.symlink_to(path.name)
+    with pytest.raises(TransientError, match="cannot be read: .*Too many levels of symbolic"):
+        Checkpoints(RunFolder(tmp_path), keep=1, keep_best=1)
+    (tmp_path / "kept").rename(path)
+    assert Checkpoints(RunFolder(tmp_path), keep=1, keep_best=1).steps() == [1, 3]
 
 
 def test_a_bucket_that_does_not_answer_is_no_damage(two, bucket_path, faulty_storage, monkeypatch):
