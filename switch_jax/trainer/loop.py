@@ -92,13 +92,13 @@ class TrainingLoop:
             dispatched = None
             if self._bad.too_many():
                 self._roll_back()
-                continue
-            save = last or (due and self._bad.may_save())
-            instruments.records.flush(run.position.batches)
-            value = self._evaluate() if evaluate and not self._undone else None
-            if save or self._signal or run.stops_early(self._config):
-                self._save(value)
-            if self._signal:
+            else:
+                save = last or (due and self._bad.may_save())
+                instruments.records.flush(run.position.batches)
+                value = self._evaluate() if evaluate and not self._undone else None
+                if save or self._signal or run.stops_early(self._config):
+                    self._save(value)
+            if self._signal:  # a return has its checkpoint, too
                 self._checkpoints.wait()
                 raise Stopped(self._signal, run.step)
         if run.stops_early(self._config):

@@ -1,7 +1,9 @@
 """Runs whose steps take the layers apart: their checkpoints have stacks, as all have."""
 
 import dataclasses
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -9,10 +11,13 @@ import pytest
 
 from switch_jax.checkpointing.read_only import newest_saved
 from switch_jax.config import OptimizerConfig
+from switch_jax.data.reading.prefetch import Prefetch
 from switch_jax.run_folder import RunFolder
+from switch_jax.trainer import train as train_module
+from switch_jax.trainer.signals import Stopped
 from switch_jax.trainer.train import train
 from tests.trainer.helpers import tiny_model
-from tests.trainer.tiny_runs import DENSE, bits, config_of, records_of
+from tests.trainer.tiny_runs import DENSE, IMPATIENT, bits, config_of, records_of
 
 TWO_BLOCKS = dataclasses.replace(DENSE, num_encoder_layers=2)
 
@@ -45,6 +50,34 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer, tmp_path, capsys
     assert records_of(tmp_path, "train")[-1]["learning_rate"] == pytest.approx(0.25e-3)
     pairs = zip(jax.tree.leaves(slower.parameters), jax.tree.leaves(state.parameters), strict=True)
     assert 0 < max(np.abs(a - b).max() for a, b in pairs) < 1e-3  # at the first rate 2.5e-3
+
+
+def test_a_signal_beside_a_return_to_the_beginning_stops_there(
+    tmp_path, at_each_batch, monkeypatch
+):
+    """The steps 1 and 2 are bad, there is no checkpoint, and SIGTERM came before them."""
+
+    class Stopping(Prefetch):
+        def get(self, seconds=None):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().get(seconds)
+
+    spoilt = {1, 2}
+
+    def spoil(batch, number):
+        if number in spoilt:
+            batch["decoder_loss_weights"][:] = np.nan
+
+    at_each_batch(spoil)
+    with monkeypatch.context() as patched:
+        patched.setattr(train_module, "Prefetch", Stopping)
+        with pytest.raises(Stopped, match="no step was done; the same command goes on"):
+            _train(tmp_path, 3, guard=IMPATIENT)
+    assert [r["back_to"] for r in records_of(tmp_path, "rollback")] == [0]
+    assert RunFolder(tmp_path).checkpoint_steps() == [0]
+    assert int(_train(tmp_path, 3, guard=IMPATIENT).guard.good) == 3
+    batches = [r["batches"] for r in records_of(tmp_path, "train")]
+    assert batches[-3:] == [3, 4, 5], "the bad ones are not read again"
 
 
 @pytest.mark.slow
