@@ -17,6 +17,7 @@ from switch_jax.run_folder.layout import (
 from switch_jax.run_folder.readers import (
     FileContent,
     config_of_run,
+    facts_of_run,
     nothing_read,
     parse_records,
     process_that_is_gone,

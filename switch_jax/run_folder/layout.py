@@ -61,6 +61,7 @@ class RunFolder(MetricsFolder):
     config_json = _Place("config.json")  # the same as a dict, `Config.settings`
     vocabulary = _Place("spiece.model")  # of a model that `switch_jax convert` brought in
     description = _Place("run.json")  # facts about the run
+    damaged_description = _Place("run.json.damaged")  # as a start found it
     status = _Place("status.json")  # the state of the newest start
     lock = _Place("lock")  # locked by the process that trains here
 

@@ -16,7 +16,7 @@ from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.records import parse_object
 from switch_jax.run_folder.validation import Check, is_record, wrong_field
 from switch_jax.storage import explain_read_errors, holder_gone, read_appended, read_bytes
-from switch_jax.utils.errors import UserError, is_transient, storage_error
+from switch_jax.utils.errors import TransientError, UserError, is_transient, storage_error
 
 
 class FileContent(NamedTuple):
@@ -87,6 +87,23 @@ def config_of_run(folder: RunFolder) -> Config | None:
                 "a run goes on once it is removed, and its settings are not compared then"
             ) from error
     return None
+
+
+def facts_of_run(folder: RunFolder) -> tuple[dict[str, Any], str | None]:
+    """The facts in a run's `run.json`; and, where there are none, why.
+
+    Raises TransientError where the file cannot be read: it may be whole, and must stay as it is.
+    """
+    file = folder.description
+    try:
+        facts = parse_object(read_bytes(file))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}, f"{file} is not there"
+    except OSError as error:
+        raise TransientError(
+            f"{file} cannot be read: {error.strerror or error}; this may pass: start again"
+        ) from error
+    return facts, None if facts else f"{file} is damaged"
 
 
 def read_commit_time(checkpoint: epath.Path) -> int | None:

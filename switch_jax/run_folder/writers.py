@@ -11,10 +11,11 @@ from etils import epath
 
 from switch_jax.config import Config
 from switch_jax.run_folder.layout import RunFolder
-from switch_jax.run_folder.readers import read_object
+from switch_jax.run_folder.readers import facts_of_run
 from switch_jax.storage import (
     atomic_write,
     check_writable,
+    exists,
     explain_write_errors,
 )
 from switch_jax.utils.errors import UserError
@@ -56,31 +57,36 @@ def write_description(
     """Writes `run.json`, `config.gin` and `config.json`; UserError: they cannot be written.
 
     `facts` are the fields of run.json but `name` and `initial_checkpoint`. That one is `start`,
-    unless the run has a checkpoint of its own and so keeps the one named there.
+    unless the run has a checkpoint of its own and so keeps the one named there; where none can be
+    known any more, there is no such field. Raises TransientError where run.json cannot be read.
     """
-    description = {
-        "name": folder.path.name,
-        **facts,
-        "initial_checkpoint": _initial_checkpoint(folder, start),
-    }
+    description = {"name": folder.path.name, **facts}
+    damaged = None
+    if not folder.checkpoint_steps():
+        description["initial_checkpoint"] = str(start) if start else None
+    else:
+        earlier, damaged = facts_of_run(folder)
+        if "initial_checkpoint" in earlier:
+            description["initial_checkpoint"] = earlier["initial_checkpoint"]
     with explain_write_errors(f"MODEL_DIR {str(folder)!r}"):
+        if damaged:
+            _set_aside(folder, damaged)
         atomic_write(folder.description, json.dumps(description, indent=2) + "\n")
         atomic_write(folder.config, config_text)
         atomic_write(folder.config_json, json.dumps(config.settings(), indent=2) + "\n")
 
 
-def _initial_checkpoint(folder: RunFolder, start: PurePath | None) -> str | None:
-    if not folder.checkpoint_steps():
-        return str(start) if start else None
-    earlier = read_object(folder.description).value
-    if "initial_checkpoint" in earlier:
-        return earlier["initial_checkpoint"]
+def _set_aside(folder: RunFolder, damaged: str) -> None:
+    """Keeps a damaged `run.json` under another name, and says what is lost; or that it is lost."""
+    kept = ""
+    if exists(folder.description):
+        folder.description.rename(folder.damaged_description)
+        kept = f", and stays as {folder.damaged_description}"
     print(
-        f"{folder.description} is damaged, and is written anew: which checkpoint the run began "
-        "with is not known any more",
+        f"{damaged}{kept}: it is written anew, and which checkpoint the run began with is not "
+        "known any more",
         flush=True,
     )
-    return None
 
 
 def write_bad_batch(

@@ -10,11 +10,13 @@ from switch_jax.run_folder import (
     STATUS,
     RunFolder,
     config_of_run,
+    facts_of_run,
     read_commit_time,
     read_object,
     read_records,
 )
-from switch_jax.utils.errors import UserError
+from switch_jax.utils.errors import TransientError, UserError
+from tests.storage.slow_proxy import Faults
 from tests.trainer.helpers import tiny_config, tiny_model
 
 
@@ -100,6 +102,25 @@ def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path):
     ):
         assert read_records(path)[:2] == ([], left_out)
         assert read_object(path)[:2] == ({}, left_out)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"seed": 5'])
+def test_the_facts_of_a_run_or_why_there_are_none(tmp_path, text):
+    folder, file = RunFolder(tmp_path), tmp_path / "run.json"
+    assert facts_of_run(folder) == ({}, f"{file} is not there")
+    file.write_text(text)
+    assert facts_of_run(folder) == ({}, f"{file} is damaged")
+    file.write_text('{"seed": 5}')
+    assert facts_of_run(folder) == ({"seed": 5}, None)
+
+
+def test_facts_that_cannot_be_read_just_now_are_not_damaged(tmp_path, bucket_path, faulty_storage):
+    (tmp_path / "run.json").symlink_to("run.json")
+    (bucket_path / "run.json").write_text("{}")
+    for folder in (tmp_path, bucket_path):
+        faulty_storage.faults = Faults(refused=1, statuses=(403,))
+        with pytest.raises(TransientError, match=f"^{folder}/run.json cannot be read: .*; this m"):
+            facts_of_run(RunFolder(folder))
 
 
 def test_the_config_of_a_run(storage):

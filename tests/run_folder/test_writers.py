@@ -13,7 +13,7 @@ from switch_jax.run_folder import (
     write_bad_batch,
     write_description,
 )
-from switch_jax.utils.errors import UserError
+from switch_jax.utils.errors import TransientError, UserError
 from tests.trainer.helpers import random_batch, tiny_config, tiny_model
 
 CONFIG = tiny_config(tiny_model())
@@ -51,10 +51,23 @@ def test_a_run_is_described_with_the_checkpoint_that_it_started_from(tmp_path, c
     folder.checkpoint(3).mkdir(parents=True)
     assert describe(None)["initial_checkpoint"] == f"{tmp_path}/7"
     assert capsys.readouterr().out == ""
-    file.write_text("{")
-    assert describe(None)["initial_checkpoint"] is None
-    (said,) = capsys.readouterr().out.splitlines()
-    assert said.startswith(f"{file} is damaged, and is written anew")
+    for damage in ('{"initial_checkpoint": "/7", ', None):
+        file.unlink() if damage is None else file.write_text(damage)
+        for _ in range(2):  # it does not come back, nor is it taken for none
+            assert describe(tmp_path / "8") == {"name": tmp_path.name, "seed": 5}
+        (said,) = capsys.readouterr().out.splitlines()
+        assert said.startswith(f"{file} is {'not there' if damage is None else 'damaged'}")
+        assert said.endswith("which checkpoint the run began with is not known any more")
+        assert (tmp_path / "run.json.damaged").read_text() == '{"initial_checkpoint": "/7", '
+
+
+def test_a_description_that_cannot_be_read_is_not_written_anew(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.checkpoint(3).mkdir(parents=True)
+    (tmp_path / "run.json").symlink_to("run.json")
+    with pytest.raises(TransientError, match="run.json cannot be read: Too many levels of symb"):
+        write_description(folder, {"seed": 5}, None, CONFIG, "STEPS = 5\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "run.json"]
 
 
 def test_a_folder_is_made_with_those_above_it_and_left_empty(tmp_path):

@@ -101,7 +101,9 @@ def test_a_run_that_goes_on_with_a_damaged_run_json_asks_for_the_step(teacher, t
     config = _student(tmp_path, 2, teacher[0])
     assert _found(config).checkpoint.name == "2"  # a new run
     shutil.copytree(f"{teacher[0].run.model_dir}/checkpoints/1", tmp_path / "checkpoints" / "1")
-    _refused(r"run\.json.* is not known: set TEACHER_STEP to it", config)
+    _refused(r"run\.json is damaged.* is not known: set TEACHER_STEP to it", config)
+    (tmp_path / "run.json").unlink()
+    _refused(r"run\.json is not there.* is not known: set TEACHER_STEP to it", config)
     config = config.replace("distillation", teacher_step=1)
     assert _found(config).checkpoint.name == "1"
 

@@ -18,9 +18,11 @@ from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import no_examples
 from switch_jax.data.span_corruption.preprocessing import preprocessing_key
 from switch_jax.data.span_corruption.span_masking import arguments_of, masked_spans, row_length
-from switch_jax.run_folder import RunFolder, read_object
+from switch_jax.run_folder import RunFolder, facts_of_run
+from switch_jax.runtime.processes import is_first
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio
+from switch_jax.utils.terminal import say
 
 
 def check_vocabulary(config: Config) -> list[str]:
@@ -162,9 +164,23 @@ def check_streams(config: Config, readers: int) -> list[str]:
     ]
 
 
-def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:
-    """Raises UserError unless the data have the vocabularies that a run was trained with."""
-    trained_with = read_object(RunFolder(model_dir).description).value.get("vocabulary", {})
+def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> bool:
+    """Raises UserError if the data have other vocabularies than those that a run was trained with.
+
+    Returns False, and says so in one line, where its run.json does not name them. Raises
+    TransientError where that file cannot be read.
+    """
+    folder = RunFolder(model_dir)
+    facts, problem = facts_of_run(folder)
+    trained_with = facts.get("vocabulary")
+    if not isinstance(trained_with, dict):
+        if is_first():
+            say(
+                f"warning: {problem or f'{folder.description} names no vocabulary'}: whether the "
+                f"model was trained with the vocabulary of {data.mixture_or_task_name} cannot be "
+                "checked"
+            )
+        return False
     for name, vocabulary in identities(data).items():
         expected = trained_with.get(name, vocabulary)
         if vocabulary != expected:
@@ -173,3 +189,4 @@ def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> None:
                 f"({vocabulary}) than {model_dir} was trained with ({expected}), so their ids "
                 "would stand for other words"
             )
+    return True

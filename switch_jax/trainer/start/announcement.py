@@ -78,7 +78,10 @@ def beginning(prepared: Prepared, saved: ResumePoint | None) -> list[str]:
         folder = config.run.model_dir
         lines.append(f"continuing from the checkpoint of step {saved.step} in {folder}")
         if prepared.before is None:
-            lines.append(f"{folder} has no config.json to compare this start's config with")
+            lines.append(
+                f"{folder} has no config.json to compare this start's config with: write its "
+                "settings, also those that no array shows, such as NUM_SELECTED_EXPERTS"
+            )
         if prepared.changes:
             lines.append(f"this start changes the run's config: {', '.join(prepared.changes)}")
         lines += saved.anew

@@ -78,9 +78,14 @@ def find_resume_point(
     other_model = differences(own.model.identity, config.model.identity)
     changes = config.changes_since(own)
     check_state(folder, saved.step, saved.shapes, shapes_of(abstract), other_model, changes)
-    run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
+    is_checked = run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
+    if not is_checked and own.data.vocabulary != config.data.vocabulary:
+        raise UserError(
+            f"VOCABULARY {own.data.vocabulary!r} -> {config.data.vocabulary!r}: the run in "
+            f"{folder.path} goes on with the one that it was trained with"
+        )
     if not change_task:
-        _check_same_task(own, config)
+        _check_same_task(before, config, files, saved.notes)
         if others := _changed_files(files, saved.notes):
             raise UserError(
                 f"the checkpoint of step {saved.step} in {folder.checkpoints} was made with other "
@@ -120,8 +125,14 @@ def resume_point(
     return ResumePoint(step, position, best, anew)
 
 
-def _check_same_task(before: Config, config: Config) -> None:
-    trained, wanted = (each.data.mixture_or_task_name for each in (before, config))
+def _check_same_task(
+    before: Config | None, config: Config, files: RunFiles, notes: Mapping[str, Any]
+) -> None:
+    """Compares names; of a run whose config is not known those of the tasks in its checkpoint."""
+    if before is not None:
+        trained, wanted = (each.data.mixture_or_task_name for each in (before, config))
+    else:
+        trained, wanted = (", ".join(sorted(tasks)) for tasks in (notes["files"], files.train))
     if trained != wanted:
         raise UserError(
             f"the run in {config.run.model_dir} trains on {trained}, and this start on {wanted}: "

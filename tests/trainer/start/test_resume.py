@@ -19,7 +19,7 @@ from switch_jax.trainer.start import prepare as prepare_module
 from switch_jax.trainer.start.dry_run import dry_run
 from switch_jax.trainer.start.prepare import prepare
 from switch_jax.trainer.train import train
-from switch_jax.utils.errors import UserError
+from switch_jax.utils.errors import TransientError, UserError
 from tests.trainer.tiny_runs import DENSE, FAST, IMPATIENT, config_of
 
 
@@ -133,8 +133,38 @@ def test_a_run_whose_config_is_not_there_goes_on_without_a_comparison(config, tm
     with pytest.raises(UserError, match=rf"{tmp_path}/run/config.json is damaged, or was written"):
         dry_run(start)
     (tmp_path / "run/config.json").unlink()
-    absent = f"{tmp_path}/run has no config.json to compare this start's config with"
-    assert dry_run(start)[-1] == absent
+    absent = f"{tmp_path}/run has no config.json to compare this start's config with: write "
+    assert dry_run(start)[-1].startswith(absent)
+    other = start.replace("data", mixture_or_task_name="factbook_span_corruption")
+    with pytest.raises(UserError, match="trains on tiny_copy, and this start on factbook_span_c"):
+        dry_run(other)
+
+
+@pytest.mark.parametrize("content", [None, "", '{"vocabulary": {"inputs": "Sen', "{}"])
+def test_without_facts_no_other_vocabulary_is_taken_in_silence(config, tmp_path, capsys, content):
+    start = _copied(config, tmp_path / "run", train_steps=5)
+    facts = tmp_path / "run/run.json"
+    facts.unlink() if content is None else facts.write_text(content)
+    before, in_bytes = _files(start), start.replace("data", vocabulary="byte")
+    with pytest.raises(UserError, match="^VOCABULARY None -> 'byte': the run in .* goes on with"):
+        train(in_bytes)
+    assert _files(start) == before
+    (tmp_path / "run/config.json").unlink()  # which shows another one, too
+    capsys.readouterr()
+    dry_run(in_bytes)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"warning: {facts} ") and said.endswith("cannot be checked")
+
+
+def test_facts_that_cannot_be_read_end_the_start(config, tmp_path):
+    start = _copied(config, tmp_path / "run", train_steps=5)
+    (tmp_path / "run/run.json").unlink()
+    (tmp_path / "run/run.json").symlink_to("run.json")
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    with pytest.raises(TransientError, match="run.json cannot be read: .*this may pass: start ag"):
+        train(start)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
+    assert RunFolder.at(str(tmp_path / "run")).checkpoint_steps() == [2]
 
 
 def test_a_dry_run_of_a_new_run_makes_no_folder(config, tmp_path):
