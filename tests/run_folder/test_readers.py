@@ -118,7 +118,7 @@ def test_facts_that_cannot_be_read_just_now_are_not_damaged(tmp_path, bucket_pat
     (tmp_path / "run.json").symlink_to("run.json")
     (bucket_path / "run.json").write_text("{}")
     for folder in (tmp_path, bucket_path):
-        faulty_storage.faults = Faults(refused=1, statuses=(403,))
+        faulty_storage.faults = Faults([403])
         with pytest.raises(TransientError, match=f"^{folder}/run.json cannot be read: .*; this m"):
             facts_of_run(RunFolder(folder))
 
