@@ -64,7 +64,8 @@ def test_files_are_listed_once_and_without_what_stands_for_a_folder(bucket_path,
     for _ in range(2):
         assert matching(f"{bucket_path}/*") == urls
         assert file_sizes(urls) == [0, 3, 1, 2]
-    assert len(storage_proxy.requests) == before + 1
+    made = [request for request in storage_proxy.requests[before:] if bucket_path.name in request]
+    assert len(made) == 1
 
 
 def test_sizes_are_those_written(storage):
