@@ -76,10 +76,9 @@ def test_a_state_of_two_processes_comes_back_whole_on_one_with_another_mesh(tmp_
 
 
 def test_two_processes_are_stopped_and_one_goes_on_with_another_mesh(alone, tmp_path):
-    folder = tmp_path / "run"
-    processes = start(2, folder, SMALL)
-    wait_for_step(folder, 2, processes)
-    processes[1].send_signal(signal.SIGTERM)  # to the one that writes no metrics
+    folder, terminated = tmp_path / "run", tmp_path / "terminated.gin"
+    terminated.write_text("import tests.trainer.terminated\n")  # the one that writes no metrics
+    processes = start(2, folder, SMALL, f"--gin_file={terminated}")
     assert finish(processes, folder) == [75, 75], output(folder)
     stopped = records(folder)[-1]["step"]
     assert f"the state of step {stopped} is saved" in output(folder)
