@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from switch_jax.cli import data_flags, gin_flags, multihost
@@ -36,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry_run",
         action="store_true",
-        help="check the config and the run in MODEL_DIR, and print what would be done and the "
-        "config, with what set each macro",
+        help="check the config and the run in MODEL_DIR, and print what your files and flags set, "
+        "what would be done, and the config, with what set each macro",
     )
     parser.add_argument(
         "--change_task",
@@ -70,7 +71,12 @@ def _check(args: argparse.Namespace, found: GinConfig) -> int:
 
     from switch_jax.trainer.start.dry_run import dry_run
 
-    for line in dry_run(config, args.change_task):
+    lines = dry_run(config, args.change_task)
+    if own := found.own_settings():
+        print("# your files and flags set:")
+    for setting in own:
+        print(textwrap.indent(setting, "#   "))
+    for line in lines:
         if line.startswith("warning: "):
             print(f"switch_jax train: {line}", file=sys.stderr)
         else:

@@ -31,7 +31,8 @@ class Reader:
     """Reads gin files that set the fields of some dataclasses.
 
     Attributes:
-      origins: for each macro the files and flags that have set it, in their order.
+      origins: for each macro the files and flags that have set it, in their order; for a field the
+        flags, and the files that are not packaged.
       files: that were read, packaged ones as 'models/t5_base.gin'; each comes before those that it
         includes.
     """
@@ -87,7 +88,7 @@ class Reader:
             value = gin_internals.value_of(text)
             key = name if "." in name else (name, gin_internals.MACRO, "value")
             gin.bind_parameter(key, value)
-            if "." not in name:
+            if "." not in name or file is None:
                 self.origins.setdefault(name, []).append(setter)
         except tokenize.TokenError:
             raise UserError(f"{setter}={text}: a bracket is not closed") from None
@@ -96,8 +97,10 @@ class Reader:
 
     def _record(self, name: str, value: Any) -> None:
         self._bindings[name] = value
-        if "." not in name and not gin_internals.is_required(value):  # a macro
-            self.origins.setdefault(name, []).append(_name(self._open_files[-1]))
+        file = _name(self._open_files[-1])
+        is_noted = "." not in name or file not in packaged_files()
+        if is_noted and not gin_internals.is_required(value):
+            self.origins.setdefault(name, []).append(file)
 
     @contextlib.contextmanager
     def _open(self, path: str) -> Iterator[TextIO]:

@@ -40,17 +40,36 @@ class GinConfig:
     files: Sequence[str]
 
     def explained_text(self) -> str:
-        """The text, with a comment behind each macro: what set it, and over what."""
-        statements = re.split(r"\n(?=\S|\n)", self.text)
-        return "\n".join(statement + self._origin(statement) for statement in statements)
+        """The text, with a comment behind each setting in `origins`: what set it, and over what."""
+        return "\n".join(text + self._origin(text) for text in self._statements())
+
+    def own_settings(self) -> list[str]:
+        """The statements of the text that flags and the user's own files set, with these comments.
+
+        Without those of files where no packaged file is read: they are a whole config.
+        """
+        own = set(self.files) - set(packaged_files())
+        if len(own) == len(self.files):
+            own = set()
+        return [
+            text + self._origin(text)
+            for text in self._statements()
+            for last in self._setters(text)[:1]
+            if last in own or last.startswith("--gin.")
+        ]
+
+    def _statements(self) -> list[str]:
+        return re.split(r"\n(?=\S|\n)", self.text)
+
+    def _setters(self, statement: str) -> list[str]:
+        """What has set a statement's macro or field, the last first."""
+        name = re.match(r"[\w.]+(?= = )", statement)
+        return list(dict.fromkeys(reversed(self.origins.get(name[0], ())))) if name else []
 
     def _origin(self, statement: str) -> str:
-        """The comment for a statement of a config; "" where it sets no macro."""
-        macro = re.match(r"(\w+) = ", statement)
-        if not macro or macro[1] not in self.origins:
-            return ""
-        last, *earlier = dict.fromkeys(reversed(self.origins[macro[1]]))
-        return f"  # {last}{', over ' * bool(earlier)}{', '.join(earlier)}"
+        """The comment for a statement of a config; "" where nothing in `origins` sets it."""
+        last, *earlier = self._setters(statement) or [""]
+        return f"  # {last}{', over ' * bool(earlier)}{', '.join(earlier)}" if last else ""
 
 
 def read(

@@ -55,6 +55,12 @@ def test_a_dry_run_prints_a_gin_file_with_the_groups_and_warns_of_small_ones(cap
     command = ["train", DEMO, f"--gin.MODEL_DIR={tmp_path}", "--gin.GROUP_SIZE=128", "--dry_run"]
     assert main([*command, "--gin.DECODER_GROUP_SIZE=512"]) == 0
     captured = capsys.readouterr()
+    assert captured.out.startswith(
+        "# your files and flags set:\n"
+        "#   DECODER_GROUP_SIZE = 512  # --gin.DECODER_GROUP_SIZE, over models/switch_demo.gin, "
+        "models/switch_base.gin\n"
+        "#   GROUP_SIZE = 128  # --gin.GROUP_SIZE, over"
+    )
     # Of 128 tokens 16 come to each of 8 experts: 20 slots.
     assert "# routing in the encoder: 128 tokens in a group, 20 slots per expert" in captured.out
     assert "# routing in the decoder: 512 tokens in a group, 80 slots per expert" in captured.out

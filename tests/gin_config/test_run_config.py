@@ -228,7 +228,6 @@ def test_the_explained_config_says_what_set_each_macro_and_describes_the_same_ru
     name = file(f"import mine_d\n{DEMO}NUM_EXPERTS = 4\nMODEL_DIR = %gin.REQUIRED\n{task}")
     settings = ["NUM_EXPERTS=16", "TRAIN_STEPS=7", "MODEL_DIR=here", "RunConfig.log_period=3"]
     read = _read(name, bindings=settings)
-    assert "RunConfig.log_period" not in read.origins
     text = read.explained_text()
     earlier = "models/switch_demo.gin, models/switch_base.gin"
     assert f"\nNUM_EXPERTS = 16  # --gin.NUM_EXPERTS, over mine.gin, {earlier}\n" in text
@@ -237,3 +236,23 @@ def test_the_explained_config_says_what_set_each_macro_and_describes_the_same_ru
     # A long value has a line of its own, and the comment stands behind it.
     assert f"    '{'x' * 80}'  # mine.gin, over runs/demo.gin\n" in text
     assert _config(file(text, "again.gin")) == read.config
+    assert "\nRunConfig.log_period = 3  # --gin.RunConfig.log_period\n" in text
+    assert "\nRunConfig.train_steps = %TRAIN_STEPS\n" in text
+
+
+def test_own_settings_are_those_of_the_users_flags_and_files(file):
+    lengths = (
+        "TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 16}\nModelConfig.norm_epsilon = 0.1\n"
+    )
+    name, settings = file(f"{DEMO}{lengths}"), ["SCALE=0.1", "RunConfig.log_period=3"]
+    assert _read(name, bindings=settings).own_settings() == [
+        "SCALE = 0.1  # --gin.SCALE, over models/switch_demo.gin, models/switch_base.gin",
+        "TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 16}  # mine.gin, over runs/demo.gin, "
+        "runs/pretrain.gin",
+        "ModelConfig.norm_epsilon = 0.1  # mine.gin",
+        "RunConfig.log_period = 3  # --gin.RunConfig.log_period",
+    ]
+    assert _read("runs/demo_switch.gin").own_settings() == []
+    whole = file(_read("runs/demo_switch.gin").text, "config.gin")
+    (changed,) = _read(whole, bindings=["TRAIN_STEPS=5"]).own_settings()
+    assert changed == "TRAIN_STEPS = 5  # --gin.TRAIN_STEPS, over config.gin"

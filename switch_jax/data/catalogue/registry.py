@@ -90,9 +90,10 @@ def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[se
 
 def no_split(name: str, split: str, known: Iterable[str]) -> UserError:
     """The error that none of the tasks has a split; `known`: those that there are."""
-    advice = "; to train without evaluation set EVAL_PERIOD to None" * (split == "validation")
+    advice = "; to look at another one give --split, to train without evaluation EVAL_PERIOD = None"
     return UserError(
-        f"{name} has no split {split!r}: its splits are {', '.join(sorted(known))}{advice}"
+        f"{name} has no split {split!r}: its splits are {', '.join(sorted(known))}"
+        + advice * (split == "validation")
     )
 
 

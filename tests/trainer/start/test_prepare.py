@@ -51,7 +51,7 @@ def unvalidated(config, tmp_path):
 
 
 def test_without_evaluation_no_validation_split_is_looked_for(unvalidated):
-    message = "no split 'validation': .* are train; to train without .* EVAL_PERIOD to None$"
+    message = "no split 'validation': .* are train; .* --split, .* evaluation EVAL_PERIOD = None$"
     with pytest.raises(UserError, match=message):
         prepare(unvalidated)
     assert prepare(unvalidated.replace("run", eval_period=None)).validation_tasks is None
@@ -60,7 +60,7 @@ def test_without_evaluation_no_validation_split_is_looked_for(unvalidated):
 def test_splits_streams_and_vocabulary_are_checked_without_the_data(config, unvalidated, tmp_path):
     """A batch has 8 rows of 48 tokens; its vocabulary is the shipped one, of 1,100 ids."""
     (tmp_path / "train.txt").unlink()
-    with pytest.raises(UserError, match="no split 'validation': its splits are train; to train"):
+    with pytest.raises(UserError, match="no split 'validation': its splits are train; to look"):
         check_run(unvalidated, readers=1)
     unvalidated = unvalidated.replace("run", eval_period=None)
     assert check_run(unvalidated, readers=2) == []
