@@ -105,7 +105,10 @@ class _Parser(argparse.ArgumentParser):
         flags = list(self._option_string_actions)
         takes_gin = "--gin_bindings" in flags
         if not argument.startswith("-"):  # of a value that the shell has split
-            return " (write --gin.NAME=VALUE, in quotes if it has spaces)" * takes_gin
+            return (
+                " (write --gin_file=FILE, or --gin.NAME=VALUE, in quotes if it has spaces)"
+                * takes_gin
+            )
         _, dot, name = argument.partition(".")
         return did_you_mean(argument, [*flags, *[f"--gin.{name}"] * bool(dot and takes_gin)])
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from switch_jax.utils.errors import FieldError, UserError
+from switch_jax.utils.errors import FieldError
 from switch_jax.utils.fields import Range, Seed, With, check_fields, short_repr
 
 MAX_LENGTH = 2**16  # tokens of a row's inputs, and of its targets
@@ -52,9 +52,10 @@ class DataConfig:
                 )
         lengths = self.task_feature_lengths
         if set(lengths) != {"inputs", "targets"} or min(lengths.values()) < 1:
-            raise UserError(
-                f"task_feature_lengths is {dict(lengths)}: give 'inputs' and 'targets', each a "
-                "positive number of tokens, for example {'inputs': 128, 'targets': 32}"
+            raise FieldError(
+                "task_feature_lengths",
+                f"= {dict(lengths)}: give 'inputs' and 'targets', each a positive number of "
+                "tokens, for example {'inputs': 128, 'targets': 32}",
             )
 
     @property

@@ -138,10 +138,10 @@ def metric_of(results: Results, name: str) -> float:
     found = {m: values[m] for m in METRICS if m in values} | _generated(values)
     if metric not in found:
         own = [f"{task}/{metric}" for task, v in results.items() for metric in _generated(v)]
-        choices = [*METRICS, *(own or [f"with INFER_EVAL = True TASK/{GENERATED}NAME"])]
+        others = "" if own else f", or with INFER_EVAL = True TASK/{GENERATED}NAME"
         raise UserError(
-            f"BEST_METRIC = {name!r}: write {' or '.join(choices)}, of one task as TASK/accuracy; "
-            f"tasks are {', '.join({**results, ALL: None})}"
+            f"BEST_METRIC = {name!r}: write {' or '.join([*METRICS, *own])}, of one task as "
+            f"TASK/accuracy{others}; tasks are {', '.join({**results, ALL: None})}"
         )
     return found[metric]
 

@@ -59,12 +59,13 @@ def test_help_and_mistakes_are_quick():
         (["tasks", "--gni.X=4"], "switch_jax tasks: unrecognized arguments: --gni.X=4"),
         (
             ["train", DEMO, "--gin.NUM_EXPERTS", "4"],
-            "switch_jax train: unrecognized arguments: 4 (write --gin.NAME=VALUE, in quotes if it",
+            "switch_jax train: unrecognized arguments: 4 (write --gin_file=FILE, or "
+            "--gin.NAME=VALUE, in quotes if it has spaces)",
         ),
         (
             ["train", "--gin.TASK_FEATURE_LENGTHS={inputs:", "512,", "targets:", "114}"],
-            "switch_jax train: unrecognized arguments: 512, targets: 114} (write --gin.NAME=VALUE, "
-            "in quotes if it has spaces)",
+            "switch_jax train: unrecognized arguments: 512, targets: 114} (write --gin_file=FILE, "
+            "or --gin.NAME=VALUE, in quotes if it has spaces)",
         ),
         # The shell has made two arguments of {'inputs':64,'targets':16}.
         (

@@ -40,6 +40,10 @@ def test_a_gin_file_of_the_user_is_suggested(tmp_path, capsys):
             r"8 steps of warm-up and 1 of decay, more than TRAIN_STEPS = 8$",
         ),
         ([DEMO, "--gin.MIXTURE_OR_TASK_NAME=english_span_corupt"], r"did you mean english_span"),
+        (
+            [DEMO, "--gin.TASK_FEATURE_LENGTHS={'a': 1}"],
+            r"train: TASK_FEATURE_LENGTHS = .'a': 1.: ",
+        ),
         ([DEMO, "--gin.PACK=false"], r"PACK = 'false': it must be True or False"),
         ([DEMO, "--gin.BATCH_SIZE=%FOO"], r"no gin file sets the macro FOO"),
         ([DEMO, "--gin.PROFILE_STEPS=(9, 3)"], r"PROFILE_STEPS = \(9, 3\): write the first and"),

@@ -64,9 +64,10 @@ def _located(reason: str, format: FileFormat | None, files: Sequence[str]) -> st
         return reason + _while_reading(files)
     line = ast.literal_eval(bad["line"])
     reason = f"{bad['problem']}, in the line {short_repr(line)}"
-    for file in files if isinstance(format, TextLines) else ():
-        if number := _line_number(line.encode(), format.contents(file)):
-            return f"{file}, line {number}: {reason}"
+    if isinstance(format, TextLines):
+        for file in files:
+            if number := _line_number(line.encode(), format.contents(file)):
+                return f"{file}, line {number}: {reason}"
     return reason + _while_reading(files)
 
 
@@ -110,7 +111,7 @@ def has_inputs(example: Mapping[str, Any]) -> bool:
 def no_examples(name: str, config: DataConfig) -> UserError:
     """The error that a task or mixture has no example to read; its message begins with `name`."""
     return UserError(
-        f"{name} gives no example of its split {config.split!r} at task_feature_lengths "
+        f"{name} gives no example of its split {config.split!r} at TASK_FEATURE_LENGTHS = "
         f"{dict(config.task_feature_lengths)}: the split is empty, or the task's preprocessors "
         "drop every example at these lengths (write smaller ones) or leave its inputs without a "
         "token"
