@@ -93,11 +93,11 @@ def bare_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainStat
     loss, key = LossConfig(), jax.random.fold_in(jax.random.key(0), state.step)
 
     def loss_of(parameters: Any) -> jax.Array:
-        output = bind(MODEL, parameters)(**model_inputs(batch), key=key)
+        output = bind(MODEL, parameters)(*model_inputs(MODEL, batch), key=key)
         weights = batch["decoder_loss_weights"]
         sums = token_sums(output.logits, batch["decoder_target_tokens"], weights)
         value = (sums.cross_entropy + loss.z_loss * sums.z) / weights.sum()
-        for router in (output.encoder, output.decoder):
+        for router in output.routers.values():
             value += loss.aux_loss_factor * router.load_balance_loss.sum()
             value += loss.router_z_loss_factor * router.z_loss.sum()
         return value
@@ -158,7 +158,9 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
     compiled = closing.enter_context(compile_run(prepared, state, instruments))
     stop = closing.enter_context(StopSignals(prepared.mesh, instruments.profiler.request))
     # The same batches over and over.
-    cycle = itertools.cycle(list(itertools.islice(TrainBatches(prepared.train_tasks, BATCH), 8)))
+    cycle = itertools.cycle(
+        list(itertools.islice(TrainBatches(prepared.train_tasks, MODEL.stacks, BATCH), 8))
+    )
     compiled = compiled._replace(batches=Prefetch(device_batches(cycle, prepared.mesh)))
     closing.callback(compiled.batches.close)
     driven = Loop(prepared, state, checkpoints, instruments, compiled, stop)
@@ -227,9 +229,9 @@ def print_records(folder: Path, metrics: Any) -> None:
             layers, experts = size
             per_expert, per_layer = np.full((layers, experts), 1 / experts), np.zeros(layers)
             filled = jax.tree.map(
-                lambda x, e=per_expert, n=per_layer: e if x.ndim == 2 else n, metrics.encoder_router
+                lambda x, e=per_expert, n=per_layer: e if x.ndim == 2 else n, metrics.routers
             )
-            own = metrics._replace(encoder_router=filled, decoder_router=filled)
+            own = metrics._replace(routers=filled)
         (folder / name).mkdir()
         writer = MetricWriter(RunFolder(folder / name))
         writer.write = timed("writer", writer.write)  # type: ignore[method-assign]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import input_pipeline
 import numpy as np
-from input_pipeline import SETTINGS, Pipeline
+from input_pipeline import SETTINGS, Pipeline, stacks
 
 if TYPE_CHECKING:
     from tests.storage.slow_proxy import SlowProxy
@@ -45,7 +45,7 @@ def text_batches(folder: str, streams: int) -> Iterator[tuple]:
     inputs, targets, batch_size, _ = SETTINGS[SETTING]
     lengths = {"inputs": inputs, "targets": targets}
     config = DataConfig("many_lines", lengths, data_streams=streams)
-    batches = TrainBatches(open_tasks(config), batch_size)
+    batches = TrainBatches(open_tasks(config), stacks(), batch_size)
     return ((b["encoder_segment_ids"], b["decoder_segment_ids"]) for b, _ in batches)
 
 

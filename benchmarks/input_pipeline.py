@@ -34,6 +34,13 @@ DEEP = "first batch at step 1,000,000"
 MIXTURE = "udhr"
 
 
+def stacks() -> Any:
+    """Those of a model; its sizes do not matter to the data."""
+    from switch_jax.config import ModelConfig
+
+    return ModelConfig(1, 1, 1, 1, 1, 1, 1).stacks
+
+
 def our_batches(inputs: int, targets: int, batch_size: int, streams: int) -> Iterator[tuple]:
     """Segments of our batches' inputs and targets."""
     from switch_jax.config import DataConfig
@@ -41,7 +48,9 @@ def our_batches(inputs: int, targets: int, batch_size: int, streams: int) -> Ite
     from switch_jax.data.train_batches import TrainBatches
 
     lengths = {"inputs": inputs, "targets": targets}
-    batches = TrainBatches(open_tasks(DataConfig(NAME, lengths, data_streams=streams)), batch_size)
+    batches = TrainBatches(
+        open_tasks(DataConfig(NAME, lengths, data_streams=streams)), stacks(), batch_size
+    )
     return ((b["encoder_segment_ids"], b["decoder_segment_ids"]) for b, _ in batches)
 
 
@@ -222,7 +231,7 @@ def first_batch(folder: str, streams: int, block: int) -> None:
             {i: StreamPosition(draws, {"many_lines": place}) for i in range(streams)},
         )
     read, cpu, start = bytes_read(), time.process_time(), time.perf_counter()
-    _, after = next(TrainBatches(open_tasks(config), batch_size, position))
+    _, after = next(TrainBatches(open_tasks(config), stacks(), batch_size, position))
     seconds = time.perf_counter() - start
     assert after.batches == (1_000_001 if block else 1)
     print(seconds, time.process_time() - cpu, bytes_read() - read, flush=True)

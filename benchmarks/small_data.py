@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from input_pipeline import Pipeline, serve
+from input_pipeline import Pipeline, serve, stacks
 
 STREAMS = (1, 2, 4, 8)
 BATCH_SIZE, TURNS, BATCHES = 32, 3, 200
@@ -58,7 +58,7 @@ def segments(path: Path, streams: int) -> Iterator[tuple]:
         output_features={"inputs": feature, "targets": feature},
     )
     config = DataConfig("few_rows", {"inputs": 128, "targets": 64}, data_streams=streams)
-    for batch, _ in TrainBatches(open_tasks(config), BATCH_SIZE):
+    for batch, _ in TrainBatches(open_tasks(config), stacks(), BATCH_SIZE):
         yield batch["encoder_segment_ids"], batch["decoder_segment_ids"]
 
 

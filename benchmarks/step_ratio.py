@@ -50,7 +50,9 @@ def turn_of(config: Config) -> Callable[[], float]:
     """Compiles; each call of the result runs some steps and returns CPU seconds a step."""
     mesh = make_mesh(config.mesh)
     rng = np.random.default_rng(0)
-    batch = empty_batch(config.run.batch_size, config.data.task_feature_lengths)
+    batch = empty_batch(
+        config.model.stacks, config.run.batch_size, config.data.task_feature_lengths
+    )
     for name, array in batch.items():
         is_tokens = name.endswith("tokens")
         batch[name] = rng.integers(2, 1000, array.shape, np.int32) if is_tokens else array + 1

@@ -90,7 +90,7 @@ def switch_costs(hardware: Slice, config: ModelConfig) -> Costs:
     if config.load_balance == "bias":
         bias = _abstract(mesh, (experts,), jnp.float32, PartitionSpec())
     parameters = SwitchWeights(
-        router=make_router(config, "encoder", kernel, bias),
+        router=make_router(config, config.stacks[0], kernel, bias),
         wi=(_abstract(mesh, (experts, D, F), jnp.bfloat16, over_experts),) * 2,
         wo=_abstract(mesh, (experts, F, D), jnp.bfloat16, over_experts),
     )
@@ -133,7 +133,7 @@ class Block(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         self.norms = nnx.List([RMSNorm(config) for _ in range(3)])
         self.dense = DenseFeedForward(config, rngs)
-        self.switch = SwitchFeedForward(config, decoder=False, rngs=rngs)
+        self.switch = SwitchFeedForward(config, config.stacks[0], rngs=rngs)
 
     def __call__(self, x, key):
         tokens = training_tokens(x, key)

@@ -126,7 +126,7 @@ def test_it_shows_its_config_parameters_and_vocabularies(model):
 def test_the_experts_of_a_text(model):
     """Against the model's own `choose_experts`, which is compared with transformers' router."""
     routing = switch_jax.route(model, TEXTS[0], TARGETS[0])
-    vocabularies, sparse = model.vocabularies, model.config.model.sparse_layers
+    vocabularies, stack_of = model.vocabularies, model.config.model.stack
     for stack, name, text in ("encoder", "inputs", TEXTS[0]), ("decoder", "targets", TARGETS[0]):
         tokens, found = vocabularies[name].encode(text), routing[stack]
         ends = ("", "</s>") if stack == "encoder" else ("<start>", "")
@@ -134,8 +134,9 @@ def test_the_experts_of_a_text(model):
         own = found.tokens[:-1] if stack == "encoder" else found.tokens[1:]
         assert own == [vocabularies[name].tokenizer.IdToPiece(token) for token in tokens]
         assert found.cut == 0
-        assert found.layers == sparse[stack]
-        assert found.experts.shape == found.gates.shape == (len(sparse[stack]), len(tokens) + 1, 1)
+        layers = list(stack_of(stack).sparse_layers)
+        assert found.layers == layers
+        assert found.experts.shape == found.gates.shape == (len(layers), len(tokens) + 1, 1)
         assert 1 / WIDE["num_experts"] < found.gates.min() and found.gates.max() <= 1
         line = str(found).splitlines()[1].split()
         assert line[-2:] == [str(found.experts[-1, 0, 0]), f"({found.gates[-1, 0, 0]:.2f})"]

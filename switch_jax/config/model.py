@@ -1,16 +1,12 @@
 """The sizes and choices of a model."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from switch_jax.config.sparse_layers import (
-    SPARSE_LAYOUTS,
-    Blocks,
-    check_sparse_layers,
-    in_blocks,
-    sparse_layers,
-)
+from switch_jax.config.sparse_layers import SPARSE_LAYOUTS, check_sparse_layers, sparse_layers
+from switch_jax.config.stack import StackConfig
 from switch_jax.utils.errors import FieldError
 from switch_jax.utils.fields import (
     Count,
@@ -203,9 +199,9 @@ class ModelConfig:
                 "relative_position_buckets",
             )
         if self.num_experts:
-            for stack, number in self.num_layers.items():
-                check_sparse_layers(stack, number, *self._placed(stack), self.sparse_step)
-            if not any(self.sparse_layers.values()):
+            for name in ("encoder", "decoder"):
+                check_sparse_layers(name, *self._layers(name), self.sparse_step)
+            if not any(stack.sparse_layers for stack in self.stacks):
                 raise FieldError(
                     "num_experts",
                     f"= {self.num_experts}, and NUM_ENCODER_SPARSE_LAYERS and "
@@ -218,7 +214,7 @@ class ModelConfig:
         return {
             **{name.upper(): getattr(self, name) for name, use in uses(type(self)) if use is None},
             "EXPERT_MLP_DIM": self.expert_hidden_dim if self.num_experts else None,
-            "layers with experts": self.sparse_layers,
+            "layers with experts": {s.name: list(s.sparse_layers) for s in self.stacks},
         }
 
     @property
@@ -239,59 +235,6 @@ class ModelConfig:
         return self.router_input_dropout_rate if is_used else 0.0
 
     @property
-    def num_layers(self) -> dict[str, int]:
-        """N of each stack."""
-        return {"encoder": self.num_encoder_layers, "decoder": self.num_decoder_layers}
-
-    def _placed(self, stack: str) -> tuple[str, int | None]:
-        """The layout of a stack's layers with experts, and their number if it is set."""
-        number = getattr(self, f"num_{stack}_sparse_layers")
-        return getattr(self, f"{stack}_sparse_layout"), number
-
-    @property
-    def group_sizes(self) -> dict[str, int]:
-        """The most tokens routed together in each stack."""
-        return {"encoder": self.group_size, "decoder": self.decoder_group_size or self.group_size}
-
-    def capacity_factors(self, *, training: bool) -> dict[str, float]:
-        """The capacity factor of each stack in training, or in evaluation.
-
-        Where experts choose, it is how many a token has on average, and the same in both.
-        """
-        training_factor = self.train_expert_capacity_factor
-        factor = training_factor if training else self.eval_expert_capacity_factor
-        experts_choose = self.encoder_router_type == "experts_choose"
-        return {"encoder": training_factor if experts_choose else factor, "decoder": factor}
-
-    @property
-    def router_types(self) -> dict[str, str]:
-        """Who chooses whom in each stack; see `encoder_router_type`."""
-        return {"encoder": self.encoder_router_type, "decoder": "tokens_choose"}
-
-    @property
-    def sparse_layers(self) -> dict[str, list[int]]:
-        """Indices of the layers with experts of each stack, counted from 0."""
-        if not self.num_experts:
-            return {"encoder": [], "decoder": []}
-        by_stack = {}
-        for stack, layers in self.num_layers.items():
-            layout, number = self._placed(stack)
-            number = layers // self.sparse_step if number is None else number
-            by_stack[stack] = sparse_layers(layout, layers, number)
-        return by_stack
-
-    @property
-    def blocks(self) -> dict[str, list[Blocks]]:
-        """The blocks of layers of each stack."""
-        number = self.num_layers
-        return {stack: in_blocks(number[stack], at) for stack, at in self.sparse_layers.items()}
-
-    def layers_at(self, stack: str, blocks: str, place: str) -> range:
-        """The layers of a parameter whose path begins so: 'encoder', 'blocks', 'layer_0'."""
-        (found,) = (each for each in self.blocks[stack] if each.name == blocks)
-        return found.layers_at(int(place.removeprefix("layer_")))
-
-    @property
     def sublayers_with_experts(self) -> tuple[str, ...]:
         """Those of a layer with experts, in the order in which tokens pass them."""
         if not self.num_experts:
@@ -299,15 +242,59 @@ class ModelConfig:
         both = self.expert_sublayers == "both"
         return ("attention", "feed_forward") if both else (self.expert_sublayers,)
 
-    @property
-    def routers(self) -> dict[str, list[tuple[int, str]]]:
-        """The layer and sublayer of each router of a stack, in the order of their statistics."""
-        return {
-            stack: [
-                (layer, sublayer) for layer in layers for sublayer in self.sublayers_with_experts
-            ]
-            for stack, layers in self.sparse_layers.items()
-        }
+    @functools.cached_property
+    def stacks(self) -> tuple[StackConfig, ...]:
+        """The stacks in the order in which they compute; the last one makes the logits."""
+        encoder = self._stack(
+            "encoder",
+            feature="inputs",
+            attends_to=None,
+            causal=False,
+            router_type=self.encoder_router_type,
+            group_size=self.group_size,
+            group_size_field="group_size",
+        )
+        decoder = self._stack(
+            "decoder",
+            feature="targets",
+            attends_to=encoder.name,
+            causal=True,
+            router_type="tokens_choose",
+            group_size=self.decoder_group_size or self.group_size,
+            group_size_field="decoder_group_size",
+        )
+        return encoder, decoder
+
+    def stack(self, name: str) -> StackConfig:
+        """The stack of this name; StopIteration where there is none."""
+        return next(stack for stack in self.stacks if stack.name == name)
+
+    def _stack(self, name: str, *, router_type: str, **fields: Any) -> StackConfig:
+        """A stack whose number of layers and layout have its name in theirs."""
+        num_layers, layout, number = self._layers(name)
+        sparse: list[int] = []
+        if self.num_experts:
+            number = num_layers // self.sparse_step if number is None else number
+            sparse = sparse_layers(layout, num_layers, number)
+        training, evaluation = self.train_expert_capacity_factor, self.eval_expert_capacity_factor
+        return StackConfig(
+            name=name,
+            num_layers=num_layers,
+            sparse_layers=tuple(sparse),
+            sublayers_with_experts=self.sublayers_with_experts,
+            router_type=router_type,
+            train_expert_capacity_factor=training,
+            eval_expert_capacity_factor=training if router_type == "experts_choose" else evaluation,
+            **fields,
+        )
+
+    def _layers(self, stack: str) -> tuple[int, str, int | None]:
+        """N of a stack, the layout of its layers with experts, and their number if it is set."""
+        return (
+            getattr(self, f"num_{stack}_layers"),
+            getattr(self, f"{stack}_sparse_layout"),
+            getattr(self, f"num_{stack}_sparse_layers"),
+        )
 
 
 def router_names(layers: Sequence[int], sublayers: Sequence[str]) -> list[str]:

@@ -76,7 +76,7 @@ def stacked_names(
         counted, (stack, *rest) = dict[str, range](), path
         if "layers" in axes:
             blocks, place, *rest = rest
-            counted["layer"] = model.layers_at(stack, blocks, place)
+            counted["layer"] = model.stack(stack).layers_at(blocks, place)
         if "expert" in axes:
             counted["expert"] = range(model.num_experts)
             rest = ["experts", *rest[1:]]

@@ -49,7 +49,7 @@ def write_run(
             "name": model_dir.name,
             "parameters": total,
             "num_experts": config.model.num_experts,
-            "flops_per_token": flops_per_token(config.model, *config.data.lengths),
+            "flops_per_token": flops_per_token(config.model, config.data.task_feature_lengths),
             "vocabulary": dict(identities),
         }
         write_description(folder, facts, origin, config, config_text)

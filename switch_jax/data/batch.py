@@ -5,45 +5,51 @@ from typing import TypeVar
 
 import numpy as np
 
+from switch_jax.config.stack import StackConfig
+
 Example = Mapping[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 Tag = TypeVar("Tag")
 
 
-def empty_batch(batch_size: int, lengths: Mapping[str, int]) -> Batch:
-    """A batch of padding; `train_batches.TrainBatches` describes its arrays."""
-    inputs, targets = ((batch_size, lengths[name]) for name in ("inputs", "targets"))
-    return {
-        "encoder_input_tokens": np.zeros(inputs, np.int32),
-        "encoder_segment_ids": np.zeros(inputs, np.int32),
-        "decoder_input_tokens": np.zeros(targets, np.int32),
-        "decoder_target_tokens": np.zeros(targets, np.int32),
-        "decoder_segment_ids": np.zeros(targets, np.int32),
-        "decoder_loss_weights": np.zeros(targets, np.float32),
-    }
+def empty_batch(
+    stacks: Sequence[StackConfig], batch_size: int, lengths: Mapping[str, int]
+) -> Batch:
+    """A batch of padding; `train_batches.TrainBatches` describes its arrays.
+
+    `lengths` are tokens in a row, by the feature that a stack reads.
+    """
+    batch: Batch = {}
+    last = stacks[-1]
+    for stack in stacks:
+        shape = batch_size, lengths[stack.feature]
+        names = [stack.input_tokens, *[last.target_tokens] * (stack is last), stack.segment_ids]
+        batch |= {name: np.zeros(shape, np.int32) for name in names}
+    batch[last.loss_weights] = np.zeros(shape, np.float32)
+    return batch
 
 
-def write_row(batch: Batch, row: int, examples: Sequence[Example]) -> None:
+def write_row(
+    stacks: Sequence[StackConfig], batch: Batch, row: int, examples: Sequence[Example]
+) -> None:
     """Writes examples side by side into a row of `batch` that is all padding.
 
-    The decoder input of each example is its targets shifted right, with 0 as its first token.
-    Each has 'inputs' and 'targets', int32 [L]; what does not fit is cut off.
+    Each example has the feature of each stack, int32 [L]; what does not fit is cut off. What the
+    last stack reads of each example is its targets shifted right, with 0 as the first token.
     """
-    features = (
-        ("inputs", "encoder_input_tokens", "encoder_segment_ids"),
-        ("targets", "decoder_target_tokens", "decoder_segment_ids"),
-    )
-    for feature, tokens_name, segments_name in features:
-        tokens, segments = batch[tokens_name][row], batch[segments_name][row]
+    last = stacks[-1]
+    for stack in stacks:
+        tokens_name = last.target_tokens if stack is last else stack.input_tokens
+        tokens, segments = batch[tokens_name][row], batch[stack.segment_ids][row]
         start = 0
         for segment, example in enumerate(examples, start=1):
-            ids = example[feature][: len(tokens) - start]
+            ids = example[stack.feature][: len(tokens) - start]
             stop = start + len(ids)
             tokens[start:stop], segments[start:stop] = ids, segment
-            if feature == "targets":
-                batch["decoder_input_tokens"][row, start + 1 : stop] = ids[:-1]
+            if stack is last:
+                batch[last.input_tokens][row, start + 1 : stop] = ids[:-1]
             start = stop
-    batch["decoder_loss_weights"][row] = batch["decoder_segment_ids"][row] > 0
+    batch[last.loss_weights][row] = batch[last.segment_ids][row] > 0
 
 
 def pack_rows(

@@ -1,15 +1,19 @@
 """Evaluation batches: one pass over a split, in a fixed order."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from switch_jax.config.stack import StackConfig
 from switch_jax.data.batch import Batch, empty_batch, pack_rows, write_row
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
 from switch_jax.data.reading.examples import no_examples
 
 
 def eval_batches(
-    opened: OpenedTasks, batch_size: int, num_batches: int | None = None
+    opened: OpenedTasks,
+    stacks: Sequence[StackConfig],
+    batch_size: int,
+    num_batches: int | None = None,
 ) -> Iterator[Batch]:
     """One pass in a fixed order: batches as of `TrainBatches`, the last filled up with padding.
 
@@ -25,9 +29,9 @@ def eval_batches(
     )
     batches = iter(lambda: list(itertools.islice(all_rows, batch_size)), [])
     for rows in itertools.islice(batches, num_batches):
-        batch, is_empty = empty_batch(batch_size, lengths), False
+        batch, is_empty = empty_batch(stacks, batch_size, lengths), False
         for index, row in enumerate(rows):
-            write_row(batch, index, [example for example, _ in row])
+            write_row(stacks, batch, index, [example for example, _ in row])
         yield batch
     if is_empty:
         raise no_examples(config.mixture_or_task_name, config)

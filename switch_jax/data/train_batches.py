@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from switch_jax.config import DataConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.data.batch import Batch, Example, empty_batch, pack_rows, write_row
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks
 from switch_jax.data.catalogue.registry import mixing_rates
@@ -19,16 +20,18 @@ _DRAWS_AT_ONCE = 1024
 class TrainBatches:
     """The global batches of a run, without end; they do not depend on the hosts and devices.
 
-    A batch is a dictionary of encoder_input_tokens, encoder_segment_ids int32 [B, L_inputs];
-    decoder_input_tokens, decoder_target_tokens, decoder_segment_ids int32 [B, L_targets];
-    decoder_loss_weights float32 [B, L_targets]. Segments number the examples of a row from 1; 0 is
-    padding. Stream i of K gives rows i B / K to (i + 1) B / K. A host reads only the streams whose
-    rows it needs; the other rows are padding.
+    A batch is a dictionary with names as in T5X. For each stack of the model it has the tokens that
+    the stack reads and their segments, as encoder_input_tokens and encoder_segment_ids, int32
+    [B, L]; for the last one also the tokens that it predicts and their weights in the loss, as
+    decoder_target_tokens, int32 [B, L], and decoder_loss_weights, float32 [B, L]. Segments number
+    the examples of a row from 1; 0 is padding. Stream i of K gives rows i B / K to (i + 1) B / K. A
+    host reads only the streams whose rows it needs; the other rows are padding.
     """
 
     def __init__(
         self,
         opened: OpenedTasks,
+        stacks: Sequence[StackConfig],
         batch_size: int,
         position: Position | None = None,
         needed_rows: Sequence[int] | None = None,
@@ -39,7 +42,7 @@ class TrainBatches:
         batch are made, None all.
         """
         config = opened.config
-        self._config, self._batch_size = config, batch_size
+        self._config, self._stacks, self._batch_size = config, stacks, batch_size
         self._rows = batch_size // config.data_streams
         needed = range(batch_size) if needed_rows is None else needed_rows
         here = sorted({row // self._rows for row in needed})
@@ -58,12 +61,13 @@ class TrainBatches:
 
     def __next__(self) -> tuple[Batch, Position]:
         """The next batch, and the position after it; UserError where a task gives no example."""
-        batch = empty_batch(self._batch_size, self._config.task_feature_lengths)
+        lengths = self._config.task_feature_lengths
+        batch = empty_batch(self._stacks, self._batch_size, lengths)
 
         def fill(stream: int) -> StreamPosition:
             for row in range(stream * self._rows, (stream + 1) * self._rows):
                 examples, draws, cursors = next(self._streams[stream])
-                write_row(batch, row, examples)
+                write_row(self._stacks, batch, row, examples)
             return StreamPosition(draws, dict(zip(self._names, cursors, strict=True)))
 
         streams = dict(zip(self._streams, self._threads.map(fill, self._streams), strict=True))

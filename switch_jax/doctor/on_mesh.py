@@ -86,9 +86,10 @@ def batch_of(config: Config) -> Batch:
     inputs, targets = (rng.integers(2, 512, (ROWS, length)) for length in (INPUTS, TARGETS))
     full = {"inputs": inputs[0], "targets": targets[0]}
     padded = {"inputs": inputs[1, :-5], "targets": targets[1, :-5]}
-    batch = empty_batch(config.run.batch_size, {"inputs": INPUTS, "targets": TARGETS})
+    stacks = config.model.stacks
+    batch = empty_batch(stacks, config.run.batch_size, config.data.task_feature_lengths)
     for row in range(config.run.batch_size):
-        write_row(batch, row, [padded if row % ROWS else full])
+        write_row(stacks, batch, row, [padded if row % ROWS else full])
     return batch
 
 
@@ -105,7 +106,7 @@ def switch_layer(mesh: Mesh) -> str:
 
     x = normal(rows, length, dim) * 8
     segments: Any = (rng.random((rows, length)) < 0.9).astype(np.int32)
-    router = make_router(config, "encoder", normal(dim, experts))
+    router = make_router(config, config.stacks[0], normal(dim, experts))
     weights = SwitchWeights(router, (normal(experts, dim, hidden),), normal(experts, hidden, dim))
 
     def loss(x: Any, weights: SwitchWeights) -> Any:

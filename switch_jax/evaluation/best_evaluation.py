@@ -68,7 +68,7 @@ def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] 
     task = run.best_metric.rpartition("/")[0]
     sets = [task] if task in files else files  # otherwise the metric is over all of them
     names = [name for name, use in uses(type(model)) if use is not Use.TRAINING]
-    if model.encoder_router_type == "experts_choose":  # see `ModelConfig.capacity_factors`
+    if any(stack.router_type == "experts_choose" for stack in model.stacks):  # see `StackConfig`
         names.append("train_expert_capacity_factor")
     return {
         "BEST_METRIC": run.best_metric,

@@ -40,7 +40,7 @@ class TeacherForcedEvaluation:
         Of `config` the data are not read. `parameters` are `ShapeDtypeStruct`s on the mesh.
         """
         self._mesh = mesh
-        self._batches = _read(opened, config.run.batch_size, num_batches)
+        self._batches = _read(opened, config, num_batches)
         is_content = content_tokens(opened.tasks[0].output_features["targets"].vocabulary)
         self._step = lower_eval_step(config, mesh, parameters, is_content).compile()
 
@@ -55,11 +55,12 @@ class TeacherForcedEvaluation:
         return {task: _metrics(sums) for task, sums in by_task.items()}
 
 
-def _read(opened: OpenedTasks, batch_size: int, num_batches: int | None) -> dict[str, list[Batch]]:
+def _read(opened: OpenedTasks, config: Config, num_batches: int | None) -> dict[str, list[Batch]]:
     """The batches of each task. Every host reads all of them: they are small."""
 
     def read(task: str) -> list[Batch]:
-        return list(eval_batches(opened.only(task), batch_size, num_batches))
+        stacks, batch_size = config.model.stacks, config.run.batch_size
+        return list(eval_batches(opened.only(task), stacks, batch_size, num_batches))
 
     # Opening a set takes about as long as reading it, and a mixture may have 100 of them.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "validation") as threads:

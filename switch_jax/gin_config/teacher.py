@@ -20,10 +20,8 @@ def with_teacher(config: Config) -> Config:
             f"TEACHER_DIR {distillation.teacher_dir!r} is not the folder of a run: it has no "
             f"{folder.config_json.name}"
         )
-    changes = {
-        "gpu_attention": config.model.gpu_attention,
-        "group_size": distillation.teacher_group_size,
-        "decoder_group_size": distillation.teacher_decoder_group_size,
-    }
+    fields = [stack.group_size_field for stack in teacher.model.stacks]
+    changes = {field: getattr(distillation, f"teacher_{field}") for field in fields}
+    changes["gpu_attention"] = config.model.gpu_attention
     changed = {name: value for name, value in changes.items() if value is not None}
     return dataclasses.replace(config, teacher=teacher.replace("model", **changed))

@@ -132,8 +132,9 @@ def make_score(model: ModelConfig) -> Callable[[Any, dict[str, jax.Array]], jax.
     """
 
     def score(parameters: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        output = bind(model, parameters)(**model_inputs(batch))
-        targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+        output = bind(model, parameters)(*model_inputs(model, batch))
+        last = model.stacks[-1]
+        targets, weights = batch[last.target_tokens], batch[last.loss_weights]
         return -jax.vmap(token_sums)(output.logits, targets, weights).cross_entropy
 
     return score

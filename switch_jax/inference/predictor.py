@@ -40,6 +40,10 @@ class Predictor:
         """
         self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
         self._mesh, self._eos_id = mesh, decoding.eos_id
+        self._stacks = config.model.stacks
+        self._read = config.model.stack(
+            self._stacks[-1].attends_to or ""
+        )  # by `Transformer.encode`
         jit = functools.partial(
             jax.jit,
             out_shardings=replicated(mesh),  # since every host reads the results
@@ -59,7 +63,7 @@ class Predictor:
         for start, batch, count in self._batches(examples):
             example_ids = first_id + start + np.arange(self._batch_size, dtype=np.int32)
             arrays = put_batch({**batch, "example_ids": example_ids}, self._mesh)
-            names = "encoder_input_tokens", "encoder_segment_ids", "example_ids"
+            names = self._read.input_tokens, self._read.segment_ids, "example_ids"
             decoded = self._decode(parameters, *(arrays[name] for name in names))
             best = decoded.tokens[:count, 0], decoded.scores[:count, 0]  # [count, L], [count]
             for tokens, score in zip(*jax.device_get(best), strict=True):
@@ -76,8 +80,8 @@ class Predictor:
         """Yields the index of the batch's first example, the batch, and its number of examples."""
         remaining, start = iter(examples), 0
         while chunk := list(itertools.islice(remaining, self._batch_size)):
-            batch = empty_batch(self._batch_size, self._lengths)
+            batch = empty_batch(self._stacks, self._batch_size, self._lengths)
             for row, example in enumerate(chunk):
-                write_row(batch, row, [example])
+                write_row(self._stacks, batch, row, [example])
             yield start, batch, len(chunk)
             start += len(chunk)

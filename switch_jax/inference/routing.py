@@ -94,26 +94,28 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
     if target is not None:
         check_text("target", target)
     record = {"inputs": text} if target is None else {"inputs": text, "targets": target}
-    batch = empty_batch(config.run.batch_size, config.data.task_feature_lengths)
-    _, example, cut, _ = encode(record, model.vocabularies, config.data.task_feature_lengths)
-    write_row(batch, 0, [example])
+    stacks, lengths = config.model.stacks, config.data.task_feature_lengths
+    batch = empty_batch(stacks, config.run.batch_size, lengths)
+    _, example, cut, _ = encode(record, model.vocabularies, lengths)
+    write_row(stacks, batch, 0, [example])
 
     with jax.set_mesh(model.mesh):
         choose = _expert_chooser(config.model, model.mesh)
         chosen = jax.device_get(choose(model.parameters, put_batch(batch, model.mesh)))
     found = {}
-    for stack, feature in (("encoder", "inputs"), ("decoder", "targets")):
-        if feature not in record or stack not in chosen:
+    for stack in stacks:
+        feature = stack.feature
+        if feature not in record or stack.name not in chosen:
             continue
         length, vocabulary = len(example[feature]), model.vocabularies[feature]
-        ids = batch[f"{stack}_input_tokens"][0, :length].tolist()
+        ids = batch[stack.input_tokens][0, :length].tolist()
         names = {vocabulary.eos_id: "</s>"}
-        if stack == "decoder":
+        if stack.causal:
             names[0] = "<start>"  # before the targets
         tokens = [names.get(i) or piece(vocabulary, i) for i in ids]
-        experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack])
-        layers, sublayers = map(list, zip(*config.model.routers[stack], strict=True))
-        found[stack] = Routing(tokens, layers, sublayers, experts, gates, cut.get(feature, 0))
+        experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack.name])
+        layers, sublayers = map(list, zip(*stack.routers, strict=True))
+        found[stack.name] = Routing(tokens, layers, sublayers, experts, gates, cut.get(feature, 0))
     return found
 
 
@@ -122,6 +124,6 @@ def _expert_chooser(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str,
     """`Transformer.choose_experts` as a function of parameters and batch; once compiled, kept."""
 
     def choose(parameters: Any, batch: dict[str, jax.Array]) -> Any:
-        return bind(config, parameters).choose_experts(**model_inputs(batch))
+        return bind(config, parameters).choose_experts(*model_inputs(config, batch))
 
     return jax.jit(choose, out_shardings=replicated(mesh))

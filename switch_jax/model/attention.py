@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.config import ModelConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.kernels.attention_kernel import MASKED
 from switch_jax.model import parameters
 from switch_jax.model.dot_product_attention import dot_product_attention
@@ -18,7 +19,10 @@ KeysAndValues = tuple[jax.Array, jax.Array]
 
 
 class Encoded(NamedTuple):
-    """The encoder's output [B, M, D], None where its keys and values are cached, and segments."""
+    """The output [B, M, D] of the stack that another attends to, and its segments [B, M].
+
+    The output is None where its keys and values are cached.
+    """
 
     x: jax.Array | None
     segments: jax.Array
@@ -68,8 +72,8 @@ class SelfAttention(nnx.Module):
 
         Args:
           x: [B, L, D]; in decoding [B, beams, D], one new token of each beam.
-          tokens: [B, L]. A token sees those of its own segment, and in the decoder none to its
-            right.
+          tokens: [B, L]. A token sees those of its own segment, and where the stack is causal
+            none to its right.
           cached: in decoding keys and values [B, beams, L, H * K], of which those before the
             position of the tokens are used.
 
@@ -88,9 +92,9 @@ class SelfAttention(nnx.Module):
 class DenseSelfAttention(SelfAttention, Projections):
     """Self-attention as in T5."""
 
-    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, stack: StackConfig, rngs: nnx.Rngs) -> None:
         super().__init__(config, rngs)
-        self.causal = decoder
+        self.causal = stack.causal
 
     def queries_keys_and_values(
         self, x: jax.Array, tokens: Tokens
@@ -100,7 +104,7 @@ class DenseSelfAttention(SelfAttention, Projections):
 
 
 class CrossAttention(Projections):
-    """The decoder's tokens attend to those of the encoder."""
+    """The tokens of a stack attend to those of another one."""
 
     def __call__(
         self,
@@ -112,7 +116,7 @@ class CrossAttention(Projections):
         """[B, L, D] -> [B, L, D]; in decoding beams stand where queries do.
 
         A query sees the keys of its own segment. `cached`, in decoding, are the keys and values of
-        the encoder's tokens, [B, M, H * K] each.
+        the other stack's tokens, [B, M, H * K] each.
         """
         q = project(x, self.query[...])  # [B, L, H * K]
         if cached is None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.config import ModelConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.model import parameters
 from switch_jax.model.layers import dropout, project
 from switch_jax.moe import (
@@ -81,7 +82,7 @@ class Experts(nnx.Module):
     output projections, and `_wo`.
     """
 
-    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, stack: StackConfig, rngs: nnx.Rngs) -> None:
         dim, experts, scale = config.embed_dim, config.num_experts, config.scale
         self.router = parameters.truncated_normal(
             rngs, (dim, experts), ("embed", "router"), scale / dim
@@ -92,7 +93,7 @@ class Experts(nnx.Module):
             setattr(self, f"wi_{i}", wi)
         if config.load_balance == "bias":
             self.router_bias = parameters.zeros((experts,), ("router",))
-        self.stack = "decoder" if decoder else "encoder"
+        self.stack = stack
         self.first_router = 0  # of the routers of the stack, the number of that in layer 0
         self.returns_choices = False  # see `Transformer.choose_experts`
         self.config = config
@@ -146,8 +147,8 @@ class SwitchFeedForward(Experts):
     (DeepSeekMoE, Dai et al. 2024, section 3.2).
     """
 
-    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
-        super().__init__(config, decoder, rngs)
+    def __init__(self, config: ModelConfig, stack: StackConfig, rngs: nnx.Rngs) -> None:
+        super().__init__(config, stack, rngs)
         hidden = config.expert_hidden_dim
         shape, axes = (config.num_experts, hidden, config.embed_dim), ("expert", "mlp", "embed")
         self.wo = parameters.truncated_normal(rngs, shape, axes, config.scale / hidden)

@@ -1,10 +1,12 @@
 """The number of parameters and of floating-point operations of a model, from its sizes alone."""
 
 import math
+from collections.abc import Mapping
 
 import jax
 
 from switch_jax.config import ModelConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.model.feed_forward import num_projections
 from switch_jax.model.functional import abstract_parameters
 from switch_jax.utils.units import counted
@@ -23,12 +25,12 @@ def described(config: ModelConfig) -> str:
     return f"{kind}, {parameter_count(config):,} parameters"
 
 
-def flops_per_token(config: ModelConfig, input_length: int, target_length: int) -> float:
-    """Those of `forward_flops` for each token of the sequence, of inputs and targets."""
-    return forward_flops(config, input_length, target_length) / (input_length + target_length)
+def flops_per_token(config: ModelConfig, lengths: Mapping[str, int]) -> float:
+    """Those of `forward_flops` for each token of the sequence, of all features."""
+    return forward_flops(config, lengths) / sum(lengths.values())
 
 
-def forward_flops(config: ModelConfig, input_length: int, target_length: int) -> float:
+def forward_flops(config: ModelConfig, lengths: Mapping[str, int]) -> float:
     """Floating-point operations of one sequence's forward pass, as the paper counts (footnote 7).
 
     Counted are two operations for each matrix parameter that a token meets, whatever the number of
@@ -36,68 +38,77 @@ def forward_flops(config: ModelConfig, input_length: int, target_length: int) ->
     factor, but where experts choose: there it is the number of experts that a token meets. The
     paper counts keys and values of cross-attention for target tokens, though they come from input
     tokens. Table 9 prints 124e9 for T5-Base and Switch-Base at 512 and 114 tokens.
+
+    `lengths` are the tokens of a sequence by feature.
     """
     dim, inner = config.embed_dim, config.num_heads * config.head_dim
-    encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
-    chosen: float = config.num_selected_experts
-    of_input = chosen
-    if config.router_types["encoder"] == "experts_choose":
-        of_input = config.train_expert_capacity_factor
-    matrices = input_length * _self_attention_and_feed_forward(config, "encoder", of_input)
-    matrices += target_length * _self_attention_and_feed_forward(config, "decoder", chosen)
-    matrices += target_length * decoder * 4 * dim * inner  # cross-attention
-    matrices += target_length * dim * config.num_embeddings
+    matrices, pairs = 0.0, 0
+    for stack in config.stacks:
+        length, attended = _lengths(config, stack, lengths)
+        chosen: float = config.num_selected_experts
+        if stack.router_type == "experts_choose":
+            chosen = stack.train_expert_capacity_factor
+        matrices += length * _self_attention_and_feed_forward(config, stack, chosen)
+        if stack.attends_to:
+            matrices += length * stack.num_layers * 4 * dim * inner  # cross-attention
+        pairs += stack.num_layers * length * (length + attended)
+    matrices += lengths[config.stacks[-1].feature] * dim * config.num_embeddings
     # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
-    pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
     return 2.0 * matrices + 2.0 * 2 * inner * pairs / 2
 
 
 def training_flops(
-    config: ModelConfig,
-    input_length: int,
-    target_length: int,
-    slots: tuple[float, float] | None = None,
+    config: ModelConfig, lengths: Mapping[str, int], slots: Mapping[str, float] | None = None
 ) -> float:
     """Floating-point operations that one sequence's training step needs: forward and backward.
 
     Counted are all matrix products, nothing halved, with keys and values of cross-attention at
     input tokens: what no implementation can avoid. The backward pass counts as two forward passes.
 
-    Lengths include padding. `slots` are expert slots for each input token and for each target
-    token, empty ones too, as `groups.Groups.capacity_factor` has them; None: `needed_slots`.
+    `lengths` are the tokens of a sequence by feature, padding included. `slots` are, for each stack
+    with experts, expert slots for each token, empty ones too, as `groups.Groups.capacity_factor`
+    has them; None: `needed_slots`.
     """
     slots = slots or needed_slots(config)
     dim, inner = config.embed_dim, config.num_heads * config.head_dim
-    encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
     router = dim * config.num_experts
-    by_input = _self_attention_and_feed_forward(config, "encoder", slots[0], router)
-    by_input += decoder * 2 * dim * inner  # keys and values of cross-attention
-    by_target = _self_attention_and_feed_forward(config, "decoder", slots[1], router)
-    by_target += decoder * 2 * dim * inner  # its queries and output
-    by_target += dim * config.num_embeddings
-    # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
-    pairs = encoder * input_length**2 + decoder * (target_length**2 + input_length * target_length)
-    forward = input_length * by_input + target_length * by_target + 2 * inner * pairs
+    forward = 0.0
+    for stack in config.stacks:
+        length, attended = _lengths(config, stack, lengths)
+        met = _self_attention_and_feed_forward(config, stack, slots.get(stack.name, 0.0), router)
+        forward += length * met
+        if stack.attends_to:  # queries and output; keys and values
+            forward += (length + attended) * stack.num_layers * 2 * dim * inner
+        # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
+        forward += 2 * inner * stack.num_layers * length * (length + attended)
+    forward += lengths[config.stacks[-1].feature] * dim * config.num_embeddings
     return 3 * 2.0 * forward
 
 
-def needed_slots(config: ModelConfig, *, training: bool = True) -> tuple[float, float]:
-    """The expert slots that an input token and a target token need at even routing.
+def needed_slots(config: ModelConfig, *, training: bool = True) -> dict[str, float]:
+    """The expert slots that a token of each stack needs at even routing.
 
     As many as a token has experts, but no more than a capacity factor above 1. Where experts
     choose, all slots are filled, so it is the factor.
     """
-    by_stack = [
-        factor
-        if config.router_types[stack] == "experts_choose"
-        else min(config.num_selected_experts, max(1.0, factor))
-        for stack, factor in config.capacity_factors(training=training).items()
-    ]
-    return by_stack[0], by_stack[1]
+    slots = {}
+    for stack in config.stacks:
+        factor = stack.capacity_factor(training=training)
+        chosen = min(config.num_selected_experts, max(1.0, factor))
+        slots[stack.name] = factor if stack.router_type == "experts_choose" else chosen
+    return slots
+
+
+def _lengths(
+    config: ModelConfig, stack: StackConfig, lengths: Mapping[str, int]
+) -> tuple[int, int]:
+    """The tokens of a stack, and those of the stack that it attends to, 0 without one."""
+    attended = lengths[config.stack(stack.attends_to).feature] if stack.attends_to else 0
+    return lengths[stack.feature], attended
 
 
 def _self_attention_and_feed_forward(
-    config: ModelConfig, stack: str, slots: float, router: int = 0
+    config: ModelConfig, stack: StackConfig, slots: float, router: int = 0
 ) -> float:
     """Matrix parameters that a token meets in these sublayers of a stack, with `slots` experts."""
     dim, inner, hidden = (
@@ -118,8 +129,7 @@ def _self_attention_and_feed_forward(
         "attention": dim * inner,
         "feed_forward": (projections + 1) * dim * (config.shared_expert_mlp_dim or 0),
     }
-    layers = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}[stack]
-    met: float = layers * sum(dense.values())
-    for _, sublayer in config.routers[stack]:
+    met: float = stack.num_layers * sum(dense.values())
+    for _, sublayer in stack.routers:
         met += slots * expert[sublayer] + beside_experts[sublayer] + router - dense[sublayer]
     return met

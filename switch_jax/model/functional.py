@@ -46,13 +46,13 @@ def bind(config: ModelConfig, parameters: Parameters) -> Transformer:
     return nnx.merge(graph, state)
 
 
-def model_inputs(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """The arrays of a batch that the model takes, by the names of its arguments."""
-    names = (
-        "encoder_input_tokens", "decoder_input_tokens",
-        "encoder_segment_ids", "decoder_segment_ids",
-    )  # fmt: skip
-    return {name: batch[name] for name in names}
+def model_inputs(
+    config: ModelConfig, batch: Mapping[str, jax.Array]
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """The tokens and the segments of a batch, by stack, as `Transformer` takes them."""
+    tokens = {stack.name: batch[stack.input_tokens] for stack in config.stacks}
+    segments = {stack.name: batch[stack.segment_ids] for stack in config.stacks}
+    return tokens, segments
 
 
 def cast_blocks(config: ModelConfig, parameters: Parameters) -> Parameters:

@@ -1,13 +1,13 @@
 """The routing groups of a training step: their sizes, and the tokens that even routing drops."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from switch_jax.config import ModelConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.moe import capacity_of, expected_drop, group_shape
 from switch_jax.utils.units import percent
 
-# The gin macro that sets the group size of each stack.
-MACROS = {"encoder": "GROUP_SIZE", "decoder": "DECODER_GROUP_SIZE"}
 MAX_DROPPED = 0.01  # the paper drops "typically < 1%" (section 2.2)
 
 
@@ -52,26 +52,25 @@ class Groups(NamedTuple):
 
 
 def training_groups(
-    model: ModelConfig, batch_size: int, lengths: tuple[int, int]
+    model: ModelConfig, batch_size: int, lengths: Mapping[str, int]
 ) -> dict[str, Groups]:
-    """The groups of each stack with experts, 'encoder' and 'decoder'.
+    """The groups of each stack with experts, by its name.
 
-    `lengths` are tokens of a row of inputs and of targets. Raises UserError where a group size does
-    not fit the rows.
+    `lengths` are tokens of a row by feature. Raises UserError where a group size does not fit the
+    rows.
     """
     return {
-        stack: _groups(model, batch_size, length, stack)
-        for stack, length in zip(MACROS, lengths, strict=True)
-        if model.sparse_layers[stack]
+        stack.name: _groups(model, batch_size, lengths[stack.feature], stack)
+        for stack in model.stacks
+        if stack.sparse_layers
     }
 
 
-def _groups(model: ModelConfig, batch_size: int, length: int, stack: str) -> Groups:
-    size = model.group_sizes[stack]
-    _, tokens = group_shape(batch_size, length, size, name=MACROS[stack])
-    slots = capacity_of(model, tokens, model.train_expert_capacity_factor)
+def _groups(model: ModelConfig, batch_size: int, length: int, stack: StackConfig) -> Groups:
+    _, tokens = group_shape(batch_size, length, stack.group_size, name=stack.group_size_macro)
+    slots = capacity_of(model, tokens, stack.train_expert_capacity_factor)
     factor = slots * model.num_experts / tokens
-    if model.router_types[stack] == "experts_choose":
+    if stack.router_type == "experts_choose":
         return Groups(tokens, slots, factor, None, experts_choose=True)
     choices = model.num_selected_experts
     if model.ntlb_rounds > 1:
@@ -79,14 +78,15 @@ def _groups(model: ModelConfig, batch_size: int, length: int, stack: str) -> Gro
     dropped, warning = expected_drop(tokens, model.num_experts, slots, choices), None
     if dropped > MAX_DROPPED and choices > max(1, factor):
         warning = (
-            f"each token has {choices} experts, and the {stack} {factor:.4g} slots per token: "
+            f"each token has {choices} experts, and the {stack.name} {factor:.4g} slots per token: "
             f"{percent(dropped)} of evenly routed choices are dropped; a larger "
             "TRAIN_EXPERT_CAPACITY_FACTOR has room for them"
         )
     elif dropped > MAX_DROPPED:
         routed = "tokens" if choices == 1 else "choices"
         warning = (
-            f"of evenly routed {routed} the {stack} drops {percent(dropped)}, where the paper "
-            f"drops under 1 %; a larger {MACROS[stack]} or TRAIN_EXPERT_CAPACITY_FACTOR drops fewer"
+            f"of evenly routed {routed} the {stack.name} drops {percent(dropped)}, where the paper "
+            f"drops under 1 %; a larger {stack.group_size_macro} or TRAIN_EXPERT_CAPACITY_FACTOR "
+            "drops fewer"
         )
     return Groups(tokens, slots, factor, dropped, warning, choices)

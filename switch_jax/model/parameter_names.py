@@ -37,9 +37,9 @@ def parameter_axes(model: ModelConfig) -> dict[str, tuple[str, ...]]:
 
 
 def parameter_group(part: str, axes: tuple[str, ...]) -> str:
-    """As encoder/experts, for a part of the model and axes; the embedding belongs to no stack."""
+    """As encoder/experts, for a stack and axes; an embedding belongs to the whole model."""
     kind = next((_KINDS[axis] for axis in _KINDS if axis in axes), "norms")
-    return f"{part}/{kind}" if part in ("encoder", "decoder") else kind
+    return kind if kind == "embedding" else f"{part}/{kind}"
 
 
 def sizes_by_group(model: ModelConfig, names: Collection[str] | None = None) -> dict[str, int]:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from switch_jax.config import ModelConfig
 from switch_jax.config.sparse_layers import Blocks
+from switch_jax.config.stack import StackConfig
 from switch_jax.model.attention import CrossAttention, DenseSelfAttention, Encoded, KeysAndValues
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RMSNorm, dropout
@@ -26,10 +27,10 @@ class DecodingState(NamedTuple):
 
     Attributes:
       position_bias: see `Tokens`; it is made once for all tokens.
-      encoded: the segments of the encoder's tokens.
-      cross_cache: for each layer of a block, keys and values of the encoder's tokens, each
+      encoded: the segments of the tokens of the stack that this one attends to.
+      cross_cache: for each layer of a block, keys and values of those tokens, each
         [blocks, B, M, H * K].
-      cache: for each layer of a block, keys and values of the decoder's tokens so far, each
+      cache: for each layer of a block, keys and values of the stack's own tokens so far, each
         [blocks, B, beams, L, H * K].
     """
 
@@ -54,24 +55,26 @@ class LayerOutput(NamedTuple):
 
 
 class Layer(nnx.Module):
-    """Self-attention, in the decoder cross-attention, and a feed-forward layer; pre-norm."""
+    """Self-attention, cross-attention if the stack has it, and a feed-forward layer; pre-norm."""
 
-    def __init__(self, config: ModelConfig, decoder: bool, sparse: bool, rngs: nnx.Rngs) -> None:
-        experts_in = config.sublayers_with_experts if sparse else ()
+    def __init__(
+        self, config: ModelConfig, stack: StackConfig, sparse: bool, rngs: nnx.Rngs
+    ) -> None:
+        experts_in = stack.sublayers_with_experts if sparse else ()
         self.self_attention_norm = RMSNorm(config)
         attention = SwitchAttention if "attention" in experts_in else DenseSelfAttention
-        self.self_attention = attention(config, decoder, rngs)
-        if decoder:
+        self.self_attention = attention(config, stack, rngs)
+        if stack.attends_to:
             self.cross_attention_norm = RMSNorm(config)
             self.cross_attention = CrossAttention(config, rngs)
         self.feed_forward_norm = RMSNorm(config)
         self.feed_forward: DenseFeedForward | SwitchFeedForward
         if "feed_forward" in experts_in:
-            self.feed_forward = SwitchFeedForward(config, decoder, rngs)
+            self.feed_forward = SwitchFeedForward(config, stack, rngs)
         else:
             self.feed_forward = DenseFeedForward(config, rngs)
         self.rate = config.dropout_rate
-        self.decoder = decoder
+        self.attends = stack.attends_to is not None
 
     def __call__(
         self,
@@ -83,16 +86,16 @@ class Layer(nnx.Module):
         """[B, L, D] -> [B, L, D]; see `Stack`."""
         tokens = tokens.with_dropout_keys(self.rate)
         keys = tokens.dropout
-        cached, cached_of_encoder = cache or (None, None)
+        cached, cached_of_encoded = cache or (None, None)
         y = self.self_attention_norm(x)
         with jax.named_scope("attention"):
             y, new, of_attention = self.self_attention(y, tokens, cached)
         x = constrain_batch(x + dropout(y, self.rate, keys.after_self_attention))
-        if self.decoder:
+        if self.attends:
             assert encoded is not None
             y = self.cross_attention_norm(x)
             with jax.named_scope("attention"):
-                y = self.cross_attention(y, tokens, encoded, cached_of_encoder)
+                y = self.cross_attention(y, tokens, encoded, cached_of_encoded)
             x = constrain_batch(x + dropout(y, self.rate, keys.after_cross_attention))
         y, of_feed_forward = self.feed_forward(self.feed_forward_norm(x), tokens)
         x = constrain_batch(x + dropout(y, self.rate, keys.after_feed_forward))
@@ -104,14 +107,14 @@ class Block(nnx.Module):
     """Layers that are scanned over together: dense ones and, last, one with experts, if any has."""
 
     def __init__(
-        self, config: ModelConfig, blocks: Blocks, decoder: bool, parameter_keys: jax.Array
+        self, config: ModelConfig, stack: StackConfig, blocks: Blocks, parameter_keys: jax.Array
     ) -> None:
         """`blocks`: of which it is one. `parameter_keys`: one for each layer."""
         self.first_layer = blocks.first_layer
         self.num_layers = blocks.layers_per_block
         for i in range(self.num_layers):
             sparse = blocks.has_experts and i == self.num_layers - 1
-            layer = Layer(config, decoder, sparse, nnx.Rngs(params=parameter_keys[i]))
+            layer = Layer(config, stack, sparse, nnx.Rngs(params=parameter_keys[i]))
             setattr(self, f"layer_{i}", layer)
 
     def __call__(
@@ -139,25 +142,23 @@ class Block(nnx.Module):
 
 
 class Stack(nnx.Module):
-    """Encoder or decoder: blocks scanned over with stacked parameters, and a final norm.
+    """Blocks of layers, scanned over with stacked parameters, and a final norm.
 
     With some sparse layouts other kinds follow `blocks`: `blocks_1` and `blocks_2`.
     """
 
-    def __init__(self, config: ModelConfig, num_layers: int, decoder: bool, rngs: nnx.Rngs) -> None:
-        self.relative_position_bias = RelativePositionBias(config, not decoder, rngs)
+    def __init__(self, config: ModelConfig, stack: StackConfig, rngs: nnx.Rngs) -> None:
+        self.relative_position_bias = RelativePositionBias(config, not stack.causal, rngs)
         # One key for each layer, so that all parameters outside the experts start as in the dense
         # model with this seed.
-        keys = jax.random.split(rngs.params(), num_layers)
-        kinds = config.blocks["decoder" if decoder else "encoder"]
-        for kind in kinds:
+        keys = jax.random.split(rngs.params(), stack.num_layers)
+        for kind in stack.blocks:
             last = kind.first_layer + kind.num_blocks * kind.layers_per_block
             own_keys = keys[kind.first_layer : last].reshape(kind.num_blocks, kind.layers_per_block)
-            blocks = stacked(functools.partial(Block, config, kind, decoder), own_keys)
+            blocks = stacked(functools.partial(Block, config, stack, kind), own_keys)
             setattr(self, kind.name, blocks)
-        self.block_names = tuple(kind.name for kind in kinds)
+        self.block_names = tuple(kind.name for kind in stack.blocks)
         self.final_norm = RMSNorm(config)
-        self.decoder = decoder
         self.config = config
 
     def __call__(
@@ -172,12 +173,12 @@ class Stack(nnx.Module):
         Args:
           x: [B, L, D], or in decoding [B, beams, D]: embedded tokens.
           tokens: [B, L], or in decoding [B, beams].
-          encoded: what the decoder sees of the encoder's tokens.
+          encoded: what it sees of the stack that it attends to, if any.
           decoding: in decoding, the state before these tokens.
 
         Returns:
-          The shape of x. The routers' statistics with a leading axis of `ModelConfig.routers`; None
-          in a dense model and in decoding. And for each layer of a block, in decoding, the keys and
+          The shape of x. The routers' statistics with a leading axis of `StackConfig.routers`; None
+          without experts and in decoding. And for each layer of a block, in decoding, the keys and
           values of the new tokens, each [blocks, B, beams, H * K].
         """
         rate, first_key, last_key = self.config.dropout_rate, None, None
@@ -220,9 +221,9 @@ class Stack(nnx.Module):
         return dropout(self.final_norm(x), rate, last_key), _in_a_row(statistics), new
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
-        """The keys and values of the decoder's cross-attention, computed once for all steps.
+        """The keys and values of the cross-attention, computed once for all steps of decoding.
 
-        From [B, M, D], the encoder's output: [blocks, B, M, H * K] each, by layer of a block.
+        From [B, M, D], the other stack's output: [blocks, B, M, H * K] each, by layer of a block.
         """
         keys_and_values: list[KeysAndValues] = []
         for graph, state in self._blocks():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.config import ModelConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.model import parameters
 from switch_jax.model.attention import KeysAndValues, SelfAttention
 from switch_jax.model.feed_forward import Experts
@@ -20,14 +21,14 @@ class SwitchAttention(SelfAttention, Experts):
     has a query, key and value of 0. The projection of the sums of values is dense.
     """
 
-    def __init__(self, config: ModelConfig, decoder: bool, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, stack: StackConfig, rngs: nnx.Rngs) -> None:
         # Draws three keys, as `Projections` does for query, key and value, so that all parameters
         # outside the experts start as in the dense model with this seed.
         own_key, *_ = (rngs.params() for _ in range(3))
         own_rngs = nnx.Rngs(params=own_key)
-        super().__init__(config, decoder, own_rngs)
-        self.causal = decoder
-        self.first_router = config.num_layers[self.stack]  # after those of feed-forward layers
+        super().__init__(config, stack, own_rngs)
+        self.causal = stack.causal
+        self.first_router = stack.num_layers  # after those of feed-forward layers
         scale, hidden = config.scale, config.expert_hidden_dim
         inner = config.num_heads * config.head_dim
         # Devices split F, as in every expert, and so not the heads.

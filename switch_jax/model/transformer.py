@@ -1,5 +1,6 @@
-"""The encoder-decoder, for training and for decoding step by step."""
+"""The Transformer of a model's stacks, for training and for decoding step by step."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -20,13 +21,12 @@ class Output(NamedTuple):
 
     Attributes:
       logits: [B, L, V] float32.
-      encoder, decoder: the routers' statistics, each field with a leading axis of routers, in the
-        order of `ModelConfig.routers`; None in a dense model.
+      routers: the routers' statistics of each stack with experts, by its name; each field has a
+        leading axis of routers, in the order of `StackConfig.routers`.
     """
 
     logits: jax.Array
-    encoder: RouterStatistics | None
-    decoder: RouterStatistics | None
+    routers: dict[str, RouterStatistics]
 
 
 class Transformer(nnx.Module):
@@ -35,8 +35,8 @@ class Transformer(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         self.config = config
         self.token_embedding = Embedding(config, rngs)
-        self.encoder = Stack(config, config.num_encoder_layers, decoder=False, rngs=rngs)
-        self.decoder = Stack(config, config.num_decoder_layers, decoder=True, rngs=rngs)
+        for stack in config.stacks:
+            setattr(self, stack.name, Stack(config, stack, rngs))
         if not config.tie_embeddings:
             self.logits = parameters.truncated_normal(
                 rngs,
@@ -47,53 +47,65 @@ class Transformer(nnx.Module):
 
     def __call__(
         self,
-        encoder_input_tokens: jax.Array,
-        decoder_input_tokens: jax.Array,
-        encoder_segment_ids: jax.Array,
-        decoder_segment_ids: jax.Array,
+        tokens: Mapping[str, jax.Array],
+        segments: Mapping[str, jax.Array],
         *,
         key: jax.Array | None = None,
     ) -> Output:
-        """Predicts each target token from the inputs and the target tokens before it.
+        """Predicts each token of the last stack from those before it, and from the other stacks.
 
         Args:
-          encoder_input_tokens: [B, M] int32 ids.
-          decoder_input_tokens: [B, L] int32 ids, the targets shifted right.
-          encoder_segment_ids, decoder_segment_ids: [B, M], [B, L] int32, the packed example that a
-            token belongs to, counted from 1; 0 = padding.
+          tokens: by the name of a stack the ids that it reads, [B, L] int32: of an encoder-decoder
+            the inputs, and the targets shifted right.
+          segments: of the same shapes, int32, the packed example that a token belongs to, counted
+            from 1; 0 = padding.
           key: of training, for dropout and the routers' noise. None = evaluation: neither, and the
             capacity factor of evaluation.
         """
-        encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
-        inputs = tokens_of(encoder_input_tokens, encoder_segment_ids, encoder_key)
-        targets = tokens_of(decoder_input_tokens, decoder_segment_ids, decoder_key)
-        x, y = self.token_embedding(inputs.ids, targets.ids)  # [B, M, D], [B, L, D]
-        x, of_encoder, _ = self.encoder(x, inputs)  # [B, M, D]
-        y, of_decoder, _ = self.decoder(y, targets, Encoded(x, inputs.segments))  # [B, L, D]
-        return Output(self._logits(y), of_encoder, of_decoder)
+        stacks = self.config.stacks
+        keys = [None] * len(stacks) if key is None else jax.random.split(key, len(stacks))
+        read = [
+            tokens_of(tokens[s.name], segments[s.name], k)
+            for s, k in zip(stacks, keys, strict=True)
+        ]
+        embedded = self.token_embedding(*(own.ids for own in read))  # [B, L, D] each
+        encoded: dict[str | None, Encoded] = {}
+        routers: dict[str, RouterStatistics] = {}
+        for stack, own, x in zip(stacks, read, embedded, strict=True):
+            x, statistics, _ = self._stack(stack.name)(x, own, encoded.get(stack.attends_to))
+            encoded[stack.name] = Encoded(x, own.segments)
+            if statistics is not None:
+                routers[stack.name] = statistics
+        return Output(self._logits(x), routers)
 
-    def choose_experts(self, **inputs: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
+    def choose_experts(
+        self, tokens: Mapping[str, jax.Array], segments: Mapping[str, jax.Array]
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Runs the model in evaluation, and says which experts each router chooses.
 
         Args:
-          **inputs: as for `__call__`.
+          tokens, segments: as for `__call__`.
 
         Returns:
-          For 'encoder' and 'decoder' the experts [N, B, k, L] int32, N routers, best first, with
-          their gates [N, B, k, L] float32. A token has them whether or not it gets a slot. Where
-          experts choose, k is E: those that take the token, and the number E behind the last one.
-          Of a stack without experts nothing.
+          For each stack with experts, by its name, the experts [N, B, k, L] int32, N routers, best
+          first, with their gates [N, B, k, L] float32. A token has them whether or not it gets a
+          slot. Where experts choose, k is E: those that take the token, and the number E behind the
+          last one.
         """
         model = nnx.merge(*nnx.split(self))  # this module itself stays as it is
         model.set_attributes(returns_choices=True, raise_if_not_found=False)
-        output = model(**inputs)
-        routers = {"encoder": output.encoder, "decoder": output.decoder}
-        return {stack: r.choices for stack, r in routers.items() if r and r.choices}
+        routers = model(tokens, segments).routers
+        return {stack: r.choices for stack, r in routers.items() if r.choices}
 
     def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
-        """[B, M] int32 ids and segments -> [B, M, D], the encoder's output in evaluation."""
+        """[B, M] int32 ids and segments -> [B, M, D], in evaluation.
+
+        It is the output of the stack that the last one attends to.
+        """
         (x,) = self.token_embedding(tokens)  # [B, M, D]
-        return self.encoder(x, tokens_of(tokens, segments))[0]
+        attended = self.config.stacks[-1].attends_to
+        assert attended is not None
+        return self._stack(attended)(x, tokens_of(tokens, segments))[0]
 
     def init_decoding(
         self, memory: jax.Array, segments: jax.Array, beams: int, length: int
@@ -102,7 +114,8 @@ class Transformer(nnx.Module):
 
         `memory` [B, M, D] is from `encode`; segments [B, M] int32 are 1, or 0 for padding.
         """
-        keys_and_values = self.decoder.cross_keys_and_values(memory)
+        last = self._last
+        keys_and_values = last.cross_keys_and_values(memory)
 
         def empty(of_memory: jax.Array) -> jax.Array:
             blocks, batch, _, inner = of_memory.shape
@@ -110,7 +123,7 @@ class Transformer(nnx.Module):
             return constrain_batch(jnp.zeros(shape, memory.dtype), axis=1)
 
         return DecodingState(
-            position_bias=self.decoder.relative_position_bias(length),
+            position_bias=last.relative_position_bias(length),
             encoded=Encoded(None, segments),
             cross_cache=keys_and_values,
             cache=jax.tree.map(empty, keys_and_values),
@@ -130,7 +143,7 @@ class Transformer(nnx.Module):
         """
         (x,) = self.token_embedding(tokens)  # [B, beams, D]
         of_beams = Tokens(tokens, valid.astype(jnp.int32), position[None], decoding=True)
-        x, _, new = self.decoder(x, of_beams, decoding=decoding)  # [B, beams, D]
+        x, _, new = self._last(x, of_beams, decoding=decoding)  # [B, beams, D]
 
         def append(cache: jax.Array, new: jax.Array) -> jax.Array:  # new: [blocks, B, beams, H * K]
             return jax.lax.dynamic_update_slice_in_dim(
@@ -145,6 +158,14 @@ class Transformer(nnx.Module):
         index = beams[None, :, :, None, None]  # [1, B, beams, 1, 1]
         cache = jax.tree.map(lambda x: jnp.take_along_axis(x, index, axis=2), decoding.cache)
         return decoding._replace(cache=cache)
+
+    def _stack(self, name: str) -> Stack:
+        return getattr(self, name)
+
+    @property
+    def _last(self) -> Stack:
+        """The stack that makes the logits."""
+        return self._stack(self.config.stacks[-1].name)
 
     def _logits(self, x: jax.Array) -> jax.Array:
         """[B, L, D] -> [B, L, V] float32."""

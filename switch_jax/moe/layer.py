@@ -59,7 +59,7 @@ def switch_ffn(
     """
     mesh, router = current_mesh(), weights.router
     batch, length, _ = x.shape
-    size = router.config.group_sizes[router.stack]
+    size = router.stack.group_size
     check_divisibility(batch, length, router.config.num_experts, size, mesh.shape, "group_size")
     by_rows, whole = PartitionSpec(BATCH), PartitionSpec()
     in_specs = by_rows, tokens.partition_specs(), partition_specs(weights, mesh.shape)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from switch_jax.config import ModelConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.moe.experts_choose import ExpertsChoose
 from switch_jax.moe.no_token_left_behind import NoTokenLeftBehind
 from switch_jax.moe.routing import Router
@@ -10,11 +11,11 @@ from switch_jax.moe.tokens_choose import TokensChoose
 
 
 def make_router(
-    config: ModelConfig, stack: str, kernel: Any, bias: Any = None, first_index: int = 0
+    config: ModelConfig, stack: StackConfig, kernel: Any, bias: Any = None, first_index: int = 0
 ) -> Router:
     """The router of a layer, with its parameters; see `Router`."""
     policy: type[Router] = TokensChoose
-    if config.router_types[stack] == "experts_choose":
+    if stack.router_type == "experts_choose":
         policy = ExpertsChoose
     elif config.ntlb_rounds > 1:
         policy = NoTokenLeftBehind

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from switch_jax.config import ModelConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.moe.capacity import capacity_of, group_shape
 from switch_jax.moe.dispatch import Assignment, ChosenTokens
 from switch_jax.moe.random_streams import RouterKey, Stream
@@ -23,7 +24,7 @@ class Router(struct.PyTreeNode):
     Attributes:
       kernel: [D, E] float32 (section 2.4), or bfloat16 (Table 2); the router computes in it.
       config: its experts, policies and noise.
-      stack: 'encoder' or 'decoder'.
+      stack: that of its layer: who chooses, group size and capacity.
       bias: [E] float32, added to standardised logits when experts are chosen, to even out their
         load; None = nothing is added.
       first_index: of the routers of the stack, the number of the one in layer 0. Routers with the
@@ -32,7 +33,7 @@ class Router(struct.PyTreeNode):
 
     kernel: jax.Array
     config: ModelConfig = struct.field(pytree_node=False)
-    stack: str = struct.field(pytree_node=False)
+    stack: StackConfig = struct.field(pytree_node=False)
     bias: jax.Array | None = None
     first_index: int = struct.field(pytree_node=False, default=0)
 
@@ -75,7 +76,7 @@ class Router(struct.PyTreeNode):
         Batch-prioritised, those whose first choice is most probable come first (Riquelme et al.
         2021, arXiv 2106.05974, section 4.1). Among equal ones it is the earlier token.
         """
-        if self.config.router_types[self.stack] != "batch_prioritized":
+        if self.stack.router_type != "batch_prioritized":
             return None
         gate = distribution.gates(choices[:, :1])[:, 0]  # [G, S]
         return jnp.argsort(gate, axis=1, descending=True, stable=True).astype(jnp.int32)
@@ -90,9 +91,8 @@ class Router(struct.PyTreeNode):
 
     def group_shape(self, batch: int, length: int) -> tuple[int, int]:
         """(G, S) of [B, L] tokens."""
-        return group_shape(batch, length, self.config.group_sizes[self.stack])
+        return group_shape(batch, length, self.stack.group_size)
 
     def capacity(self, size: int, *, training: bool) -> int:
         """C of groups of S tokens (Eq. 3)."""
-        factor = self.config.capacity_factors(training=training)[self.stack]
-        return capacity_of(self.config, size, factor)
+        return capacity_of(self.config, size, self.stack.capacity_factor(training=training))

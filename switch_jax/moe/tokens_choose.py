@@ -48,7 +48,7 @@ class TokensChoose(Router):
         """As `Router.assign`; the default, one most probable expert, has a way of its own."""
         config = self.config
         scores_are_logits = self.bias is None and logits.dtype == jnp.float32
-        in_order = config.router_types[self.stack] == "tokens_choose"
+        in_order = self.stack.router_type == "tokens_choose"
         asks_one_expert = config.num_selected_experts == 1 and not self._draws(key)
         if asks_one_expert and scores_are_logits and in_order:
             return top_1.assign(logits, capacity, tokens.valid)

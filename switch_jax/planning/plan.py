@@ -158,8 +158,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
     else:
         hbm_bytes, hbm_limit = compiled.needed * per_chip, compiled.limit * per_chip
     teacher, groups = config.teacher_model, routing_groups(config)
-    factors = {stack: of_stack.capacity_factor for stack, of_stack in groups.items()}
-    slots = factors.get("encoder", 0.0), factors.get("decoder", 0.0)
+    slots = {stack: of_stack.capacity_factor for stack, of_stack in groups.items()}
     return Plan(
         hardware=hardware,
         mesh=mesh.devices.shape,

@@ -9,7 +9,6 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config, MeshConfig
 from switch_jax.hardware.tpus import Slice
-from switch_jax.model.groups import MACROS
 from switch_jax.moe import group_shape
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
@@ -109,27 +108,32 @@ def _more_microbatches(
     flags = [f"--gin.NUM_MICROBATCHES={num_microbatches}"]
     changed = config.replace("run", num_microbatches=num_microbatches)
     sizes = _fitting_group_sizes(changed, num_batch_shards)
-    if sizes == config.model.group_sizes:
+    if sizes == _group_sizes(config):
         return flags, changed
-    # Both sizes are set, since in a gin file the decoder's may refer to the encoder's.
-    flags += [f"--gin.{MACROS[stack]}={size}" for stack, size in sizes.items()]
-    return flags, changed.replace(
-        "model", group_size=sizes["encoder"], decoder_group_size=sizes["decoder"]
-    )
+    # All sizes are set, since in a gin file the decoder's may refer to the encoder's.
+    flags += [f"--gin.{field.upper()}={size}" for field, size in sizes.items()]
+    return flags, changed.replace("model", **sizes)
+
+
+def _group_sizes(config: Config) -> dict[str, int]:
+    """The group size of each stack, by the field that sets it."""
+    return {stack.group_size_field: stack.group_size for stack in config.model.stacks}
 
 
 def _fitting_group_sizes(config: Config, num_batch_shards: int) -> dict[str, int]:
-    """The group sizes by stack, lowered where `microbatches.check_batch` would refuse them."""
-    sizes = config.model.group_sizes
+    """The group sizes, lowered where `microbatches.check_batch` would refuse them."""
+    sizes = _group_sizes(config)
     batch_size, parts = config.run.batch_size, config.run.num_microbatches * num_batch_shards
     if batch_size % parts:  # refused, whatever the groups
         return sizes
-    for (stack, size), length in zip(list(sizes.items()), config.data.lengths, strict=True):
-        if not config.model.sparse_layers[stack]:
+    for stack in config.model.stacks:
+        if not stack.sparse_layers:
             continue
-        rows = group_shape(batch_size, length, size)[1] // length  # 0: a row is several groups
+        length = config.data.task_feature_lengths[stack.feature]
+        # 0: a row is several groups.
+        rows = group_shape(batch_size, length, stack.group_size)[1] // length
         if rows and batch_size // parts % rows:
-            sizes[stack] = math.gcd(batch_size // parts, rows) * length
+            sizes[stack.group_size_field] = math.gcd(batch_size // parts, rows) * length
     return sizes
 
 
@@ -179,8 +183,8 @@ def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
     """
     model, shards = config.model, batch_shards(mesh.shape)
     activations = 2 * config.tokens_per_step / shards * model.embed_dim
-    layers = model.num_encoder_layers + model.num_decoder_layers
-    routers = sum(map(len, model.routers.values()))
+    layers = sum(stack.num_layers for stack in model.stacks)
+    routers = sum(len(stack.routers) for stack in model.stacks)
     gradients = device_bytes(state.parameters) * (1 - 1 / shards)
     remote = 1 - 1 / config.mesh.expert
     expert_bytes = 4 * routers * model.train_expert_capacity_factor * activations * remote

@@ -58,7 +58,7 @@ def that_count(records: Iterable[Record]) -> Records:
 
 def experts_choose(facts: Record, stack: str) -> bool:
     """Whether a stack's experts choose their tokens, all the same number; `facts`: run.json."""
-    return stack == "encoder" and facts.get("encoder_router_type") == "experts_choose"
+    return facts.get(f"{stack}_router_type") == "experts_choose"
 
 
 def preferred_task(tasks: Collection[str]) -> str | None:

@@ -47,10 +47,10 @@ def make_eval_step(
 
     def of_part(parameters: Any, batch: Batch) -> EvalSums:
         output, all_targets = forward(model, parameters, batch)
-        targets = batch["decoder_target_tokens"]
-        weights = batch["decoder_loss_weights"] * jnp.asarray(is_content)[targets]
+        targets = batch[model.stacks[-1].target_tokens]
+        weights = batch[model.stacks[-1].loss_weights] * jnp.asarray(is_content)[targets]
         content = token_sums(output.logits, targets, weights)
-        return EvalSums(all_targets, content, _routed(output, batch))
+        return EvalSums(all_targets, content, _routed(model, output, batch))
 
     def eval_step(parameters: Any, batch: Batch) -> EvalSums:
         parts = split([model], batch, num_microbatches)
@@ -60,10 +60,13 @@ def make_eval_step(
     return of_part if num_microbatches == 1 else eval_step
 
 
-def _routed(output: Output, batch: Batch) -> RoutedTokens | None:
-    """Of the routers of both stacks."""
-    stacks = [(output.encoder, "encoder_segment_ids"), (output.decoder, "decoder_segment_ids")]
-    routed = [(router, num_real_tokens(batch[ids])) for router, ids in stacks if router is not None]
+def _routed(model: ModelConfig, output: Output, batch: Batch) -> RoutedTokens | None:
+    """Of the routers of all stacks."""
+    routed = [
+        (output.routers[stack.name], num_real_tokens(batch[stack.segment_ids]))
+        for stack in model.stacks
+        if stack.name in output.routers
+    ]
     if not routed:
         return None
     return RoutedTokens(

@@ -1,11 +1,13 @@
 """The loss of a microbatch: what a training step minimises, and the sums that it reports."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from switch_jax.config import Config, ModelConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.model import bind, model_inputs
 from switch_jax.model.transformer import Output
 from switch_jax.moe import RouterStatistics
@@ -14,29 +16,28 @@ from switch_jax.train_step.microbatches import Batch
 
 
 class LossSums(NamedTuple):
-    """Sums over a microbatch; router statistics are weighted by its share of the tokens."""
+    """Sums over a microbatch; router statistics, by stack, are weighted by its share of tokens."""
 
     loss: jax.Array
     targets: TokenSums
     soft_cross_entropy: jax.Array | None
-    encoder_router: RouterStatistics | None
-    decoder_router: RouterStatistics | None
+    routers: dict[str, RouterStatistics]
 
 
 class TokenTotals(NamedTuple):
-    """Real tokens of the whole batch, by which each microbatch is normalised; at least 1."""
+    """Real tokens of the whole batch, by which each microbatch is normalised; at least 1.
+
+    `targets` are those in the loss, and `read`, by the name of a stack, those that it reads.
+    """
 
     targets: jax.Array
-    encoder: jax.Array
-    decoder: jax.Array
+    read: dict[str, jax.Array]
 
     @classmethod
-    def of(cls, batch: Batch) -> "TokenTotals":
-        return cls(
-            jnp.maximum(batch["decoder_loss_weights"].sum(), 1.0),
-            jnp.maximum(num_real_tokens(batch["encoder_segment_ids"]), 1.0),
-            jnp.maximum(num_real_tokens(batch["decoder_segment_ids"]), 1.0),
-        )
+    def of(cls, stacks: Sequence[StackConfig], batch: Batch) -> "TokenTotals":
+        targets = jnp.maximum(batch[stacks[-1].loss_weights].sum(), 1.0)
+        read = {s.name: jnp.maximum(num_real_tokens(batch[s.segment_ids]), 1.0) for s in stacks}
+        return cls(targets, read)
 
 
 def microbatch_loss(
@@ -54,37 +55,39 @@ def microbatch_loss(
     """
     model, loss, distillation = config.model, config.loss, config.distillation
     output, targets = forward(model, parameters, part, key)
-    encoder_share = num_real_tokens(part["encoder_segment_ids"]) / totals.encoder
-    decoder_share = num_real_tokens(part["decoder_segment_ids"]) / totals.decoder
-    encoder = jax.tree.map(lambda s: s * encoder_share, output.encoder)
-    decoder = jax.tree.map(lambda s: s * decoder_share, output.decoder)
+    shares = {
+        stack.name: num_real_tokens(part[stack.segment_ids]) / totals.read[stack.name]
+        for stack in model.stacks
+    }
+    routers = {
+        stack: jax.tree.map(lambda s, share=shares[stack]: s * share, statistics)
+        for stack, statistics in output.routers.items()
+    }
     cross_entropy, soft = targets.cross_entropy, None
     if teacher_logits is not None:
         f, t = distillation.fraction_soft, distillation.temperature
-        weights = part["decoder_loss_weights"]
+        weights = part[model.stacks[-1].loss_weights]
         soft = soft_cross_entropy(output.logits, teacher_logits, weights, t)
         cross_entropy = (1 - f) * cross_entropy + t**2 * f * soft
     value = (cross_entropy + loss.z_loss * targets.z) / totals.targets
-    for router in (encoder, decoder):
-        if router is not None:
-            balance_loss = router.load_balance_loss.sum()
-            if model.load_balance == "loss":
-                value += loss.aux_loss_factor * balance_loss
-            if model.load_balance == "bias":  # adds nothing but the gradient of the biases
-                value += balance_loss - jax.lax.stop_gradient(balance_loss)
-            value += loss.router_z_loss_factor * router.z_loss.sum()
-    return value, LossSums(value, targets, soft, encoder, decoder)
+    for router in routers.values():
+        balance_loss = router.load_balance_loss.sum()
+        if model.load_balance == "loss":
+            value += loss.aux_loss_factor * balance_loss
+        if model.load_balance == "bias":  # adds nothing but the gradient of the biases
+            value += balance_loss - jax.lax.stop_gradient(balance_loss)
+        value += loss.router_z_loss_factor * router.z_loss.sum()
+    return value, LossSums(value, targets, soft, routers)
 
 
 def forward(
     model: ModelConfig, parameters: Any, batch: Batch, key: jax.Array | None = None
 ) -> tuple[Output, TokenSums]:
     """The output for a batch, and its sums over the target tokens; no key = evaluation."""
-    output = bind(model, parameters)(**model_inputs(batch), key=key)
+    output = bind(model, parameters)(*model_inputs(model, batch), key=key)
+    last = model.stacks[-1]
     with jax.named_scope("logits"):
-        sums = token_sums(
-            output.logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-        )
+        sums = token_sums(output.logits, batch[last.target_tokens], batch[last.loss_weights])
     return output, sums
 
 

@@ -68,7 +68,8 @@ def compiler_options() -> dict[str, Any]:
 
 def abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes, dtypes and shardings of the arrays that a step takes."""
-    batch = empty_batch(config.run.batch_size, config.data.task_feature_lengths)
+    lengths = config.data.task_feature_lengths
+    batch = empty_batch(config.model.stacks, config.run.batch_size, lengths)
     sharding = batch_sharding(mesh)
     return {
         name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from switch_jax.config import Config, ModelConfig
-from switch_jax.model.groups import MACROS, Groups, training_groups
+from switch_jax.model.groups import Groups, training_groups
 from switch_jax.moe import group_shape
 from switch_jax.moe.capacity import check_divisibility, check_experts
 from switch_jax.partitioning.mesh import batch_shards
@@ -17,16 +17,14 @@ from switch_jax.utils.errors import UserError
 Batch = dict[str, jax.Array]
 
 
-def rows_together(model: ModelConfig, batch_size: int, lengths: tuple[int, int]) -> int:
+def rows_together(model: ModelConfig, batch: Batch) -> int:
     """Consecutive rows that stay together in a microbatch: those of whole routing groups."""
-    sizes = zip(model.group_sizes.items(), lengths, strict=True)
-    return math.lcm(
-        *(
-            _group_rows(batch_size, length, size)
-            for (stack, size), length in sizes
-            if model.sparse_layers[stack]
-        )
-    )
+    rows = 1
+    for stack in model.stacks:
+        batch_size, length = batch[stack.segment_ids].shape
+        if stack.sparse_layers:
+            rows = math.lcm(rows, _group_rows(batch_size, length, stack.group_size))
+    return rows
 
 
 def _group_rows(batch_size: int, length: int, group_size: int) -> int:
@@ -49,9 +47,10 @@ def check_batch(config: Config, mesh_shape: Mapping[str, int]) -> None:
             f"{batch_size % parts}); set BATCH_SIZE to a multiple of {parts}"
         )
     for start, model in sparse.items():
-        for (stack, macro), length in zip(MACROS.items(), config.data.lengths, strict=True):
-            if model.sparse_layers[stack]:
-                size, name = model.group_sizes[stack], start + macro
+        for stack in model.stacks:
+            if stack.sparse_layers:
+                length = config.data.task_feature_lengths[stack.feature]
+                size, name = stack.group_size, start + stack.group_size_macro
                 check_divisibility(batch_size, length, model.num_experts, size, mesh_shape, name)
                 _check_rows(batch_size, length, size, parts, name)
 
@@ -70,7 +69,7 @@ def _check_rows(batch_size: int, length: int, group_size: int, parts: int, macro
 
 def routing_groups(config: Config) -> dict[str, Groups]:
     """The routing groups of each stack in training; `check_batch` has passed the run."""
-    return training_groups(config.model, config.run.batch_size, config.data.lengths)
+    return training_groups(config.model, config.run.batch_size, config.data.task_feature_lengths)
 
 
 def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
@@ -78,9 +77,8 @@ def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
 
     Microbatch i takes every `parts`-th group, from the i-th on: no device needs rows of another.
     """
-    batch_size, length = batch["encoder_input_tokens"].shape
-    lengths = (length, batch["decoder_segment_ids"].shape[1])
-    rows = math.lcm(*(rows_together(model, batch_size, lengths) for model in models))
+    batch_size = len(batch[models[0].stacks[0].segment_ids])
+    rows = math.lcm(*(rows_together(model, batch) for model in models))
 
     def split_array(x: jax.Array) -> jax.Array:
         groups = batch_size // (parts * rows)

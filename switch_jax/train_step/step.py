@@ -1,13 +1,14 @@
 """One step of the optimiser, as a pure function of state and batch."""
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from switch_jax.config import Config, LossConfig
+from switch_jax.config import Config, LossConfig, ModelConfig
 from switch_jax.model import bind, logical_axes, model_inputs
 from switch_jax.moe import RouterStatistics
 from switch_jax.optim.apply import Optimizer, sum_of_squares
@@ -45,8 +46,8 @@ class Metrics(NamedTuple):
       batch_hash: uint32 of the batch's tokens.
       signal: int32, the largest signal of all hosts; 0 if there is none. From `NO_STEP` on the step
         was not done: the state is unchanged, and the other metrics mean nothing.
-      encoder_router, decoder_router: by router; None in a dense model.
-      tokens: real input and target tokens of the batch.
+      routers: of each stack with experts, by router.
+      tokens: real tokens of the batch, of all stacks.
     """
 
     loss: jax.Array
@@ -68,8 +69,7 @@ class Metrics(NamedTuple):
     updates: jax.Array
     batch_hash: jax.Array
     signal: jax.Array
-    encoder_router: RouterStatistics | None
-    decoder_router: RouterStatistics | None
+    routers: dict[str, RouterStatistics]
     tokens: jax.Array
 
 
@@ -102,7 +102,7 @@ def make_train_step(
         logits = None
         if teacher_model is not None:  # outside of the gradient, so that nothing is saved for it
             with jax.named_scope("teacher"):
-                logits = bind(teacher_model, teacher)(**model_inputs(part)).logits
+                logits = bind(teacher_model, teacher)(*model_inputs(teacher_model, part)).logits
         gradients, sums = jax.grad(loss_and_sums, has_aux=True)(
             parameters, part, totals, key, logits
         )
@@ -117,7 +117,7 @@ def make_train_step(
         teacher: Any = None,
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.run.random_seed), state.step)
-        totals = TokenTotals.of(batch)
+        totals = TokenTotals.of(model.stacks, batch)
         of_part = functools.partial(gradient, state.parameters, teacher, totals)
         if num_microbatches == 1:
             gradients, sums = of_part(batch, key)
@@ -151,19 +151,20 @@ def make_train_step(
             skipped=bad.astype(jnp.float32),
             bad_in_a_row=guarded.in_a_row,
             updates=guarded.good,
-            batch_hash=batch_hash(batch),
+            batch_hash=batch_hash(model, batch),
             signal=signal,
-            encoder_router=sums.encoder_router,
-            decoder_router=sums.decoder_router,
-            tokens=totals.encoder + totals.decoder,
+            routers=sums.routers,
+            tokens=functools.reduce(operator.add, totals.read.values()),
         )
         return new, metrics
 
     return train_step
 
 
-def batch_hash(batch: Batch) -> jax.Array:
+def batch_hash(model: ModelConfig, batch: Batch) -> jax.Array:
     """uint32 of all tokens and their positions; does not depend on the mesh or the hosts."""
+    *others, last = model.stacks
+    names = [*(stack.input_tokens for stack in others), last.target_tokens]
 
     def mixed(tokens: jax.Array, salt: int) -> jax.Array:
         position = jax.lax.broadcasted_iota(jnp.uint32, tokens.shape, 0) * jnp.uint32(
@@ -176,12 +177,12 @@ def batch_hash(batch: Batch) -> jax.Array:
         x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
         return jnp.sum(x ^ (x >> 16), dtype=jnp.uint32)
 
-    return mixed(batch["encoder_input_tokens"], 1) + mixed(batch["decoder_target_tokens"], 2)
+    hashes = (mixed(batch[name], salt) for salt, name in enumerate(names, start=1))
+    return functools.reduce(operator.add, hashes)
 
 
 def _target_metrics(loss: LossConfig, sums: LossSums, totals: TokenTotals) -> dict[str, jax.Array]:
-    routers = [r for r in (sums.encoder_router, sums.decoder_router) if r is not None]
-    zero = jnp.zeros([], jnp.float32)
+    routers, zero = sums.routers.values(), jnp.zeros([], jnp.float32)
     soft = sums.soft_cross_entropy
     return {
         "soft_cross_entropy": None if soft is None else soft / totals.targets,

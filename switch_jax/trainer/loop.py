@@ -136,7 +136,9 @@ class TrainingLoop:
             if self._batches.is_ready(_PATIENCE):
                 return self._batches.get()
             self._without_data = self._stop.is_wanted()
-        padding = empty_batch(self._config.run.batch_size, self._config.data.task_feature_lengths)
+        config = self._config
+        lengths = config.data.task_feature_lengths
+        padding = empty_batch(config.model.stacks, config.run.batch_size, lengths)
         return DeviceBatch(put_batch(padding, self._prepared.mesh), padding, self.run.position)
 
     def _finish(self, dispatched: _Dispatched) -> None:

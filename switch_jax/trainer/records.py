@@ -86,11 +86,10 @@ class Records:
         if repeated := repeated_requests():
             values["repeated_requests"] = repeated
         if self._model.num_experts:
-            routers = {"encoder": mean.encoder_router, "decoder": mean.decoder_router}
             values["router"] = {
-                stack: _router(router, self._model.routers[stack])
-                for stack, router in routers.items()
-                if router is not None
+                stack.name: _router(mean.routers[stack.name], stack.routers)
+                for stack in self._model.stacks
+                if stack.routers
             }
         self._writer.write(RecordKind.TRAIN, step, training_seconds(now), values)
         self._progress.show(step, mean.loss, tokens_per_second, elapsed / len(window))

@@ -122,7 +122,9 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
                     num_examples = num_batches * config.run.batch_size
                     infer_evaluation = DecodingEvaluation(predictor, validation, num_examples)
             rows = rows_on_this_host(mesh, config.run.batch_size)
-            batches = TrainBatches(prepared.train_tasks, config.run.batch_size, run.position, rows)
+            batches = TrainBatches(
+                prepared.train_tasks, config.model.stacks, config.run.batch_size, run.position, rows
+            )
             prefetch = Prefetch(device_batches(batches, mesh))
             closing.callback(prefetch.close)
             train_step: Any = lower_train_step(config, mesh, abstract).compile()

@@ -77,7 +77,7 @@ def test_the_two_models_of_a_study_have_the_same_flops_and_all_ids(name, models,
         assert config.data.mixture_or_task_name == task
         vocabulary = tasks_of(task)[0].output_features["targets"].vocabulary
         assert vocabulary.vocab_size <= config.model.num_embeddings
-        flops.add(forward_flops(config.model, *config.data.lengths))
+        flops.add(forward_flops(config.model, config.data.task_feature_lengths))
     assert len(flops) == 1
 
 

@@ -75,7 +75,7 @@ def test_a_dry_run_prints_a_gin_file_with_the_groups_and_warns_of_small_ones(cap
 
     (tmp_path / "printed.gin").write_text(captured.out)
     model = gin_config.read([str(tmp_path / "printed.gin")]).config.model
-    assert model.group_sizes == {"encoder": 128, "decoder": 512}
+    assert [stack.group_size for stack in model.stacks] == [128, 512]
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,10 @@ def test_each_stack_has_its_own_number():
         *SIZES, 6, 4, num_experts=2, num_encoder_sparse_layers=2, num_decoder_sparse_layers=0,
         encoder_sparse_layout="top",
     )  # fmt: skip
-    assert model.sparse_layers == {"encoder": [4, 5], "decoder": []}
+    assert [stack.sparse_layers for stack in model.stacks] == [(4, 5), ()]
     # One in SPARSE_STEP layers, where no number is set.
     model = ModelConfig(*SIZES, 6, 4, num_experts=2, encoder_sparse_layout="bottom")
-    assert model.sparse_layers == {"encoder": [0, 1, 2], "decoder": [1, 3]}
+    assert [stack.sparse_layers for stack in model.stacks] == [(0, 1, 2), (1, 3)]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from switch_jax.data.catalogue.vocabularies import vocabulary
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.model import abstract_parameters, bind
 from tests.conversion.folders import VOCABULARY, convert, parameters_of, with_vocabulary
+from tests.trainer.helpers import by_stack
 
 torch = pytest.importorskip("torch")
 # docs/checkpoint_formats.md says why this version.
@@ -131,18 +132,14 @@ def test_activations_logits_and_loss_are_theirs(case):
             **({"output_router_logits": True} if is_sparse else {}),
         )
     segments = [(t != 0).astype(np.int32) for t in (inputs, targets)]
-    arguments = {
-        "encoder_input_tokens": inputs,
-        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-        "encoder_segment_ids": segments[0],
-        "decoder_segment_ids": segments[1],
-    }
+    shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+    arguments = by_stack(inputs, shifted), by_stack(*segments)
     config = case.config
 
     def forward(parameters):
         model = bind(config, parameters)
         memory = model.encode(inputs, segments[0])
-        return model(**arguments), memory, model.choose_experts(**arguments)
+        return model(*arguments), memory, model.choose_experts(*arguments)
 
     output, memory, chosen = jax.jit(forward)(case.parameters)
     _assert_close(memory, wanted.encoder_last_hidden_state, segments[0])
@@ -160,7 +157,7 @@ def test_activations_logits_and_loss_are_theirs(case):
                 real = segments[stack == "decoder"] != 0
                 assert (ours[real] == theirs.argmax(-1).numpy()[real]).all()
                 _assert_close(gate, theirs.max(-1).values, real)
-        dropped = float(output.encoder.dropped.max())
+        dropped = float(output.routers["encoder"].dropped.max())
         assert (dropped > 0) == (case.theirs.config.expert_capacity < M)
 
 

@@ -15,6 +15,7 @@ from switch_jax.data.task_examples import TaskExamples
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio, tf
+from tests.trainer.helpers import STACKS
 
 NUMBERS = seqio.PassThroughVocabulary(size=10**9, eos_id=1)
 ANLI_RECORD = {"context": "It rains.", "hypothesis": "It snows.", "label": "c"}
@@ -149,8 +150,8 @@ def assert_same(one, other):
 def assert_both_end(name, message):
     """Checks that training and evaluation on a task end with a message, after its split."""
     for split, read in (
-        ("train", lambda opened: next(TrainBatches(opened, 1000))),
-        ("validation", lambda opened: list(eval_batches(opened, 1000))),
+        ("train", lambda opened: next(TrainBatches(opened, STACKS, 1000))),
+        ("validation", lambda opened: list(eval_batches(opened, STACKS, 1000))),
     ):
         with pytest.raises(UserError, match=f"^{name}, split {split!r}: {message}") as error:
             read(open_tasks(config_of(name, 64, split=split)))

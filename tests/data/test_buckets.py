@@ -27,6 +27,7 @@ from tests.data.helpers import (
 from tests.data.reading.test_order import write_archive, write_many, write_parquet, write_tfrecords
 from tests.storage.copies import copy_files
 from tests.storage.slow_proxy import Faults
+from tests.trainer.helpers import STACKS
 
 
 @pytest.mark.parametrize("write", [write_many, write_parquet, write_tfrecords, write_archive])
@@ -99,9 +100,9 @@ def test_a_storage_that_stays_away_ends_the_run_as_transient(
     faulty_storage.faults = Faults(itertools.repeat(503))
     try:
         with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
-            next(TrainBatches(train, 2))
+            next(TrainBatches(train, STACKS, 2))
         with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
-            next(eval_batches(held_out, 2))
+            next(eval_batches(held_out, STACKS, 2))
     finally:
         reading.key_value_store.cache_clear()
 

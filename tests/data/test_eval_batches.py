@@ -7,12 +7,13 @@ from switch_jax.config import DataConfig
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.utils.errors import UserError
 from tests.data.helpers import assert_same, validation
+from tests.trainer.helpers import STACKS
 
 TOY = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, shuffle_train_examples=False)
 
 
 def test_packed_rows_hold_whole_examples_with_segments():
-    (batch,) = eval_batches(validation(TOY), batch_size=4)
+    (batch,) = eval_batches(validation(TOY), STACKS, batch_size=4)
     # Examples 1 and 2 share a row; 3 and 4 the next; 5 is alone; the fourth row fills up.
     expected = {
         "encoder_input_tokens": "7851849310 6122222210 3100000000 0000000000",
@@ -31,7 +32,7 @@ def test_packed_rows_hold_whole_examples_with_segments():
 
 def test_without_packing_each_example_is_a_row_and_the_last_batch_fills_up_with_zeros():
     config = dataclasses.replace(TOY, pack=False)
-    batches = list(eval_batches(validation(config), batch_size=2))
+    batches = list(eval_batches(validation(config), STACKS, batch_size=2))
     assert [batch["encoder_input_tokens"].shape for batch in batches] == [(2, 10)] * 3
     np.testing.assert_array_equal(batches[0]["encoder_segment_ids"][0], [1] * 4 + [0] * 6)
     # The first decoder input is 0 and yet belongs to the example; EOS is the input of nothing.
@@ -39,13 +40,13 @@ def test_without_packing_each_example_is_a_row_and_the_last_batch_fills_up_with_
     np.testing.assert_array_equal(batches[0]["decoder_segment_ids"][0], [1, 1, 1, 0, 0, 0, 0])
     np.testing.assert_array_equal(batches[2]["decoder_target_tokens"][0], [6, 6, 6, 1, 0, 0, 0])
     assert all(not array[1].any() for array in batches[2].values())
-    assert len(list(eval_batches(validation(config), batch_size=2, num_batches=2))) == 2
+    assert len(list(eval_batches(validation(config), STACKS, batch_size=2, num_batches=2))) == 2
 
 
 def test_evaluation_is_the_same_for_every_seed():
     config = DataConfig("bible_span_corruption", {"inputs": 128, "targets": 32})
     other_seed = dataclasses.replace(config, random_seed=7)
-    first, second = (next(eval_batches(validation(c), 4)) for c in (config, other_seed))
+    first, second = (next(eval_batches(validation(c), STACKS, 4)) for c in (config, other_seed))
     assert_same(first, second)
 
 
@@ -53,7 +54,7 @@ def test_a_mixture_is_evaluated_task_by_task():
     config = dataclasses.replace(TOY, mixture_or_task_name="toy_mixture", pack=False)
     opened = validation(config)
     assert opened.names == ["toy_long", "toy_pairs"]
-    (batch,) = eval_batches(opened, batch_size=8)
+    (batch,) = eval_batches(opened, STACKS, batch_size=8)
     # The last target before EOS: both of toy_long, the five of toy_pairs, and a row of padding.
     lengths = batch["decoder_segment_ids"].sum(axis=1)
     last = np.take_along_axis(batch["decoder_target_tokens"], lengths[:, None] - 2, axis=1)
@@ -64,4 +65,4 @@ def test_a_mixture_is_evaluated_task_by_task():
 def test_a_task_without_examples_is_an_error():
     config = dataclasses.replace(TOY, mixture_or_task_name="toy_none")
     with pytest.raises(UserError, match="toy_none gives no example of its split 'validation'"):
-        next(eval_batches(validation(config), batch_size=1))
+        next(eval_batches(validation(config), STACKS, batch_size=1))

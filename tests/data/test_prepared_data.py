@@ -9,6 +9,7 @@ from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.utils.errors import UserError
 from tests.data.helpers import ANLI_RECORD, prepare
+from tests.trainer.helpers import STACKS
 
 pytestmark = pytest.mark.usefixtures("folders_as_before")
 
@@ -42,7 +43,7 @@ def test_a_prepared_folder_serves(folder, capsys):
 def test_a_folder_of_an_earlier_version_serves_and_streams(folder):
     seqio.set_tfds_data_dir_override(folder)
     config = DataConfig("mc4.iw", LENGTHS, vocabulary="byte")
-    batch, _ = next(TrainBatches(open_tasks(config), 2))
+    batch, _ = next(TrainBatches(open_tasks(config), STACKS, 2))
     assert batch["encoder_input_tokens"].shape == (2, 64)
     assert batch["decoder_loss_weights"].any(axis=1).all()
 

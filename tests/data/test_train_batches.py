@@ -29,6 +29,7 @@ from tests.data.helpers import (
     write_records,
 )
 from tests.storage.copies import copy_files
+from tests.trainer.helpers import STACKS
 
 BIBLE = DataConfig("bible_span_corruption", {"inputs": 64, "targets": 20}, data_streams=2)
 MIXED = DataConfig("numbers_mixed", {"inputs": 3, "targets": 3}, data_streams=4)
@@ -37,30 +38,30 @@ TOY = DataConfig("toy_pairs", {"inputs": 10, "targets": 7}, pack=False)
 
 def test_a_mixture_keeps_its_rates(numbers):
     config = config_of("numbers_mixed", data_streams=2)
-    batches = itertools.islice(TrainBatches(open_tasks(config), 500), 4)
+    batches = itertools.islice(TrainBatches(open_tasks(config), STACKS, 500), 4)
     same = [b["encoder_input_tokens"] == b["decoder_target_tokens"] for b, _ in batches]
     # 2000 draws with p = 3/4: the standard deviation is 0.0097.
     assert np.mean(same) == pytest.approx(0.75, abs=0.04)
 
 
 def test_a_run_goes_on_with_the_batches_of_the_uninterrupted_run():
-    read = TrainBatches(open_tasks(BIBLE), 8)
+    read = TrainBatches(open_tasks(BIBLE), STACKS, 8)
     whole = [next(read) for _ in range(6)]
     text = json.dumps(whole[2][1].as_json())
     assert len(text) < 1000
     position = Position.from_json([json.loads(text)])
     assert position.batches == 3
     for (expected, place), (found, again) in zip(
-        whole[3:], TrainBatches(open_tasks(BIBLE), 8, position), strict=False
+        whole[3:], TrainBatches(open_tasks(BIBLE), STACKS, 8, position), strict=False
     ):
         assert_same(expected, found)
         assert place == again
 
 
 def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batches(numbers):
-    whole = [batch for batch, _ in itertools.islice(TrainBatches(open_tasks(MIXED), 8), 4)]
+    whole = [batch for batch, _ in itertools.islice(TrainBatches(open_tasks(MIXED), STACKS, 8), 4)]
     hosts = [
-        TrainBatches(open_tasks(MIXED), 8, needed_rows=rows)
+        TrainBatches(open_tasks(MIXED), STACKS, 8, needed_rows=rows)
         for rows in ([0, 1, 2, 3], [4, 5, 6, 7])
     ]
     places = []
@@ -77,10 +78,10 @@ def test_hosts_read_their_rows_alone_and_any_number_of_them_gives_the_same_batch
     position = Position.from_json(places[-2:])
     assert sorted(position.streams) == [0, 1, 2, 3]
     for (found, _), batch in zip(
-        TrainBatches(open_tasks(MIXED), 8, position), whole[2:], strict=False
+        TrainBatches(open_tasks(MIXED), STACKS, 8, position), whole[2:], strict=False
     ):
         assert_same(found, batch)
-    odd = TrainBatches(open_tasks(MIXED), 8, position, needed_rows=[1, 2, 7])
+    odd = TrainBatches(open_tasks(MIXED), STACKS, 8, position, needed_rows=[1, 2, 7])
     found, _ = next(odd)
     for row in (1, 2, 7):
         np.testing.assert_array_equal(
@@ -104,7 +105,7 @@ def test_a_cached_task_is_read_without_its_source(tmp_path, storage, folders_as_
     copy_files(cache.parent, storage / "cache")
     seqio.set_global_cache_dirs([str(storage / "cache")])
     config = DataConfig(name, {"inputs": 6, "targets": 6}, use_cached_tasks=True, pack=False)
-    batch, _ = next(TrainBatches(open_tasks(config), 1))
+    batch, _ = next(TrainBatches(open_tasks(config), STACKS, 1))
     np.testing.assert_array_equal(batch["encoder_input_tokens"], [[7, 8, 9, 1, 0, 0]])
 
 
@@ -113,9 +114,9 @@ def test_examples_without_inputs_are_left_out():
         TOY, mixture_or_task_name="toy_some_empty", shuffle_train_examples=False, pack=True
     )
     inputs = [[8, 4, 9, 3, 1, 0, 0, 0, 0, 0], [2, 2, 2, 2, 2, 2, 1, 0, 0, 0]]
-    (batch,) = eval_batches(validation(config), batch_size=2)
+    (batch,) = eval_batches(validation(config), STACKS, batch_size=2)
     np.testing.assert_array_equal(batch["encoder_input_tokens"], inputs)
-    batches = TrainBatches(open_tasks(config), batch_size=4)
+    batches = TrainBatches(open_tasks(config), STACKS, batch_size=4)
     for _ in range(2):
         batch, position = next(batches)
         np.testing.assert_array_equal(batch["encoder_input_tokens"], inputs * 2)

@@ -18,6 +18,7 @@ from switch_jax.trainer.start.prepare import check_run
 from switch_jax.utils.paths import GIN_DIR
 from tests.gin.configs import read
 
+LENGTHS = {"inputs": 512, "targets": 114}
 # Parameters and forward FLOPs of a sequence of 512 and 114 tokens (Tables 6, 7 and 9, section 4),
 # which the paper rounds to two digits; None: it does not print them.
 T5_BASE, T5_LARGE, T5_XXL = (0.223e9, 124e9), (0.739e9, 425e9), (11e9, 6.3e12)
@@ -103,7 +104,7 @@ def test_a_run_fits_its_mesh_and_has_the_size_of_the_paper(name):
     if expected:
         assert count == pytest.approx(expected, rel=0.015)
     if flops:
-        assert forward_flops(config.model, 512, 114) == pytest.approx(flops, rel=0.01)
+        assert forward_flops(config.model, LENGTHS) == pytest.approx(flops, rel=0.01)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -138,16 +139,16 @@ def test_experts_of_table_10(sublayers, in_feed_forward, in_attention):
     count += in_attention * (experts * 3 * d * f + d * experts - 3 * d**2)
     assert parameters(config) == count
     dense = forward_flops(
-        dataclasses.replace(config.model, num_experts=0, expert_sublayers="feed_forward"), 512, 114
+        dataclasses.replace(config.model, num_experts=0, expert_sublayers="feed_forward"), LENGTHS
     )
     more = 2 * (512 + 114) * in_attention // 2 * (3 * d * f - 3 * d**2)
-    assert forward_flops(config.model, 512, 114) == dense + more
+    assert forward_flops(config.model, LENGTHS) == dense + more
 
 
 def test_sparse_and_dense_languages_have_the_same_flops():
     names = ("figures_7_8_mt5_base", "figures_7_8_mswitch_base")
     models = [read_run(name).config.model for name in names]
-    dense, sparse = (forward_flops(model, 1024, 256) for model in models)
+    dense, sparse = (forward_flops(model, {"inputs": 1024, "targets": 256}) for model in models)
     assert dense == sparse
     assert [model.num_experts for model in models] == [0, 128]
 

@@ -77,8 +77,9 @@ def test_fine_tuning_on_the_tasks_of_section_4_1(run):
 def test_hugging_face_routes_a_row_at_a_time_with_a_fixed_capacity():
     config = config_of("models/switch_base_8", "runs/pretrain", "runs/hugging_face_semantics")
     model = config.model
-    for length, size in zip(config.data.lengths, model.group_sizes.values(), strict=True):
-        assert group_shape(16, length, size) == (16, length)
+    for stack in model.stacks:
+        length = config.data.task_feature_lengths[stack.feature]
+        assert group_shape(16, length, stack.group_size) == (16, length)
         for factor in model.train_expert_capacity_factor, model.eval_expert_capacity_factor:
             assert capacity_of(model, length, factor) == 64
     assert not config.data.pack
@@ -104,7 +105,7 @@ def test_the_two_models_of_the_demo_fit_its_run_and_have_the_same_flops():
         one = AbstractMesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
         check_for_slices(config, one)
         assert check_run(config, readers=1) == []
-        flops.add(forward_flops(config.model, *config.data.lengths))
+        flops.add(forward_flops(config.model, config.data.task_feature_lengths))
     assert len(flops) == 1
 
 

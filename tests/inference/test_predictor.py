@@ -11,7 +11,7 @@ from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.inference.predictor import Predictor
 from switch_jax.model import bind, init_parameters
 from switch_jax.partitioning.mesh import make_mesh
-from tests.trainer.helpers import tiny_model
+from tests.trainer.helpers import by_stack, tiny_model
 
 M, L, EOS = 6, 5, 1
 # Enough capacity for all tokens, in groups of one row.
@@ -39,7 +39,7 @@ def forward(model):
     def logits(parameters, tokens, words):
         segments = (tokens > 0).astype(int)
         ones = np.ones((1, L), int)
-        return bind(model, parameters)(tokens, words, segments, ones).logits
+        return bind(model, parameters)(by_stack(tokens, words), by_stack(segments, ones)).logits
 
     return jax.jit(logits)
 

@@ -11,7 +11,7 @@ import pytest
 from switch_jax.config import MeshConfig
 from switch_jax.model import bind, init_parameters
 from switch_jax.partitioning.mesh import make_mesh
-from tests.trainer.helpers import tiny_model
+from tests.trainer.helpers import by_stack, tiny_model
 
 B, M, L = 8, 5, 5
 # Gated experts in the feed-forward layer and in the self-attention of the decoder's first layer,
@@ -53,7 +53,8 @@ def parameters(model):
 
 def at_once(model, parameters, batch):
     ones = jnp.ones((B, L), jnp.int32)
-    return bind(model, parameters)(batch["tokens"], batch["inputs"], batch["segments"], ones).logits
+    tokens = by_stack(batch["tokens"], batch["inputs"])
+    return bind(model, parameters)(tokens, by_stack(batch["segments"], ones)).logits
 
 
 def step_by_step(model, parameters, batch):

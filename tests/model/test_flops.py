@@ -8,6 +8,8 @@ from switch_jax.config import ModelConfig
 from switch_jax.model.flops import forward_flops, needed_slots, parameter_count, training_flops
 from switch_jax.model.groups import training_groups
 
+LENGTHS = {"inputs": 16, "targets": 3}
+
 
 def _model(**changes):
     """V 10, D 4, F 8, K 3, H 2; ReLU."""
@@ -17,13 +19,15 @@ def _model(**changes):
 
 def _more(count, model, other):
     """By how much more the model has than the other, with 16 input and 3 target tokens."""
-    return count(model, 16, 3) - count(other, 16, 3)
+    return count(model, LENGTHS) - count(other, LENGTHS)
 
 
 def test_the_flops_of_t5_base_are_those_of_table_9():
     """124B FLOPs a token, of 12 layers; counted by hand."""
     t5_base = ModelConfig(32128, 768, 3072, 64, 12, 12, 12)
-    assert forward_flops(t5_base, 512, 114) == pytest.approx(124.6e9, rel=5e-4)
+    assert forward_flops(t5_base, {"inputs": 512, "targets": 114}) == pytest.approx(
+        124.6e9, rel=5e-4
+    )
 
 
 def test_parameter_count():
@@ -62,7 +66,7 @@ def test_training_flops():
     logits = 2 * 4 * 10
     pairs = 2 * 6 * (3 * 3 + 2 * 2 + 2 * 3)
     products = encoder + decoder + keys_and_values + logits + pairs
-    assert training_flops(model, 3, 2) == 6 * products
+    assert training_flops(model, {"inputs": 3, "targets": 2}) == 6 * products
 
 
 def test_empty_slots_cost_what_full_ones_do():
@@ -70,10 +74,10 @@ def test_empty_slots_cost_what_full_ones_do():
         num_experts=4, group_size=64, train_expert_capacity_factor=1.25, min_expert_capacity=1
     )
     # 4 rows of 16 input tokens: 64 / 4 x 1.25 = 20 slots; of 3 target tokens: 12 / 4 x 1.25 -> 4.
-    groups = training_groups(model, 4, (16, 3))
-    slots = groups["encoder"].capacity_factor, groups["decoder"].capacity_factor
-    assert slots == (1.25, 16 / 12)
-    empty = training_flops(model, 16, 3, slots) - training_flops(model, 16, 3)
+    groups = training_groups(model, 4, LENGTHS)
+    slots = {stack: found.capacity_factor for stack, found in groups.items()}
+    assert slots == {"encoder": 1.25, "decoder": 16 / 12}
+    empty = training_flops(model, LENGTHS, slots) - training_flops(model, LENGTHS)
     assert empty == pytest.approx(6 * 2 * 4 * 8 * (16 * 0.25 + 3 / 3))
 
 
@@ -120,5 +124,5 @@ def test_where_experts_choose_all_slots_are_needed():
     # As the paper counts, too: a token meets 1.5 experts.
     assert _more(forward_flops, choosing, model) == pytest.approx(2 * products)
     # What the factor of evaluation is does not matter to them.
-    assert needed_slots(choosing, training=False) == (1.5, 1.0)
-    assert needed_slots(model, training=False) == (1.0, 1.0)
+    assert needed_slots(choosing, training=False) == {"encoder": 1.5, "decoder": 1.0}
+    assert needed_slots(model, training=False) == {"encoder": 1.0, "decoder": 1.0}

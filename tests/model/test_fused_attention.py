@@ -130,10 +130,11 @@ def test_what_cudnn_does_not_know_is_left_to_xla(gpu, changes, dtype, lengths):
 def _calls(**changes):
     """How often the gradient, lowered for CUDA, calls cuDNN forward and backward."""
     layers = {"num_encoder_layers": 1, "num_decoder_layers": 1, "num_experts": 0}
-    model, batch = tiny_model(**CUDNN, **layers, **changes), model_inputs(random_batch(8))
+    model = tiny_model(**CUDNN, **layers, **changes)
+    inputs = model_inputs(model, random_batch(8))
 
     def loss(parameters):
-        return bind(model, parameters)(**batch, key=jax.random.key(0)).logits.sum()
+        return bind(model, parameters)(*inputs, key=jax.random.key(0)).logits.sum()
 
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
         traced = jax.jit(jax.grad(loss)).trace(abstract_parameters(model))

@@ -7,6 +7,7 @@ from switch_jax.model.groups import training_groups
 from switch_jax.train_step.microbatches import check_batch
 from tests.trainer.helpers import tiny_config
 
+LENGTHS = {"inputs": 512, "targets": 114}
 AT_FACTOR_1 = {"group_size": 2048, "train_expert_capacity_factor": 1.0}
 
 
@@ -16,7 +17,7 @@ def _model(**changes):
 
 def _groups(**changes):
     """Of 2,048 rows."""
-    return training_groups(_model(**changes), 2048, (512, 114))
+    return training_groups(_model(**changes), 2048, LENGTHS)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,6 @@ def test_a_stack_without_experts_has_no_groups():
     """So a size that does not fit its rows is no mistake."""
     assert _groups(num_experts=0) == {}
     model = _model(group_size=512, num_decoder_sparse_layers=0, decoder_group_size=5)
-    assert list(training_groups(model, 2048, (512, 114))) == ["encoder"]
+    assert list(training_groups(model, 2048, LENGTHS)) == ["encoder"]
     config = tiny_config(model, lengths=(512, 114))
     check_batch(config, {"data": 1, "expert": 1, "model": 1})

@@ -14,6 +14,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.model import bind
 from switch_jax.model.attention import Encoded
 from switch_jax.moe import assign, load_balance_loss, tokens_of
+from tests.trainer.helpers import by_stack
 
 ORACLE = Path(__file__).parent / "oracle"
 SIZES = json.loads((ORACLE / "nodrop_tied.json").read_text())["config"]
@@ -164,12 +165,15 @@ def auxiliary_loss(router_logits):
 
 def total_loss(parameters):
     """The model's own logits and z-losses; only aux needs the single layers."""
-    output, layers = bind(CONFIG, parameters)(*TOKENS, *SEGMENTS), forward(parameters)
+    output, layers = (
+        bind(CONFIG, parameters)(by_stack(*TOKENS), by_stack(*SEGMENTS)),
+        forward(parameters),
+    )
     log_probs = jax.nn.log_softmax(output.logits)
     parts = {
         "ce_loss": -jnp.take_along_axis(log_probs, RECORDED["labels"][..., None], -1).mean(),
-        "encoder_z_loss": output.encoder.z_loss.mean(),
-        "decoder_z_loss": output.decoder.z_loss.mean(),
+        "encoder_z_loss": output.routers["encoder"].z_loss.mean(),
+        "decoder_z_loss": output.routers["decoder"].z_loss.mean(),
         "encoder_aux_loss": auxiliary_loss(layers["encoder"]["router_logits"]),
         "decoder_aux_loss": auxiliary_loss(layers["decoder"]["router_logits"]),
     }
@@ -217,7 +221,7 @@ def test_router_logits_experts_and_gates(found, stack):
 def test_logits_of_the_whole_model(found):
     output = found["output"]
     np.testing.assert_allclose(output.logits, RECORDED["logits"], atol=1e-4)
-    for statistics in (output.encoder, output.decoder):
+    for statistics in output.routers.values():
         np.testing.assert_array_equal(statistics.dropped, 0)
 
 

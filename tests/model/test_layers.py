@@ -51,7 +51,8 @@ def test_bias_by_distance_becomes_one_by_pair_without_gather_or_scatter(length, 
 
 def test_attention_averages_what_the_masks_leave():
     """One head of size 2 with queries of 0, so that all scores are equal."""
-    attention = DenseSelfAttention(_config(head_dim=2), decoder=True, rngs=nnx.Rngs(0))
+    config = _config(head_dim=2)
+    attention = DenseSelfAttention(config, config.stacks[1], rngs=nnx.Rngs(0))
     for name in ("query", "key", "value", "out"):
         getattr(attention, name)[...] = jnp.eye(2) * (name != "query")
     x = jnp.array([[[1.0, 0.0], [0.0, 1.0], [5.0, 7.0], [9.0, 9.0]]])
@@ -82,9 +83,9 @@ def test_a_shared_expert_is_added_for_every_token_dropped_ones_too():
 
     @jax.jit
     def run(x):
-        layer = SwitchFeedForward(config, decoder=False, rngs=nnx.Rngs(0))
+        layer = SwitchFeedForward(config, config.stacks[0], rngs=nnx.Rngs(0))
         plain = dataclasses.replace(config, shared_expert_mlp_dim=None)
-        alone = SwitchFeedForward(plain, decoder=False, rngs=nnx.Rngs(0))
+        alone = SwitchFeedForward(plain, config.stacks[0], rngs=nnx.Rngs(0))
         tokens = _tokens([[1] * 8])
         y, statistics = layer(x, tokens)
         noisy, _ = layer(x, tokens.replace(dropout=DropoutKeys(feed_forward=key)))

@@ -21,6 +21,7 @@ MODEL = tiny_model(
     group_size=L, num_encoder_layers=4, num_encoder_sparse_layers=2, num_decoder_sparse_layers=0,
     encoder_sparse_layout="middle",
 )  # fmt: skip
+STACK = MODEL.stacks[0]
 
 
 @jax.jit
@@ -33,7 +34,7 @@ def layer_by_layer(parameters, tokens, segments, key):
     )
     loads = []
     for number, (blocks, index, sparse) in enumerate(LAYERS):
-        layer = nnx.eval_shape(lambda sparse=sparse: Layer(MODEL, False, sparse, nnx.Rngs(0)))
+        layer = nnx.eval_shape(lambda sparse=sparse: Layer(MODEL, STACK, sparse, nnx.Rngs(0)))
         of_layer = jax.tree.map(lambda p, i=index: p[i], parameters["encoder"][blocks]["layer_0"])
         nnx.update(layer, of_layer)
         x, output = layer(x, of_stack.replace(layer=number))

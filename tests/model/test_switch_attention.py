@@ -89,7 +89,7 @@ def _reference(x, segments, weights, bias, y_weights, causal):
 
 
 def _loss(x, weights, segments, bias, y_weights, causal):
-    layer = SwitchAttention(CONFIG, causal, nnx.Rngs(0))
+    layer = SwitchAttention(CONFIG, CONFIG.stacks[causal], nnx.Rngs(0))
     for name, value in weights.items():
         getattr(layer, name)[...] = value
     tokens = tokens_of(segments, segments, jax.random.key(0)).replace(position_bias=bias)
@@ -134,7 +134,7 @@ def _loss_and_gradients(model, parameters, mesh):
     mesh, config = make_mesh(MeshConfig(*mesh)), tiny_config(model, loss=LOSS)
 
     def loss(parameters, batch):
-        totals, key = TokenTotals.of(batch), jax.random.key(0)
+        totals, key = TokenTotals.of(model.stacks, batch), jax.random.key(0)
         return microbatch_loss(config, parameters, batch, totals, key, teacher_logits=None)
 
     with jax.set_mesh(mesh):
@@ -146,7 +146,7 @@ def _loss_and_gradients(model, parameters, mesh):
 def test_loss_and_gradients_are_the_same_on_a_mesh_unscanned_and_rematerialised(parameters):
     """And the losses of both routers of a layer are in the total."""
     (loss, sums), gradients = _loss_and_gradients(BOTH, parameters, (1, 1, 1))
-    routers = sums.encoder_router
+    routers = sums.routers["encoder"]
     assert routers.load.shape == (4, 4)
     assert routers.load_balance_loss.min() > 0.9  # 1 at balance
     expected = (sums.targets.cross_entropy + 0.01 * sums.targets.z) / sums.targets.tokens
@@ -170,14 +170,16 @@ def test_attention_comes_first_and_no_two_routers_have_the_same_noise(parameters
 
     @jax.jit
     def statistics(parameters):
-        return bind(model, parameters)(**model_inputs(BATCH), key=jax.random.key(0)).encoder
+        output = bind(model, parameters)(*model_inputs(model, BATCH), key=jax.random.key(0))
+        return output.routers["encoder"]
 
     is_uniform = np.isclose(statistics(parameters).entropy, np.log(4), atol=1e-6)
     assert is_uniform.tolist() == [False, True, False, True]
-    assert model.routers["encoder"] == [
+    routers = model.stacks[0].routers
+    assert routers == [
         (0, "attention"), (0, "feed_forward"), (1, "attention"), (1, "feed_forward"),
     ]  # fmt: skip
-    names = router_names(*zip(*model.routers["encoder"], strict=True))
+    names = router_names(*zip(*routers, strict=True))
     assert names[:2] == ["layer 0 attention", "layer 0 feed_forward"]
     layer["self_attention"]["router"] *= 0
     loads = np.asarray(statistics(parameters).load)
@@ -187,8 +189,9 @@ def test_attention_comes_first_and_no_two_routers_have_the_same_noise(parameters
 def test_the_chosen_experts_are_those_that_the_load_counts(parameters):
     @jax.jit
     def run(parameters):
-        model, inputs = bind(BOTH, parameters), model_inputs(BATCH)
-        return model(**inputs).encoder.load, model.choose_experts(**inputs)["encoder"]
+        model, inputs = bind(BOTH, parameters), model_inputs(BOTH, BATCH)
+        chosen = model.choose_experts(*inputs)["encoder"]
+        return model(*inputs).routers["encoder"].load, chosen
 
     loads, (experts, _) = run(parameters)  # [N, E], [N, B, K, L]; the load counts the first
     real = BATCH["encoder_segment_ids"] > 0

@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 
 from switch_jax.config import ModelConfig
 from switch_jax.model import bind, init_parameters
-from tests.trainer.helpers import tiny_model
+from tests.trainer.helpers import by_stack, tiny_model
 
 ROWS, LENGTH = 2, 8
 # A group is one row, and each expert has room for all of it.
@@ -25,7 +25,8 @@ init = jax.jit(init_parameters, static_argnums=0)
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(model, parameters, batch, key):
-    return bind(model, parameters)(*batch, key=key)
+    tokens, segments = by_stack(*batch[:2]), by_stack(*batch[2:])
+    return bind(model, parameters)(tokens, segments, key=key)
 
 
 def _run(model, *batch, key=None):
@@ -65,7 +66,7 @@ def test_packed_examples_are_independent():
 def test_a_target_token_sees_nothing_to_its_right_even_when_experts_overflow():
     inputs, targets = _tokens(0), _tokens(1)
     before = _run(OVERFLOWING, inputs, targets, ONES, ONES)
-    assert float(before.decoder.dropped.min()) > 0.3, "the case should overflow"
+    assert float(before.routers["decoder"].dropped.min()) > 0.3, "the case should overflow"
     changed = targets.copy()
     changed[:, 5] = targets[:, 5] % 31 + 1
     after = _run(OVERFLOWING, inputs, changed, ONES, ONES)
@@ -79,7 +80,7 @@ def test_what_stands_in_the_padding_changes_no_real_token_even_when_experts_over
     # Padding before and between real tokens, whose slots it could take.
     segments = np.array([[0, 1, 1, 0, 1, 1, 1, 0]] * ROWS, np.int32)
     before = _run(OVERFLOWING, inputs, targets, segments, segments)
-    assert float(before.encoder.dropped.min()) > 0.1, "the case should overflow"
+    assert float(before.routers["encoder"].dropped.min()) > 0.1, "the case should overflow"
     padding = segments == 0
     others = (np.where(padding, _tokens(2 + i), own) for i, own in enumerate((inputs, targets)))
     after = _run(OVERFLOWING, *others, segments, segments)
@@ -113,9 +114,10 @@ def test_the_router_alone_computes_in_its_dtype():
         for dtype in ("float32", "bfloat16")
     )
     assert exact.logits.dtype == rounded.logits.dtype == np.float32
-    difference = np.abs(rounded.encoder.z_loss / exact.encoder.z_loss - 1)
+    rounded, exact = (output.routers["encoder"] for output in (rounded, exact))
+    difference = np.abs(rounded.z_loss / exact.z_loss - 1)
     assert (difference > 1e-5).all() and (difference < 0.02).all()
-    np.testing.assert_allclose(rounded.encoder.load, exact.encoder.load, atol=0.1)
+    np.testing.assert_allclose(rounded.load, exact.load, atol=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def dropless(x, valid, weights, activation=jax.nn.relu, **changes):
 
 
 def _weights(config, weights):
-    router = make_router(config, "encoder", weights.router, weights.router_bias)
+    router = make_router(config, config.stacks[0], weights.router, weights.router_bias)
     return SwitchWeights(router, weights.wi, weights.wo)
 
 

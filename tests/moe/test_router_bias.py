@@ -140,7 +140,7 @@ def test_the_gradient_of_a_step_is_the_load_of_the_whole_batch():
     np.testing.assert_allclose(metrics.loss, metrics.cross_entropy, rtol=1e-6)
     assert metrics.load_balance_loss > 2  # two layers, and no even load
     found = _biases(new.optimizer)
-    for stack, router in (("encoder", metrics.encoder_router), ("decoder", metrics.decoder_router)):
+    for stack, router in metrics.routers.items():
         assert np.abs(router.load - 1 / 4).max() > 0.03
         np.testing.assert_allclose(found[stack], router.load - 1 / 4, atol=1e-6)
     # The norm that the bad-step guard sees is that of the others.

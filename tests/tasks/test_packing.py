@@ -14,6 +14,7 @@ from switch_jax.data.train_batches import TrainBatches
 from tests.data.helpers import validation
 from tests.tasks.records import in_schema, preprocess, restore
 from tests.tasks.test_records import TRIVIA
+from tests.trainer.helpers import STACKS
 
 
 def unpacked(batches):
@@ -46,9 +47,9 @@ def test_questions_and_answers(register):
     sizes = [sum(map(len, column)) for column in zip(*expected.elements(), strict=True)]
     lengths = dict(zip(("inputs", "targets"), sizes, strict=True))
     config = DataConfig("of_records", lengths, vocabulary="byte")
-    (batch,) = eval_batches(validation(config), 1)
+    (batch,) = eval_batches(validation(config), STACKS, 1)
     assert collections.Counter(unpacked([batch])) == expected
-    batch, _ = next(TrainBatches(open_tasks(config), 1))
+    batch, _ = next(TrainBatches(open_tasks(config), STACKS, 1))
     assert collections.Counter(unpacked([batch])) == expected
 
 
@@ -60,7 +61,7 @@ def test_spans_put_back_are_the_text(name):
     texts = [(ex["text"] if isinstance(ex, dict) else ex).decode() for ex in source]
     expected = collections.Counter(itertools.chain(*map(vocabulary.encode, texts)))
     config = DataConfig(name, {"inputs": 64, "targets": 32})
-    found = list(unpacked(eval_batches(validation(config), 8)))
+    found = list(unpacked(eval_batches(validation(config), STACKS, 8)))
     first_sentinel = vocabulary.vocab_size - 100
     restored = (restore(*example, first_sentinel) for example in found)
     assert collections.Counter(itertools.chain(*restored)) == expected

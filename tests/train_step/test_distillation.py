@@ -74,7 +74,7 @@ def one_device():
 
 
 def _output(model, parameters, batch, key=None):
-    return bind(model, parameters)(**model_inputs(batch), key=key)
+    return bind(model, parameters)(*model_inputs(model, batch), key=key)
 
 
 def _log_softmax(x):
@@ -86,14 +86,16 @@ def test_a_step_is_the_one_written_out(one_device):
     gradients, metrics = one_device
     batch = random_batch(16)
     teacher = jax.jit(lambda p: _output(TEACHER, p, batch))(_parameters(TEACHER, 1))
-    assert float(teacher.encoder.dropped.max()) > 0, "the teacher's groups should overflow"
+    assert float(teacher.routers["encoder"].dropped.max()) > 0, (
+        "the teacher's groups should overflow"
+    )
 
     @jax.jit
     def forward_and_back(parameters, cotangent):
         def of_loss(parameters):
             output = _output(STUDENT, parameters, batch, jax.random.key(0))
             return output.logits, sum(
-                router.load_balance_loss.sum() for router in (output.encoder, output.decoder)
+                router.load_balance_loss.sum() for router in output.routers.values()
             )
 
         outputs, back = jax.vjp(of_loss, parameters)
@@ -140,11 +142,12 @@ def test_microbatches_on_eight_devices_give_the_same(one_device):
 
 def test_the_flops_of_a_step_are_those_of_training_and_of_the_teachers_forward_pass():
     """Two experts of a token take those of the teacher's slots in evaluation."""
-    student, own = (training_flops(model, 16, 8) for model in (STUDENT, TEACHER))
+    lengths = {"inputs": 16, "targets": 8}
+    student, own = (training_flops(model, lengths) for model in (STUDENT, TEACHER))
     assert step_flops(_config()) == 16 * (student + own / 3)
     two = {"num_selected_experts": 2, "train_expert_capacity_factor": 1.25}
     teacher = dataclasses.replace(TEACHER, **two, eval_expert_capacity_factor=2.0)
-    own = training_flops(teacher, 16, 8, slots=(2.0, 2.0))
+    own = training_flops(teacher, lengths, slots={"encoder": 2.0, "decoder": 2.0})
     assert step_flops(_config(teacher)) == 16 * (student + own / 3)
     unused = _config(fraction_soft=0.0)
     assert unused.teacher_model is None and step_flops(unused) == 16 * student

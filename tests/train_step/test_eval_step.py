@@ -31,7 +31,9 @@ def step():
 def test_tokens_without_a_slot_are_counted_with_evaluations_capacity_and_no_noise(step, parameters):
     """Of the experts that the tokens choose, counted here."""
     sums = step(parameters, BATCH)
-    chosen = jax.jit(lambda p: bind(MODEL, p).choose_experts(**model_inputs(BATCH)))(parameters)
+    chosen = jax.jit(lambda p: bind(MODEL, p).choose_experts(*model_inputs(MODEL, BATCH)))(
+        parameters
+    )
     dropped = tokens = 0
     # The tokens of a group, and the slots of each of the four experts.
     for stack, group, slots in ("encoder", 32, 4), ("decoder", 16, 2):

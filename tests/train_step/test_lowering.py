@@ -36,7 +36,7 @@ def test_the_step_takes_what_training_gives_it_and_gives_back_its_state():
     new_state, metrics = lowered.out_info
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), new_state)
     assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), state)
-    assert metrics.loss.shape == () and metrics.encoder_router.load.shape == (1, 4)
+    assert metrics.loss.shape == () and metrics.routers["encoder"].load.shape == (1, 4)
     (given, _, _), named = lowered.args_info
     assert all(a.donated for a in jax.tree.leaves(given))
     # A teacher stays as it is.

@@ -25,6 +25,9 @@ def tiny_model(**changes) -> ModelConfig:
     return ModelConfig(**{**sizes, **changes})
 
 
+STACKS = tiny_model().stacks  # those of every model, but for what the data do not ask for
+
+
 def tiny_config(
     model: ModelConfig, batch_size: int = 8, lengths: tuple[int, int] = (16, 8), **parts
 ) -> Config:
@@ -33,6 +36,11 @@ def tiny_config(
     run = RunConfig("run", 10, batch_size, **{name: parts.pop(name) for name in fields})
     data = DataConfig("tiny_copy", {"inputs": lengths[0], "targets": lengths[1]})
     return Config(run, model, data, **parts)
+
+
+def by_stack(encoder, decoder):
+    """What `Transformer` takes of the two stacks, tokens or segments."""
+    return {"encoder": encoder, "decoder": decoder}
 
 
 def random_batch(rows: int, inputs: int = 16, targets: int = 8, seed: int = 0) -> dict:

@@ -85,7 +85,8 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     fields["num_experts"] = config["num_experts"]
     if config.get("router_bias"):
         raise UserError("router_bias is true: our routers, as the paper's, have no bias")
-    num_layers = ModelConfig(**fields, sparse_step=1).num_layers  # it bounds them
+    stacks = ModelConfig(**fields, sparse_step=1).stacks  # it bounds the layers
+    num_layers = {stack.name: stack.num_layers for stack in stacks}
     steps = {stack: _sparse_step(config, stack, number) for stack, number in num_layers.items()}
     theirs = {stack: _sparse_layers(num_layers[stack], step) for stack, step in steps.items()}
     fields |= {"expert_mlp_dim": config["d_ff"]}
@@ -191,22 +192,20 @@ def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]
 
 def _switch_fields(config: Config) -> dict[str, Any]:
     model = config.model
-    steps = {}
-    for stack, sparse in model.sparse_layers.items():
-        number = model.num_layers[stack]
-        fitting = (s for s in range(number + 1) if _sparse_layers(number, s) == sparse)
-        steps[stack] = next(fitting, None)
-        if steps[stack] is None:
+    by_stack: dict[str, int] = {}
+    for stack in model.stacks:
+        number, sparse = stack.num_layers, list(stack.sparse_layers)
+        step = next((s for s in range(number + 1) if _sparse_layers(number, s) == sparse), None)
+        if step is None:
             raise UserError(
-                f"the layers {short_repr(sparse)} of the {stack} have experts, and Hugging Face "
-                "has them in all layers, in one of each few from layer 1 on, or in none"
+                f"the layers {short_repr(sparse)} of the {stack.name} have experts, and Hugging "
+                "Face has them in all layers, in one of each few from layer 1 on, or in none"
             )
+        by_stack[f"num_sparse_{stack.name}_layers"] = len(sparse)
+        by_stack[f"{stack.name}_sparse_step"] = step
     return {
         "num_experts": model.num_experts,
-        "num_sparse_encoder_layers": len(model.sparse_layers["encoder"]),
-        "num_sparse_decoder_layers": len(model.sparse_layers["decoder"]),
-        "encoder_sparse_step": steps["encoder"],
-        "decoder_sparse_step": steps["decoder"],
+        **by_stack,
         "expert_capacity": capacity_of(
             model, config.data.lengths[0], model.eval_expert_capacity_factor
         ),

@@ -199,6 +199,6 @@ def _places(model: ModelConfig) -> dict[str, Piece]:
             places[name] = Piece(name)
             continue
         stack, blocks, place, *part = name.split("/")
-        for index, layer in enumerate(model.layers_at(stack, blocks, place)):
+        for index, layer in enumerate(model.stack(stack).layers_at(blocks, place)):
             places["/".join([stack, f"layer_{layer}", *part])] = Piece(name, index)
     return places

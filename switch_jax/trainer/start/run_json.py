@@ -17,9 +17,9 @@ def run_json_fields(config: Config, mesh: Mesh, teacher: Teacher | None) -> dict
     return {
         "parameters": parameter_count(model),
         "num_experts": model.num_experts,
-        "sparse_layers": model.sparse_layers,
+        "sparse_layers": {stack.name: list(stack.sparse_layers) for stack in model.stacks},
         "encoder_router_type": model.encoder_router_type,
-        "flops_per_token": flops_per_token(model, *config.data.lengths),
+        "flops_per_token": flops_per_token(model, config.data.task_feature_lengths),
         "mesh": dict(mesh.shape),
         "device": f"{jax.devices()[0].device_kind} x {mesh.size}",
         "train_steps": run.train_steps,

@@ -206,7 +206,7 @@ def test_experts_in_the_middle_of_a_stack(tmp_path):
     source = open_source(write_checkpoint(tmp_path / "theirs", tensors))
     assert source.architecture["decoder_sparse_layout"] == "middle"
     model = ModelConfig(**source.architecture)
-    assert model.sparse_layers == {"encoder": [1, 3], "decoder": [1]}
+    assert [stack.sparse_layers for stack in model.stacks] == [(1, 3), (1,)]
     router = whole(source)["decoder"]["blocks_1"]["layer_0"]["feed_forward"]["router"]
     theirs = tensors["decoder/layers_1/mlp/router/router_weights/w/kernel"]
     np.testing.assert_array_equal(router[0], theirs)

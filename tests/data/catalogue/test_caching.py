@@ -14,6 +14,7 @@ from switch_jax.data.catalogue.registry import provider
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.utils.errors import UserError
 from tests.data.helpers import lines
+from tests.trainer.helpers import STACKS
 
 pytestmark = pytest.mark.usefixtures("folders_as_before")
 
@@ -59,5 +60,5 @@ def test_a_cache_holds_the_tokens_of_the_text_and_is_trained_on(tmp_path):
     found = (tuple(example["targets"].tolist()) for example in cached.as_numpy_iterator())
     assert collections.Counter(found) == expected
     config = DataConfig(NAME, {"inputs": 64, "targets": 20}, use_cached_tasks=True)
-    batch, _ = next(TrainBatches(open_tasks(config), 4))
+    batch, _ = next(TrainBatches(open_tasks(config), STACKS, 4))
     assert batch["decoder_loss_weights"].any(axis=1).all()

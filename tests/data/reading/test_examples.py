@@ -30,6 +30,7 @@ from tests.data.helpers import (
     text_of,
     write_records,
 )
+from tests.trainer.helpers import STACKS
 
 SPLITS = ("train", "validation")
 STEPS = [as_both, seqio.preprocessors.tokenize, seqio.preprocessors.append_eos]
@@ -89,7 +90,7 @@ def test_records_before_a_damaged_block_are_trained_on(examples, monkeypatch):
     written[30 * (len(written) // 40) + 20] ^= 1
     examples.write_bytes(written)
     config = config_of("examples", pack=False, shuffle_train_examples=False)
-    batches = TrainBatches(open_tasks(config), 5)
+    batches = TrainBatches(open_tasks(config), STACKS, 5)
     for _ in range(5):
         next(batches)
     with pytest.raises(UserError, match="does not fit its checksum"):
@@ -122,7 +123,7 @@ def test_a_damaged_archive(storage, register):
     source = seqio.FileDataSource(english.read_lines, {"train": str(file)})
     register("archive", source, STEPS, ENGLISH)
     with pytest.raises(UserError, match=f"archive, split 'train': .*; while reading {file}$"):
-        next(TrainBatches(open_tasks(config_of("archive", 64)), 500))
+        next(TrainBatches(open_tasks(config_of("archive", 64)), STACKS, 500))
 
 
 def archive_source(file, kind="GZIP"):

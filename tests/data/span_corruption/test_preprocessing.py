@@ -12,6 +12,7 @@ from switch_jax.data.catalogue.checks import check_examples, open_tasks
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.train_batches import TrainBatches
 from tests.data.helpers import assert_same, config_of, lines, validation
+from tests.trainer.helpers import STACKS
 
 SPLITS = ("train", "validation")
 
@@ -39,12 +40,12 @@ def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_pa
     assert step.calls == 1  # in the order of the source
     found = {
         int(number)
-        for batch, _ in itertools.islice(TrainBatches(open_tasks(config), 8), 8)
+        for batch, _ in itertools.islice(TrainBatches(open_tasks(config), STACKS, 8), 8)
         for number in batch["encoder_input_tokens"][:, 0]
     }
     assert found == set(range(10, 16))
     assert step.calls == 2  # in blocks
-    (batch,) = eval_batches(validation(config), 20)
+    (batch,) = eval_batches(validation(config), STACKS, 20)
     np.testing.assert_array_equal(
         batch["encoder_input_tokens"][:18, 0], np.repeat(np.arange(10, 16), 3)
     )
@@ -52,8 +53,8 @@ def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_pa
     # A task with another step shares nothing.
     register("doubled", lines(tmp_path / "0.txt", *SPLITS), [counted(2)])
     doubled = config_of("doubled", 3, pack=False)
-    batch, _ = next(TrainBatches(open_tasks(doubled), 1))
-    for found in (batch, next(eval_batches(validation(doubled), 1))):
+    batch, _ = next(TrainBatches(open_tasks(doubled), STACKS, 1))
+    for found in (batch, next(eval_batches(validation(doubled), STACKS, 1))):
         assert found["encoder_input_tokens"][0, 0] == 20
 
 
@@ -83,6 +84,8 @@ def test_random_numbers_of_tasks_that_are_read_in_threads_are_those_of_reading_o
             register(name, lines(tmp_path / "lines.txt", "validation"), [drawn()])
         opened = [validation(config_of(name, 3)) for name in names]
         with ThreadPoolExecutor(1 if way == "alone" else 2) as threads:
-            batches[way] = list(threads.map(lambda tasks: next(eval_batches(tasks, 3)), opened))
+            batches[way] = list(
+                threads.map(lambda tasks: next(eval_batches(tasks, STACKS, 3)), opened)
+            )
     for one, other in zip(batches["alone"], batches["together"], strict=True):
         assert_same(one, other)

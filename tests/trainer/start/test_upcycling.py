@@ -15,7 +15,7 @@ from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.trainer.start.origins import assemble
 from switch_jax.trainer.start.upcycling import dense_twin, upcycled, upcycled_moments
 from switch_jax.utils.errors import UserError
-from tests.trainer.helpers import tiny_config, tiny_model
+from tests.trainer.helpers import by_stack, tiny_config, tiny_model
 
 E = 4
 DENSE = tiny_model(num_experts=0, num_encoder_layers=4, mlp_dim=24, group_size=48)
@@ -45,7 +45,7 @@ def _logits(model, parameters):
     """[B, L, V] of a batch of random tokens, without dropout or jitter."""
     tokens = jax.random.randint(jax.random.key(3), (4, 12), 1, 64)
     ones = jnp.ones_like(tokens)
-    return bind(model, parameters)(tokens, tokens, ones, ones).logits
+    return bind(model, parameters)(by_stack(tokens, tokens), by_stack(ones, ones)).logits
 
 
 def _switch_layers(parameters):
