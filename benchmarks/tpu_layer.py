@@ -24,7 +24,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import MeshConfig, ModelConfig
 from switch_jax.hardware.tpus import Slice, parse_slice
-from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward, activation
+from switch_jax.model.activations import gated_gelu
+from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RMSNorm
 from switch_jax.moe import (
     SwitchWeights,
@@ -41,7 +42,6 @@ from switch_jax.train_step.lowering import compiler_options
 from switch_jax.utils.errors import UserError
 
 D, F = 768, 2048
-GATED_GELU = activation("gated-gelu")
 CURVE = (
     "v5p:2x2x2 v5p:2x2x4 v5p:2x4x4 v5p:4x4x4 v5p:4x4x8 v5p:4x8x8 v5p:8x8x8 v5p:8x8x16 v5p:8x16x16"
 ).split()  # fmt: skip
@@ -96,7 +96,7 @@ def switch_costs(hardware: Slice, config: ModelConfig) -> Costs:
     )
 
     def loss(x, parameters):
-        y, statistics = switch_ffn(x, training_tokens(x), parameters, GATED_GELU)
+        y, statistics = switch_ffn(x, training_tokens(x), parameters, gated_gelu)
         return jnp.mean(jnp.square(y.astype(jnp.float32))) + 0.01 * statistics.load_balance_loss
 
     return _costs(loss, mesh, hardware, x, parameters)
@@ -119,7 +119,7 @@ def dense_costs(hardware: Slice, rows: int) -> Costs:
 
     @functools.partial(jax.shard_map, mesh=mesh, in_specs=each, out_specs=each)
     def layer(x, wi, wo):
-        return (GATED_GELU(x[0] @ wi[0][0], x[0] @ wi[1][0]) @ wo[0])[None]
+        return (gated_gelu(x[0] @ wi[0][0], x[0] @ wi[1][0]) @ wo[0])[None]
 
     def loss(x, weights):
         return jnp.mean(jnp.square(layer(x, *weights).astype(jnp.float32)))

@@ -13,6 +13,7 @@ from switch_jax.config.mesh import MeshConfig
 from switch_jax.config.model import ModelConfig
 from switch_jax.config.optimizer import OptimizerConfig
 from switch_jax.config.run import RunConfig
+from switch_jax.config.schedules import SCHEDULES
 from switch_jax.utils.differences import differences
 from switch_jax.utils.errors import UserError, check_choice, did_you_mean
 from switch_jax.utils.fields import check_fields, check_used, short_repr
@@ -148,9 +149,10 @@ class Config:
     def lr_decay_steps(self) -> int:
         """How many of the last steps have a learning rate that falls to its final value, or 0."""
         steps, optimizer = self.run.train_steps, self.optimizer
-        if optimizer.lr_schedule in ("cosine", "linear"):
+        falls = SCHEDULES[optimizer.lr_schedule].falls
+        if falls == "after_warmup":
             return max(1, steps - optimizer.warmup_steps)
-        if optimizer.lr_schedule == "wsd":
+        if falls == "at_the_end":
             return optimizer.decay_steps or max(1, steps // 10)
         return 0
 

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from switch_jax.config.sparse_layers import SPARSE_LAYOUTS, check_sparse_layers, sparse_layers
+from switch_jax.config.sparse_layers import LAYOUTS, check_sparse_layers, sparse_layers
 from switch_jax.config.stack import StackConfig
 from switch_jax.utils.errors import FieldError
 from switch_jax.utils.fields import (
@@ -22,6 +22,12 @@ from switch_jax.utils.fields import (
 
 ROUTER_POLICIES = ("argmax", "sample", "input_dropout")
 REMAT_POLICIES = ("none", "minimal", "full")
+# The sublayers with experts, in the order in which tokens pass them.
+SUBLAYERS = {
+    "feed_forward": ("feed_forward",),
+    "attention": ("attention",),
+    "both": ("attention", "feed_forward"),
+}
 # What contradicts each other.
 _APART = (
     ("load_balance", "bias", "num_experts", 0),
@@ -34,7 +40,7 @@ _APART = (
 Size = Annotated[int, Range(1, 2**20)]
 Layers = Annotated[int, Range(1, 10_000)]
 SparseLayers = Annotated[int, Range(0, 10_000), Use.SHAPES]
-Layout = Annotated[str, OneOf(*SPARSE_LAYOUTS), Use.SHAPES]
+Layout = Annotated[str, OneOf(*LAYOUTS), Use.SHAPES]
 Dtype = Annotated[str, OneOf("bfloat16", "float32"), Use.TUNABLE]
 
 
@@ -148,9 +154,7 @@ class ModelConfig:
     num_decoder_sparse_layers: SparseLayers | None = None
     encoder_sparse_layout: Layout = "mixed"
     decoder_sparse_layout: Layout = "mixed"
-    expert_sublayers: Annotated[
-        str, OneOf("feed_forward", "attention", "both"), With("num_experts")
-    ] = "feed_forward"
+    expert_sublayers: Annotated[str, OneOf(*SUBLAYERS), With("num_experts")] = "feed_forward"
     group_size: Annotated[Count, Use.TUNABLE] = 4096
     decoder_group_size: Annotated[Count, Use.TUNABLE] | None = None
     train_expert_capacity_factor: Annotated[Factor, Use.TRAINING] = 1.25
@@ -237,10 +241,7 @@ class ModelConfig:
     @property
     def sublayers_with_experts(self) -> tuple[str, ...]:
         """Those of a layer with experts, in the order in which tokens pass them."""
-        if not self.num_experts:
-            return ()
-        both = self.expert_sublayers == "both"
-        return ("attention", "feed_forward") if both else (self.expert_sublayers,)
+        return SUBLAYERS[self.expert_sublayers] if self.num_experts else ()
 
     @functools.cached_property
     def stacks(self) -> tuple[StackConfig, ...]:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Annotated
 
+from switch_jax.config.schedules import ENDING, SCHEDULES
 from switch_jax.utils.errors import FieldError, check_pattern
 from switch_jax.utils.fields import (
     FACTOR,
@@ -65,12 +66,8 @@ class OptimizerConfig:
     optimizer: Annotated[str, OneOf(*OPTIMIZERS)] = "adafactor"
     learning_rate: Factor = 1.0
     warmup_steps: Count = 10_000
-    lr_schedule: Annotated[
-        str, OneOf("rsqrt", "warmup_rsqrt", "constant", "cosine", "linear", "wsd")
-    ] = "rsqrt"
-    final_lr_fraction: Annotated[
-        float, Range(0, 1), With("lr_schedule", ("cosine", "linear", "wsd"))
-    ] = 0.0
+    lr_schedule: Annotated[str, OneOf(*SCHEDULES)] = "rsqrt"
+    final_lr_fraction: Annotated[float, Range(0, 1), With("lr_schedule", ENDING)] = 0.0
     decay_steps: Annotated[Count, With("lr_schedule", ("wsd",))] | None = None
     weight_decay: Annotated[Coefficient, _ADAM] = 0.0
     adam_b1: Annotated[Rate, _ADAM] = 0.9

@@ -1,11 +1,10 @@
 """Which layers of a stack have experts, and the blocks of layers that follow from it."""
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 from switch_jax.utils.errors import FieldError
-
-SPARSE_LAYOUTS = ("mixed", "bottom", "middle", "top")
 
 
 class Blocks(NamedTuple):
@@ -29,19 +28,29 @@ class Blocks(NamedTuple):
         return range(first, first + self.num_blocks * self.layers_per_block, self.layers_per_block)
 
 
-def sparse_layers(layout: str, num_layers: int, num_sparse: int) -> list[int]:
-    """The layers with experts, counted from 0, by layouts as in flaxformer's `LayerLayout`.
+def _mixed(num_layers: int, num_sparse: int) -> range:
+    """The last of each `num_layers / num_sparse` layers, which is a whole number."""
+    step = num_layers // max(1, num_sparse)
+    return range(step - 1, step * num_sparse, step)
 
-    'mixed': the last of each `num_layers / num_sparse` layers, which is a whole number; 'bottom':
-    the first ones; 'top': the last ones; 'middle': those between, with one dense layer more in
-    front than behind where their number is odd.
-    """
-    if layout == "mixed" and num_sparse:
-        step = num_layers // num_sparse
-        return list(range(step - 1, step * num_sparse, step))
-    first = {"top": num_layers - num_sparse, "middle": (num_layers - num_sparse + 1) // 2}
-    start = first.get(layout, 0)
-    return list(range(start, start + num_sparse))
+
+def _from(first: int, num_sparse: int) -> range:
+    return range(first, first + num_sparse)
+
+
+# The layers with experts by layout, as in flaxformer's `LayerLayout`; 'middle' has one dense layer
+# more in front than behind where the number of dense layers is odd.
+LAYOUTS: dict[str, Callable[[int, int], range]] = {
+    "mixed": _mixed,
+    "bottom": lambda _, num_sparse: _from(0, num_sparse),
+    "middle": lambda num_layers, n: _from((num_layers - n + 1) // 2, n),
+    "top": lambda num_layers, n: _from(num_layers - n, n),
+}
+
+
+def sparse_layers(layout: str, num_layers: int, num_sparse: int) -> list[int]:
+    """The layers with experts, counted from 0; a layout is of `LAYOUTS`."""
+    return list(LAYOUTS[layout](num_layers, num_sparse))
 
 
 def in_blocks(num_layers: int, sparse: list[int]) -> list[Blocks]:

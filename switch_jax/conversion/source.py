@@ -11,7 +11,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from switch_jax.config import ModelConfig
-from switch_jax.config.sparse_layers import SPARSE_LAYOUTS, sparse_layers
+from switch_jax.config.sparse_layers import LAYOUTS, sparse_layers
 from switch_jax.conversion.tensor_layout import StackedTensors, Tensor
 from switch_jax.model import abstract_parameters
 from switch_jax.model.parameter_names import parameter_shapes
@@ -215,7 +215,7 @@ def sparse_fields(theirs: dict[str, list[int]], num_layers: dict[str, int]) -> d
     fields: dict[str, Any] = {}
     for stack, layers in theirs.items():
         number = num_layers[stack]
-        layouts = [x for x in SPARSE_LAYOUTS if sparse_layers(x, number, len(layers)) == layers]
+        layouts = [x for x in LAYOUTS if sparse_layers(x, number, len(layers)) == layers]
         if layers and number % len(layers):  # as 1 and 3 of five, behind which one is left over
             layouts = [x for x in layouts if x != "mixed"]
         if not layouts:

@@ -1,7 +1,5 @@
 """The feed-forward layers of a Transformer layer, the dense one and the Switch one, and experts."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,6 +7,7 @@ from flax import nnx
 from switch_jax.config import ModelConfig
 from switch_jax.config.stack import StackConfig
 from switch_jax.model import parameters
+from switch_jax.model.activations import ACTIVATIONS
 from switch_jax.model.layers import dropout, project
 from switch_jax.moe import (
     Distribution,
@@ -22,44 +21,13 @@ from switch_jax.moe import (
 from switch_jax.moe.routing import Router
 
 
-def activation(name: str) -> Callable[..., jax.Array]:
-    """A function from one projection ('relu') or two ('gated-gelu') to the hidden activation."""
-    if name == "relu":
-        return relu
-    return lambda gate, linear: jax.nn.gelu(gate, approximate=True) * linear
-
-
-@jax.custom_vjp
-def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), whose backward pass needs only the result, which the next product keeps anyway."""
-    return jax.nn.relu(x)
-
-
-def _relu_fwd(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    y = jax.nn.relu(x)
-    return y, y
-
-
-def _relu_bwd(y: jax.Array, y_grad: jax.Array) -> tuple[jax.Array]:
-    # Not where(y > 0, ...): the compiler turns that into x > 0, and keeps x or a packed mask.
-    return (y_grad * jnp.sign(y),)
-
-
-relu.defvjp(_relu_fwd, _relu_bwd)
-
-
-def num_projections(name: str) -> int:
-    """The number of input projections that the activation takes."""
-    return 1 if name == "relu" else 2
-
-
 class DenseFeedForward(nnx.Module):
     """T5's feed-forward layer: projection to F, activation, dropout, projection back to D."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, mlp_dim: int | None = None) -> None:
         """`mlp_dim` is F; None = that of the config."""
         dim, hidden, scale = config.embed_dim, mlp_dim or config.mlp_dim, config.scale
-        for i in range(num_projections(config.activation)):
+        for i in range(ACTIVATIONS[config.activation].num_projections):
             wi = parameters.truncated_normal(rngs, (dim, hidden), ("embed", "mlp"), scale / dim)
             setattr(self, f"wi_{i}", wi)
         self.wo = parameters.truncated_normal(rngs, (hidden, dim), ("mlp", "embed"), scale / hidden)
@@ -67,10 +35,11 @@ class DenseFeedForward(nnx.Module):
 
     def __call__(self, x: jax.Array, tokens: Tokens) -> tuple[jax.Array, None]:
         """[B, L, D] -> [B, L, D], and no statistics; padding is computed like other tokens."""
-        kernels = [getattr(self, f"wi_{i}") for i in range(num_projections(self.config.activation))]
+        activation = ACTIVATIONS[self.config.activation]
+        kernels = [getattr(self, f"wi_{i}") for i in range(activation.num_projections)]
         with jax.named_scope("dense_ffn"):
             projections = [project(x, kernel[...]) for kernel in kernels]  # [B, L, F] each
-            hidden = activation(self.config.activation)(*projections)  # [B, L, F]
+            hidden = activation.function(*projections)  # [B, L, F]
             hidden = dropout(hidden, self.config.dropout_rate, tokens.dropout.feed_forward)
             return project(hidden, self.wo[...]), None  # [B, L, D]
 
@@ -88,7 +57,7 @@ class Experts(nnx.Module):
             rngs, (dim, experts), ("embed", "router"), scale / dim
         )
         shape, axes = (experts, dim, config.expert_hidden_dim), ("expert", "embed", "mlp")
-        for i in range(num_projections(config.activation)):
+        for i in range(ACTIVATIONS[config.activation].num_projections):
             wi = parameters.truncated_normal(rngs, shape, axes, scale / dim)
             setattr(self, f"wi_{i}", wi)
         if config.load_balance == "bias":
@@ -105,11 +74,11 @@ class Experts(nnx.Module):
 
         In decoding no token is dropped, and there are no statistics.
         """
-        weights, hidden_activation = self._weights(), activation(self.config.activation)
+        weights, activation = self._weights(), ACTIVATIONS[self.config.activation].function
         tokens = tokens.replace(position_bias=None)  # shard_map would gather it
         if tokens.decoding:
-            return dropless_ffn(x, tokens, weights, hidden_activation), None
-        y, statistics = switch_ffn(x, tokens, weights, hidden_activation)
+            return dropless_ffn(x, tokens, weights, activation), None
+        y, statistics = switch_ffn(x, tokens, weights, activation)
         if self.returns_choices:
             statistics = statistics._replace(choices=self._choices(x, tokens, weights.router))
         return y, statistics
@@ -131,8 +100,8 @@ class Experts(nnx.Module):
         raise NotImplementedError
 
     def _weights(self) -> SwitchWeights:
-        names = [f"wi_{i}" for i in range(num_projections(self.config.activation))]
-        wi = tuple(getattr(self, name)[...] for name in names)
+        number = ACTIVATIONS[self.config.activation].num_projections
+        wi = tuple(getattr(self, f"wi_{i}")[...] for i in range(number))
         kernel = self.router[...].astype(self.config.router_dtype)  # [D, E]
         bias = self.router_bias[...] if self.config.load_balance == "bias" else None  # [E]
         router = make_router(self.config, self.stack, kernel, bias, self.first_router)

@@ -7,7 +7,7 @@ import jax
 
 from switch_jax.config import ModelConfig
 from switch_jax.config.stack import StackConfig
-from switch_jax.model.feed_forward import num_projections
+from switch_jax.model.activations import ACTIVATIONS
 from switch_jax.model.functional import abstract_parameters
 from switch_jax.utils.units import counted
 
@@ -116,7 +116,7 @@ def _self_attention_and_feed_forward(
         config.num_heads * config.head_dim,
         config.expert_hidden_dim,
     )
-    projections = num_projections(config.activation)
+    projections = ACTIVATIONS[config.activation].num_projections
     dense = {
         "attention": 4 * dim * inner,
         "feed_forward": (projections + 1) * dim * config.mlp_dim,

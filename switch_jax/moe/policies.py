@@ -9,14 +9,19 @@ from switch_jax.moe.no_token_left_behind import NoTokenLeftBehind
 from switch_jax.moe.routing import Router
 from switch_jax.moe.tokens_choose import TokensChoose
 
+# By `ModelConfig.encoder_router_type`. 'batch_prioritized' gives the slots in another order.
+POLICIES: dict[str, type[Router]] = {
+    "tokens_choose": TokensChoose,
+    "batch_prioritized": TokensChoose,
+    "experts_choose": ExpertsChoose,
+}
+
 
 def make_router(
     config: ModelConfig, stack: StackConfig, kernel: Any, bias: Any = None, first_index: int = 0
 ) -> Router:
     """The router of a layer, with its parameters; see `Router`."""
-    policy: type[Router] = TokensChoose
-    if stack.router_type == "experts_choose":
-        policy = ExpertsChoose
-    elif config.ntlb_rounds > 1:
+    policy = POLICIES[stack.router_type]
+    if policy is TokensChoose and config.ntlb_rounds > 1:
         policy = NoTokenLeftBehind
     return policy(kernel, config, stack, bias, first_index)

@@ -1,5 +1,7 @@
 """Learning-rate schedules."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import optax
 
@@ -18,28 +20,57 @@ def learning_rate_schedule(config: Config) -> optax.Schedule:
     'constant' does. They reach their final rate after TRAIN_STEPS updates, so the last update still
     has a rate above it.
     """
+    return FORMULAS[config.optimizer.lr_schedule](config)
+
+
+def _rsqrt(config: Config) -> optax.Schedule:
     peak, warmup = config.optimizer.learning_rate, config.optimizer.warmup_steps
+    return lambda count: peak / jnp.sqrt(jnp.maximum(jnp.asarray(count, jnp.float32), warmup))
 
-    def rsqrt(count):
-        step = jnp.maximum(jnp.asarray(count, jnp.float32), warmup)
-        return peak / jnp.sqrt(step)
 
-    def risen(count):
-        return jnp.minimum((jnp.asarray(count, jnp.float32) + 1) / warmup, 1.0)
+def _rise(config: Config) -> optax.Schedule:
+    """From 1 / WARMUP_STEPS to 1."""
+    warmup = config.optimizer.warmup_steps
+    return lambda count: jnp.minimum((jnp.asarray(count, jnp.float32) + 1) / warmup, 1.0)
 
-    def warmup_rsqrt(count):
-        return risen(count) * rsqrt(count)
 
-    def constant(count):
-        return peak * risen(count)
+def _warmup_rsqrt(config: Config) -> optax.Schedule:
+    rise, rsqrt = _rise(config), _rsqrt(config)
+    return lambda count: rise(count) * rsqrt(count)
 
-    name = config.optimizer.lr_schedule
-    endless = {"rsqrt": rsqrt, "warmup_rsqrt": warmup_rsqrt, "constant": constant}
-    if name in endless:
-        return endless[name]
-    steps, final = config.lr_decay_steps, config.optimizer.final_lr_fraction
-    if name == "cosine":
-        decay = optax.cosine_decay_schedule(peak, steps, final)
-    else:
-        decay = optax.linear_schedule(peak, peak * final, steps)
-    return optax.join_schedules([constant, decay], [config.run.train_steps - steps])
+
+def _constant(config: Config) -> optax.Schedule:
+    peak, rise = config.optimizer.learning_rate, _rise(config)
+    return lambda count: peak * rise(count)
+
+
+def _cosine(config: Config) -> optax.Schedule:
+    optimizer = config.optimizer
+    return _falling(
+        config,
+        optax.cosine_decay_schedule(
+            optimizer.learning_rate, config.lr_decay_steps, optimizer.final_lr_fraction
+        ),
+    )
+
+
+def _linear(config: Config) -> optax.Schedule:
+    peak, final = config.optimizer.learning_rate, config.optimizer.final_lr_fraction
+    return _falling(config, optax.linear_schedule(peak, peak * final, config.lr_decay_steps))
+
+
+def _falling(config: Config, decay: optax.Schedule) -> optax.Schedule:
+    """Constant, and in the last steps of the run `decay`."""
+    return optax.join_schedules(
+        [_constant(config), decay], [config.run.train_steps - config.lr_decay_steps]
+    )
+
+
+FORMULAS: dict[str, Callable[[Config], optax.Schedule]] = {
+    "rsqrt": _rsqrt,
+    "warmup_rsqrt": _warmup_rsqrt,
+    "constant": _constant,
+    "cosine": _cosine,
+    "linear": _linear,
+    "wsd": _linear,
+}

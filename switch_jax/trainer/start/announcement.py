@@ -4,6 +4,7 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
+from switch_jax.config.schedules import SCHEDULES
 from switch_jax.data.catalogue.lost_text import lost_text
 from switch_jax.model.flops import described
 from switch_jax.model.parameter_names import in_groups, parameter_shapes
@@ -49,7 +50,8 @@ def announcement(config: Config, mesh: Mesh) -> list[str]:
             )
         lines.append(f"LEARNING_RATE_FACTORS: {'; '.join(parts)}")
     steps, rates = config.run.train_steps, config.optimizer
-    if rates.lr_schedule in ("warmup_rsqrt", "constant") and rates.warmup_steps > steps:
+    schedule = SCHEDULES[rates.lr_schedule]
+    if schedule.rises and not schedule.falls and rates.warmup_steps > steps:
         lines.append(
             f"warning: the learning rate rises over WARMUP_STEPS = {rates.warmup_steps:,} steps, "
             f"and the run has {steps:,}: it ends at {steps / rates.warmup_steps:.2g} of "
