@@ -2,13 +2,14 @@
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from switch_jax.config import Config, LossConfig, ModelConfig
+from switch_jax.config import Config, LossConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.model import bind, logical_axes, model_inputs
 from switch_jax.moe import RouterStatistics
 from switch_jax.optim.apply import Optimizer, sum_of_squares
@@ -151,7 +152,7 @@ def make_train_step(
             skipped=bad.astype(jnp.float32),
             bad_in_a_row=guarded.in_a_row,
             updates=guarded.good,
-            batch_hash=batch_hash(model, batch),
+            batch_hash=batch_hash(model.stacks, batch),
             signal=signal,
             routers=sums.routers,
             tokens=functools.reduce(operator.add, totals.read.values()),
@@ -161,9 +162,9 @@ def make_train_step(
     return train_step
 
 
-def batch_hash(model: ModelConfig, batch: Batch) -> jax.Array:
+def batch_hash(stacks: Sequence[StackConfig], batch: Batch) -> jax.Array:
     """uint32 of all tokens and their positions; does not depend on the mesh or the hosts."""
-    *others, last = model.stacks
+    *others, last = stacks
     names = [*(stack.input_tokens for stack in others), last.target_tokens]
 
     def mixed(tokens: jax.Array, salt: int) -> jax.Array:

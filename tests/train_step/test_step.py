@@ -14,7 +14,7 @@ from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import abstract_state, fresh_state
 from switch_jax.train_step.step import NO_STEP, batch_hash, make_train_step
-from tests.trainer.helpers import GRADIENTS, KEPT, random_batch, tiny_config, tiny_model
+from tests.trainer.helpers import GRADIENTS, KEPT, STACKS, random_batch, tiny_config, tiny_model
 
 LOSS = LossConfig(z_loss=1e-2, aux_loss_factor=0.1, router_z_loss_factor=0.01)
 LAYERS = {"num_encoder_layers": 1, "num_decoder_layers": 1, "sparse_step": 1}  # of experts
@@ -258,5 +258,5 @@ def test_the_hash_of_a_batch_is_of_its_tokens_and_their_places_wherever_they_lie
         batches += [{**batch, name: changed} for changed in (two_tokens, two_rows, one_token)]
     with jax.set_mesh(mesh):
         placed = jax.device_put(batches, batch_sharding(mesh))
-        found = [int(jax.jit(batch_hash)(each)) for each in placed]
+        found = [int(jax.jit(functools.partial(batch_hash, STACKS))(each)) for each in placed]
     assert found == list(map(_slow_hash, batches)) and len(set(found)) == 7
