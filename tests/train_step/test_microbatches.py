@@ -44,7 +44,7 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_numbers(changes, batch
 def test_a_microbatch_takes_every_second_of_the_groups_of_rows_that_stay_together(changes, rows):
     tokens = np.arange(24)[:, None]
     batch = {
-        "encoder_input_tokens": np.repeat(tokens, 16, 1),
+        "encoder_segment_ids": np.repeat(tokens, 16, 1),
         "decoder_segment_ids": np.repeat(tokens, 8, 1),
     }
     groups = np.arange(24).reshape(-1, 2, rows)
