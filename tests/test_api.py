@@ -263,9 +263,12 @@ def test_evaluate_gives_what_eval_writes_and_prints(trained, tmp_path, monkeypat
     written = _lines(copy)
     assert records == written and [r["kind"] for r in records] == ["teacher_forced", "generated"]
     assert all(record in _lines(trained["run"]) for record in records)
-    for name, value in records[0]["metrics"].items():
-        (printed,) = [row[-1] for row in map(str.split, table.splitlines()) if row[-2] == name]
-        assert printed == (f"{value:,.0f}" if "tokens" in name else f"{value:,.4g}")
+    metrics, printed = records[0]["metrics"], " ".join(table.split())
+    for kind in ("", "content_"):
+        quality, of = metrics[f"{kind}neg_log_perplexity"], f"{metrics[f'{kind}tokens']:.0f} tokens"
+        assert f" {of} {kind}neg_log_perplexity {quality:.4f} nats " in printed
+        assert f" {of} {kind}accuracy {100 * metrics[f'{kind}accuracy']:.2f} % " in printed
+    assert " 3 examples exact " in printed and "cross_entropy" not in printed
     assert evaluate(copy) == written == _lines(copy), "what eval has computed is found"
     assert records[1]["decoding"] == "2 beams, length penalty 0.6, at most 4 tokens"
     assert records[1]["examples"] == 3
