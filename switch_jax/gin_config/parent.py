@@ -1,5 +1,6 @@
 """The model of a run that starts from another one, and is given no model's file."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from switch_jax.config import Config
@@ -44,7 +45,9 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
 def _set(reader: Reader, parent: Config, file: str) -> None:
     """Sets what models' files set, where nothing sets it yet, and the vocabulary."""
     bound, macros = gin_internals.bindings(), gin_internals.macros()
-    taken = [("ModelConfig", name, value) for name, value in vars(parent.model).items()] + [
+    model = parent.model
+    taken = [
+        *(("ModelConfig", f.name, getattr(model, f.name)) for f in dataclasses.fields(model)),
         ("OptimizerConfig", "router_bias_update_rate", parent.optimizer.router_bias_update_rate),
         ("LossConfig", "aux_loss_factor", parent.loss.aux_loss_factor),
         ("LossConfig", "router_z_loss_factor", parent.loss.router_z_loss_factor),
