@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from switch_jax.config import ModelConfig
 from switch_jax.model import abstract_parameters, attention, bind, logical_axes
 from switch_jax.partitioning.mesh import AXES, BATCH, MODEL
+from tests.trainer.helpers import by_stack
 
 pytestmark = pytest.mark.slow
 # Sizes that are no other size of the model: rows, inputs, targets, heads of each device.
@@ -47,8 +48,9 @@ def _compiled(mesh):
 
     def loss(parameters, inputs, targets):
         model = bind(MODEL_CONFIG, parameters)
-        segments = (inputs != 0).astype(int), (targets != 0).astype(int)
-        return model(inputs, targets, *segments, key=jax.random.key(0)).logits.sum()
+        tokens = by_stack(inputs, targets)
+        segments = jax.tree.map(lambda ids: (ids != 0).astype(int), tokens)
+        return model(tokens, segments, key=jax.random.key(0)).logits.sum()
 
     def abstract(shape, dtype, spec):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))

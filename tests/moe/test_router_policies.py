@@ -105,7 +105,7 @@ def test_a_policy_needs_choose_alone():
     x, valid, p = inputs("padding")
     ids = np.random.default_rng(0).integers(0, 100, valid.shape)
     config = config_of(E, group_size=L, eval_expert_capacity_factor=float(E))
-    weights = SwitchWeights(ById(p.router, config, "encoder"), p.wi, p.wo)
+    weights = SwitchWeights(ById(p.router, config, config.stacks[0]), p.wi, p.wo)
     of_ids = tokens(valid).replace(ids=jnp.asarray(ids))
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
         y, _ = jax.jit(lambda *a: switch_ffn(*a, jax.nn.relu))(x, of_ids, weights)
