@@ -77,9 +77,12 @@ def write_description(
 
 
 def _set_aside(folder: RunFolder, damaged: str) -> None:
-    """Keeps a damaged `run.json` under another name, and says what is lost; or that it is lost."""
+    """Keeps a damaged `run.json` under another name, and says what is lost.
+
+    The first one that is damaged stays there: those after it know less.
+    """
     kept = ""
-    if exists(folder.description):
+    if exists(folder.description) and not exists(folder.damaged_description):
         folder.description.rename(folder.damaged_description)
         kept = f", and stays as {folder.damaged_description}"
     print(

@@ -51,7 +51,7 @@ def test_a_run_is_described_with_the_checkpoint_that_it_started_from(tmp_path, c
     folder.checkpoint(3).mkdir(parents=True)
     assert describe(None)["initial_checkpoint"] == f"{tmp_path}/7"
     assert capsys.readouterr().out == ""
-    for damage in ('{"initial_checkpoint": "/7", ', None):
+    for damage in ('{"initial_checkpoint": "/7", ', None, "{"):
         file.unlink() if damage is None else file.write_text(damage)
         for _ in range(2):  # it does not come back, nor is it taken for none
             assert describe(tmp_path / "8") == {"name": tmp_path.name, "seed": 5}

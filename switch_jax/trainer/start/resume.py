@@ -78,12 +78,7 @@ def find_resume_point(
     other_model = differences(own.model.identity, config.model.identity)
     changes = config.changes_since(own)
     check_state(folder, saved.step, saved.shapes, shapes_of(abstract), other_model, changes)
-    is_checked = run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
-    if not is_checked and own.data.vocabulary != config.data.vocabulary:
-        raise UserError(
-            f"VOCABULARY {own.data.vocabulary!r} -> {config.data.vocabulary!r}: the run in "
-            f"{folder.path} goes on with the one that it was trained with"
-        )
+    run_on_all(lambda: _check_same_vocabulary(folder, own, config))
     if not change_task:
         _check_same_task(before, config, files, saved.notes)
         if others := _changed_files(files, saved.notes):
@@ -123,6 +118,18 @@ def resume_point(
             )
         best = Best(of=now)
     return ResumePoint(step, position, best, anew)
+
+
+def _check_same_vocabulary(folder: RunFolder, before: Config, config: Config) -> None:
+    """Compares vocabularies; where run.json does not tell that of the run, their names."""
+    if check_vocabularies_of_run(folder.path, config.data):
+        return
+    trained, wanted = (each.data.vocabulary for each in (before, config))
+    if trained != wanted:
+        raise UserError(
+            f"VOCABULARY {trained!r} -> {wanted!r}: the run in {folder.path} goes on with the one "
+            "that it was trained with"
+        )
 
 
 def _check_same_task(

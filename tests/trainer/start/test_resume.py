@@ -14,7 +14,7 @@ from switch_jax.data.reading.position import Cursor
 from switch_jax.model import abstract_parameters
 from switch_jax.monitoring import memory
 from switch_jax.run_folder import RunFolder
-from switch_jax.trainer.start import announcement, state_memory
+from switch_jax.trainer.start import announcement, resume, state_memory
 from switch_jax.trainer.start import prepare as prepare_module
 from switch_jax.trainer.start.dry_run import dry_run
 from switch_jax.trainer.start.prepare import prepare
@@ -154,6 +154,26 @@ def test_without_facts_no_other_vocabulary_is_taken_in_silence(config, tmp_path,
     dry_run(in_bytes)
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"warning: {facts} ") and said.endswith("cannot be checked")
+
+
+def test_where_facts_are_gone_all_processes_refuse_another_vocabulary(
+    config, tmp_path, monkeypatch
+):
+    start, refused = _copied(config, tmp_path / "run", train_steps=5), []
+    (tmp_path / "run/run.json").unlink()
+
+    def run_on_all(action):
+        """The errors in here end all processes: another one may still see the file."""
+        try:
+            return action()
+        except UserError as error:
+            refused.append(error)
+            raise
+
+    monkeypatch.setattr(resume, "run_on_all", run_on_all)
+    with pytest.raises(UserError, match="^VOCABULARY None -> 'byte'") as raised:
+        dry_run(start.replace("data", vocabulary="byte"))
+    assert refused == [raised.value]
 
 
 def test_facts_that_cannot_be_read_end_the_start(config, tmp_path):
