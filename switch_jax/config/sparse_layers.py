@@ -29,8 +29,9 @@ class Blocks(NamedTuple):
 
 
 def _mixed(num_layers: int, num_sparse: int) -> range:
-    """The last of each `num_layers / num_sparse` layers, which is a whole number."""
-    step = num_layers // max(1, num_sparse)
+    if not num_sparse:
+        return range(0)
+    step = num_layers // num_sparse
     return range(step - 1, step * num_sparse, step)
 
 
@@ -38,18 +39,22 @@ def _from(first: int, num_sparse: int) -> range:
     return range(first, first + num_sparse)
 
 
-# The layers with experts by layout, as in flaxformer's `LayerLayout`; 'middle' has one dense layer
-# more in front than behind where the number of dense layers is odd.
+# From the number of layers and that of layers with experts; see `sparse_layers`.
 LAYOUTS: dict[str, Callable[[int, int], range]] = {
     "mixed": _mixed,
-    "bottom": lambda _, num_sparse: _from(0, num_sparse),
-    "middle": lambda num_layers, n: _from((num_layers - n + 1) // 2, n),
-    "top": lambda num_layers, n: _from(num_layers - n, n),
+    "bottom": lambda _, sparse: _from(0, sparse),
+    "middle": lambda layers, sparse: _from((layers - sparse + 1) // 2, sparse),
+    "top": lambda layers, sparse: _from(layers - sparse, sparse),
 }
 
 
 def sparse_layers(layout: str, num_layers: int, num_sparse: int) -> list[int]:
-    """The layers with experts, counted from 0; a layout is of `LAYOUTS`."""
+    """The layers with experts, counted from 0, by layouts as in flaxformer's `LayerLayout`.
+
+    'mixed': the last of each `num_layers / num_sparse` layers, which is a whole number; 'bottom':
+    the first ones; 'top': the last ones; 'middle': those between, with one dense layer more in
+    front than behind where the number of dense layers is odd.
+    """
     return list(LAYOUTS[layout](num_layers, num_sparse))
 
 

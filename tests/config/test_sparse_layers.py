@@ -17,7 +17,7 @@ SIZES = (128, 8, 8, 4, 2)
         ("middle", 12, 4, [4, 5, 6, 7]),
         ("middle", 7, 2, [3, 4]),
         ("top", 12, 3, [9, 10, 11]),
-        *[(layout, 5, 0, []) for layout in ("mixed", "bottom", "middle", "top")],
+        *[(layout, n, 0, []) for layout in ("mixed", "bottom", "middle", "top") for n in (0, 5)],
     ],
 )
 def test_where_experts_are(layout, num_layers, num_sparse, layers):

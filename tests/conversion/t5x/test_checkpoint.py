@@ -200,6 +200,13 @@ def test_another_model_is_refused(tmp_path, name, changed, message):
         read(folder)
 
 
+def test_an_encoder_with_experts_alone_is_refused(tmp_path):
+    tensors = {n: t for n, t in tied(SWITCH).items() if not n.startswith("decoder/")}
+    folder = write_checkpoint(tmp_path / "theirs", tensors)
+    with pytest.raises(UserError, match="num_decoder_layers = 0: it must be at least 1"):
+        read(folder)
+
+
 def test_experts_in_the_middle_of_a_stack(tmp_path):
     """The decoder without its last layer: of its three, the second has experts."""
     tensors = {n: t for n, t in tied(SWITCH).items() if not n.startswith("decoder/layers_3/")}
