@@ -267,8 +267,8 @@ class ModelConfig:
         return encoder, decoder
 
     def stack(self, name: str) -> StackConfig:
-        """The stack of this name; StopIteration where there is none."""
-        return next(stack for stack in self.stacks if stack.name == name)
+        """The stack of this name; KeyError where there is none."""
+        return {stack.name: stack for stack in self.stacks}[name]
 
     def _stack(self, name: str, *, router_type: str, **fields: Any) -> StackConfig:
         """A stack whose number of layers and layout have its name in theirs."""

@@ -20,12 +20,12 @@ def empty_batch(
     `lengths` are tokens in a row, by the feature that a stack reads.
     """
     batch: Batch = {}
-    last = stacks[-1]
     for stack in stacks:
         shape = batch_size, lengths[stack.feature]
-        names = [stack.input_tokens, *[last.target_tokens] * (stack is last), stack.segment_ids]
-        batch |= {name: np.zeros(shape, np.int32) for name in names}
-    batch[last.loss_weights] = np.zeros(shape, np.float32)
+        for name in (stack.input_tokens, stack.segment_ids):
+            batch[name] = np.zeros(shape, np.int32)
+    batch[stacks[-1].target_tokens] = np.zeros(shape, np.int32)  # of the last stack's shape
+    batch[stacks[-1].loss_weights] = np.zeros(shape, np.float32)
     return batch
 
 

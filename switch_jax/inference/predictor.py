@@ -41,9 +41,9 @@ class Predictor:
         self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
         self._mesh, self._eos_id = mesh, decoding.eos_id
         self._stacks = config.model.stacks
-        self._read = config.model.stack(
-            self._stacks[-1].attends_to or ""
-        )  # by `Transformer.encode`
+        attended = self._stacks[-1].attends_to
+        assert attended is not None
+        self._encoded = config.model.stack(attended)  # what `Transformer.encode` runs
         jit = functools.partial(
             jax.jit,
             out_shardings=replicated(mesh),  # since every host reads the results
@@ -63,7 +63,7 @@ class Predictor:
         for start, batch, count in self._batches(examples):
             example_ids = first_id + start + np.arange(self._batch_size, dtype=np.int32)
             arrays = put_batch({**batch, "example_ids": example_ids}, self._mesh)
-            names = self._read.input_tokens, self._read.segment_ids, "example_ids"
+            names = self._encoded.input_tokens, self._encoded.segment_ids, "example_ids"
             decoded = self._decode(parameters, *(arrays[name] for name in names))
             best = decoded.tokens[:count, 0], decoded.scores[:count, 0]  # [count, L], [count]
             for tokens, score in zip(*jax.device_get(best), strict=True):
