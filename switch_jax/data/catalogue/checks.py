@@ -77,7 +77,7 @@ def check_examples(opened: OpenedTasks) -> None:
         if missing:
             raise UserError(
                 f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
-                f"{' and no '.join(sorted(missing))}: an encoder-decoder needs both"
+                f"{' and no '.join(sorted(missing))}: a task needs both"
             )
 
 

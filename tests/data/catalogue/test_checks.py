@@ -20,7 +20,7 @@ TARGETS = {"targets": seqio.Feature(english.VOCABULARY)}
 
 def test_a_task_without_inputs_is_refused(register):
     register("targets_alone", README, [english.as_targets, TOKENIZE], TARGETS)
-    with pytest.raises(UserError, match="targets_alone have targets.*no inputs: training needs both"):
+    with pytest.raises(UserError, match="targets_alone have targets.*no inputs: a task needs both"):
         check_examples(open_tasks(config_of("targets_alone", 8)))
 
 
