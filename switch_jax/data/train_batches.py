@@ -38,8 +38,8 @@ class TrainBatches:
     ) -> None:
         """Sets up the streams; their files are opened by the first `next`.
 
-        `position` is where an earlier iteration was, None the beginning. `needed_rows` of each
-        batch are made, None all.
+        `stacks` are those of the model. `position` is where an earlier iteration was, None the
+        beginning. `needed_rows` of each batch are made, None all.
         """
         config = opened.config
         self._config, self._stacks, self._batch_size = config, stacks, batch_size

@@ -110,8 +110,8 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
         length, vocabulary = len(example[feature]), model.vocabularies[feature]
         ids = batch[stack.input_tokens][0, :length].tolist()
         names = {vocabulary.eos_id: "</s>"}
-        if stack.causal:
-            names[0] = "<start>"  # before the targets
+        if stack is stacks[-1]:
+            names[0] = "<start>"  # before the targets, see `write_row`
         tokens = [names.get(i) or piece(vocabulary, i) for i in ids]
         experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack.name])
         layers, sublayers = map(list, zip(*stack.routers, strict=True))

@@ -60,7 +60,7 @@ def _linear(config: Config) -> optax.Schedule:
 
 
 def _falling(config: Config, decay: optax.Schedule) -> optax.Schedule:
-    """Constant, and in the last steps of the run `decay`."""
+    """As 'constant', and in the last steps of the run `decay`."""
     return optax.join_schedules(
         [_constant(config), decay], [config.run.train_steps - config.lr_decay_steps]
     )
