@@ -177,9 +177,8 @@ _KINDS = {
     float: "a number",
     str: "a text in quotes",
     type(None): "None",
-    Mapping[
-        str, int
-    ]: "a dict, as in {'inputs': 512, 'targets': 114}, which a shell needs in quotes",
+    Mapping[str, int]: "a dict, as in {'inputs': 512, 'targets': 114}, which a shell needs in "
+    "quotes",
     tuple[int, int]: "a pair, as in (10, 20)",
     tuple[str, ...]: 'a tuple of names of modules, as ("my_tasks",)',
     tuple[tuple[str, str | None], ...]: "a list of pairs, as in [('encoder/.*', 'encoder/.*')]",

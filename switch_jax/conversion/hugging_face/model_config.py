@@ -59,8 +59,8 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `ModelConfig` that the tensors and their meaning depend on, by config.json.
 
-    Those of dtypes are there where it says them. What only training depends on is not among them:
-    capacity, dropout, jitter, initialisation. UserError where our model cannot express it.
+    Dtypes are among them if config.json names them. What only training depends on is not: capacity,
+    dropout, jitter, initialisation. UserError where our model cannot express it.
     """
     layers = config["num_layers"]
     decoder_layers = config.get("num_decoder_layers")
