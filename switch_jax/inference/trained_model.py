@@ -155,7 +155,7 @@ def prepare_model(
     check_vocabulary(config)
     source = folder.source
     if source is None:
-        check_vocabularies_of_run(folder.path, config.data)
+        run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
     mesh = make_mesh(config.mesh)
     if source is not None:
         run_on_all(lambda: source.check_model(config.model))

@@ -11,6 +11,8 @@ import pytest
 
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks
 from switch_jax.data.reading.position import Cursor
+from switch_jax.inference import trained_model
+from switch_jax.inference.trained_model import ModelFolder, prepare_model
 from switch_jax.model import abstract_parameters
 from switch_jax.monitoring import memory
 from switch_jax.run_folder import RunFolder
@@ -156,24 +158,40 @@ def test_without_facts_no_other_vocabulary_is_taken_in_silence(config, tmp_path,
     assert said.startswith(f"warning: {facts} ") and said.endswith("cannot be checked")
 
 
-def test_where_facts_are_gone_all_processes_refuse_another_vocabulary(
-    config, tmp_path, monkeypatch
-):
-    start, refused = _copied(config, tmp_path / "run", train_steps=5), []
-    (tmp_path / "run/run.json").unlink()
+@pytest.fixture
+def refused(monkeypatch):
+    """refused(module): the errors that end all processes, also those that do not meet them."""
+    errors = []
 
     def run_on_all(action):
-        """The errors in here end all processes: another one may still see the file."""
         try:
             return action()
         except UserError as error:
-            refused.append(error)
+            errors.append(error)
             raise
 
-    monkeypatch.setattr(resume, "run_on_all", run_on_all)
+    def of(module):
+        monkeypatch.setattr(module, "run_on_all", run_on_all)
+        return errors
+
+    return of
+
+
+def test_where_facts_are_gone_all_processes_refuse_another_vocabulary(config, tmp_path, refused):
+    start, errors = _copied(config, tmp_path / "run", train_steps=5), refused(resume)
+    (tmp_path / "run/run.json").unlink()
     with pytest.raises(UserError, match="^VOCABULARY None -> 'byte'") as raised:
         dry_run(start.replace("data", vocabulary="byte"))
-    assert refused == [raised.value]
+    assert errors == [raised.value]
+
+
+def test_where_facts_cannot_be_read_no_process_goes_on_with_the_model(config, tmp_path, refused):
+    config, errors = _copied(config, tmp_path / "run"), refused(trained_model)
+    (tmp_path / "run/run.json").unlink()
+    (tmp_path / "run/run.json").symlink_to("run.json")
+    with pytest.raises(TransientError, match="run.json cannot be read") as raised:
+        prepare_model(ModelFolder(tmp_path / "run", None, config, ""))
+    assert errors == [raised.value]
 
 
 def test_facts_that_cannot_be_read_end_the_start(config, tmp_path):
