@@ -207,7 +207,7 @@ def inside(folder: epath.Path, name: object) -> epath.Path:
 
 def sparse_fields(theirs: dict[str, list[int]], num_layers: dict[str, int]) -> dict[str, Any]:
     """The fields of `ModelConfig` that give experts to these layers; UserError where none do."""
-    first = next(iter(theirs))
+    first = next(iter(theirs))  # a step that all have is that of any
     step = max(1, num_layers[first] // max(1, len(theirs[first])))
     spread = {stack: sparse_layers("mixed", n, n // step) for stack, n in num_layers.items()}
     if theirs == spread and not any(n % step for n in num_layers.values()):
