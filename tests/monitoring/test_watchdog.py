@@ -1,4 +1,5 @@
 import contextlib
+import os
 import threading
 import time
 
@@ -7,30 +8,41 @@ from switch_jax.monitoring.watchdog import Watchdog
 from tests.waiting import wait_until
 
 
-def test_each_silence_is_told_once_with_the_stacks_of_all_threads(capfd):
-    go_on = threading.Event()
+@contextlib.contextmanager
+def stderr_in(path):
+    """Descriptor 2 writes to this file. `capfd` loses what another thread writes while it reads."""
+    saved = os.dup(2)
+    with path.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def test_each_silence_is_told_once_with_the_stacks_of_all_threads(tmp_path):
+    go_on, written = threading.Event(), tmp_path / "stderr"
 
     def a_thread_that_hangs():
         go_on.wait()
 
+    def are_told(silences):
+        text = written.read_text()
+        return all(
+            text.count(f"in {name}") == silences for name in ("a_thread_that_", "test_each_")
+        )
+
     thread = threading.Thread(target=a_thread_that_hangs)
     thread.start()
-    told = []
-
-    def all_is_told():
-        told[-1] += capfd.readouterr().err
-        return "in a_thread_that_hangs" in told[-1] and "in test_each_silence_is" in told[-1]
-
-    with contextlib.closing(Watchdog(0.05)) as watchdog:
-        for _ in range(2):
-            told.append("")
+    with stderr_in(written), contextlib.closing(Watchdog(0.05)) as watchdog:
+        for silences in (1, 2):
             watchdog.alive()
-            wait_until(all_is_told)
+            wait_until(lambda silences=silences: are_told(silences))
             time.sleep(0.2)  # time enough for more
-            told[-1] += capfd.readouterr().err
+            assert written.read_text().count("Timeout") == silences
     go_on.set()
     thread.join()
-    assert [text.count("Timeout") for text in told] == [1, 1]
 
 
 class Alarm:
