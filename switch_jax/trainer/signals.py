@@ -144,6 +144,6 @@ class StopSignals:
             raise KeyboardInterrupt
         self._signal = INTERRUPTED
         # Not print(): the signal may have come in the middle of another print.
-        text = b"\nstopping after this step, with a checkpoint; Ctrl-C again stops in seconds, without\n"
+        text = b"\nstopping after this step, with a checkpoint; Ctrl-C again stops in seconds\n"
         with contextlib.suppress(OSError):  # Ctrl-C may have ended the reader too, as in `| tee`
             os.write(2, text)
