@@ -153,11 +153,10 @@ def prepare_model(
     for part, fields in given.items():
         config = config.replace(part, **{k: x for k, x in fields.items() if x is not None})
     check_vocabulary(config)
-    source = folder.source
+    mesh, source = make_mesh(config.mesh), folder.source  # the mesh first: `run_on_all` starts JAX
     if source is None:
         run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
-    mesh = make_mesh(config.mesh)
-    if source is not None:
+    else:
         run_on_all(lambda: source.check_model(config.model))
     check_batch(config, mesh.shape)
     parameters = abstract_state(config, mesh).parameters

@@ -15,7 +15,9 @@ from switch_jax.inference import trained_model
 from switch_jax.inference.trained_model import ModelFolder, prepare_model
 from switch_jax.model import abstract_parameters
 from switch_jax.monitoring import memory
+from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
+from switch_jax.runtime.processes import run_on_all
 from switch_jax.trainer.start import announcement, resume, state_memory
 from switch_jax.trainer.start import prepare as prepare_module
 from switch_jax.trainer.start.dry_run import dry_run
@@ -192,6 +194,20 @@ def test_where_facts_cannot_be_read_no_process_goes_on_with_the_model(config, tm
     with pytest.raises(TransientError, match="run.json cannot be read") as raised:
         prepare_model(ModelFolder(tmp_path / "run", None, config, ""))
     assert errors == [raised.value]
+
+
+def test_a_model_gets_its_mesh_before_anything_starts_jax(config, tmp_path, monkeypatch):
+    """JAX makes no more virtual CPU devices once it has started, as `run_on_all` lets it."""
+    calls = []
+    for name, function in (("make_mesh", make_mesh), ("run_on_all", run_on_all)):
+
+        def called(argument, name=name, function=function):
+            calls.append(name)
+            return function(argument)
+
+        monkeypatch.setattr(trained_model, name, called)
+    prepare_model(ModelFolder(tmp_path / "run", None, _copied(config, tmp_path / "run"), ""))
+    assert calls == ["make_mesh", "run_on_all"]
 
 
 def test_facts_that_cannot_be_read_end_the_start(config, tmp_path):
