@@ -144,7 +144,8 @@ class Checkpoints:
         def make_room() -> None:
             check_leases()
             amended.unlink(missing_ok=True)
-            # Newer ones that are as many as the run keeps take the place of those set aside.
+            # One that was set aside goes only once the run has `keep` checkpoints of its step or
+            # later.
             steps = self.steps()
             replaced = steps[-self._keep] if len(steps) >= self._keep else -1
             for folder in (self._folder.discarded, self._folder.damaged):

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from switch_jax.config.schedules import ENDING, SCHEDULES
+from switch_jax.config.schedules import ENDING, FALLING_AT_THE_END, SCHEDULES
 from switch_jax.utils.errors import FieldError, check_pattern
 from switch_jax.utils.fields import (
     FACTOR,
@@ -68,7 +68,7 @@ class OptimizerConfig:
     warmup_steps: Count = 10_000
     lr_schedule: Annotated[str, OneOf(*SCHEDULES)] = "rsqrt"
     final_lr_fraction: Annotated[float, Range(0, 1), With("lr_schedule", ENDING)] = 0.0
-    decay_steps: Annotated[Count, With("lr_schedule", ("wsd",))] | None = None
+    decay_steps: Annotated[Count, With("lr_schedule", FALLING_AT_THE_END)] | None = None
     weight_decay: Annotated[Coefficient, _ADAM] = 0.0
     adam_b1: Annotated[Rate, _ADAM] = 0.9
     adam_b2: Annotated[Rate, _ADAM] = 0.999

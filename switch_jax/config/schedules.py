@@ -24,4 +24,6 @@ SCHEDULES = {
     "linear": Schedule(rises=True, falls="after_warmup"),
     "wsd": Schedule(rises=True, falls="at_the_end"),
 }
+# Those that fall to a final rate, and of them those whose fall has a length of its own.
 ENDING = tuple(name for name, schedule in SCHEDULES.items() if schedule.falls)
+FALLING_AT_THE_END = tuple(name for name in ENDING if SCHEDULES[name].falls == "at_the_end")

@@ -41,9 +41,7 @@ class Predictor:
         self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
         self._mesh, self._eos_id = mesh, decoding.eos_id
         self._stacks = config.model.stacks
-        attended = self._stacks[-1].attends_to
-        assert attended is not None
-        self._encoded = config.model.stack(attended)  # what `Transformer.encode` runs
+        self._encoded = config.model.encoded_stack
         jit = functools.partial(
             jax.jit,
             out_shardings=replicated(mesh),  # since every host reads the results

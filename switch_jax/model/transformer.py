@@ -103,9 +103,7 @@ class Transformer(nnx.Module):
         It is the output of the stack that the last one attends to.
         """
         (x,) = self.token_embedding(tokens)  # [B, M, D]
-        attended = self.config.stacks[-1].attends_to
-        assert attended is not None
-        return self._stack(attended)(x, tokens_of(tokens, segments))[0]
+        return self._stack(self.config.encoded_stack.name)(x, tokens_of(tokens, segments))[0]
 
     def init_decoding(
         self, memory: jax.Array, segments: jax.Array, beams: int, length: int
