@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 
 from switch_jax import gin_config  # noqa: E402
 from switch_jax.config import Config  # noqa: E402
-from switch_jax.data.batch import empty_batch  # noqa: E402
+from switch_jax.data.packing import empty_batch  # noqa: E402
 from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
 from switch_jax.partitioning.mesh import make_mesh  # noqa: E402
 from switch_jax.partitioning.placing import put_batch  # noqa: E402

@@ -24,7 +24,7 @@ import tensorflow as tf
 from t5.evaluation import metrics
 
 from switch_jax.tasks import english, multilingual, offline
-from switch_jax.tasks.span_corruption import TEXT_TO_TEXT, features, language_rate
+from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features, language_rate
 from switch_jax.utils.errors import UserError
 
 SPLITS = ("train", "validation")

@@ -16,7 +16,7 @@ from switch_jax.launch.commands import (
     start_process,
 )
 from switch_jax.launch.console import log
-from switch_jax.launch.retries import exit_code
+from switch_jax.launch.restarts import exit_code
 from switch_jax.launch.target import Flag
 from switch_jax.utils.errors import UserError
 
@@ -85,7 +85,7 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         }
 
     def follow(self) -> int:
-        """Prints what the pods print, to the end of the JobSet; returns its `retries.exit_code`."""
+        """Prints what the pods print until the JobSet ends; returns its `restarts.exit_code`."""
         running_before, last_line = None, None
         while not (state := self._final_state()):
             running = len(output_with_retries(self.looks["running_pods"]).split())

@@ -11,7 +11,7 @@ from typing import IO
 
 from switch_jax.exit_codes import INTERRUPTED, KILLED, PREEMPTED, TERMINATED
 from switch_jax.launch.console import log
-from switch_jax.launch.retries import exit_code
+from switch_jax.launch.restarts import exit_code
 
 # Seconds for the other processes to save and end, after one was stopped and has saved.
 _SAVE_GRACE = 60.0
@@ -23,7 +23,7 @@ _FAILURE_GRACE = 5.0
 def run_together(
     commands: Iterable[Sequence[str]], environment: Mapping[str, str], signals: Sequence[int]
 ) -> int:
-    """Runs the processes to their `retries.exit_code`. Their lines go to standard error.
+    """Runs the processes to their `restarts.exit_code`. Their lines go to standard error.
 
     The first word of each command, `python`, is replaced by this interpreter. Signals that are
     appended while this runs are sent to all processes; after a second one, they are killed as soon

@@ -25,7 +25,7 @@ from switch_jax.launch.commands import (
 )
 from switch_jax.launch.console import log
 from switch_jax.launch.google_cloud import GoogleCloudTarget
-from switch_jax.launch.retries import exit_code
+from switch_jax.launch.restarts import exit_code
 from switch_jax.utils.errors import UserError
 
 if TYPE_CHECKING:  # it imports this module
@@ -155,7 +155,7 @@ def commands(job: TpuSlicesTarget) -> list[Command]:
 
 
 def run(job: TpuSlicesTarget) -> int:
-    """Starts the job on the hosts of all slices, and follows it to its `retries.exit_code`.
+    """Starts the job on the hosts of all slices, and follows it to its `restarts.exit_code`.
 
     UserError where another job runs there.
     """

@@ -19,7 +19,7 @@ from switch_jax.launch.commands import (
 )
 from switch_jax.launch.console import log
 from switch_jax.launch.google_cloud import ServiceAccount
-from switch_jax.launch.retries import FINAL, supervise
+from switch_jax.launch.restarts import FINAL, supervise
 from switch_jax.launch.target import Flag
 from switch_jax.run_folder import RunFolder
 from switch_jax.utils.errors import UserError

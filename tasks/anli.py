@@ -11,7 +11,7 @@ import t5.data.postprocessors
 import t5.data.preprocessors
 from t5.evaluation import metrics
 
-from switch_jax.tasks.span_corruption import T5_FEATURES, TEXT_TO_TEXT
+from switch_jax.tasks.building_blocks import T5_FEATURES, TEXT_TO_TEXT
 
 CLASSES = ("entailment", "neutral", "contradiction")  # TFDS: e, n, c
 TRAIN_EXAMPLES = {"r1": 16_946, "r2": 45_460, "r3": 100_459}

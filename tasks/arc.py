@@ -9,7 +9,7 @@ import seqio
 import tensorflow as tf
 from t5.evaluation import metrics
 
-from switch_jax.tasks.span_corruption import T5_FEATURES, TEXT_TO_TEXT, answer_text
+from switch_jax.tasks.building_blocks import T5_FEATURES, TEXT_TO_TEXT, answer_text
 
 LETTERS = ("A", "B", "C", "D", "E")  # indexed by TFDS's label
 CONFIGS = {"arc_easy": "ARC-Easy", "arc_challenge": "ARC-Challenge"}

@@ -6,7 +6,7 @@ reads the version before.
 
 import seqio
 
-from switch_jax.tasks.span_corruption import SPAN_CORRUPTION, T5_FEATURES
+from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, T5_FEATURES
 
 seqio.TaskRegistry.add(
     "c4_span_corruption",

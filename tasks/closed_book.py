@@ -13,7 +13,7 @@ import t5.data.postprocessors
 import tensorflow as tf
 from t5.evaluation import metrics
 
-from switch_jax.tasks.span_corruption import T5_FEATURES, TEXT_TO_TEXT, trivia_qa
+from switch_jax.tasks.building_blocks import T5_FEATURES, TEXT_TO_TEXT, trivia_qa
 
 
 @seqio.map_over_dataset

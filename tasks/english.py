@@ -9,7 +9,7 @@ from pathlib import Path
 import seqio
 import tensorflow as tf
 
-from switch_jax.tasks.span_corruption import SPAN_CORRUPTION, features
+from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, features
 
 DATA = Path(__file__).resolve().parent / "data"
 CORPORA = ("bible", "factbook", "speeches")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import seqio
 
-from switch_jax.tasks import vocabularies
-from switch_jax.tasks.span_corruption import SPAN_CORRUPTION, features, language_rate
+from switch_jax.tasks import named_vocabularies
+from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, features, language_rate
 
 COUNTS_FILE = Path(__file__).resolve().parent / "data" / "mc4_examples.tsv"
 
@@ -35,7 +35,7 @@ for code in TRAIN_EXAMPLES:
             "c4/multilingual:3.0.1", splits={"train": code, "validation": f"{code}-validation"}
         ),
         preprocessors=SPAN_CORRUPTION,
-        output_features=features(vocabularies.MT5),
+        output_features=features(named_vocabularies.MT5),
         metric_fns=[],
     )
 

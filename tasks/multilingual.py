@@ -13,8 +13,8 @@ import json
 import seqio
 import tensorflow as tf
 
+from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, features, language_rate
 from switch_jax.tasks.english import DATA
-from switch_jax.tasks.span_corruption import SPAN_CORRUPTION, features, language_rate
 
 VOCABULARY = seqio.SentencePieceVocabulary(str(DATA / "udhr_8000.model"), extra_ids=100)
 

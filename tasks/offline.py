@@ -22,8 +22,8 @@ import tensorflow_datasets as tfds
 from t5.data import glue_utils
 from t5.evaluation import metrics
 
+from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features, trivia_qa
 from switch_jax.tasks.english import DATA, VOCABULARY
-from switch_jax.tasks.span_corruption import TEXT_TO_TEXT, features, trivia_qa
 
 # By task: the part of SuperGLUE that it imitates, and its number of training examples.
 SUPER_GLUE = {

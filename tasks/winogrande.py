@@ -9,7 +9,7 @@ import seqio
 import tensorflow as tf
 from t5.evaluation import metrics
 
-from switch_jax.tasks.span_corruption import T5_FEATURES, TEXT_TO_TEXT, answer_text
+from switch_jax.tasks.building_blocks import T5_FEATURES, TEXT_TO_TEXT, answer_text
 
 SIZES = ("xs", "s", "m", "l", "xl")
 

@@ -9,7 +9,7 @@ import seqio
 import t5.data.preprocessors
 from t5.evaluation import metrics
 
-from switch_jax.tasks.span_corruption import T5_FEATURES, TEXT_TO_TEXT
+from switch_jax.tasks.building_blocks import T5_FEATURES, TEXT_TO_TEXT
 
 seqio.TaskRegistry.add(
     "xsum",

@@ -25,7 +25,7 @@ def sources():
 
 
 def package_of(module):
-    """'data' for switch_jax.data.batch, 'utils' for switch_jax.utils.errors, '' for switch_jax."""
+    """'data' for switch_jax.data.packing, 'utils' for switch_jax.utils.paths, '' for switch_jax."""
     return f"{module}.".split(".")[1]
 
 

@@ -17,7 +17,7 @@ from switch_jax.launch.jobset import (
     JobSetTarget,
     escape_variables,
 )
-from switch_jax.launch.retries import FINAL
+from switch_jax.launch.restarts import FINAL
 from switch_jax.launch.tpu_hosts import SAVE_SECONDS
 
 _STOP = [code for code in FINAL if code]

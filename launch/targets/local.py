@@ -13,7 +13,7 @@ from typing import Annotated
 from switch_jax.config import Config
 from switch_jax.launch.commands import shell_line
 from switch_jax.launch.process_group import run_together
-from switch_jax.launch.retries import supervise
+from switch_jax.launch.restarts import supervise
 from switch_jax.launch.target import Flag, Target
 from switch_jax.run_folder import create_run_folder
 
@@ -52,7 +52,7 @@ class Local(Target):
         )
 
     def run(self) -> int:
-        """Runs the processes, and starts them again after failures, see `retries.supervise`.
+        """Runs the processes, and starts them again after failures, see `restarts.supervise`.
 
         Their output goes to standard error, with [0], [1], ... before each line. Ctrl-C and SIGTERM
         are passed on to them, and end the job. UserError where MODEL_DIR cannot be written.

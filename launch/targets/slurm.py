@@ -28,7 +28,7 @@ from switch_jax.launch.commands import (
     write_file,
 )
 from switch_jax.launch.console import going_on, log
-from switch_jax.launch.retries import BEFORE_CRASHES, FINAL
+from switch_jax.launch.restarts import BEFORE_CRASHES, FINAL
 from switch_jax.launch.target import Flag, JobName, Target, check_name
 from switch_jax.launch.tpu_hosts import FAILURE_GRACE, SAVE_SECONDS
 from switch_jax.launch.variables import looks_secret, without_value

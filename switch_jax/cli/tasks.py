@@ -124,7 +124,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
 
     from switch_jax.data.catalogue import vocabulary_training as training
     from switch_jax.storage import exists, storage_path, write_file
-    from switch_jax.tasks.vocabularies import SENTINELS
+    from switch_jax.tasks.named_vocabularies import SENTINELS
 
     if not args.output or args.size is None:
         raise UserError(

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from switch_jax.config.stack import StackConfig
-from switch_jax.data.batch import Batch, empty_batch, pack_rows, write_row
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.packing import Batch, empty_batch, pack_rows, write_row
 from switch_jax.data.reading.examples import no_examples
 
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from switch_jax.config import DataConfig
-from switch_jax.data.batch import Example
+from switch_jax.data.packing import Example
+from switch_jax.data.preprocessing import block_graph
 from switch_jax.data.reading.epoch_order import EpochOrder
 from switch_jax.data.reading.examples import has_inputs, no_examples, read_examples
 from switch_jax.data.reading.position import Cursor
 from switch_jax.data.reading.shuffle_blocks import Blocks, ChunkBlocks, SequentialBlocks
 from switch_jax.data.reading.sources import SourceFiles, source_files, source_of
-from switch_jax.data.span_corruption.preprocessing import block_graph
 from switch_jax.utils.errors import storage_error
 from switch_jax.utils.tensorflow_setup import seqio, tf
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from switch_jax.config import DataConfig
 from switch_jax.config.stack import StackConfig
-from switch_jax.data.batch import Batch, Example, empty_batch, pack_rows, write_row
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks
 from switch_jax.data.catalogue.registry import mixing_rates
+from switch_jax.data.packing import Batch, Example, empty_batch, pack_rows, write_row
 from switch_jax.data.reading.position import Cursor, Position, StreamPosition
 from switch_jax.data.task_examples import TaskExamples
 

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import Config, DataConfig, LossConfig, MeshConfig, ModelConfig, RunConfig
-from switch_jax.data.batch import Batch, empty_batch, write_row
+from switch_jax.data.packing import Batch, empty_batch, write_row
 from switch_jax.doctor.checks import Failed, bytes_here, compared, mesh_of
 from switch_jax.hardware.tpus import slice_of
 from switch_jax.moe import SwitchWeights, make_router, switch_ffn, tokens_of

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from switch_jax.data.batch import Example
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.packing import Example
 from switch_jax.inference.predictor import Predictor
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.fields import short_repr

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from switch_jax.data.batch import Example
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
 from switch_jax.data.catalogue.vocabularies import num_unknown
+from switch_jax.data.packing import Example
 from switch_jax.inference.input_records import TextExample
 from switch_jax.inference.predictor import Predictor
 from switch_jax.utils.errors import UserError

@@ -6,8 +6,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from switch_jax.data.batch import Example
 from switch_jax.data.catalogue.vocabularies import num_unknown
+from switch_jax.data.packing import Example
 from switch_jax.storage import explain_read_errors, storage_path
 from switch_jax.utils.errors import UserError, not_utf8
 from switch_jax.utils.fields import short_repr

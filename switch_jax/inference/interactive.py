@@ -6,8 +6,8 @@ from typing import Any, Literal, overload
 
 import jax
 
-from switch_jax.data.batch import Example
 from switch_jax.data.catalogue.configured_tasks import vocabularies
+from switch_jax.data.packing import Example
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.input_records import Record, check_texts, encode
 from switch_jax.inference.predictor import Predictor

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 
 from switch_jax.config import ModelConfig
 from switch_jax.config.model import router_names
-from switch_jax.data.batch import empty_batch, write_row
 from switch_jax.data.catalogue.vocabularies import piece
+from switch_jax.data.packing import empty_batch, write_row
 from switch_jax.inference.input_records import check_text, encode
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.model import bind, model_inputs

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.parameters import is_cast
+from switch_jax.model.mixed_precision import is_cast
 from switch_jax.model.transformer import Transformer
 from switch_jax.model.unstacked_layers import stack_layers
 
@@ -56,7 +56,7 @@ def model_inputs(
 
 
 def cast_blocks(config: ModelConfig, parameters: Parameters) -> Parameters:
-    """The blocks' parameters cast once for all tokens of decoding; see `parameters.is_cast`."""
+    """The blocks' parameters cast once for all tokens of decoding: `mixed_precision.is_cast`."""
 
     def cast(parameter: jax.Array, axes: tuple[str, ...]) -> jax.Array:
         if axes[0] == "layers" and is_cast(axes[1:]):

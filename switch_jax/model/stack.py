@@ -14,7 +14,7 @@ from switch_jax.config.stack import StackConfig
 from switch_jax.model.attention import CrossAttention, DenseSelfAttention, Encoded, KeysAndValues
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
 from switch_jax.model.layers import RMSNorm, dropout
-from switch_jax.model.parameters import cast_and_gather
+from switch_jax.model.mixed_precision import cast_and_gather
 from switch_jax.model.relative_position_bias import RelativePositionBias
 from switch_jax.model.remat import rematerialise
 from switch_jax.model.switch_attention import SwitchAttention

@@ -8,7 +8,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import Config
-from switch_jax.data.batch import empty_batch
+from switch_jax.data.packing import empty_batch
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import (
     batch_sharding,

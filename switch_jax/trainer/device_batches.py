@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from switch_jax.data.batch import Batch
+from switch_jax.data.packing import Batch
 from switch_jax.data.reading.position import Position
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.partitioning.placing import put_batch

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 from switch_jax.checkpointing import Checkpoints
-from switch_jax.data.batch import empty_batch
+from switch_jax.data.packing import empty_batch
 from switch_jax.data.reading.prefetch import Prefetch
 from switch_jax.evaluation.best_evaluation import in_words, metric_of
 from switch_jax.evaluation.task_metrics import DecodingEvaluation, average_of_tasks

@@ -11,7 +11,7 @@ from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks
 from switch_jax.data.catalogue.vocabularies import with_vocabulary
 from switch_jax.evaluation.task_metrics import DecodingEvaluation, average_of_tasks, check_metrics
-from switch_jax.tasks.span_corruption import parse_json_lines
+from switch_jax.tasks.building_blocks import parse_json_lines
 from switch_jax.utils.errors import UserError
 from tests.cli import answers
 from tests.inference.fakes import FakePredictor

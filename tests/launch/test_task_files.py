@@ -10,8 +10,8 @@ import seqio
 from switch_jax.cli import main
 from switch_jax.config import DataConfig
 from switch_jax.launch import task_files
+from switch_jax.tasks.building_blocks import features
 from switch_jax.tasks.english import DATA, VOCABULARY, as_targets
-from switch_jax.tasks.span_corruption import features
 from switch_jax.utils.errors import UserError
 from tests.cli.mistakes import refused
 from tests.launch.jobs import ON_VM

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from switch_jax.exit_codes import DONE, FAILED, INTERRUPTED, MISTAKE, UNREACHABLE
-from switch_jax.launch import commands, retries, tpu_hosts, tpu_slices
+from switch_jax.launch import commands, restarts, tpu_hosts, tpu_slices
 from switch_jax.launch.targets.queued_resource import QueuedResource
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.utils.errors import UserError
@@ -37,7 +37,7 @@ def calls(monkeypatch, tmp_path, gcs_server):
     monkeypatch.setattr(tpu_slices, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(tpu_slices, "_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(commands, "_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(retries, "_RETRY_SECONDS", [0.05])
+    monkeypatch.setattr(restarts, "_RETRY_SECONDS", [0.05])
     return put_on_path(monkeypatch, tmp_path, gcloud=GCLOUD)
 
 

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
 from switch_jax.data.catalogue.vocabularies import with_vocabulary
 from switch_jax.tasks.english import DATA
-from switch_jax.tasks.vocabularies import BYTE
+from switch_jax.tasks.named_vocabularies import BYTE
 from tests.data.helpers import in_full
 
 Record = dict[str, Any]

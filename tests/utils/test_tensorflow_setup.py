@@ -13,7 +13,7 @@ SET_UP = LIBRARY / "utils/tensorflow_setup.py"
 WITHOUT_TENSORFLOW = [
     "switch_jax.config",
     "switch_jax.model",
-    "switch_jax.data.batch",
+    "switch_jax.data.packing",
     "switch_jax.data.reading.epoch_order",
     "switch_jax.data.reading.file_chunks",
     "switch_jax.data.reading.position",

@@ -14,9 +14,9 @@ from switch_jax.data.catalogue.configured_tasks import (
 )
 from switch_jax.data.catalogue.registry import no_split, tasks_with_split
 from switch_jax.data.catalogue.vocabularies import loaded, sentinels, with_vocabulary
+from switch_jax.data.preprocessing import preprocessing_key
 from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import no_examples
-from switch_jax.data.span_corruption.preprocessing import preprocessing_key
 from switch_jax.data.span_corruption.span_masking import arguments_of, masked_spans, row_length
 from switch_jax.run_folder import RunFolder, facts_of_run
 from switch_jax.runtime.processes import is_first

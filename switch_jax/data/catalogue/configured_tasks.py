@@ -8,9 +8,9 @@ from typing import Any
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.registry import tasks_of
 from switch_jax.data.catalogue.vocabularies import identity, loaded, with_vocabulary
+from switch_jax.data.preprocessing import ordered_graph
 from switch_jax.data.reading.examples import has_inputs, read_examples
 from switch_jax.data.reading.sources import files_digest, open_source, source_of
-from switch_jax.data.span_corruption.preprocessing import ordered_graph
 from switch_jax.storage import on_this_machine
 from switch_jax.utils.tensorflow_setup import seqio, tf
 

@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from switch_jax.data.batch import Example
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, ordered_dataset
 from switch_jax.data.catalogue.vocabularies import content_tokens, num_unknown
+from switch_jax.data.packing import Example
 from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import read_examples
 from switch_jax.utils.tensorflow_setup import seqio

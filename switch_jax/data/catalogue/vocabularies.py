@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from switch_jax.data.reading import seqio_internals  # noqa: F401  models in buckets are read, too
 from switch_jax.storage import local_copy, storage_path
-from switch_jax.tasks.vocabularies import BYTE, MT5, SENTINELS, T5
+from switch_jax.tasks.named_vocabularies import BYTE, MT5, SENTINELS, T5
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio, tf
 

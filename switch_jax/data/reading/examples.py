@@ -17,7 +17,7 @@ _TENSORFLOW_OPERATIONS = re.compile(
 )
 # Of Python code within a data set, as sources.py reads files: "OSError: [Errno 5] reason: 'file'".
 _OS_ERROR = re.compile(r"\w+: \[Errno \d+\] (?P<reason>.*): '(?P<file>.*)'")
-# Of `tasks.span_corruption.parse_json_lines`.
+# Of `tasks.building_blocks.parse_json_lines`.
 _BAD_LINE = re.compile(r"(?P<problem>.*), in the line (?P<line>(['\"]).*\3)")
 _NO_EXAMPLE = "Could not parse example input"  # TensorFlow goes on with bytes of the record
 # The second one is raised for a message that quotes bytes of the data.

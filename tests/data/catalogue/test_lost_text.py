@@ -11,7 +11,7 @@ from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.catalogue.lost_text import lost_text
 from switch_jax.tasks import english
-from switch_jax.tasks.span_corruption import TEXT_TO_TEXT, parse_json_lines
+from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, parse_json_lines
 from tests.data.helpers import features, lines
 
 UNKNOWN = "are unknown: the vocabulary lacks their characters"

@@ -9,8 +9,9 @@ import seqio
 import tensorflow as tf
 from t5.data import preprocessors
 
+from switch_jax.data import preprocessing
 from switch_jax.data.catalogue.registry import provider
-from switch_jax.data.span_corruption import preprocessing, span_masking
+from switch_jax.data.span_corruption import span_masking
 from switch_jax.data.span_corruption.span_masking import SpanMasking
 
 BIBLE = provider("bible_span_corruption")

@@ -14,8 +14,8 @@ from switch_jax.cli import main
 from switch_jax.launch import commands
 from switch_jax.launch.targets import slurm
 from switch_jax.launch.targets.slurm import Slurm
+from switch_jax.tasks.building_blocks import T5_FEATURES
 from switch_jax.tasks.english import as_targets
-from switch_jax.tasks.span_corruption import T5_FEATURES
 from switch_jax.utils.errors import UserError
 from tests.launch.fakes import put_on_path
 from tests.trainer.worker_processes import ROOT, TINY, losses, records, without_virtual_devices

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from t5.data import preprocessors
 
-from switch_jax.tasks import span_corruption
+from switch_jax.tasks import building_blocks
+from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features, parse_json_lines
 from switch_jax.tasks.english import VOCABULARY
-from switch_jax.tasks.span_corruption import TEXT_TO_TEXT, features, parse_json_lines
 from tests.data.helpers import assert_both_end, lines
 
 
@@ -20,7 +20,7 @@ def parsed(lines, *field_names):
 
 @pytest.mark.parametrize("at_once", [1, 256])
 def test_json_lines(monkeypatch, at_once):
-    monkeypatch.setattr(span_corruption, "_LINES_AT_ONCE", at_once)
+    monkeypatch.setattr(building_blocks, "_LINES_AT_ONCE", at_once)
     lines = [
         b'\xef\xbb\xbf{"question": "what?", "answer": ""}',  # a byte order mark
         '{"answer": "größer \\ud83d\\ude00\\tb", "question": "a\\u0000b", "id": 3}'.encode(),

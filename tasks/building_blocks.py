@@ -11,7 +11,7 @@ import seqio
 import t5.data.preprocessors
 import tensorflow as tf
 
-from switch_jax.tasks import vocabularies
+from switch_jax.tasks import named_vocabularies
 from switch_jax.utils.fields import short_repr
 from switch_jax.utils.json_text import parse_json
 
@@ -26,7 +26,7 @@ def features(vocabulary: seqio.Vocabulary) -> dict[str, seqio.Feature]:
     }
 
 
-T5_FEATURES = features(vocabularies.T5)
+T5_FEATURES = features(named_vocabularies.T5)
 
 # To be used after a step that gives 'inputs' and 'targets' as strings.
 TEXT_TO_TEXT = (

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from switch_jax.launch import retries
-from switch_jax.launch.retries import exit_code, supervise
+from switch_jax.launch import restarts
+from switch_jax.launch.restarts import exit_code, supervise
 from switch_jax.run_folder import RunFolder
 from switch_jax.utils.errors import UserError
 
@@ -16,7 +16,7 @@ RUN = RunFolder.at("run")
 def said(monkeypatch):
     """What is said."""
     lines = []
-    monkeypatch.setattr(retries, "log", lines.append)
+    monkeypatch.setattr(restarts, "log", lines.append)
     return lines
 
 
@@ -24,7 +24,7 @@ def said(monkeypatch):
 def slept(monkeypatch):
     """The pauses, in seconds; none is made."""
     pauses = []
-    monkeypatch.setattr(retries.time, "sleep", pauses.append)
+    monkeypatch.setattr(restarts.time, "sleep", pauses.append)
     return pauses
 
 
@@ -35,7 +35,7 @@ def supervised(monkeypatch, said):
     def supervised(codes, steps=None, max_restarts=3, first=None):
         attempts = iter(codes)
         left = [first, *(steps or [first] * len(codes))]
-        monkeypatch.setattr(retries, "_newest_step", lambda folder: left.pop(0))
+        monkeypatch.setattr(restarts, "_newest_step", lambda folder: left.pop(0))
         code = supervise(lambda: next(attempts), max_restarts, RUN)
         return code, len(codes) - len(list(attempts))
 
@@ -87,8 +87,8 @@ def test_a_job_that_is_asked_to_stop_between_two_attempts_ends_as_a_shell_tells_
     monkeypatch,
 ):
     received, codes = [], iter([1])
-    monkeypatch.setattr(retries, "_newest_step", lambda folder: None)
-    monkeypatch.setattr(retries, "log", lambda _: received.append(signal.SIGINT))
+    monkeypatch.setattr(restarts, "_newest_step", lambda folder: None)
+    monkeypatch.setattr(restarts, "log", lambda _: received.append(signal.SIGINT))
     assert supervise(lambda: next(codes), 3, RUN, received) == 130
 
 
