@@ -3,7 +3,8 @@
 The gathers of a Switch Transformer have gradients that are gathers too.
 """
 
-import functools
+from collections.abc import Callable
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,11 @@ from jax import lax
 from switch_jax.moe.router import RouterSums
 from switch_jax.partitioning.collectives import mark_varying
 from switch_jax.partitioning.mesh import BATCH
+
+# From tokens [B, L, D] to the slots [R, D] of each chunk, see `DispatchIndices`.
+Dispatch = Callable[[jax.Array], tuple[jax.Array, ...]]
+# From the slots [R, D] of each chunk to tokens [B, L, D], multiplied by their gates and added.
+Combine = Callable[[tuple[jax.Array, ...]], jax.Array]
 
 
 class Assignment(NamedTuple):
@@ -57,11 +63,14 @@ class Assignment(NamedTuple):
         """In how many experts a token can have a slot."""
         return self.gate.shape[1]
 
-    def moves(self, batch_shape: tuple[int, int], chunks: int) -> "Moves":
-        """How tokens [B, L, D] go to the slots, in chunks, and back; see `DispatchIndices`."""
+    def dispatch_and_combine(
+        self, batch_shape: tuple[int, int], chunks: int
+    ) -> tuple[Dispatch, Combine]:
+        """The functions that take tokens [B, L, D] to their slots, in chunks, and back."""
         indices = dispatch_indices(self, batch_shape, chunks)
         gates = jnp.unstack(self.gate, axis=1)  # [G, S] each
-        return Moves(indices, tuple(gate.reshape(batch_shape) for gate in gates))
+        gates = tuple(gate.reshape(batch_shape) for gate in gates)  # [B, L] each
+        return partial(dispatch, indices=indices), partial(combine, gates=gates, indices=indices)
 
 
 class ChosenTokens(NamedTuple):
@@ -99,13 +108,17 @@ class ChosenTokens(NamedTuple):
         """In how many experts a token can be."""
         return self.token_index.shape[1]
 
-    def moves(self, batch_shape: tuple[int, int], chunks: int) -> "ChosenMoves":
-        """As `Assignment.moves`."""
+    def dispatch_and_combine(
+        self, batch_shape: tuple[int, int], chunks: int
+    ) -> tuple[Dispatch, Combine]:
+        """As `Assignment.dispatch_and_combine`."""
         groups, _, tokens = self.is_taken.shape
         first_row = tokens * jnp.arange(groups, dtype=jnp.int32)[:, None, None]  # [G, 1, 1]
         is_filled = self.token_index < tokens  # [G, E, C]
         row = jnp.where(is_filled, first_row + self.token_index, groups * tokens)  # [G, E, C]
-        return ChosenMoves(in_chunks(row, chunks), in_chunks(self.gate, chunks), batch_shape)
+        rows, gates = in_chunks(row, chunks), in_chunks(self.gate, chunks)  # [R] each
+        scatter = partial(scatter_add, gates=gates, rows=rows, batch_shape=batch_shape)
+        return partial(gather, rows=rows), scatter
 
 
 class DispatchIndices(NamedTuple):
@@ -128,53 +141,6 @@ class DispatchIndices(NamedTuple):
 
     token_of_slot: tuple[jax.Array, ...]
     slots_of_token: tuple[jax.Array, ...]
-
-
-class Moves(NamedTuple):
-    """From tokens to slots and back, where a token has a slot in each of at most k experts.
-
-    `gates`: for each choice, [B, L] float32, 0 where the token has no slot.
-    """
-
-    indices: DispatchIndices
-    gates: tuple[jax.Array, ...]
-
-    def to_slots(self, x: jax.Array) -> tuple[jax.Array, ...]:
-        """[B, L, D] tokens -> [R, D] slots of each chunk."""
-        return dispatch(x, self.indices)
-
-    def to_tokens(self, slots: tuple[jax.Array, ...]) -> jax.Array:
-        """[R, D] slots of each chunk -> [B, L, D] tokens, multiplied by their gates and added."""
-        return combine(slots, self.gates, self.indices)
-
-
-class ChosenMoves(NamedTuple):
-    """As `Moves`, with slots whose tokens are in any number of slots.
-
-    Attributes:
-      rows: for each chunk, [R] int32, row in the flattened [B * L] tokens; B * L where the slot is
-        empty.
-      gates: for each chunk, [R] float32.
-      batch_shape: (B, L).
-    """
-
-    rows: tuple[jax.Array, ...]
-    gates: tuple[jax.Array, ...]
-    batch_shape: tuple[int, int]
-
-    def to_slots(self, x: jax.Array) -> tuple[jax.Array, ...]:
-        """[B, L, D] tokens -> [R, D] slots of each chunk, 0 where a slot is empty."""
-        x = x.reshape(-1, x.shape[-1])  # [B * L, D]
-        return tuple(x.at[row].get(mode="fill", fill_value=0) for row in self.rows)
-
-    def to_tokens(self, slots: tuple[jax.Array, ...]) -> jax.Array:
-        """[R, D] slots of each chunk -> [B, L, D]: outputs times gates, summed in float32."""
-        batch, length = self.batch_shape
-        y = jnp.zeros((batch * length, slots[0].shape[-1]), jnp.float32)  # [B * L, D]
-        y = mark_varying(y, BATCH)
-        for chunk, gate, row in zip(slots, self.gates, self.rows, strict=True):
-            y = y.at[row].add(chunk.astype(jnp.float32) * gate[:, None], mode="drop")  # [B * L, D]
-        return y.astype(slots[0].dtype).reshape(batch, length, -1)
 
 
 def dispatch_indices(
@@ -252,7 +218,7 @@ def _dispatch_bwd(indices: DispatchIndices, chunks_grad: tuple[jax.Array, ...]):
         is_kept = slot_of_token < len(slots_grad)  # [B, L]
         return jnp.where(is_kept[..., None], rows.reshape(*is_kept.shape, -1), 0)  # [B, L, D]
 
-    return functools.reduce(jnp.add, map(of_choice, indices.slots_of_token)), None
+    return reduce(jnp.add, map(of_choice, indices.slots_of_token)), None
 
 
 dispatch.defvjp(_dispatch_fwd, _dispatch_bwd)
@@ -278,7 +244,7 @@ def _combine_fwd(
         return rows.reshape(*slot_of_token.shape, -1)  # [B, L, D]
 
     outputs = tuple(map(of_choice, indices.slots_of_token))
-    y = functools.reduce(jnp.add, map(_times_gate, outputs, gates))  # [B, L, D]
+    y = reduce(jnp.add, map(_times_gate, outputs, gates))  # [B, L, D]
     return y.astype(slots.dtype), (outputs, gates, indices)
 
 
@@ -308,6 +274,35 @@ def _combine_bwd(residuals, y_grad: jax.Array):
 
 
 combine.defvjp(_combine_fwd, _combine_bwd)
+
+
+def gather(tokens: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """[B, L, D] tokens -> [R, D] slots of each chunk, where experts have chosen.
+
+    `rows` are for each chunk [R] int32, the row in the flattened [B * L] tokens; B * L where the
+    slot is empty, which gets zeros.
+    """
+    tokens = tokens.reshape(-1, tokens.shape[-1])  # [B * L, D]
+    return tuple(tokens.at[row].get(mode="fill", fill_value=0) for row in rows)
+
+
+def scatter_add(
+    chunks: tuple[jax.Array, ...],
+    gates: tuple[jax.Array, ...],
+    rows: tuple[jax.Array, ...],
+    batch_shape: tuple[int, int],
+) -> jax.Array:
+    """[R, D] slots of each chunk -> [B, L, D], where a token may be in any number of slots.
+
+    Outputs times gates, [R] float32 for each chunk, are summed in float32. `rows` are as for
+    `gather`.
+    """
+    batch, length = batch_shape
+    y = jnp.zeros((batch * length, chunks[0].shape[-1]), jnp.float32)  # [B * L, D]
+    y = mark_varying(y, BATCH)
+    for chunk, gate, row in zip(chunks, gates, rows, strict=True):
+        y = y.at[row].add(chunk.astype(jnp.float32) * gate[:, None], mode="drop")  # [B * L, D]
+    return y.astype(chunks[0].dtype).reshape(batch, length, -1)
 
 
 def _join(chunks: tuple[jax.Array, ...]) -> jax.Array:

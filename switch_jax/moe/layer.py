@@ -115,13 +115,13 @@ def _switch_ffn_local(
         statistics = router_statistics(assignment, tokens.valid, router.bias)
 
     with jax.named_scope("dispatch"):
-        moves = assignment.moves(batch_shape, chunks)
+        dispatch, combine = assignment.dispatch_and_combine(batch_shape, chunks)
         # Block i of axis 0 is for the experts of the i-th device.
         slots_in_chunk = groups * capacity // chunks  # of one expert
         shape = expert_shards, config.num_experts // expert_shards, slots_in_chunk, dim
         # After the exchange, block i of axis 0 is from the i-th device.
         buffers = [
-            all_to_all(chunk.reshape(shape)) for chunk in moves.to_slots(x)
+            all_to_all(chunk.reshape(shape)) for chunk in dispatch(x)
         ]  # [expert_shards, E_local, G_local * C / chunks, D] each
 
     with jax.named_scope("experts"):
@@ -133,5 +133,5 @@ def _switch_ffn_local(
         slots = tuple(
             chunk.reshape(-1, chunk.shape[-1]) for chunk in buffers
         )  # [E * G_local * C / chunks, D] each
-        y = moves.to_tokens(slots)  # [rows, row_length, D]
+        y = combine(slots)  # [rows, row_length, D]
     return y.reshape(batch, length, y.shape[-1]), statistics
