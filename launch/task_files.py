@@ -8,7 +8,7 @@ from pathlib import Path
 from switch_jax.config import Config
 from switch_jax.data.catalogue.configured_tasks import all_tasks
 from switch_jax.data.reading import seqio_internals
-from switch_jax.storage import in_bucket, on_this_machine
+from switch_jax.storage import in_bucket, local_paths
 from switch_jax.tasks.english import DATA
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio
@@ -66,7 +66,7 @@ def _vocabularies(config: Config) -> Iterator[str]:
 
 
 def _is_on_hosts(path: str, own_files: Sequence[str]) -> bool:
-    if not path or not on_this_machine([path]) or "site-packages" in Path(path).parts:
+    if not path or not local_paths([path]) or "site-packages" in Path(path).parts:
         return True
     folders = [DATA, *map(Path, own_files)]
     return any(Path(path).resolve().is_relative_to(folder.resolve()) for folder in folders)

@@ -2,9 +2,8 @@
 
 checkpoints    saves and restores for the job   read_only      reads parameters for any job
 preservation   which checkpoints stay           integrity      damage, arrays of another model
-lock           one job for each run folder      in_pieces      parameters larger than memory
-description    what a checkpoint says of        orbax_patches  private names of Orbax
-               itself, and its arrays
+lock           one job for each run folder      streaming      parameters larger than memory
+metadata       Orbax's metadata, and notes      orbax_patches  private names of Orbax
 """
 
 from switch_jax.checkpointing.checkpoints import Checkpoints, Restored

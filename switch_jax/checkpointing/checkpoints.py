@@ -12,20 +12,20 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
-from switch_jax.checkpointing.description import (
-    amend_notes,
-    load_arrays,
-    metric_of,
-    newest_notes,
-    shapes_and_notes,
-)
 from switch_jax.checkpointing.integrity import (
     add_checksum,
     check_state,
-    damage_of,
+    describe_damage,
     shapes_of,
     storage_errors_explained,
     try_to_read,
+)
+from switch_jax.checkpointing.metadata import (
+    amend_notes,
+    load_arrays,
+    newest_notes,
+    saved_metric,
+    shapes_and_notes,
 )
 from switch_jax.checkpointing.preservation import Metric, NewestAndBest
 from switch_jax.run_folder import RunFolder
@@ -68,7 +68,7 @@ class Checkpoints:
         self._keep, self._keep_set_aside = keep, keep_set_aside
         self._discard_unreadable()
         for step in from_first(folder.checkpoint_steps):
-            metric, damage = try_to_read(metric_of, folder.checkpoint(step))
+            metric, damage = try_to_read(saved_metric, folder.checkpoint(step))
             if damage is None:  # else `restore` sets it aside
                 self._policy.metrics[step] = metric
         with self._errors_explained():
@@ -218,7 +218,7 @@ class Checkpoints:
                 try:
                     orbax_patches.check_metadata(path)
                 except Exception as error:  # the file may hold anything
-                    damage = damage_of(error)
+                    damage = describe_damage(error)
                     place = _set_aside(path, self._folder.damaged, now)
                     _print_damaged(step, damage, place)
 

@@ -105,13 +105,13 @@ def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | N
             with without_logs():
                 return read(*arguments), None
         except Exception as error:  # Orbax raises errors of many types
-            return None, damage_of(error)
+            return None, describe_damage(error)
 
     result, damage = run_on_all(attempt)
     return result, next((d for d in gather(damage) if d is not None), None)
 
 
-def damage_of(error: Exception) -> str:
+def describe_damage(error: Exception) -> str:
     """What is damaged, by the error of reading it.
 
     Raises TransientError where the error is not of what was read, but of reading it just now: of

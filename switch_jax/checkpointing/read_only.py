@@ -7,19 +7,19 @@ from typing import Any, NamedTuple, TypeVar
 from etils import epath
 
 from switch_jax.checkpointing import orbax_patches
-from switch_jax.checkpointing.description import (
+from switch_jax.checkpointing.integrity import Shapes, check_model, shapes_of, try_to_read
+from switch_jax.checkpointing.metadata import (
     ARRAYS,
     describe,
     load_arrays,
-    metric_of,
     newest_notes,
+    saved_metric,
     shapes_and_notes,
 )
-from switch_jax.checkpointing.integrity import Shapes, check_model, shapes_of, try_to_read
 from switch_jax.checkpointing.preservation import comparable
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import from_first, gather, run_on_all
-from switch_jax.storage import is_folder, no_model_there, storage_path
+from switch_jax.storage import is_folder, missing_model, storage_path
 from switch_jax.utils.errors import FieldError, UserError
 from switch_jax.utils.fields import short_repr
 
@@ -43,7 +43,7 @@ def best_step(model_dir: str | os.PathLike[str]) -> int:
     folder = RunFolder.at(model_dir)
     steps = from_first(folder.checkpoint_steps)
     # A damaged one is None.
-    known = comparable({s: try_to_read(metric_of, folder.checkpoint(s))[0] for s in steps})
+    known = comparable({s: try_to_read(saved_metric, folder.checkpoint(s))[0] for s in steps})
     if not known:
         raise UserError(
             f"{model_dir} has no checkpoint that was saved at a step with an evaluation, so none "
@@ -135,7 +135,7 @@ def part_shapes(checkpoint: epath.Path, name: str) -> Shapes:
 def _found(path: str | os.PathLike[str], step: int | None) -> epath.Path:
     given = storage_path(path)
     if not is_folder(given):
-        raise no_model_there(path)
+        raise missing_model(path)
     if step is None and is_folder(given / ARRAYS):
         return given
     folder = RunFolder(given)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from switch_jax.cli import gin_flags, inference_flags
-from switch_jax.run_folder import RunFolder, config_of_run
+from switch_jax.run_folder import RunFolder, read_run_config
 from switch_jax.storage import storage_path
 from switch_jax.utils.errors import UserError
 
@@ -124,7 +124,7 @@ def _checkpoint(args: argparse.Namespace, folder: ModelFolder) -> epath.Path:
     """The checkpoint of a run that --checkpoint names; says where the flags change its config."""
     from switch_jax.checkpointing import chosen_step, find_checkpoint
 
-    own = config_of_run(RunFolder(folder.path))
+    own = read_run_config(RunFolder(folder.path))
     if others := folder.config.changes_since(own) if own else []:
         print(f"with other values than the run's: {', '.join(others)}", file=sys.stderr)
     with inference_flags.fields_named_as_flags():

@@ -60,7 +60,7 @@ class Source:
       architecture: the fields of `ModelConfig` that the checkpoint determines.
       names: a `TensorNames` for each parameter, nested.
       copies: tensors that are left out, as others hold the same.
-      untold: fields that it may have with any value, and does not tell.
+      undetermined: fields that it may have with any value, and does not tell.
     """
 
     path: epath.Path
@@ -73,7 +73,7 @@ class Source:
     names: Any
     tensors: dict[str, Tensor]
     copies: list[Copy]
-    untold: tuple[str, ...] = ()
+    undetermined: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         tensors, wanted = self.tensors, dict[str, tuple[int, ...]]()
@@ -119,7 +119,7 @@ class Source:
 
         UserError, with the remedy, where the models differ, or copies differ from their originals.
         """
-        if found := model_differences(type(model)(**self.architecture), model, self.untold):
+        if found := model_differences(type(model)(**self.architecture), model, self.undetermined):
             raise UserError(
                 f"{self.path} is of another model than the gin files describe: {listed(found)}; "
                 f"{remedy}"
@@ -157,10 +157,10 @@ class Source:
 
 
 def model_differences(
-    theirs: ModelConfig, ours: ModelConfig, untold: Sequence[str] = ()
+    theirs: ModelConfig, ours: ModelConfig, undetermined: Sequence[str] = ()
 ) -> list[str]:
-    """The settings, or else shapes of parameters, that differ; fields in `untold` may."""
-    same = {name.upper(): getattr(ours, name) for name in untold}
+    """The settings, or else shapes of parameters, that differ; fields in `undetermined` may."""
+    same = {name.upper(): getattr(ours, name) for name in undetermined}
     settings = differences({**theirs.identity, **same}, ours.identity)
     return settings or differences(parameter_shapes(theirs), parameter_shapes(ours))
 

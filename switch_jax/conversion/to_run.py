@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from switch_jax.checkpointing.in_pieces import create_checkpoint, open_parameters
 from switch_jax.checkpointing.integrity import storage_errors_explained
+from switch_jax.checkpointing.streaming import create_checkpoint, open_parameters
 from switch_jax.config import Config
 from switch_jax.conversion.tensor_layout import StackedTensors
 from switch_jax.model.flops import flops_per_token

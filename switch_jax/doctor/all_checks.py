@@ -6,7 +6,7 @@ from functools import partial
 from etils import epath
 from jax.sharding import Mesh
 
-from switch_jax.doctor import kernels, on_mesh
+from switch_jax.doctor import kernel_checks, mesh_checks
 from switch_jax.doctor.checks import Failed
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.runtime import processes
@@ -14,16 +14,16 @@ from switch_jax.runtime import processes
 
 def all_checks(mesh: Mesh, model_dir: epath.Path) -> dict[str, Callable[[], str]]:
     """All by name, for `run_checks`; the mesh is that of `jax.set_mesh`, model_dir is MODEL_DIR."""
-    axes = [axis for axis in AXES if mesh.shape[axis] > 1]
+    axes, dtypes = [axis for axis in AXES if mesh.shape[axis] > 1], kernel_checks.TOLERANCES
     return {
         "versions": versions,
-        **{f"attention in {d}": partial(kernels.attention, mesh, d) for d in kernels.TOLERANCES},
-        "routing and its gradient": partial(kernels.routing, mesh),
-        "a Switch layer on the mesh": partial(on_mesh.switch_layer, mesh),
-        "a step, twice": partial(on_mesh.step, mesh),
-        "a step in microbatches, twice": partial(on_mesh.step, mesh, on_mesh.ROWS),
-        "a checkpoint": partial(on_mesh.checkpoint, mesh, model_dir),
-        **{f"exchanges over {axis}": partial(on_mesh.exchanges, mesh, axis) for axis in axes},
+        **{f"attention in {d}": partial(kernel_checks.attention, mesh, d) for d in dtypes},
+        "routing and its gradient": partial(kernel_checks.routing, mesh),
+        "a Switch layer on the mesh": partial(mesh_checks.switch_layer, mesh),
+        "a step, twice": partial(mesh_checks.step, mesh),
+        "a step in microbatches, twice": partial(mesh_checks.step, mesh, mesh_checks.ROWS),
+        "a checkpoint": partial(mesh_checks.checkpoint, mesh, model_dir),
+        **{f"exchanges over {axis}": partial(mesh_checks.exchanges, mesh, axis) for axis in axes},
     }
 
 

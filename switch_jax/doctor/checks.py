@@ -56,10 +56,10 @@ def run_checks(checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
             kind = "" if isinstance(error, Failed | UserError) else f"{type(error).__name__}: "
             lines = str(error).strip().splitlines() or ["no message"]
             finding = Finding(name, FAILED, f"{kind}{lines[0]:.300}")
-        yield _of_all(number, finding)
+        yield _first_failure(number, finding)
 
 
-def _of_all(number: int, finding: Finding) -> Finding:
+def _first_failure(number: int, finding: Finding) -> Finding:
     """The finding of the first process that failed, or else this one.
 
     It goes through the coordinator, since the devices may wait for a process that has raised.
@@ -81,7 +81,7 @@ def _of_all(number: int, finding: Finding) -> Finding:
     return finding
 
 
-def compared(found: Any, expected: Any, tolerance: float, against: str, what: str = "it") -> str:
+def check_close(found: Any, expected: Any, tolerance: float, against: str, what: str = "it") -> str:
     """How far nested arrays are from what is expected, in words; raises Failed where too far."""
     apart = difference(found, expected)
     text = f"{what} differs by {apart:.1e} from {against}, {tolerance:.0e} is allowed"
@@ -100,12 +100,12 @@ def difference(found: Any, expected: Any) -> float:
     return worst
 
 
-def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
     """These devices side by side along data, as of one process: no other has to take part."""
     return Mesh(np.array(devices).reshape(-1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def bytes_here(tree: Any) -> list[bytes]:
+def local_bytes(tree: Any) -> list[bytes]:
     """What the devices of this process hold of nested arrays, a part after the other."""
     arrays = jax.tree.leaves(tree)
     return [np.asarray(s.data).tobytes() for array in arrays for s in array.addressable_shards]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from switch_jax.gin_config.packaged import packaged_files
 from switch_jax.gin_config.run_config import GinConfig
-from switch_jax.storage import on_this_machine
+from switch_jax.storage import local_paths
 
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
@@ -20,7 +20,7 @@ def own_files(read: GinConfig) -> list[str]:
     here is left out.
     """
     here = Path.cwd()
-    found = [file for file in on_this_machine(read.files) if file not in packaged_files()]
+    found = [file for file in local_paths(read.files) if file not in packaged_files()]
     modules = list(read.config.imports)
     for module in modules:  # grows meanwhile
         file = Path(getattr(sys.modules.get(module), "__file__", None) or "/")

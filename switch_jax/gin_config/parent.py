@@ -7,8 +7,8 @@ from switch_jax.config import Config
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import describes_model
 from switch_jax.gin_config.reader import Reader
-from switch_jax.run_folder import RunFolder, config_of_run
-from switch_jax.storage import exists, no_model_there, storage_path
+from switch_jax.run_folder import RunFolder, read_run_config
+from switch_jax.storage import exists, missing_model, storage_path
 from switch_jax.utils.errors import UserError
 
 
@@ -31,11 +31,11 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
         own_folder = RunFolder.at(own)
         folders.insert(0 if own_folder.checkpoint_steps() else 1, own_folder)
     for folder in folders:
-        if parent := config_of_run(folder):
+        if parent := read_run_config(folder):
             _set(reader, parent, str(folder.config))
             return f"the model is that of {folder.config}"
     if not exists(path):
-        raise no_model_there(start)
+        raise missing_model(start)
     raise UserError(
         f"the gin files describe no model, and INITIAL_CHECKPOINT_PATH {start!r} has no "
         "config.json of a run to take one from: give the model's file first"

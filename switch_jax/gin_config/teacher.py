@@ -3,7 +3,7 @@
 import dataclasses
 
 from switch_jax.config import Config
-from switch_jax.run_folder import RunFolder, config_of_run
+from switch_jax.run_folder import RunFolder, read_run_config
 from switch_jax.storage import storage_path
 from switch_jax.utils.errors import UserError
 
@@ -14,7 +14,7 @@ def with_teacher(config: Config) -> Config:
     if distillation.teacher_dir is None:
         return config
     folder = RunFolder(storage_path(distillation.teacher_dir, "TEACHER_DIR"))
-    teacher = config_of_run(folder)
+    teacher = read_run_config(folder)
     if teacher is None:
         raise UserError(
             f"TEACHER_DIR {distillation.teacher_dir!r} is not the folder of a run: it has no "

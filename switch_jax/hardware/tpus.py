@@ -287,7 +287,7 @@ def slice_index(device: Any) -> int:
     return getattr(device, "slice_index", 0)
 
 
-def slice_of(devices: Iterable[Any]) -> Slice | None:
+def slice_from_devices(devices: Iterable[Any]) -> Slice | None:
     """The slices that all of these devices of JAX's make up; None: they are no known TPUs."""
     devices = list(devices)
     generation = tpu_generation(devices[0].device_kind)

@@ -12,16 +12,16 @@ from switch_jax import gin_config
 from switch_jax.checkpointing import chosen_step, find_checkpoint, load_parameters
 from switch_jax.config import Config, DataConfig
 from switch_jax.conversion.formats import open_source
-from switch_jax.conversion.gin_of_source import gin_of_source
 from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
 from switch_jax.conversion.source import Source
+from switch_jax.conversion.source_to_gin import source_to_gin
 from switch_jax.data.catalogue.checks import check_vocabularies_of_run, check_vocabulary
 from switch_jax.data.catalogue.configured_tasks import identities, vocabularies
 from switch_jax.inference.decoding import DecodingConfig, check_options
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder, read_commit_time
 from switch_jax.runtime.processes import run_on_all
-from switch_jax.storage import exists, is_file, no_model_there, storage_path
+from switch_jax.storage import exists, is_file, missing_model, storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
 from switch_jax.utils.errors import UserError
@@ -58,7 +58,7 @@ def open_folder(
     """
     folder = storage_path(path, "path")
     if not exists(folder):
-        raise no_model_there(path)
+        raise missing_model(path)
     files, own_bindings, note = [str(RunFolder(folder).config)], list[str](), ""
     source = open_source(folder)  # first: the folder of a T5X model has a config.gin of T5X
     vocabulary_file = None
@@ -67,7 +67,7 @@ def open_folder(
         vocabulary_file = sentencepiece_file(source.folder, source.architecture["num_embeddings"])
         if vocabulary_file is not None:
             vocabulary = str(RunFolder(target).vocabulary if target else vocabulary_file)
-        files, own_bindings = gin_of_source(source, target or source.path, vocabulary)
+        files, own_bindings = source_to_gin(source, target or source.path, vocabulary)
     elif not gin_files and not is_file(RunFolder(folder).config):
         raise UserError(
             f"{path} holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a "

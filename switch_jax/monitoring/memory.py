@@ -27,7 +27,7 @@ def memory_in_use() -> dict[str, float]:
     return usage
 
 
-def memory_of(mesh: Mesh) -> int:
+def mesh_memory(mesh: Mesh) -> int:
     """Bytes that all devices of a mesh hold together; CPU devices share the memory of a machine."""
     limits = _of_devices("bytes_limit")
     return min(limits) * mesh.size if limits else host_bytes()

@@ -19,7 +19,7 @@ class Records:
     rollbacks: int  # returns to a checkpoint after many bad steps
 
 
-def that_count(records: Iterable[Record]) -> Records:
+def without_lost_attempts(records: Iterable[Record]) -> Records:
     """Sorts the records, and drops those of lost attempts.
 
     A train record of an earlier step than the one before it shows that the run was resumed from a

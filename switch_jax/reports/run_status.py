@@ -8,7 +8,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from switch_jax.reports.records import QUALITY, experts_choose, preferred_task, that_count
+from switch_jax.reports.records import (
+    QUALITY,
+    experts_choose,
+    preferred_task,
+    without_lost_attempts,
+)
 from switch_jax.run_folder import (
     DESCRIPTION,
     MAX_WAITING,
@@ -18,10 +23,10 @@ from switch_jax.run_folder import (
     RunFolder,
     RunPhase,
     nothing_read,
-    process_that_is_gone,
     read_commit_time,
     read_object,
     read_records,
+    stale_lock_holder,
     training_seconds,
 )
 from switch_jax.storage import exists, last_written, list_names
@@ -89,7 +94,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
     the storage failed.
     """
     run_folder, now = RunFolder.at(folder), time.time() if now is None else now
-    gone = process_that_is_gone(run_folder)  # first: a process that ends now says so in the files
+    gone = stale_lock_holder(run_folder)  # first: a process that ends now says so in the files
     files = [
         read_object(run_folder.description, DESCRIPTION),
         read_object(run_folder.status, STATUS),
@@ -104,7 +109,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
             raise UserError(f"there is no folder {folder}")
         why = "it has no run.json, status.json or metrics.jsonl"
         raise UserError(f"{folder} is no folder of a run, a training's MODEL_DIR: {why}")
-    counted = that_count(records)
+    counted = without_lost_attempts(records)
     train, task = counted.train, preferred_task(counted.evals)
     last = train[-1] if train else {}
     held_out = counted.evals[task][-1] if task else {}
@@ -159,7 +164,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
 def _state(
     status: Mapping[str, Any], gone: str | None, silence: float, limit: float
 ) -> tuple[str, str]:
-    """The state, and why; of status.json, `process_that_is_gone`, and seconds of silence."""
+    """The state, and why; of status.json, `stale_lock_holder`, and seconds of silence."""
     state = status.get("state", RunPhase.RUNNING)
     if state in (RunPhase.FINISHED, RunPhase.STOPPED, RunPhase.FAILED):
         return state, status.get("message", "")

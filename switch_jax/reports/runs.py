@@ -11,7 +11,7 @@ import numpy as np
 
 from switch_jax.config import by_macro
 from switch_jax.config.model import router_names
-from switch_jax.reports.records import that_count
+from switch_jax.reports.records import without_lost_attempts
 from switch_jax.run_folder import (
     DESCRIPTION,
     NUMBERS,
@@ -135,7 +135,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     ]
     records, facts, config, status = (file.value for file in files)
     left_out = [file.left_out for file in files if file.left_out]
-    counted = that_count(records)
+    counted = without_lost_attempts(records)
     if not counted.train and not counted.evals:
         if not left_out and not exists(run_folder.path):
             raise NoFolderError(f"there is no folder {shown}")

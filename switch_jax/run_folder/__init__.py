@@ -16,14 +16,14 @@ from switch_jax.run_folder.layout import (
 )
 from switch_jax.run_folder.readers import (
     FileContent,
-    config_of_run,
-    facts_of_run,
     nothing_read,
     parse_records,
-    process_that_is_gone,
     read_commit_time,
     read_object,
     read_records,
+    read_run_config,
+    read_run_facts,
+    stale_lock_holder,
 )
 from switch_jax.run_folder.records import (
     MAX_WAITING,

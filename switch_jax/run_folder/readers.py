@@ -15,7 +15,7 @@ from switch_jax.config import Config
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.records import parse_object
 from switch_jax.run_folder.validation import Check, is_record, wrong_field
-from switch_jax.storage import explain_read_errors, holder_gone, read_appended, read_bytes
+from switch_jax.storage import explain_read_errors, read_appended, read_bytes, stale_holder
 from switch_jax.utils.errors import TransientError, UserError, is_transient, storage_error
 
 
@@ -67,7 +67,7 @@ def parse_records(path: epath.Path, data: bytes) -> FileContent:
     return FileContent(records, f"{path}: {count} left out (the first is line {invalid[0]})")
 
 
-def config_of_run(folder: RunFolder) -> Config | None:
+def read_run_config(folder: RunFolder) -> Config | None:
     """The config of a run, by its `config.json`; None where there is none, or a Hugging Face one.
 
     UserError where it is damaged or of another version; TransientError where the storage failed.
@@ -89,7 +89,7 @@ def config_of_run(folder: RunFolder) -> Config | None:
     return None
 
 
-def facts_of_run(folder: RunFolder) -> tuple[dict[str, Any], str | None]:
+def read_run_facts(folder: RunFolder) -> tuple[dict[str, Any], str | None]:
     """The facts in a run's `run.json`; and, where there are none, why.
 
     Raises TransientError where the file cannot be read: it may be whole, and must stay as it is.
@@ -112,10 +112,10 @@ def read_commit_time(checkpoint: epath.Path) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def process_that_is_gone(folder: RunFolder) -> str | None:
+def stale_lock_holder(folder: RunFolder) -> str | None:
     """The process of this host that trained here last, if it is gone, as "process 7 on HOST"."""
     data = _read_bytes(folder.lock).value
-    return holder_gone(folder.lock, data) if data else None
+    return stale_holder(folder.lock, data) if data else None
 
 
 def _read_bytes(path: epath.Path, read: Callable[[epath.Path], bytes] = read_bytes) -> FileContent:

@@ -11,7 +11,7 @@ from etils import epath
 
 from switch_jax.config import Config
 from switch_jax.run_folder.layout import RunFolder
-from switch_jax.run_folder.readers import facts_of_run
+from switch_jax.run_folder.readers import read_run_facts
 from switch_jax.storage import (
     atomic_write,
     check_writable,
@@ -65,7 +65,7 @@ def write_description(
     if not folder.checkpoint_steps():
         description["initial_checkpoint"] = str(start) if start else None
     else:
-        earlier, damaged = facts_of_run(folder)
+        earlier, damaged = read_run_facts(folder)
         if "initial_checkpoint" in earlier:
             description["initial_checkpoint"] = earlier["initial_checkpoint"]
     with explain_write_errors(f"MODEL_DIR {str(folder)!r}"):

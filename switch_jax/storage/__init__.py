@@ -1,6 +1,6 @@
 """Local disks and buckets (gs://, s3://) behind the same functions.
 
-No other room tells them apart.
+Only this package tells them apart.
 """
 
 from switch_jax.storage.appended import Spool, appended_file, last_written, read_appended
@@ -10,24 +10,30 @@ from switch_jax.storage.listing import (
     exists,
     file_at,
     file_sizes,
-    forget,
     is_file,
     is_folder,
     list_complete,
     list_names,
     matching,
+    relist,
 )
 from switch_jax.storage.locking.file_lock import FileLock, HeldError
-from switch_jax.storage.locking.lease import Lease, LostLeaseError, check_leases, hold, holder_gone
+from switch_jax.storage.locking.lease import Lease, LostLeaseError, check_leases, hold, stale_holder
 from switch_jax.storage.paths import (
     bucket_path,
     in_bucket,
-    no_model_there,
-    on_this_machine,
+    local_paths,
+    missing_model,
     resolved,
     storage_path,
 )
-from switch_jax.storage.reading import copies_here, header_here, local_copy, read_bytes, read_range
+from switch_jax.storage.reading import (
+    local_copies,
+    local_copy,
+    local_header,
+    read_bytes,
+    read_range,
+)
 from switch_jax.storage.retries import RETRIES, repeated_requests
 from switch_jax.storage.writing import (
     atomic_write,

@@ -13,9 +13,9 @@ from pathlib import Path
 from etils import epath
 
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.errors import errors_named
+from switch_jax.storage.errors import as_os_errors
 from switch_jax.storage.listing import entry, list_names
-from switch_jax.storage.locking.conditional import SharedObject, Version
+from switch_jax.storage.locking.conditional_writes import SharedObject, Version
 from switch_jax.storage.locking.lease import LostLeaseError, check_leases
 from switch_jax.storage.paths import in_bucket
 from switch_jax.storage.reading import read_bytes
@@ -24,8 +24,8 @@ PART_BYTES = 256 * 1024
 
 
 def appended_file(path: epath.Path) -> "AppendedFile":
-    """The file to append to, by this process alone; it need not be there, but its folder must."""
-    return _OfBucket(path) if in_bucket(path) else _OfDisk(path)
+    """Opens a file that this process alone appends to; its folder is there, it need not be."""
+    return _BucketFile(path) if in_bucket(path) else _DiskFile(path)
 
 
 def read_appended(path: epath.Path) -> bytes:
@@ -35,25 +35,25 @@ def read_appended(path: epath.Path) -> bytes:
         return b"".join(map(read_bytes, (path, *parts)))
     files = file_system(path)
     urls = [files._strip_protocol(str(part)) for part in (path, *parts)]
-    with errors_named(str(path)):
+    with as_os_errors(str(path)):
         contents = files.cat(urls)
     return b"".join(contents[url] for url in urls)
 
 
 def last_written(path: epath.Path) -> float | None:
-    """When a file, in parts or not, was last written, in seconds since the epoch; None: never."""
+    """Returns when a file, in parts or not, was last written, in seconds since the epoch."""
     found = entry([path, *_parts(path)][-1])
     return found and found.modified
 
 
 def _parts(path: epath.Path) -> list[epath.Path]:
-    """The parts after the first."""
+    """Lists the parts after the first, in their order."""
     is_part = re.compile(re.escape(path.name) + r"\.\d+").fullmatch
     return [path.parent / name for name in filter(is_part, list_names(path.parent))]
 
 
-class _OfDisk:
-    """By appending, to the last part of a file that comes from a bucket."""
+class _DiskFile:
+    """A file on a disk; where the run has moved from a bucket, the last part is appended to."""
 
     def __init__(self, path: epath.Path) -> None:
         self._path = [path, *_parts(path)][-1]
@@ -71,8 +71,8 @@ class _OfDisk:
             file.write(data)
 
 
-class _OfBucket:
-    """Each write depends on the last one, so that two processes never mix."""
+class _BucketFile:
+    """An object in a bucket, written on the condition that nobody else has changed it since."""
 
     def __init__(self, path: epath.Path) -> None:
         self._path = path
@@ -113,14 +113,14 @@ class _OfBucket:
         self._number, self._last = number, self._object.read()
 
 
-AppendedFile = _OfDisk | _OfBucket
+AppendedFile = _DiskFile | _BucketFile
 
 
 class Spool:
-    """A folder here, `local`, whose files, which only grow, become those of any folder."""
+    """A folder `local` on this machine; `send` copies what its files have grown by elsewhere."""
 
     def __init__(self, folder: epath.Path) -> None:
-        """`folder`: where the files are to be; one of a disk is written to directly."""
+        """`folder` is where the files are copied to; on a disk it is `local` itself."""
         self._folder, self.local = folder, Path(folder)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._sent: dict[Path, tuple[AppendedFile, int]] = {}

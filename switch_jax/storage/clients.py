@@ -1,4 +1,4 @@
-"""Which clients talk to buckets: fsspec's, also for etils.epath and so for Orbax and TFDS."""
+"""The clients of buckets: those of fsspec, which etils.epath, Orbax and TFDS use as well."""
 
 import functools
 import logging
@@ -8,12 +8,12 @@ from typing import Any
 
 from switch_jax.utils.errors import UserError
 
-SILENT_SECONDS = 30  # without a byte, after which a request is given up, and made again
+SILENT_SECONDS = 30  # a request that gets no byte for so long is given up, and made again
 
 
 @functools.cache
 def choose_clients() -> None:
-    """Sets which clients all packages of this process use; the caller's environment comes first."""
+    """Sets the clients that all packages of this process use; environment variables come first."""
     import fsspec
     from etils.epath import gpath
 
@@ -36,7 +36,7 @@ def choose_clients() -> None:
 
 
 def file_system(path: pathlib.PurePath | str) -> Any:
-    """The file system of fsspec that has the path; raises UserError if it is not installed."""
+    """Returns the file system of fsspec for a path; UserError if its package is not installed."""
     import fsspec.core
 
     choose_clients()

@@ -1,4 +1,4 @@
-"""Cloud Storage's client: gcsfs, with the errors of a disk, and patience with a busy service."""
+"""The client of Cloud Storage: gcsfs, which here raises OSErrors and repeats failed requests."""
 
 import asyncio
 import errno
@@ -18,7 +18,7 @@ from switch_jax.storage.locking.lease import check_leases, needs_check
 from switch_jax.storage.retries import RETRIES
 
 _AT_ONCE = 16  # requests
-_SLOWEST = 100_000  # bytes a second, with which a request may be sent
+_SLOWEST = 100_000  # bytes a second: a request that is sent more slowly is given up
 
 # One request, without gcsfs's own tries: they are silent, and end after half a minute.
 _request = inspect.unwrap(GCSFileSystem._request)
@@ -35,7 +35,7 @@ class CloudStorage(GCSFileSystem):
         return session
 
     async def _request(self, method: str, path: str, *args: Any, **options: Any) -> Any:
-        """A request; it is repeated for some minutes where the service or the network fails.
+        """Makes a request, and repeats it for minutes where the service or the network fails.
 
         Raises PermissionError (also without credentials), FileNotFoundError, FileExistsError where
         a condition does not hold, and OSError where there was no answer in time.
@@ -59,7 +59,7 @@ class CloudStorage(GCSFileSystem):
                     RETRIES.answered()
                     return answer
                 except Exception as error:
-                    reason, known = _text(error), _as_of_a_disk(error)
+                    reason, known = _text(error), _as_os_error(error)
                     if method.upper() == "DELETE" and isinstance(known, FileNotFoundError):
                         RETRIES.answered()
                         return 204, {}, None, b""  # perhaps by an earlier try
@@ -74,7 +74,7 @@ class CloudStorage(GCSFileSystem):
             line.cancel()
 
     async def _delete_files(self, files: Sequence[str], batchsize: int) -> list[Any]:
-        """One by one: a request for many would have an answer for each, and tries of its own."""
+        """Removes files one by one, since gcsfs repeats a request for many in its own way."""
         removals = [self._rm_file(file) for file in files]
         return await asyn._run_coros_in_chunks(
             removals, batch_size=_AT_ONCE, return_exceptions=True
@@ -89,7 +89,7 @@ class CloudStorage(GCSFileSystem):
                 raise
 
     async def _isdir(self, path: str) -> bool:
-        """Whether a folder is there; raises OSError where the storage does not say."""
+        """Says whether a folder is there; raises OSError where the storage does not answer."""
         try:
             return (await self._info(path))["type"] == "directory"
         except FileNotFoundError:
@@ -102,7 +102,7 @@ class CloudStorage(GCSFileSystem):
 
 
 def _limit() -> float:
-    """Seconds without a byte after which a request is given up; 10 after one in vain."""
+    """Returns after how many seconds without a byte to give up, fewer after a failed request."""
     return clients.SILENT_SECONDS / (1 if RETRIES.patience else 3)
 
 
@@ -111,7 +111,8 @@ def _may_pass(error: Exception) -> bool:
     return is_retriable(error) or isinstance(error, ChecksumError | of_the_network)
 
 
-def _as_of_a_disk(error: Exception) -> Exception:
+def _as_os_error(error: Exception) -> Exception:
+    """Returns the OSError that a disk would raise."""
     code = getattr(error, "code", None)
     if isinstance(error, FileNotFoundError) or code == 404:
         return FileNotFoundError(errno.ENOENT, "there is no such bucket, folder or object")
@@ -122,7 +123,7 @@ def _as_of_a_disk(error: Exception) -> Exception:
 
 
 def _text(error: Exception) -> str:
-    """The error in one line."""
+    """Returns the error's message in one line."""
     if isinstance(error, TimeoutError):
         return "no answer"
     if isinstance(error, requests.exceptions.ProxyError):

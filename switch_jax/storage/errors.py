@@ -1,4 +1,4 @@
-"""Errors of disks and buckets: with an errno and the path, and as one line for the user."""
+"""Turns what storage clients raise into OSErrors, and OSErrors into one line for the user."""
 
 import contextlib
 import errno
@@ -11,8 +11,8 @@ from switch_jax.utils.errors import UserError, storage_error
 
 
 @contextlib.contextmanager
-def errors_named(path: str) -> Iterator[None]:
-    """Within, what a client raises becomes an OSError with an errno, and the path as its file."""
+def as_os_errors(path: str) -> Iterator[None]:
+    """Turns what a client raises in the block into an OSError with an errno and the path."""
     try:
         yield
     except UserError:
@@ -34,7 +34,7 @@ def errors_named(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explain_write_errors(what: PurePath | str, done: str = "written") -> Iterator[None]:
-    """Within, an OSError becomes a UserError: `what` cannot be `done`; see `storage_error`."""
+    """Turns an OSError in the block into `storage_error`: `what` cannot be `done`."""
     try:
         yield
     except OSError as error:

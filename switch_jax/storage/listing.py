@@ -1,7 +1,7 @@
-"""What is there: at a path, in a folder, and files that match a pattern, with their sizes.
+"""Looks up paths, lists folders, and finds the files that match a pattern, with their sizes.
 
-In buckets many files are listed at once, and what that has said of sizes and patterns is remembered
-until `forget`: a request for each of 100,000 files takes an hour.
+In buckets many files are listed at once, since a request for each of 100,000 files takes an hour.
+Their sizes, and what matches a pattern, are kept until `relist`.
 """
 
 import errno
@@ -16,7 +16,7 @@ from pathlib import PurePath, PurePosixPath
 from typing import Literal, NamedTuple
 
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.errors import errors_named, explain_read_errors
+from switch_jax.storage.errors import as_os_errors, explain_read_errors
 from switch_jax.storage.paths import in_bucket
 
 COMMITTED = "commit_success.txt"  # Orbax writes it last, where a folder cannot be renamed
@@ -41,11 +41,11 @@ class Entry(NamedTuple):
 
 
 def entry(path: str | os.PathLike[str]) -> Entry | None:
-    """What is at a path; None where nothing is. Raises OSError if it cannot be looked up."""
+    """Looks up what is at a path, None if nothing is; raises OSError if that fails."""
     text = os.fspath(path)
     try:
         if in_bucket(text):
-            return _of_bucket(text)
+            return _bucket_entry(text)
         found = os.stat(text)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -54,8 +54,8 @@ def entry(path: str | os.PathLike[str]) -> Entry | None:
     return Entry("folder" if stat.S_ISDIR(found.st_mode) else "other")
 
 
-def _of_bucket(url: str) -> Entry:
-    with errors_named(url):
+def _bucket_entry(url: str) -> Entry:
+    with as_os_errors(url):
         found = file_system(url).info(url)
     if found["type"] == "directory":
         return Entry("folder")
@@ -64,17 +64,17 @@ def _of_bucket(url: str) -> Entry:
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is that of a file, not of a folder; UserError if the storage fails."""
+    """Says whether a file is at the path, not a folder; raises UserError if the storage fails."""
     return _kind(path) == "file"
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is that of a folder, in a bucket one that holds something; as `is_file`."""
+    """Says whether a folder is there, in a bucket one that is not empty; raises as `is_file`."""
     return _kind(path) == "folder"
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether anything is there; as `is_file`."""
+    """Says whether anything is at the path; raises as `is_file`."""
     return _kind(path) is not None
 
 
@@ -85,7 +85,7 @@ def _kind(path: str | os.PathLike[str]) -> str | None:
 
 
 def file_at(path: str) -> Entry:
-    """The file at a path; OSError names it: ENOENT, or EISDIR also for a pipe or a device."""
+    """Looks up a file; raises an OSError with the path, EISDIR also for a pipe or a device."""
     found = entry(path)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -95,12 +95,12 @@ def file_at(path: str) -> Entry:
 
 
 def list_names(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of what is in a folder, sorted; none where it is not there. OSError if it fails."""
+    """Lists the names in a folder, sorted, none if it is not there; OSError if that fails."""
     text = os.fspath(folder)
     try:
         if not in_bucket(text):
             return sorted(os.listdir(text))
-        with errors_named(text):
+        with as_os_errors(text):
             found = map(PurePosixPath, file_system(text).ls(text, detail=False))
     except (FileNotFoundError, NotADirectoryError):
         return []
@@ -109,7 +109,7 @@ def list_names(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def list_complete(folder: PurePath) -> list[str]:
-    """Names of the folders in a folder that Orbax has completed, sorted."""
+    """Lists the folders in a folder that Orbax has completed, sorted."""
     names = list_names(folder)
     if not in_bucket(folder):
         return names
@@ -118,15 +118,15 @@ def list_complete(folder: PurePath) -> list[str]:
         return list(itertools.compress(names, complete))
 
 
-def forget(patterns: Iterable[str]) -> None:
-    """The buckets of these patterns and URLs are listed anew when they are next asked about."""
+def relist(patterns: Iterable[str]) -> None:
+    """Forgets what was found for these patterns and URLs: their buckets are listed again."""
     for pattern in patterns:
         for url in _MATCHING.pop(pattern, [pattern]):
             _SIZES.pop(url, None)
 
 
 def matching(pattern: str) -> list[str]:
-    """The objects of a bucket whose URLs match a pattern, sorted; *, ? and [] match no slash.
+    """Lists the objects of a bucket that match a pattern, sorted; *, ? and [] match no slash.
 
     Raises OSError if the bucket cannot be listed.
     """
@@ -142,7 +142,7 @@ def matching(pattern: str) -> list[str]:
 
 
 def file_sizes(paths: Sequence[str]) -> list[int]:
-    """Sizes of files in bytes, in buckets as they were when listed; raises as `file_at`."""
+    """Returns sizes in bytes, of objects as they were when listed; raises as `file_at`."""
     unknown = {path for path in paths if in_bucket(path) and path not in _SIZES}
     for _, names in itertools.groupby(sorted(unknown), os.path.dirname):
         _list(os.path.commonprefix(list(names)))
@@ -150,12 +150,12 @@ def file_sizes(paths: Sequence[str]) -> list[int]:
 
 
 def _list(beginning: str) -> dict[str, int]:
-    """URLs and sizes of all objects whose URLs begin so."""
+    """Lists all objects whose URLs begin with `beginning`, with their sizes."""
     scheme, _, name = beginning.partition("://")
     folder, slash, prefix = name.rpartition("/")
     if not slash:  # no bucket is listed for a part of its name
         return {}
-    with errors_named(beginning):
+    with as_os_errors(beginning):
         found = file_system(beginning).find(folder, prefix=prefix, detail=True)
     sizes = {
         f"{scheme}://{name}": info["size"]

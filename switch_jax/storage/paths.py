@@ -1,4 +1,4 @@
-"""Paths as users write them: of this machine's file systems, or URLs of buckets."""
+"""Reads paths as users write them: of this machine's file systems, or URLs of buckets."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ _BEGINNINGS = ("gs://", "s3://")  # Cloud Storage; S3, and services with its pro
 
 
 def storage_path(name: str | os.PathLike[str], what: str = "") -> epath.Path:
-    """The absolute path; ~ is expanded, and gs://BUCKET/x stays as it is.
+    """Returns the absolute path; ~ is expanded, and gs://BUCKET/x stays as it is.
 
     `what` names it in errors, as in 'MODEL_DIR'. Raises UserError: no file can have such a name, or
     it is a URL of another kind.
@@ -40,17 +40,17 @@ def storage_path(name: str | os.PathLike[str], what: str = "") -> epath.Path:
 
 
 def in_bucket(path: pathlib.PurePath | str) -> bool:
-    """Whether a path that `storage_path` returned, or one below it, is that of a bucket."""
+    """Says whether a path that `storage_path` returned, or one below it, is in a bucket."""
     return str(path).startswith(_BEGINNINGS)
 
 
-def on_this_machine(paths: Iterable[str]) -> list[str]:
-    """Those of the paths that are in no bucket."""
+def local_paths(paths: Iterable[str]) -> list[str]:
+    """Returns the paths that are in no bucket."""
     return [path for path in paths if not in_bucket(path)]
 
 
-def no_model_there(name: str | os.PathLike[str]) -> UserError:
-    """The error that the folder to take a model from is not there."""
+def missing_model(name: str | os.PathLike[str]) -> UserError:
+    """Makes the error for a folder that is not there, from which a model was to be read."""
     return UserError(
         f"there is no folder {name} to take a model from: give the MODEL_DIR of a run, or the "
         "folder of a Hugging Face or T5X model; `hf download NAME --local-dir FOLDER` brings one "
@@ -59,7 +59,7 @@ def no_model_there(name: str | os.PathLike[str]) -> UserError:
 
 
 def bucket_path(url: str, what: str = "") -> tuple[str, str]:
-    """BUCKET and FOLDER of gs://BUCKET/FOLDER or s3://BUCKET/FOLDER; FOLDER may be "".
+    """Splits gs://BUCKET/FOLDER or s3://BUCKET/FOLDER into BUCKET and FOLDER, which may be "".
 
     Raises UserError if clients would take it for another path; `what` names it, as in 'MODEL_DIR'.
     """
@@ -76,7 +76,7 @@ def bucket_path(url: str, what: str = "") -> tuple[str, str]:
 
 
 def _checked(text: str, what: str) -> str:
-    """How errors name the path; raises UserError if no file can have such a name."""
+    """Returns how errors name the path; raises UserError if no file can have such a name."""
     named = f"{what} {text!r}".strip()
     if not text:
         raise UserError(f"{named}: the path is empty; write one")
@@ -86,5 +86,5 @@ def _checked(text: str, what: str) -> str:
 
 
 def resolved(path: epath.Path) -> epath.Path:
-    """The path without symbolic links; that of a bucket has none."""
+    """Returns the path without symbolic links, which a bucket does not have."""
     return path if in_bucket(path) else epath.Path(os.path.realpath(path))

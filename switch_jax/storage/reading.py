@@ -1,7 +1,7 @@
-"""Reading files: all of one, a byte range, or by way of a copy on this machine.
+"""Reads a whole file, a byte range, or a copy that is made on this machine.
 
-Byte ranges come by TensorStore's key-value stores. They try again what fails in passing, and can
-have many reads on their way: call `read_range` in many threads.
+Byte ranges are read by TensorStore's key-value stores, which repeat requests that failed. They
+serve many reads at once: call `read_range` in many threads.
 """
 
 import atexit
@@ -19,12 +19,11 @@ from typing import Any
 from etils import epath
 
 from switch_jax.storage.clients import file_system
-from switch_jax.storage.errors import errors_named
+from switch_jax.storage.errors import as_os_errors
 from switch_jax.storage.listing import file_at
 from switch_jax.storage.paths import in_bucket
+from switch_jax.storage.retries import TENSORSTORE_RETRIES
 
-# Of one range: 12 times more, after 0.1 s, 0.2 s, ... up to half a minute; two minutes in all.
-_RETRIES = {"max_retries": 12, "initial_delay": "100ms", "max_delay": "32s"}
 # By how TensorStore's messages begin. A name that is not in its bucket is no error there.
 _ERRNOS = {
     "PERMISSION_DENIED": errno.EACCES,
@@ -41,13 +40,13 @@ atexit.register(_copies.close)
 
 
 def read_bytes(file: epath.Path) -> bytes:
-    """The content of a file, in a bucket by a single request; raises OSError with its name."""
-    with errors_named(str(file)):
+    """Reads a file, in a bucket by a single request; raises OSError with its name."""
+    with as_os_errors(str(file)):
         return file_system(file).cat_file(str(file)) if in_bucket(file) else file.read_bytes()
 
 
 def read_range(path: str, begin: int, end: int) -> bytes:
-    """The bytes of a file, on a disk or in a bucket, from `begin` up to `end`, not included.
+    """Reads the bytes of a file, on a disk or in a bucket, from `begin` up to `end`, exclusive.
 
     Raises OSError with the path as its file name. errno ENOENT: there is no such file; ENODATA: it
     ends before `end`; EACCES: it may not be read; EIO: the storage fails.
@@ -73,13 +72,14 @@ def read_range(path: str, begin: int, end: int) -> bytes:
 
 @functools.cache
 def key_value_store(scheme: str, bucket: str) -> Any:
-    """TensorStore's store of a bucket; with "file", of this machine's files."""
+    """Opens TensorStore's store of a bucket, or of this machine's files for the scheme "file"."""
     import tensorstore as ts
 
     spec: dict[str, Any] = {"driver": "file", "path": "/"}
     if scheme != "file":
         driver = {"gs": "gcs", "s3": "s3"}[scheme]
-        spec = {"driver": driver, "bucket": bucket, f"{driver}_request_retries": _RETRIES}
+        spec = {"driver": driver, "bucket": bucket}
+        spec[f"{driver}_request_retries"] = TENSORSTORE_RETRIES
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     if scheme == "s3" and endpoint:  # s3fs reads the variable by itself
         spec |= {"endpoint": endpoint, "aws_region": os.environ.get("AWS_REGION", "us-east-1")}
@@ -87,7 +87,7 @@ def key_value_store(scheme: str, bucket: str) -> Any:
 
 
 def local_copy(file: str | os.PathLike[str]) -> str:
-    """The path of a file on this machine; one in a bucket is copied, again where it has changed.
+    """Returns a path on this machine; a file in a bucket is copied, again once it has changed.
 
     Raises OSError if it cannot be read.
     """
@@ -100,13 +100,13 @@ def local_copy(file: str | os.PathLike[str]) -> str:
 
 @functools.cache
 def _kept_copy(url: str, version: Any) -> str:
-    (copy,) = _copies.enter_context(copies_here([url]))
+    (copy,) = _copies.enter_context(local_copies([url]))
     return copy
 
 
 @contextlib.contextmanager
-def copies_here(files: Sequence[str]) -> Iterator[list[str]]:
-    """Within, paths of files here, of copies of those in a bucket; OSError with the file's name."""
+def local_copies(files: Sequence[str]) -> Iterator[list[str]]:
+    """Yields paths on this machine, of copies for files in a bucket; OSError with the name."""
     if not any(map(in_bucket, files)):
         yield list(files)
         return
@@ -118,20 +118,20 @@ def copies_here(files: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _copy(url: str, target: Path) -> None:
-    """Copies a file of a bucket, as it is now, into a new folder of this machine."""
+    """Copies a file of a bucket, as it is now, into a new folder on this machine."""
     size = file_at(url).size
     target.parent.mkdir()
-    with errors_named(url), target.open("wb") as copied:  # also of this machine's disk
+    with as_os_errors(url), target.open("wb") as copied:  # also of this machine's disk
         for begin in range(0, size, _AT_A_TIME):
             copied.write(read_range(url, begin, min(begin + _AT_A_TIME, size)))
 
 
 @contextlib.contextmanager
-def header_here(file: epath.Path, header_size: Callable[[bytes], int]) -> Iterator[str]:
-    """Within, the path of a file on this machine; zeros follow the header of one in a bucket.
+def local_header(file: epath.Path, header_size: Callable[[bytes], int]) -> Iterator[str]:
+    """Yields a path on this machine; of a file in a bucket the header is copied, then zeros follow.
 
-    `header_size` says by the first 8 bytes how many the header takes, with these. Raises OSError if
-    the file cannot be read.
+    `header_size` returns the size of the header from its first 8 bytes. Raises OSError if the file
+    cannot be read.
     """
     url = str(file)
     if not in_bucket(file):

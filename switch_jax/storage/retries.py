@@ -1,4 +1,4 @@
-"""Requests to buckets that failed and were repeated: how long, how many, and a line about it."""
+"""How failed requests to buckets are repeated: for how long, how many, and what is printed."""
 
 import random
 import time
@@ -10,10 +10,12 @@ PATIENCE = 600.0  # seconds for which a request is repeated
 _FIRST_PATIENCE = 20.0  # where no request of the process has succeeded yet
 _LONGEST_WAIT = 32.0
 SILENCE = 10.0  # seconds without an answer before a line says so
+# TensorStore repeats a read after 0.1 s, 0.2 s, ... up to half a minute; two minutes in all.
+TENSORSTORE_RETRIES = {"max_retries": 12, "initial_delay": "100ms", "max_delay": "32s"}
 
 
 class Retries:
-    """Of all requests of this process but TensorStore's, which are made in one thread."""
+    """Counts and times all requests of this process but TensorStore's; one thread makes them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.repeated = 0  # requests so far
@@ -22,9 +24,9 @@ class Retries:
         self._since: float | None = None  # when the silence began that a line was about
 
     def waiting_times(self) -> Iterator[float]:
-        """Seconds to wait before each repetition, growing from 1 to 32, until the patience ends.
+        """Yields the seconds to wait before each repetition, from 1 to 32, until patience ends.
 
-        Where it was in vain, the next requests are not repeated, until one succeeds.
+        After a request that never succeeded the next are not repeated, until one succeeds.
         """
         end, wait = self._clock() + self.patience, 1.0
         while self._clock() < end:
@@ -33,13 +35,13 @@ class Retries:
         self.patience = 0.0
 
     def late(self, reason: str) -> None:
-        """A request had no success for `SILENCE` seconds: the first one is said."""
+        """Prints that a request had no success for `SILENCE` seconds, if it is the first one."""
         if self._since is None:
             self._since = self._clock() - SILENCE
             say(f"{reason}; what fails is tried again, for {self.patience:.0f} s at most")
 
     def answered(self) -> None:
-        """A request has succeeded; one line says so after a line about a silence."""
+        """Notes that a request has succeeded; prints it after a line of `late`."""
         self.patience = PATIENCE
         if self._since is not None:
             say(f"the storage has answered, after {self._clock() - self._since:.0f} s")
@@ -47,7 +49,7 @@ class Retries:
 
 
 def repeated_requests() -> int:
-    """Requests of this process to buckets that failed and were repeated so far, by all clients."""
+    """Counts the requests of all clients of this process that failed and were repeated so far."""
     import tensorstore as ts
 
     names = (f"/tensorstore/kvstore/{kind}/retries" for kind in ("gcs", "s3"))

@@ -1,4 +1,4 @@
-"""Writing files and folders that are complete or not there."""
+"""Writes files and folders that are complete or not there."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def write_file(file: epath.Path, content: str | bytes, what: str = "") -> None:
 
 
 def open_atomic(file: PurePath) -> AbstractContextManager[BinaryIO]:
-    """A new file to write to, which replaces `file` at the end, and is removed after an error.
+    """Opens a new file that replaces `file` at the end, and is removed after an error.
 
     Other processes, of other machines too, may do the same at the same time.
     """
@@ -78,43 +78,35 @@ def _open_object(file: epath.Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def new_folder(path: PurePath) -> Iterator[epath.Path]:
-    """An empty folder to write to, which becomes `path` at the end; after an error it is removed.
+    """Yields an empty folder that becomes `path` at the end, and is removed after an error.
 
     In a bucket that takes a request for each object, see `move_folder`. Raises UserError where
     `path` is there already, or cannot be made.
     """
     folder = resolved(epath.Path(path))
-    beginning = f".{folder.name}.unfinished-"
-    unfinished = folder.with_name(f"{beginning}{uuid.uuid4().hex}")
+    unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid.uuid4().hex}")
     with explain_write_errors(path):
         found = entry(folder)
         if found and (found.kind != "folder" or list_names(folder)):
-            message = f"{path} is there already: name a folder that is not, or an empty one"
-            beside = [name for name in list_names(folder.parent) if name.startswith(beginning)]
-            if in_bucket(folder) and beside and _MAKE_WHOLE.isdisjoint(list_names(folder)):
-                message += (
-                    f"; {beside[0]} beside it is of a job that was killed: if it was to become "
-                    f"{folder.name}, remove both"
-                )
-            raise UserError(message)
+            raise UserError(f"{path} is there already: name a folder that is not, or an empty one")
         unfinished.mkdir(parents=True)
-        moves = False
+        moving = False
         try:
             yield unfinished
             with _claimed(folder):
-                moves = in_bucket(folder)
+                moving = in_bucket(folder)
                 move_folder(unfinished, folder)
         finally:
             with contextlib.suppress(OSError):
-                if not (moves and list_names(folder)):  # else the rest of a move
+                if not (moving and list_names(folder)):  # else the rest of a move
                     unfinished.rmtree(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _claimed(folder: epath.Path) -> Iterator[None]:
-    """Within, this process alone moves files to the folder; UserError if another has, or does.
+    """Lets this process alone move files to the folder; UserError if another one has, or does.
 
-    A disk replaces an empty folder only. In a bucket an object is the claim: one process makes it.
+    A disk replaces an empty folder only. In a bucket the process that creates an object may.
     """
     if not in_bucket(folder):
         yield
@@ -133,7 +125,7 @@ def _claimed(folder: epath.Path) -> Iterator[None]:
 
 
 def _create(file: epath.Path) -> bool:
-    """Makes an object in a bucket; False where another call has made it."""
+    """Creates an object in a bucket; returns False where another process has created it."""
     content = uuid.uuid4().hex.encode()
     try:
         file_system(file).pipe_file(str(file), content, mode="create")

@@ -13,7 +13,7 @@ import tensorstore as ts
 from tqdm import tqdm
 
 from switch_jax.checkpointing import Checkpoints, load_parameters
-from switch_jax.checkpointing.integrity import damage_of
+from switch_jax.checkpointing.integrity import describe_damage
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import RETRIES, in_bucket, list_names
 from switch_jax.utils.errors import TransientError, UserError
@@ -255,7 +255,7 @@ NOT_DAMAGED = [
 
 @pytest.mark.parametrize("error", DAMAGED, ids=repr)
 def test_wrong_or_missing_content_is_damage(error):
-    assert str(error.args[-1])[:40] in damage_of(
+    assert str(error.args[-1])[:40] in describe_damage(
         _raised(Exception("while reading an array"), error)
     )
 
@@ -265,13 +265,13 @@ def test_all_else_is_no_damage(error):
     """Also where a function has words of its own for it."""
     for found in (error, _raised(ValueError("it cannot be read"), error)):
         with pytest.raises(TransientError, match="^a checkpoint cannot be read: .*: start again$"):
-            damage_of(found)
+            describe_damage(found)
 
 
 def test_a_refusal_counts_after_a_file_that_is_not_there():
     refusal = _raised(PermissionError(errno.EACCES, "Forbidden", "x"), FileNotFoundError("y"))
     with pytest.raises(TransientError, match="cannot be read: .*Forbidden"):
-        damage_of(_raised(ValueError("it cannot be read"), refusal))
+        describe_damage(_raised(ValueError("it cannot be read"), refusal))
 
 
 def _raised(error, cause):
@@ -281,7 +281,7 @@ def _raised(error, cause):
 
 def test_a_mistake_is_said_as_it_is():
     with pytest.raises(UserError, match="^pip install x$") as raised:
-        damage_of(UserError("pip install x"))
+        describe_damage(UserError("pip install x"))
     assert type(raised.value) is UserError
 
 
@@ -369,4 +369,4 @@ def test_a_bucket_that_tensorstore_gives_up_is_no_damage(bucket_path, faulty_sto
     with pytest.raises(ValueError) as given_up:
         store.read(f"{bucket_path.name}/x").result()
     with pytest.raises(TransientError, match="cannot be read: .*503.*; this may pass"):
-        damage_of(given_up.value)
+        describe_damage(given_up.value)

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from switch_jax.cli import main
 from switch_jax.conversion.hugging_face import export
-from switch_jax.run_folder import RunFolder, config_of_run
+from switch_jax.run_folder import RunFolder, read_run_config
 from tests.cli.mistakes import refused
 from tests.conversion.folders import (
     ALIASES,
@@ -89,7 +89,7 @@ def test_a_run_comes_back_with_its_dtypes(run, tmp_path, capsys, dtype):
     assert written["dtype"] == "float32", "which is that of the tensors"
     capsys.readouterr()
     again = convert(exported, tmp_path / "again")
-    model = config_of_run(RunFolder.at(again)).model
+    model = read_run_config(RunFolder.at(again)).model
     assert (model.activation_dtype, model.router_dtype) == (dtype, router)
     assert f"ACTIVATION_DTYPE is '{dtype}', as in {exported}\n" in capsys.readouterr().out
 

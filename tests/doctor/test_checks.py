@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from switch_jax.doctor.checks import Failed, Skipped, compared, run_checks
+from switch_jax.doctor.checks import Failed, Skipped, check_close, run_checks
 from switch_jax.utils.errors import UserError
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
 from tests.waiting import HANGS
@@ -36,8 +36,8 @@ def test_a_check_that_raises_has_failed_and_the_others_run():
 def test_a_difference_is_relative_to_the_largest_number(found, apart):
     found, expected = ({"a": np.array(x), "b": np.zeros(2)} for x in (found, [1.0, -4.0]))
     with pytest.raises(Failed, match=f"it differs by {apart} from theirs, 2e-02 is allowed"):
-        compared(found, expected, 0.02, "theirs")
-    assert "2e-01 is allowed" in compared(expected, expected, 0.2, "theirs")
+        check_close(found, expected, 0.02, "theirs")
+    assert "2e-01 is allowed" in check_close(expected, expected, 0.2, "theirs")
 
 
 # Two processes, of which the second has another finding, or waits for the first in vain.

@@ -6,7 +6,7 @@ from switch_jax.hardware.tpus import (
     device_peak_flops,
     equal_slices,
     parse_slice,
-    slice_of,
+    slice_from_devices,
 )
 from switch_jax.utils.errors import UserError
 
@@ -73,12 +73,12 @@ class _Device:
 
 def test_the_slice_of_devices():
     pod = [_Device("TPU v5p", (x, y, z)) for x in range(2) for y in range(2) for z in range(4)]
-    assert slice_of(pod) == parse_slice("v5p-32")
+    assert slice_from_devices(pod) == parse_slice("v5p-32")
     two = [_Device("TPU v5 lite", (x, y, 0), s) for s in (0, 1) for x in range(4) for y in range(2)]
-    assert slice_of(two) == parse_slice("2xv5e:4x2")
+    assert slice_from_devices(two) == parse_slice("2xv5e:4x2")
     cores = [_Device("TPU v3", (x, y, 0)) for x in range(2) for y in range(2) for _ in (0, 1)]
-    assert slice_of(cores) == parse_slice("v3-8")
-    assert slice_of([_Device("cpu", ())]) is None
+    assert slice_from_devices(cores) == parse_slice("v3-8")
+    assert slice_from_devices([_Device("cpu", ())]) is None
 
 
 def test_peaks_by_what_jax_calls_a_device():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from switch_jax.monitoring.memory import memory_in_use, memory_of
+from switch_jax.monitoring.memory import memory_in_use, mesh_memory
 
 GIB = 2**30
 
@@ -53,13 +53,13 @@ def test_the_fullest_device_and_the_smallest_limit(monkeypatch):
     )
     usage = memory_in_use()
     assert (usage["device_peak"], usage["device_limit"]) == (7.0, 15.0)
-    assert memory_of(SimpleNamespace(size=8)) == 8 * 15 * GIB
+    assert mesh_memory(SimpleNamespace(size=8)) == 8 * 15 * GIB
 
 
 def test_cpu_devices_share_what_their_machine_has(monkeypatch):
     _devices(monkeypatch, None, None)
     assert memory_in_use().keys() == {"host", "host_peak"}
-    found = memory_of(SimpleNamespace(size=4))
+    found = mesh_memory(SimpleNamespace(size=4))
     assert found > GIB // 2
     if sys.platform == "linux":
         total = re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())

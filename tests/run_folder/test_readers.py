@@ -9,11 +9,11 @@ from etils import epath
 from switch_jax.run_folder import (
     STATUS,
     RunFolder,
-    config_of_run,
-    facts_of_run,
     read_commit_time,
     read_object,
     read_records,
+    read_run_config,
+    read_run_facts,
 )
 from switch_jax.utils.errors import TransientError, UserError
 from tests.storage.slow_proxy import Faults
@@ -107,11 +107,11 @@ def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"seed": 5'])
 def test_the_facts_of_a_run_or_why_there_are_none(tmp_path, text):
     folder, file = RunFolder(tmp_path), tmp_path / "run.json"
-    assert facts_of_run(folder) == ({}, f"{file} is not there")
+    assert read_run_facts(folder) == ({}, f"{file} is not there")
     file.write_text(text)
-    assert facts_of_run(folder) == ({}, f"{file} is damaged")
+    assert read_run_facts(folder) == ({}, f"{file} is damaged")
     file.write_text('{"seed": 5}')
-    assert facts_of_run(folder) == ({"seed": 5}, None)
+    assert read_run_facts(folder) == ({"seed": 5}, None)
 
 
 def test_facts_that_cannot_be_read_just_now_are_not_damaged(tmp_path, bucket_path, faulty_storage):
@@ -120,19 +120,19 @@ def test_facts_that_cannot_be_read_just_now_are_not_damaged(tmp_path, bucket_pat
     for folder in (tmp_path, bucket_path):
         faulty_storage.faults = Faults([403])
         with pytest.raises(TransientError, match=f"^{folder}/run.json cannot be read: .*; this m"):
-            facts_of_run(RunFolder(folder))
+            read_run_facts(RunFolder(folder))
 
 
 def test_the_config_of_a_run(storage):
     folder, config = RunFolder(storage), tiny_config(tiny_model())
-    assert config_of_run(folder) is None
+    assert read_run_config(folder) is None
     settings = config.settings()
     folder.config_json.write_text(json.dumps(settings))
-    assert config_of_run(folder) == config
+    assert read_run_config(folder) == config
     folder.config_json.write_text('{"model_type": "t5"}')
-    assert config_of_run(folder) is None, "it is of Hugging Face"
+    assert read_run_config(folder) is None, "it is of Hugging Face"
     settings["model"]["of_another_version"] = 5
     for text in ("{", json.dumps(settings), json.dumps({"run": settings["run"]})):
         folder.config_json.write_text(text)
         with pytest.raises(UserError, match="config.json is damaged, or was written by another ve"):
-            config_of_run(folder)
+            read_run_config(folder)

@@ -11,7 +11,7 @@ from switch_jax.storage import (
     list_names,
     read_appended,
 )
-from switch_jax.storage.locking.conditional import SharedObject
+from switch_jax.storage.locking.conditional_writes import SharedObject
 
 
 def test_what_is_appended_comes_back_in_order_also_by_the_next_process(storage, monkeypatch):

@@ -11,10 +11,10 @@ from switch_jax.storage import (
     file_at,
     file_sizes,
     file_system,
-    forget,
     is_folder,
     list_names,
     matching,
+    relist,
 )
 
 NAMES = ["a.txt", "ab.txt", "b.txt", "a.txt.gz", "sub/a.txt", "sub/deep/a.txt", "other/c.txt"]
@@ -76,7 +76,7 @@ def test_sizes_are_those_written(storage):
         file_sizes([*paths, str(storage / "none.txt")])
     assert (error.value.errno, error.value.filename) == (errno.ENOENT, str(storage / "none.txt"))
     (storage / "a.txt").write_bytes(b"new")
-    forget(paths[:1])
+    relist(paths[:1])
     assert file_sizes(paths[:1]) == [3]
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from switch_jax.storage import (
-    copies_here,
     file_sizes,
     in_bucket,
+    local_copies,
     local_copy,
     read_bytes,
     read_range,
@@ -46,7 +46,7 @@ def test_copies_of_files_are_there_for_a_while(storage, monkeypatch):
     for file, content in zip(files, (b"0123456", b""), strict=True):
         file.parent.mkdir(parents=True)
         file.write_bytes(content)
-    with copies_here([str(file) for file in files]) as copies:
+    with local_copies([str(file) for file in files]) as copies:
         assert [Path(copy).read_bytes() for copy in copies] == [b"0123456", b""]
         assert [Path(copy).name for copy in copies] == ["x.gz", "x.gz"]
     assert all(Path(copy).exists() == (not in_bucket(storage)) for copy in copies)
@@ -59,7 +59,7 @@ def test_a_copy_is_of_the_file_as_it_is_now(bucket_path):
         file_sizes([str(file)])  # remembers the first one
         for _ in range(2):
             assert Path(local_copy(file)).read_bytes() == content
-        with copies_here([str(file)]) as (copy,):
+        with local_copies([str(file)]) as (copy,):
             assert Path(copy).read_bytes() == content
 
 
@@ -71,6 +71,6 @@ def test_a_copy_that_finds_no_room_names_the_file(bucket_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", open_nothing)
     with pytest.raises(OSError, match="No space left on device") as error:
-        with copies_here([str(bucket_path / "x.gz")]):
+        with local_copies([str(bucket_path / "x.gz")]):
             pass
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, f"{bucket_path}/x.gz")

@@ -10,7 +10,7 @@ import pytest
 
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.run_folder import RunFolder, config_of_run
+from switch_jax.run_folder import RunFolder, read_run_config
 from switch_jax.storage import list_names
 from switch_jax.train_step.state import abstract_state
 from tests.storage.copies import SLOWLY_IN_A_BUCKET
@@ -33,7 +33,7 @@ CHANGING = [(1, (2, 2, 1)), (2, (2, 2, 1)), (1, (1, 4, 1)), (2, (1, 2, 2)), (1, 
 
 def parameters(folder):
     """The final ones, and the rest of the state."""
-    config = config_of_run(RunFolder(folder))
+    config = read_run_config(RunFolder(folder))
     abstract = abstract_state(config, make_mesh(config.mesh))
     return jax.device_get(Checkpoints(RunFolder(folder), keep=1).restore(abstract).state)
 

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from etils import epath
 
-from switch_jax.checkpointing.in_pieces import open_parameters, stored_pieces
 from switch_jax.checkpointing.integrity import storage_errors_explained
 from switch_jax.checkpointing.read_only import check_part
+from switch_jax.checkpointing.streaming import open_parameters, stored_chunks
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.hugging_face.model_config import CONFIG, SPECIAL_TOKENS
 from switch_jax.conversion.hugging_face.tensor_files import SAFETENSORS
@@ -79,7 +79,7 @@ def _pieces(model: ModelConfig, arrays: Any) -> Iterator[Piece]:
         table = arrays["token_embedding"]["embedding"]
         pairs += [(TensorNames(np.array(name), transposed=False), table) for name in TABLE_ALIASES]
     for layout, array in pairs:
-        for place in stored_pieces(array, layout.stacked_axes):
+        for place in stored_chunks(array, layout.stacked_axes):
             yield layout, array, place
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from switch_jax.conversion.source import inside, read_as, read_json
 from switch_jax.conversion.tensor_layout import Tensor
-from switch_jax.storage import header_here, is_file, local_copy
+from switch_jax.storage import is_file, local_copy, local_header
 from switch_jax.utils.errors import UserError
 
 SAFETENSORS = "model.safetensors"
@@ -60,7 +60,7 @@ def _open_safetensors(file: epath.Path) -> dict[str, Tensor]:
         return min(8 + int.from_bytes(beginning, "little"), _MAX_HEADER)
 
     kind = "a whole safetensors file"
-    with read_as(file, kind), header_here(file, header_size) as path:
+    with read_as(file, kind), local_header(file, header_size) as path:
         headers = safe_open(path, "numpy")  # of a file that may have no numbers
     whole = functools.cache(lambda: safe_open(local_copy(file), "numpy"))
 

@@ -11,7 +11,7 @@ from switch_jax.conversion.source import Copy, Source, take_copies
 from switch_jax.conversion.t5x.architecture import architecture
 from switch_jax.conversion.t5x.msgpack_file import find_file, read_file
 from switch_jax.conversion.t5x.tensor_names import relative_bias, tensor_names
-from switch_jax.conversion.t5x.tensors import one_for_each, open_tensors
+from switch_jax.conversion.t5x.tensors import open_tensors, unstacked
 from switch_jax.conversion.tensor_layout import Tensor
 from switch_jax.storage import is_folder
 from switch_jax.utils.errors import UserError
@@ -36,7 +36,7 @@ def open_checkpoint(path: epath.Path) -> Source | None:
     content = read_file(file)
     opened = open_tensors(file.parent, content.parameters)
     try:
-        tensors = one_for_each(opened)
+        tensors = unstacked(opened)
         copies = [copy for stack in ("encoder", "decoder") for copy in _biases(tensors, stack)]
         fields = architecture(tensors)
         model = ModelConfig(**fields)
@@ -56,7 +56,7 @@ def open_checkpoint(path: epath.Path) -> Source | None:
         names=tensor_names(model),
         tensors=tensors,
         copies=copies,
-        untold=_UNTOLD,
+        undetermined=_UNTOLD,
     )
 
 

@@ -1,4 +1,4 @@
-"""T5X's names for our parameters, one for each layer and expert: see `tensors.one_for_each`."""
+"""T5X's names for our parameters, one for each layer and expert: see `tensors.unstacked`."""
 
 from typing import Any
 

@@ -70,7 +70,7 @@ def _open_zarr(folder: epath.Path, described: dict[str, Any], context: ts.Contex
     return Tensor(tuple(store.shape), store.dtype.name, read)
 
 
-def one_for_each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def unstacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors with those of several layers or experts cut into one for each.
 
     T5X stacks the layers that it scans over on axis 1, under encoder/encoder or decoder/decoder; in

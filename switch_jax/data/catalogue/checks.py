@@ -18,7 +18,7 @@ from switch_jax.data.preprocessing import preprocessing_key
 from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import no_examples
 from switch_jax.data.span_corruption.span_masking import arguments_of, masked_spans, row_length
-from switch_jax.run_folder import RunFolder, facts_of_run
+from switch_jax.run_folder import RunFolder, read_run_facts
 from switch_jax.runtime.processes import is_first
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio
@@ -171,7 +171,7 @@ def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> bool:
     TransientError where that file cannot be read.
     """
     folder = RunFolder(model_dir)
-    facts, problem = facts_of_run(folder)
+    facts, problem = read_run_facts(folder)
     trained_with = facts.get("vocabulary")
     if not isinstance(trained_with, dict):
         if is_first():

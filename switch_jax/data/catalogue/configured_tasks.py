@@ -11,7 +11,7 @@ from switch_jax.data.catalogue.vocabularies import identity, loaded, with_vocabu
 from switch_jax.data.preprocessing import ordered_graph
 from switch_jax.data.reading.examples import has_inputs, read_examples
 from switch_jax.data.reading.sources import files_digest, open_source, source_of
-from switch_jax.storage import on_this_machine
+from switch_jax.storage import local_paths
 from switch_jax.utils.tensorflow_setup import seqio, tf
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
@@ -64,7 +64,7 @@ def vocabulary_is_here(config: DataConfig) -> bool:
     """Whether no file of a vocabulary is in a bucket."""
     features = [feature for task in all_tasks(config) for feature in task.output_features.values()]
     files = [str(getattr(f.vocabulary, "sentencepiece_model_file", "")) for f in features]
-    return on_this_machine(files) == files
+    return local_paths(files) == files
 
 
 def vocabulary_size(config: DataConfig) -> int:

@@ -5,7 +5,7 @@ import errno
 import zlib
 from collections.abc import Iterator, Sequence
 
-from switch_jax.storage import copies_here
+from switch_jax.storage import local_copies
 
 _BEGINNINGS = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda")  # of gzip, and of zlib
 _BLOCK = 64 * 1024  # bytes; a thousand times more at most when decompressed
@@ -13,11 +13,11 @@ _BLOCK = 64 * 1024  # bytes; a thousand times more at most when decompressed
 
 @contextlib.contextmanager
 def whole_copies_here(files: Sequence[str]) -> Iterator[list[str]]:
-    """As `copies_here`; when the files were read, OSError for one that was cut off; "" is none.
+    """As `local_copies`; when the files were read, OSError for one that was cut off; "" is none.
 
     It is looked for at the end, since that means to decompress a file once more.
     """
-    with copies_here(files) as here:
+    with local_copies(files) as here:
         yield here
         for file, copy in zip(files, here, strict=True):
             if copy and _is_cut_off(copy):

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from switch_jax.storage import file_sizes, forget, in_bucket, local_copy, matching, read_range
+from switch_jax.storage import file_sizes, in_bucket, local_copy, matching, read_range, relist
 from switch_jax.utils.tensorflow_setup import seqio, tf
 
 # The caches that are in buckets, by where seqio finds a copy of their descriptions.
@@ -46,7 +46,7 @@ def cache_folder(task: seqio.Task) -> str | None:
 
 def _is_finished(cache: str) -> bool:
     marker = f"{cache}/COMPLETED"
-    forget([marker])
+    relist([marker])
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return bool(file_sizes([marker]))
     return False

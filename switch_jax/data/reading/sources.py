@@ -14,7 +14,7 @@ from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.compression import whole_copies_here
 from switch_jax.data.reading.file_chunks import FileFormat, FileSlice, TextLines, TFRecords
 from switch_jax.data.reading.parquet import ParquetDataSource
-from switch_jax.storage import file_sizes, forget, resolved, storage_path
+from switch_jax.storage import file_sizes, relist, resolved, storage_path
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio, tf, tfds
 
@@ -199,7 +199,7 @@ def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
         source = source_of(task, split, use_cached)
         if isinstance(source, seqio.FileDataSource):
             patterns = seqio_internals.file_patterns(source, split)
-            forget(patterns)
+            relist(patterns)
             seqio_internals.list_anew()
             if not source.list_shards(split):
                 raise UserError(f"{where}: there is no file {', '.join(map(str, patterns))}")

@@ -1,1 +1,1 @@
-"""One job for each folder: leases in buckets, locks on disks, writing what nobody has changed."""
+"""Lets one job at a time use a folder: by a lease in a bucket, by a locked file on a disk."""

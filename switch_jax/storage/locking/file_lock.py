@@ -1,4 +1,4 @@
-"""One job for each folder of a disk: a lock of a file."""
+"""Locks a file, so that one job at a time uses the folder that it is in."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ from etils import epath
 
 from switch_jax.utils.errors import UserError
 
-# How often a start tries to lock the file, and the seconds between: `locker_that_is_gone` has the
+# How often a start tries to lock the file, and the seconds between: `stale_locker` has the
 # lock for a moment.
 _TRIES, _PAUSE = 10, 0.05
 
@@ -26,12 +26,12 @@ class HeldError(UserError):
 
 
 def process_name() -> str:
-    """This process, as others see it."""
+    """Names this process for other jobs."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 class FileLock:
-    """Holds a file for this process; the system releases it however the process ends."""
+    """A file that this process has locked; the system releases it however the process ends."""
 
     def __init__(self, file: epath.Path) -> None:
         """Takes the lock; raises as `lease.hold`."""
@@ -55,7 +55,7 @@ class FileLock:
 
 
 def _lock(file: IO[str]) -> None:
-    """Locks a file for this process alone; BlockingIOError if another one keeps it locked."""
+    """Locks a file; raises BlockingIOError if another process keeps it locked."""
     for _ in range(_TRIES - 1):
         with contextlib.suppress(BlockingIOError):
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,8 +63,8 @@ def _lock(file: IO[str]) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def locker_that_is_gone(file: epath.Path, content: bytes) -> str | None:
-    """As `lease.holder_gone`, of a file on a disk."""
+def stale_locker(file: epath.Path, content: bytes) -> str | None:
+    """Does for a file on a disk what `lease.stale_holder` does."""
     holder = content.decode(errors="replace").strip()
     if not re.fullmatch(rf"process \d+ on {re.escape(socket.gethostname())}", holder):
         return None

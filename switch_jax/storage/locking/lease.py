@@ -1,9 +1,9 @@
-"""One job for each folder: on a disk by a lock of a file, in a bucket by a lease.
+"""Leases of folders in buckets, and `hold`, which takes a lease or locks a file on a disk.
 
-The holder of a lease renews an object in the folder, on the condition that it is still its own. Who
-finds it unchanged for `LEASE_SECONDS`, by its own clock, takes it over on the same condition. A
-holder that could not renew it in time begins no write any more: Cloud Storage's client checks that
-before each request that writes.
+The holder of a lease renews an object in the folder, on the condition that nobody else has written
+it. A job that sees it unchanged for `LEASE_SECONDS` takes it over on the same condition. A holder
+that could not renew it in time begins no write any more: Cloud Storage's client checks that before
+each request that writes.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 from etils import epath
 
-from switch_jax.storage.locking.conditional import SharedObject, Version
+from switch_jax.storage.locking.conditional_writes import SharedObject, Version
 from switch_jax.storage.locking.file_lock import (
     FileLock,
     HeldError,
-    locker_that_is_gone,
     process_name,
+    stale_locker,
 )
 from switch_jax.storage.paths import in_bucket
 from switch_jax.utils.errors import TransientError
@@ -44,7 +44,7 @@ os.register_at_fork(after_in_child=_held.clear)
 
 
 class _Holder(NamedTuple):
-    """What the object says of who has the lease: "" for nobody, and the boot of its machine."""
+    """The process that has the lease, "" for none, and the boot of its machine."""
 
     name: str = ""
     boot: str = ""
@@ -60,7 +60,7 @@ class _Holder(NamedTuple):
             return _Holder("an unknown process")
 
     def is_gone(self) -> bool:
-        """Whether it was a process of this host, and is not there any more."""
+        """Says whether the holder was a process of this host that has ended."""
         host = f" on {socket.gethostname()}"
         if self.boot != _boot() or not self.name.endswith(host):
             return False
@@ -76,7 +76,7 @@ class _Holder(NamedTuple):
 
 
 def now() -> float:
-    """Seconds, also of the time in which the process or the machine was stopped."""
+    """Reads a clock, in seconds, that goes on while the process or the machine is stopped."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -87,7 +87,7 @@ class LostLeaseError(TransientError):
 
 
 class Lease:
-    """Holds a folder for this process until it is closed."""
+    """A folder in a bucket that this process alone writes to, until it closes the lease."""
 
     def __init__(
         self,
@@ -97,9 +97,9 @@ class Lease:
         clock: Callable[[], float] = now,
         wait: bool = True,
     ) -> None:
-        """Takes the lease by an object of this name in the folder; raises as `hold`.
+        """Takes the lease, an object of this name in the folder; raises as `hold`.
 
-        `seconds` are those after which another job takes it over, by a `clock` of its process.
+        Another job takes it over after `seconds` without a renewal, by its own `clock`.
         """
         if any(lease.covers(folder) for lease in _held):
             raise HeldError(process_name())
@@ -113,16 +113,16 @@ class Lease:
         _held.add(self)
 
     def covers(self, path: PurePath) -> bool:
-        """Whether a path is in the folder."""
+        """Says whether a path is in the folder."""
         return path.is_relative_to(self._folder)
 
     @property
     def needs_check(self) -> bool:
-        """Whether it is lost, or nearly over."""
+        """Says whether the lease is lost, or ends soon."""
         return self._lost or self._clock() > self._renewed + _MARGIN * self._seconds
 
     def check(self) -> None:
-        """Renews it where it is nearly over; LostLeaseError if another job has it, or may have."""
+        """Renews a lease that ends soon; LostLeaseError if another job has it, or may have."""
         try:
             while self.needs_check and not self._lost:  # again where the answer came late
                 self._renew()
@@ -138,7 +138,7 @@ class Lease:
             )
 
     def close(self) -> None:
-        """Gives the folder back; where the storage does not answer, it is free when it is over."""
+        """Ends the lease; if the storage does not answer, it ends when its time is over."""
         if self not in _held:
             return  # it is closed already, or this is a forked child
         self._closing.set()
@@ -149,7 +149,7 @@ class Lease:
         _held.discard(self)
 
     def _take(self, wait: bool) -> Version:
-        """The version that makes this process the holder."""
+        """Writes this process as the holder, and returns that version of the object."""
         found, since, said = self._object.read(), self._clock(), False
         while True:
             holder = _Holder.read(found.content)
@@ -178,7 +178,7 @@ class Lease:
                 self._renew()
 
     def _renew(self) -> None:
-        """Renews it, or finds that it is lost; raises OSError if the storage fails."""
+        """Renews the lease, or finds that it is lost; raises OSError if the storage fails."""
         with self._lock:
             if self._lost:
                 return
@@ -190,14 +190,14 @@ class Lease:
                 self._version, self._renewed = written, start
 
     def _write(self, last: Version, holder: str) -> Version | None:
-        """Writes on the condition that the object is as it was; None: it is not."""
+        """Writes the holder if the object is still `last`, else returns None."""
         content = _Holder(holder, _boot())._asdict()
         text = json.dumps({**content, "write": uuid.uuid4().hex}).encode()
         return self._object.write(text, last)
 
 
 def needs_check() -> bool:
-    """Whether `check_leases` would do more than nothing."""
+    """Says whether a lease of this process is lost or ends soon."""
     return any(lease.needs_check for lease in list(_held))
 
 
@@ -217,17 +217,17 @@ def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
     return Lease(file.parent, file.name, wait=wait) if in_bucket(file) else FileLock(file)
 
 
-def holder_gone(file: epath.Path, content: bytes) -> str | None:
-    """The process of this host that held the file, wrote this content, and is gone; or None."""
+def stale_holder(file: epath.Path, content: bytes) -> str | None:
+    """Returns the process of this host that wrote this content, if it has ended."""
     if not in_bucket(file):
-        return locker_that_is_gone(file, content)
+        return stale_locker(file, content)
     holder = _Holder.read(content)
     return holder.name if holder.is_gone() else None
 
 
 @functools.cache
 def _boot() -> str:
-    """Names this start of this machine, and the container, where process numbers mean the same."""
+    """Names the boot of this machine, and the container: process numbers are unique within both."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

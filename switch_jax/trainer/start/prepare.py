@@ -23,7 +23,7 @@ from switch_jax.evaluation.task_metrics import check_metrics
 from switch_jax.monitoring.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
-from switch_jax.run_folder import RunFolder, check_run_folder, config_of_run
+from switch_jax.run_folder import RunFolder, check_run_folder, read_run_config
 from switch_jax.runtime.processes import gather, run_on_all, run_on_first
 from switch_jax.storage import storage_path
 from switch_jax.train_step.microbatches import check_batch
@@ -89,7 +89,7 @@ def prepare(config: Config, change_task: bool = False) -> Prepared:
         _files_digests(train_tasks),
         None if validation_tasks is None else _files_digests(validation_tasks),
     )
-    before = run_on_all(lambda: config_of_run(RunFolder.at(config.run.model_dir)))
+    before = run_on_all(lambda: read_run_config(RunFolder.at(config.run.model_dir)))
     saved = find_resume_point(config, state, files, before, change_task)
     teacher = find_teacher(config, mesh)
     start = find_start(config, mesh, teacher)

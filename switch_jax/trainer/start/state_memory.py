@@ -1,6 +1,6 @@
 """The memory that a run takes at least, from its shapes alone, before anything is allocated."""
 
-from switch_jax.monitoring.memory import memory_of
+from switch_jax.monitoring.memory import mesh_memory
 from switch_jax.partitioning.placing import device_bytes
 from switch_jax.trainer.start.prepare import Prepared
 from switch_jax.utils.units import memory_size
@@ -19,7 +19,7 @@ def describe_memory(prepared: Prepared) -> list[str]:
     }
     if prepared.teacher is not None and config.teacher_model is not None:
         sizes["teacher"] = device_bytes(prepared.teacher.parameters)
-    one, memory = sum(sizes.values()), memory_of(prepared.mesh)
+    one, memory = sum(sizes.values()), mesh_memory(prepared.mesh)
     parts = ", ".join(f"{name} {memory_size(size)}" for name, size in sizes.items())
     lines = [f"memory of a device without activations: {memory_size(one)} ({parts})"]
     rows = config.run.batch_size // config.run.num_microbatches

@@ -10,7 +10,7 @@ from switch_jax.checkpointing import find_checkpoint
 from switch_jax.checkpointing.read_only import check_part, load_parts
 from switch_jax.config import Config, ModelConfig
 from switch_jax.data.catalogue.checks import check_vocabularies_of_run
-from switch_jax.run_folder import RunFolder, facts_of_run
+from switch_jax.run_folder import RunFolder, read_run_facts
 from switch_jax.runtime.processes import run_on_all
 from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.state import abstract_model
@@ -81,7 +81,7 @@ def _recorded_checkpoint(config: Config) -> epath.Path | None:
     own = RunFolder.at(config.run.model_dir)
     if not own.checkpoint_steps():
         return None
-    facts, problem = facts_of_run(own)
+    facts, problem = read_run_facts(own)
     if problem and config.distillation.teacher_step is None:
         raise UserError(
             f"{problem}; so the step of the teacher that the run began with is not known: set "

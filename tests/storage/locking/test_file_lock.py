@@ -38,7 +38,7 @@ def test_a_start_waits_for_who_looks_whether_the_last_job_is_gone(file, pauses):
         pauses.action = looking.close
         lock = FileLock(file)
     assert len(pauses.seconds) == 1
-    assert file_lock.locker_that_is_gone(file, file.read_bytes()) is None, "the start has it"
+    assert file_lock.stale_locker(file, file.read_bytes()) is None, "the start has it"
     lock.close()
 
 

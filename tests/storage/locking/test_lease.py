@@ -18,7 +18,7 @@ from switch_jax.storage import (
     hold,
 )
 from switch_jax.storage.locking import lease as lease_module
-from switch_jax.storage.locking.conditional import SharedObject
+from switch_jax.storage.locking.conditional_writes import SharedObject
 from switch_jax.storage.locking.lease import LEASE_SECONDS, Lease
 from tests.waiting import HANGS
 

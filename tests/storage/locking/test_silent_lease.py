@@ -7,7 +7,7 @@ from etils import epath
 
 from switch_jax.storage import LostLeaseError
 from switch_jax.storage.locking import lease as lease_module
-from switch_jax.storage.locking.conditional import Version
+from switch_jax.storage.locking.conditional_writes import Version
 from switch_jax.storage.locking.lease import Lease
 
 FOLDER = epath.Path("gs://bucket/run")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from switch_jax.checkpointing.in_pieces import create_checkpoint, open_parameters
+from switch_jax.checkpointing.streaming import create_checkpoint, open_parameters
 from switch_jax.model import abstract_parameters
 from switch_jax.run_folder import RunFolder
 from switch_jax.utils.errors import UserError

@@ -15,8 +15,8 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import orbax_patches
-from switch_jax.checkpointing.description import ARRAYS
 from switch_jax.checkpointing.integrity import add_checksum
+from switch_jax.checkpointing.metadata import ARRAYS
 
 _CONTENT = "parameters"
 _CACHE_BYTES = 100_000_000  # of the database's index
@@ -70,7 +70,7 @@ def open_parameters(
     return jax.tree_util.tree_map_with_path(opened, abstract_parameters)
 
 
-def stored_pieces(array: ts.TensorStore, stacked_axes: int) -> Iterator[tuple[slice, ...]]:
+def stored_chunks(array: ts.TensorStore, stacked_axes: int) -> Iterator[tuple[slice, ...]]:
     """Slices of the leading axes that cover the array, so that each stored chunk is read once."""
     chunk = array.chunk_layout.read_chunk.shape or ()
     steps = [step or 1 for step in chunk[:stacked_axes]]

@@ -18,8 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import Config, DataConfig, LossConfig, MeshConfig, ModelConfig, RunConfig
 from switch_jax.data.packing import Batch, empty_batch, write_row
-from switch_jax.doctor.checks import Failed, bytes_here, compared, mesh_of
-from switch_jax.hardware.tpus import slice_of
+from switch_jax.doctor.checks import Failed, check_close, data_mesh, local_bytes
+from switch_jax.hardware.tpus import slice_from_devices
 from switch_jax.moe import SwitchWeights, make_router, switch_ffn, tokens_of
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import AXES, EXPERT, MODEL, batch_shards, make_mesh, replicated
@@ -49,7 +49,7 @@ _EXCHANGES: dict[str, Any] = {
 }
 
 
-def config_of(mesh: Mesh, microbatches: int = 1) -> Config:
+def small_config(mesh: Mesh, microbatches: int = 1) -> Config:
     """A model whose groups are rows, so that repeated rows give the loss of one of each.
 
     With several microbatches its weights are fully sharded: then each microbatch gathers them, and
@@ -80,7 +80,7 @@ def config_of(mesh: Mesh, microbatches: int = 1) -> Config:
     )
 
 
-def batch_of(config: Config) -> Batch:
+def repeated_batch(config: Config) -> Batch:
     """Random rows, one full and one with 5 tokens of padding, repeated over the batch."""
     rng = np.random.default_rng(0)
     inputs, targets = (rng.integers(2, 512, (ROWS, length)) for length in (INPUTS, TARGETS))
@@ -98,7 +98,7 @@ def switch_layer(mesh: Mesh) -> str:
     experts = mesh.shape[EXPERT] * -(-8 // mesh.shape[EXPERT])  # at least 8
     rows, length, dim, hidden = 2 * batch_shards(mesh.shape), 64, 128, 128 * mesh.shape[MODEL]
     changes = {"num_experts": experts, "jitter_noise": 0.01, "group_size": length}
-    config = config_of(mesh).replace("model", **changes).model
+    config = small_config(mesh).replace("model", **changes).model
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:
@@ -118,10 +118,10 @@ def switch_layer(mesh: Mesh) -> str:
     results = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
     found = jax.jit(results, out_shardings=replicated(mesh))(x, weights)
     found = jax.tree.map(lambda array: np.asarray(array.addressable_data(0)), found)
-    with jax.set_mesh(mesh_of(mesh.local_devices[:1])):
+    with jax.set_mesh(data_mesh(mesh.local_devices[:1])):
         expected = jax.jit(results)(x, weights)
     tolerance = 1e-5 if mesh.devices.flat[0].platform == "cpu" else 2e-2  # products in bfloat16
-    return compared(found, expected, tolerance, "one device")
+    return check_close(found, expected, tolerance, "one device")
 
 
 def step(mesh: Mesh, microbatches: int = 1) -> str:
@@ -139,7 +139,7 @@ def step(mesh: Mesh, microbatches: int = 1) -> str:
     against = (
         "the shipped {loss:.4f}, {gradient_norm:.4f} and {embedding_gradient_norm:.4f}"
     ).format(**REFERENCE)
-    text = compared(found, REFERENCE, tolerance, against, numbers.format(**found))
+    text = check_close(found, REFERENCE, tolerance, against, numbers.format(**found))
     differing = sum(a != b for a, b in zip(first, second, strict=True))
     if differing:
         raise Failed(f"done twice, it gives other bits in {differing} of {len(first)} arrays")
@@ -155,7 +155,7 @@ def first_steps(mesh: Mesh, microbatches: int = 1) -> list[tuple[dict[str, float
     if (expert, model) != (mesh.shape[EXPERT], mesh.shape[MODEL]):
         sizes = MeshConfig(mesh.size // (expert * model), expert, model)
         mesh = make_mesh(sizes, list(mesh.devices.flat))
-    config, results = config_of(mesh, microbatches), []
+    config, results = small_config(mesh, microbatches), []
     with jax.set_mesh(mesh):
         shapes = abstract_state(config, mesh)
         draw = functools.partial(init_state, config, make_optimizer(config))
@@ -163,16 +163,16 @@ def first_steps(mesh: Mesh, microbatches: int = 1) -> list[tuple[dict[str, float
         on_gpus = mesh.devices.flat[0].platform == "gpu"  # where sums have no fixed order else
         options: Any = {"xla_gpu_deterministic_ops": True} if on_gpus else {}
         compiled = lower_train_step(config, mesh, shapes).compile(options)
-        batch = put_batch(batch_of(config), mesh)
+        batch = put_batch(repeated_batch(config), mesh)
         signals = jax.device_put(np.zeros(mesh.size, np.int32), abstract_signals(mesh).sharding)
         for _ in range(2):
             state = state_of_step(config, init(jax.random.key(0)), free=True)
             state, metrics = compiled(state, batch, signals)
-            results.append((numbers_of(metrics), bytes_here(state.parameters)))
+            results.append((reference_numbers(metrics), local_bytes(state.parameters)))
     return results
 
 
-def numbers_of(metrics: Metrics) -> dict[str, float]:
+def reference_numbers(metrics: Metrics) -> dict[str, float]:
     """The numbers of a step that REFERENCE has."""
     return {
         "loss": float(metrics.loss),
@@ -183,7 +183,7 @@ def numbers_of(metrics: Metrics) -> dict[str, float]:
 
 def exchanges(mesh: Mesh, axis: str) -> str:
     """A device's GB/s exchanging tokens and gradients; Failed below half of what `plan` assumes."""
-    devices, slices = mesh.shape[axis], slice_of(mesh.devices.flat)
+    devices, slices = mesh.shape[axis], slice_from_devices(mesh.devices.flat)
     rows = -(-(2**14 if mesh.devices.flat[0].platform == "cpu" else 2**17) // devices) * devices
     size = rows * 128 * 4  # 8 or 64 MiB of float32 on each device
     indices = np.arange(mesh.size).reshape(mesh.devices.shape)
@@ -226,6 +226,6 @@ def checkpoint(mesh: Mesh, model_dir: epath.Path) -> str:
         gather(None)  # all processes have read it
         if is_first():
             folder.rmtree(missing_ok=True)
-    if restored is None or bytes_here(restored.state) != bytes_here(state):
+    if restored is None or local_bytes(restored.state) != local_bytes(state):
         raise Failed(f"in {folder.parent} what was read is not what was written")
     return f"{mesh.size} MiB beside {model_dir} come back bit for bit"

@@ -6,7 +6,7 @@ from switch_jax.conversion.source import Source
 from switch_jax.gin_config.packaged import packaged_macros
 
 
-def gin_of_source(
+def source_to_gin(
     source: Source, model_dir: epath.Path, vocabulary: str
 ) -> tuple[list[str], list[str]]:
     """The gin files and bindings that describe a model of another format."""

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.doctor import kernels
+from switch_jax.doctor import kernel_checks
 from switch_jax.doctor.checks import Failed, Skipped
 from switch_jax.kernels.attention_kernel import fused_attention
 from switch_jax.model.fused_attention import cudnn_attention
@@ -30,11 +30,11 @@ def mesh():
 @pytest.fixture
 def attention(mesh, monkeypatch):
     """attention(dtype, kernel): the check, where devices have this kernel; None: they have none."""
-    monkeypatch.setattr(kernels, "CASES", SMALL)
+    monkeypatch.setattr(kernel_checks, "CASES", SMALL)
 
     def check(dtype, kernel):
-        monkeypatch.setattr(kernels, "fused_kernel", lambda *_: kernel)
-        return kernels.attention(mesh, dtype)
+        monkeypatch.setattr(kernel_checks, "fused_kernel", lambda *_: kernel)
+        return kernel_checks.attention(mesh, dtype)
 
     return check
 
@@ -88,8 +88,8 @@ def wrong_expert(logits, *args):
 
 
 def test_routing_passes_and_wrong_routing_fails(mesh, monkeypatch):
-    assert "from sorting in XLA's operations, 1e-05 is allowed" in kernels.routing(mesh)
+    assert "from sorting in XLA's operations, 1e-05 is allowed" in kernel_checks.routing(mesh)
     for route, problem in ((wrong_gate, "differs by 1.0e-03"), (wrong_expert, "go to other expe")):
-        monkeypatch.setattr(kernels, "assign", route)
+        monkeypatch.setattr(kernel_checks, "assign", route)
         with pytest.raises(Failed, match=problem):
-            kernels.routing(mesh)
+            kernel_checks.routing(mesh)

@@ -45,7 +45,7 @@ def shapes_and_notes(checkpoint: epath.Path) -> tuple[Shapes, dict[str, Any]]:
     return shapes_of(describe(checkpoint)), _record(checkpoint)["notes"]
 
 
-def metric_of(checkpoint: epath.Path) -> Metric:
+def saved_metric(checkpoint: epath.Path) -> Metric:
     """What the best are chosen by."""
     record = _record(checkpoint)
     return Metric(record["value"], record["value_of"])

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from switch_jax.doctor.checks import Failed, Skipped, compared, difference, mesh_of
-from switch_jax.doctor.on_mesh import HEADS, config_of
+from switch_jax.doctor.checks import Failed, Skipped, check_close, data_mesh, difference
+from switch_jax.doctor.mesh_checks import HEADS, small_config
 from switch_jax.kernels.tiles import round_up_to_lanes
 from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import fused_kernel, on_mesh
@@ -32,9 +32,9 @@ CASES = {
 
 def attention(mesh: Mesh, dtype: str) -> str:
     """Each attention that has a kernel in this dtype, forward and backward, by XLA's in float32."""
-    own, found = mesh_of(mesh.local_devices), []
+    own, found = data_mesh(mesh.local_devices), []
     for name, (length, memory, causal, has_bias) in CASES.items():
-        kernel, (arrays, segments) = attention_of(length, memory, has_bias, dtype, own)
+        kernel, (arrays, segments) = attention_inputs(length, memory, has_bias, dtype, own)
         if kernel is None:
             continue
         with jax.set_mesh(own), jax.default_matmul_precision("highest"):
@@ -42,13 +42,13 @@ def attention(mesh: Mesh, dtype: str) -> str:
             plain = jax.jit(program)([x.astype(np.float32) for x in arrays], segments)
         with jax.set_mesh(own):
             result = jax.jit(attention_program(on_mesh(kernel), causal))(arrays, segments)
-        found.append(compared(result, plain, TOLERANCES[dtype], "XLA's in float32", name))
+        found.append(check_close(result, plain, TOLERANCES[dtype], "XLA's in float32", name))
     if not found:
         raise Skipped("these devices have no kernel for it; attention is XLA's")
     return "; ".join(found)
 
 
-def attention_of(
+def attention_inputs(
     length: int, memory: int, has_bias: bool, dtype: str, mesh: Mesh
 ) -> tuple[Attend | None, Any]:
     """The kernel that a model takes on the mesh, and arguments of `attention_program`.
@@ -57,7 +57,7 @@ def attention_of(
     and where there is one the bias [H, 2 W]; then segments [B, L] and [B, M] int32: three packed
     examples and padding in each row.
     """
-    model = config_of(mesh).replace("model", activation_dtype=dtype, gpu_attention="cudnn").model
+    model = small_config(mesh).replace("model", activation_dtype=dtype, gpu_attention="cudnn").model
     rng, rows = np.random.default_rng(length), 2 * mesh.size
 
     def normal(length: int, scale: float = 1.0) -> np.ndarray:
@@ -78,7 +78,7 @@ def attention_of(
 
 
 def attention_program(attend: Attend, causal: bool) -> Callable[..., Any]:
-    """A function of the arguments of `attention_of`: the result, and gradients of the arrays."""
+    """Makes a function from `attention_inputs` to the output and the gradients of the arrays."""
 
     def results(arrays: list[jax.Array], segments: tuple[jax.Array, jax.Array]) -> Any:
         def of(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None):
@@ -113,9 +113,9 @@ def routing(mesh: Mesh) -> str:
         (_, (*values, places)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(logits)
         return (*values, gradient), places
 
-    with jax.set_mesh(mesh_of(mesh.local_devices[:1])):
+    with jax.set_mesh(data_mesh(mesh.local_devices[:1])):
         found, places = run(lambda x: assign(x, capacity, valid))
         plain, expected = run(by_sorting)
     if difference(places, expected):
         raise Failed("tokens go to other experts or slots than by sorting in XLA's operations")
-    return compared(found, plain, 1e-5, "sorting in XLA's operations")
+    return check_close(found, plain, 1e-5, "sorting in XLA's operations")

@@ -1,4 +1,4 @@
-"""Writing an object on the condition that nobody else has changed it since it was read."""
+"""Writes an object on the condition that nobody else has changed it since it was read."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from switch_jax.utils.errors import UserError
 
 
 class Version(NamedTuple):
-    """An object's content, and its generation, which grows with each write; it may not be there."""
+    """The content of an object and its generation, which grows with each write; 0: it is absent."""
 
     content: bytes | None = None
     generation: int = 0
 
 
 class SharedObject:
-    """An object of Cloud Storage that several processes write, each only what it has read before.
+    """An object of Cloud Storage that several processes write, each over the version it has read.
 
     Raises UserError for the path of another storage.
     """
@@ -28,7 +28,7 @@ class SharedObject:
         self._client, (self._bucket, self._name) = file_system(path), bucket_path(str(path))
 
     def read(self) -> Version:
-        """Raises OSError if it cannot be read."""
+        """Reads the object; raises OSError if that fails."""
         try:
             headers, content = self._client.call(
                 "GET", "b/{}/o/{}", self._bucket, self._name, alt="media"
@@ -38,7 +38,7 @@ class SharedObject:
         return Version(content, int(headers["X-Goog-Generation"]))
 
     def write(self, content: bytes, last: Version) -> Version | None:
-        """Writes it if it is as it was at last: the new version; None: somebody has changed it.
+        """Writes the object and returns its new version; None if it is not `last` any more.
 
         `content` must be unlike that of any other process. Raises OSError if it cannot be written.
         """
