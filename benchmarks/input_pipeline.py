@@ -38,7 +38,10 @@ def stacks() -> Any:
     """Those of a model; its sizes do not matter to the data."""
     from switch_jax.config import ModelConfig
 
-    return ModelConfig(1, 1, 1, 1, 1, 1, 1).stacks
+    return ModelConfig(
+        num_embeddings=1, embed_dim=1, mlp_dim=1, head_dim=1, num_heads=1,
+        num_encoder_layers=1, num_decoder_layers=1,
+    ).stacks  # fmt: skip
 
 
 def our_batches(inputs: int, targets: int, batch_size: int, streams: int) -> Iterator[tuple]:

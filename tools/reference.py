@@ -19,7 +19,7 @@ from switch_jax.utils.fields import Range, hints_of, notes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs/reference"
-CLASSES = {config.__name__: config for config in PARTS.values()}
+CLASSES = {config.__name__: config for config in PARTS.values()}  # as gin files name them
 
 # The files whose macros describe a run, a model and a Switch model. Those of the other files of
 # gin/runs come after them; the other models set the same macros.
@@ -116,11 +116,18 @@ def macros_of(file: str) -> list[Macro]:
 
 
 def field_meanings(config: str) -> dict[str, str]:
-    """What the docstring of a config says of each of its fields."""
-    doc = inspect.getdoc(CLASSES[config]) or ""
-    attributes = doc.partition("Attributes:\n")[2].partition("\n\n")[0]
-    found = re.findall(r"^  (\w[\w, ]*): (.+(?:\n    .+)*)", attributes, re.M)
-    return {n: " ".join(t.split()) for names, t in found for n in names.split(", ")}
+    """What the docstrings of a config and its parts say of each of its fields."""
+    meanings: dict[str, str] = {}
+    for cls in classes_of(config):
+        attributes = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+        found = re.findall(r"^  (\w[\w, ]*): (.+(?:\n    .+)*)", attributes, re.M)
+        meanings |= {n: " ".join(t.split()) for names, t in found for n in names.split(", ")}
+    return meanings
+
+
+def classes_of(config: str) -> list[type]:
+    """The config and the parts that it inherits fields from."""
+    return [cls for cls in CLASSES[config].__mro__ if "__annotations__" in vars(cls)]
 
 
 def macros_page() -> str:
@@ -151,8 +158,9 @@ def _further_files() -> list[str]:
 
 
 def _row(macro: Macro) -> list[str]:
-    config = macro.fields[0][0]
-    link = f"[`{macro.name}`](configs.md#switch_jax.config.{config})"
+    config, field = macro.fields[0]
+    (cls,) = [cls for cls in classes_of(config) if field in cls.__annotations__]
+    link = f"[`{macro.name}`](configs.md#switch_jax.config.{cls.__name__})"
     comment = f" *{_escaped(macro.comment)}*" if macro.comment else ""
     return [link, f"`{macro.value}`", macro.meaning + comment]
 

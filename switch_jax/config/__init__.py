@@ -5,15 +5,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from switch_jax.config.attention import AttentionConfig
 from switch_jax.config.data import DataConfig
 from switch_jax.config.distillation import DistillationConfig
+from switch_jax.config.execution import ExecutionConfig
+from switch_jax.config.experts import ExpertsConfig
 from switch_jax.config.guard import GuardConfig
 from switch_jax.config.loss import LossConfig
 from switch_jax.config.mesh import MeshConfig
 from switch_jax.config.model import ModelConfig
 from switch_jax.config.optimizer import OptimizerConfig
+from switch_jax.config.routing import RoutingConfig
 from switch_jax.config.run import RunConfig
 from switch_jax.config.schedules import SCHEDULES
+from switch_jax.config.transformer import TransformerConfig
 from switch_jax.utils.differences import differences
 from switch_jax.utils.errors import UserError, check_choice, did_you_mean
 from switch_jax.utils.fields import check_fields, check_used, short_repr

@@ -53,13 +53,19 @@ class OneOf(tuple[str, ...]):
 
 
 class With(NamedTuple):
-    """What a field goes with, if it is neither its default nor None nor 0.
+    """What a field goes with.
 
-    The field `other` has one of `values`; (): any value but None and 0.
+    The field `other` has one of `values`; (): any value but None and 0. `of` is the value of the
+    field that this is said of; None: all but its default, None and 0.
     """
 
     other: str
     values: Container[Any] = ()
+    of: Any = None
+
+    def is_about(self, value: Any, default: Any) -> bool:
+        """Whether this is said of a value of the field, which has this default."""
+        return bool(value) and value != default if self.of is None else value == self.of
 
 
 class Use(enum.Enum):
@@ -145,7 +151,7 @@ def check_used(config: Any, others: Any, name_of: Callable[[str], str] = str.upp
                 continue
             other = getattr(others, note.other)
             fits = other if note.values == () else other in note.values
-            if value and value != field.default and not fits:
+            if note.is_about(value, field.default) and not fits:
                 problem = f"does not go with {name_of(note.other)} = {short_repr(other)}"
                 raise FieldError(field.name, f"= {short_repr(value)} {problem}")
 

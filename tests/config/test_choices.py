@@ -3,7 +3,7 @@
 import pytest
 
 from switch_jax.config import PARTS
-from switch_jax.config.model import SUBLAYERS
+from switch_jax.config.experts import SUBLAYERS
 from switch_jax.config.schedules import SCHEDULES
 from switch_jax.config.sparse_layers import LAYOUTS
 from switch_jax.model.activations import ACTIVATIONS

@@ -32,7 +32,7 @@ def test_a_part_is_changed_and_the_others_stay():
     [
         (
             {"router_policy": "input_dropout"},
-            "jitter_noise = 0.01 does not go with ROUTER_POLICY = 'input_dropout'$",  # the default
+            "router_policy = 'input_dropout' does not go with JITTER_NOISE = 0.01$",  # the default
         ),
         ({"num_selected_experts": 5}, "num_selected_experts = 5 is more than NUM_EXPERTS = 4$"),
         ({"num_selected_experts": 2, "num_experts": 0}, "= 2 does not go with NUM_EXPERTS = 0$"),

@@ -1,10 +1,8 @@
 import pytest
 
-from switch_jax.config import ModelConfig
 from switch_jax.config.sparse_layers import Blocks, in_blocks, sparse_layers
 from switch_jax.utils.errors import UserError
-
-SIZES = (128, 8, 8, 4, 2)
+from tests.trainer.helpers import tiny_model
 
 
 @pytest.mark.parametrize(
@@ -41,14 +39,17 @@ def test_blocks_by_hand():
     ]
 
 
+def _model(**changes):
+    return tiny_model(num_encoder_layers=6, num_decoder_layers=4, num_experts=2, **changes)
+
+
 def test_each_stack_has_its_own_number():
-    model = ModelConfig(
-        *SIZES, 6, 4, num_experts=2, num_encoder_sparse_layers=2, num_decoder_sparse_layers=0,
-        encoder_sparse_layout="top",
-    )  # fmt: skip
+    model = _model(
+        num_encoder_sparse_layers=2, num_decoder_sparse_layers=0, encoder_sparse_layout="top"
+    )
     assert [stack.sparse_layers for stack in model.stacks] == [(4, 5), ()]
     # One in SPARSE_STEP layers, where no number is set.
-    model = ModelConfig(*SIZES, 6, 4, num_experts=2, encoder_sparse_layout="bottom")
+    model = _model(encoder_sparse_layout="bottom")
     assert [stack.sparse_layers for stack in model.stacks] == [(0, 1, 2), (1, 3)]
 
 
@@ -72,4 +73,4 @@ def test_each_stack_has_its_own_number():
 )
 def test_what_a_stack_cannot_have_is_refused(changes, message):
     with pytest.raises(UserError, match=message):
-        ModelConfig(*SIZES, 6, 4, num_experts=2, **changes)
+        _model(**changes)

@@ -214,7 +214,7 @@ def test_another_model_than_the_run_s_is_named_by_its_fields(tmp_path):
     opened.check_model(model)
     other = dataclasses.replace(model, num_experts=8, norm_epsilon=1e-5)
     with pytest.raises(
-        UserError, match="the gin files describe: NUM_EXPERTS 4 -> 8, NORM_EPSILON 1e-06 -> 1e-05; "
+        UserError, match="the gin files describe: NORM_EPSILON 1e-06 -> 1e-05, NUM_EXPERTS 4 -> 8; "
     ):
         opened.check_model(other)
     with pytest.raises(UserError, match="describe: EXPERT_SUBLAYERS 'feed_forward' -> 'both'; "):

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from switch_jax.config import LossConfig, ModelConfig
+from switch_jax.config import LossConfig
 from switch_jax.conversion.hugging_face.model_config import architecture, config_json
 from switch_jax.utils.errors import UserError
-from tests.trainer.helpers import tiny_config
+from tests.trainer.helpers import tiny_config, tiny_model
 
 T5_SMALL = {  # of 2019, which lacks the fields of later versions
     "model_type": "t5", "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048,
@@ -19,7 +19,7 @@ SWITCH_BASE_8 = {
     "num_layers": 12, "num_decoder_layers": 12, "num_heads": 12, "num_experts": 8,
     "num_sparse_encoder_layers": 6, "num_sparse_decoder_layers": 6, "dense_act_fn": "relu",
 }  # fmt: skip
-SWITCH = ModelConfig(64, 16, 32, 8, 2, 4, 2, num_experts=4)
+SWITCH = tiny_model(num_encoder_layers=4, activation_dtype="bfloat16")
 
 
 def test_t5_small():

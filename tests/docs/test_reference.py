@@ -35,10 +35,22 @@ def test_a_row_has_the_field_the_value_the_meaning_and_the_comment_of_a_macro():
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
 def test_every_field_of_a_config_is_explained(config):
     page = (DOCS / "reference/configs.md").read_text()
-    assert f"::: switch_jax.config.{config.__name__}\n" in page
+    for cls in reference.classes_of(config.__name__):
+        assert f"::: switch_jax.config.{cls.__name__}\n" in page
+        assert getattr(switch_jax.config, cls.__name__) is cls
     meanings = reference.field_meanings(config.__name__)
     assert set(meanings) == {field.name for field in dataclasses.fields(config)}
     assert all(meanings.values())
+
+
+def test_a_macro_leads_to_the_part_of_the_model_that_has_its_field():
+    rows = reference.macros_page().splitlines()
+    for macro, part in [
+        ("NUM_EXPERTS", "Experts"),
+        ("GROUP_SIZE", "Model"),
+        ("HEAD_DIM", "Attent"),
+    ]:
+        assert any(f"| [`{macro}`](configs.md#switch_jax.config.{part}" in row for row in rows)
 
 
 def test_every_flag_of_every_command_is_on_the_page():

@@ -23,11 +23,11 @@ from tests.trainer.helpers import tiny_model
         ),
         (
             {"encoder_router_type": "experts_choose", "load_balance": "bias"},
-            r"load_balance = 'bias' does not go with ENCODER_ROUTER_TYPE = 'experts_choose'$",
+            r"encoder_router_type = 'experts_choose' does not go with LOAD_BALANCE = 'bias'$",
         ),
         (
             {"encoder_router_type": "experts_choose", "router_policy": "sample"},
-            r"router_policy = 'sample' does not go with ENCODER_ROUTER_TYPE = 'experts_choose'$",
+            r"encoder_router_type = 'experts_choose' does not go with ROUTER_POLICY = 'sample'$",
         ),
     ],
 )

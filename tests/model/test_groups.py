@@ -2,17 +2,18 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from switch_jax.config import ModelConfig
 from switch_jax.model.groups import training_groups
 from switch_jax.train_step.microbatches import check_batch
-from tests.trainer.helpers import tiny_config
+from tests.trainer.helpers import tiny_config, tiny_model
 
 LENGTHS = {"inputs": 512, "targets": 114}
 AT_FACTOR_1 = {"group_size": 2048, "train_expert_capacity_factor": 1.0}
 
 
 def _model(**changes):
-    return ModelConfig(128, 8, 8, 4, 2, 2, 2, **{"num_experts": 128, **changes})
+    return tiny_model(
+        **{"num_experts": 128, "group_size": 4096, "min_expert_capacity": 4, **changes}
+    )
 
 
 def _groups(**changes):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from switch_jax.cli import main
-from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
+from switch_jax.config import Config, DataConfig, RunConfig
 from switch_jax.drawing import figures
 from tests.reports.by_hand import write_lines
+from tests.trainer.helpers import tiny_model
 
 
 def router_stats(step, layers, experts):
@@ -57,7 +58,7 @@ def _write_run(
     write_lines(folder, lines)
     config = Config(
         RunConfig(str(folder), train_steps or steps, batch_size=8),
-        ModelConfig(64, 16, 32, 8, 2, 2, 2, num_experts=num_experts),
+        tiny_model(num_experts=num_experts),
         DataConfig("facts, a < b", {"inputs": 16, "targets": 8}),
     )
     (folder / "config.json").write_text(json.dumps(config.settings()))

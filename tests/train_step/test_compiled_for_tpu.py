@@ -14,7 +14,7 @@ from switch_jax.config import (
     OptimizerConfig,
     RunConfig,
 )
-from switch_jax.config.model import REMAT_POLICIES
+from switch_jax.config.execution import REMAT_POLICIES
 from switch_jax.hardware.tpus import parse_slice
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning import compiler

@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from switch_jax.config import MeshConfig, ModelConfig
-from switch_jax.config.model import REMAT_POLICIES
+from switch_jax.config.execution import REMAT_POLICIES
 from switch_jax.model.flops import parameter_count
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning.hlo import COLLECTIVES, arrays

@@ -84,6 +84,18 @@ def test_a_field_goes_with_that_of_another_config():
         check_used(_Config(model_size=2), Other())
 
 
+def test_a_rule_of_one_value_alone():
+    @dataclasses.dataclass
+    class Shape:
+        sides: int = 4
+        kind: Annotated[str, With("sides", (4,), of="square")] = "square"
+
+    for kind, sides in [("square", 4), ("triangle", 3), ("", 3)]:
+        check_fields(Shape(sides, kind))
+    with pytest.raises(FieldError, match="^kind = 'square' does not go with SIDES = 3$"):
+        check_fields(Shape(sides=3))  # though it is the default
+
+
 def test_the_use_of_each_field():
     assert {name: use for name, use in uses(_Config) if use} == {"shade": Use.TUNABLE}
 
