@@ -39,11 +39,11 @@ def use_one_hot_einsum() -> None:
     from switch_jax.model import feed_forward
     from switch_jax.moe.random_streams import RouterKey
 
-    def switch_ffn(x, tokens, weights, activation):
+    def switch_ffn(x, tokens, weights, activation, *, training, key):
         router = weights.router
         groups, size = router.group_shape(*x.shape[:2])
-        slots = router.capacity(size, training=True)
-        key = RouterKey(tokens.key, tokens.layer, 0, size)
+        slots = router.capacity(size, training=training)
+        key = RouterKey(key.stack_key, key.layer, 0, size)
         logits = router.logits(x, key).reshape(groups, size, -1)
         valid = tokens.valid.reshape(groups, size)
         assignment = moe.assign(logits, slots, valid)

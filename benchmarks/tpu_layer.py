@@ -26,14 +26,15 @@ from switch_jax.config import MeshConfig, ModelConfig
 from switch_jax.hardware.tpus import Slice, parse_slice
 from switch_jax.model.activations import gated_gelu
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
+from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.layers import RMSNorm
 from switch_jax.moe import (
+    LayerKey,
     SwitchWeights,
     Tokens,
     expert_capacity,
     make_router,
     switch_ffn,
-    tokens_of,
 )
 from switch_jax.partitioning.mesh import BATCH, EXPERT, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
@@ -96,16 +97,19 @@ def switch_costs(hardware: Slice, config: ModelConfig) -> Costs:
     )
 
     def loss(x, parameters):
-        y, statistics = switch_ffn(x, training_tokens(x), parameters, gated_gelu)
+        key = LayerKey(jax.random.key(0))
+        y, statistics = switch_ffn(
+            x, text_tokens(x), parameters, gated_gelu, training=True, key=key
+        )
         return jnp.mean(jnp.square(y.astype(jnp.float32))) + 0.01 * statistics.load_balance_loss
 
     return _costs(loss, mesh, hardware, x, parameters)
 
 
-def training_tokens(x, key=None) -> Tokens:
+def text_tokens(x) -> Tokens:
     """Of one text without padding in each row of [B, L, D]."""
     ids = jnp.zeros(x.shape[:2], jnp.int32)
-    return tokens_of(ids, ids + 1, jax.random.key(0) if key is None else key)
+    return Tokens(ids, ids + 1)
 
 
 def dense_costs(hardware: Slice, rows: int) -> Costs:
@@ -136,9 +140,9 @@ class Block(nnx.Module):
         self.switch = SwitchFeedForward(config, config.stacks[0], rngs=rngs)
 
     def __call__(self, x, key):
-        tokens = training_tokens(x, key)
-        x += self.dense(self.norms[0](x), tokens)[0]
-        y, statistics = self.switch(self.norms[1](x), tokens)
+        tokens, context = text_tokens(x), LayerContext(LayerKey(key))
+        x += self.dense(self.norms[0](x), tokens, context)[0]
+        y, statistics = self.switch(self.norms[1](x), tokens, context)
         return self.norms[2](x + y), statistics
 
 

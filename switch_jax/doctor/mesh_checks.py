@@ -20,7 +20,7 @@ from switch_jax.config import Config, DataConfig, LossConfig, MeshConfig, ModelC
 from switch_jax.data.packing import Batch, empty_batch, write_row
 from switch_jax.doctor.checks import Failed, check_close, data_mesh, local_bytes
 from switch_jax.hardware.tpus import slice_from_devices
-from switch_jax.moe import SwitchWeights, make_router, switch_ffn, tokens_of
+from switch_jax.moe import LayerKey, SwitchWeights, Tokens, make_router, switch_ffn
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import AXES, EXPERT, MODEL, batch_shards, make_mesh, replicated
 from switch_jax.partitioning.placing import put_batch
@@ -110,8 +110,8 @@ def switch_layer(mesh: Mesh) -> str:
     weights = SwitchWeights(router, (normal(experts, dim, hidden),), normal(experts, hidden, dim))
 
     def loss(x: Any, weights: SwitchWeights) -> Any:
-        tokens = tokens_of(jnp.zeros_like(segments), segments, jax.random.key(0))
-        y, statistics = switch_ffn(x, tokens, weights, jax.nn.relu)
+        tokens, key = Tokens(jnp.zeros_like(segments), segments), LayerKey(jax.random.key(0))
+        y, statistics = switch_ffn(x, tokens, weights, jax.nn.relu, training=True, key=key)
         whole = jnp.mean(jnp.square(y)) + statistics.load_balance_loss + statistics.z_loss
         return whole, (y, statistics.load)
 

@@ -12,6 +12,7 @@ from switch_jax.kernels.attention_kernel import MASKED
 from switch_jax.model import parameters
 from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import fused_kernel, on_mesh
+from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.layers import project
 from switch_jax.moe import RouterStatistics, Tokens
 
@@ -60,13 +61,17 @@ class SelfAttention(nnx.Module):
     out: nnx.Param
 
     def queries_keys_and_values(
-        self, x: jax.Array, tokens: Tokens
+        self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, KeysAndValues, RouterStatistics | None]:
         """[B, L, D] -> queries, keys and values, [B, L, H * K] each, and a router's statistics."""
         raise NotImplementedError
 
     def __call__(
-        self, x: jax.Array, tokens: Tokens, cached: KeysAndValues | None = None
+        self,
+        x: jax.Array,
+        tokens: Tokens,
+        context: LayerContext,
+        cached: KeysAndValues | None = None,
     ) -> tuple[jax.Array, KeysAndValues, RouterStatistics | None]:
         """Attends from x to itself or, in decoding, to the tokens before it and to itself.
 
@@ -74,18 +79,19 @@ class SelfAttention(nnx.Module):
           x: [B, L, D]; in decoding [B, beams, D], one new token of each beam.
           tokens: [B, L]. A token sees those of its own segment, and where the stack is causal
             none to its right.
+          context: of the layer.
           cached: in decoding keys and values [B, beams, L, H * K], of which those before the
-            position of the tokens are used.
+            position of the context are used.
 
         Returns the shape of x; keys and values of x, [B, L, H * K] each; and a router's statistics.
         """
-        q, own, statistics = self.queries_keys_and_values(x, tokens)  # [B, L, H * K] each
+        q, own, statistics = self.queries_keys_and_values(x, tokens, context)  # [B, L, H * K] each
         if cached is None:
-            bias, segments = tokens.position_bias, tokens.segments
-            key = tokens.dropout.self_attention
+            bias, segments = context.position_bias, tokens.segments
+            key = context.dropout.self_attention
             y = attend(self.config, q, *own, bias, segments, segments, causal=self.causal, key=key)
         else:
-            y = attend_to_cache(self.config, q, own, cached, tokens)
+            y = attend_to_cache(self.config, q, own, cached, context)
         return project(y, self.out[...]), own, statistics
 
 
@@ -97,7 +103,7 @@ class DenseSelfAttention(SelfAttention, Projections):
         self.causal = stack.causal
 
     def queries_keys_and_values(
-        self, x: jax.Array, tokens: Tokens
+        self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, KeysAndValues, None]:
         """As `SelfAttention.queries_keys_and_values`; there is no router."""
         return project(x, self.query[...]), self.keys_and_values(x), None
@@ -110,6 +116,7 @@ class CrossAttention(Projections):
         self,
         x: jax.Array,
         tokens: Tokens,
+        context: LayerContext,
         encoded: Encoded,
         cached: KeysAndValues | None = None,
     ) -> jax.Array:
@@ -131,8 +138,8 @@ class CrossAttention(Projections):
             None,
             tokens.segments,
             encoded.segments,
-            key=tokens.dropout.cross_attention,
-            decoding=tokens.decoding,
+            key=context.dropout.cross_attention,
+            decode=context.decode,
         )  # [B, L, H * K]
         return project(y, self.out[...])  # [B, L, D]
 
@@ -148,7 +155,7 @@ def attend(
     *,
     causal: bool = False,
     key: jax.Array | None,
-    decoding: bool = False,
+    decode: bool = False,
 ) -> jax.Array:
     """The weighted sums of the values: [B, L, H * K], twice [B, M, H * K] -> [B, L, H * K].
 
@@ -157,16 +164,16 @@ def attend(
     Args:
       config: the model's.
       q, k, v: queries, keys and values.
-      bias: [H, 2 W] float32, as `Tokens.position_bias`; W is at least M, too. None = none.
+      bias: [H, 2 W] float32, as `LayerContext.position_bias`; W is at least M, too. None = none.
       query_segments, key_segments: see above.
       causal: a query sees no key to its right.
       key: for dropout on the attention weights; None = no dropout.
-      decoding: the queries are few, and no kernel is used.
+      decode: the queries are few, and no kernel is used.
     """
     rate = 0.0 if key is None else config.dropout_rate
     arrays = q, k, v, bias, query_segments, key_segments
     heads = config.num_heads
-    is_plain = rate > 0 or decoding
+    is_plain = rate > 0 or decode
     if not is_plain and (kernel := fused_kernel(config, q, k, bias is not None)):
         return on_mesh(kernel)(*arrays, num_heads=heads, causal=causal)
     return dot_product_attention(
@@ -175,7 +182,11 @@ def attend(
 
 
 def attend_to_cache(
-    config: ModelConfig, q: jax.Array, own: KeysAndValues, cached: KeysAndValues, tokens: Tokens
+    config: ModelConfig,
+    q: jax.Array,
+    own: KeysAndValues,
+    cached: KeysAndValues,
+    context: LayerContext,
 ) -> jax.Array:
     """The same for one new token of each beam: [B, beams, H * K] -> [B, beams, H * K].
 
@@ -183,8 +194,8 @@ def attend_to_cache(
     position, from 0 to L - 1.
     """
     (k, v), (keys, values) = own, cached
-    position, bias = tokens.positions[0], tokens.position_bias  # scalar, [H, 2 W]
-    assert bias is not None
+    position, bias = context.position, context.position_bias  # scalar, [H, 2 W]
+    assert position is not None and bias is not None
     batch, beams, length, _ = keys.shape
     q, k, v = (y.reshape(batch, beams, config.num_heads, -1) for y in (q, k, v))  # [B, beams, H, K]
     keys, values = (

@@ -8,6 +8,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.config.stack import StackConfig
 from switch_jax.model import parameters
 from switch_jax.model.activations import ACTIVATIONS
+from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.layers import dropout, project
 from switch_jax.moe import (
     Distribution,
@@ -33,14 +34,17 @@ class DenseFeedForward(nnx.Module):
         self.wo = parameters.truncated_normal(rngs, (hidden, dim), ("mlp", "embed"), scale / hidden)
         self.config = config
 
-    def __call__(self, x: jax.Array, tokens: Tokens) -> tuple[jax.Array, None]:
+    def __call__(
+        self, x: jax.Array, tokens: Tokens, context: LayerContext
+    ) -> tuple[jax.Array, None]:
         """[B, L, D] -> [B, L, D], and no statistics; padding is computed like other tokens."""
+        del tokens
         activation = ACTIVATIONS[self.config.activation]
         kernels = [getattr(self, f"wi_{i}") for i in range(activation.num_projections)]
         with jax.named_scope("dense_ffn"):
             projections = [project(x, kernel[...]) for kernel in kernels]  # [B, L, F] each
             hidden = activation.function(*projections)  # [B, L, F]
-            hidden = dropout(hidden, self.config.dropout_rate, tokens.dropout.feed_forward)
+            hidden = dropout(hidden, self.config.dropout_rate, context.dropout.feed_forward)
             return project(hidden, self.wo[...]), None  # [B, L, D]
 
 
@@ -68,17 +72,18 @@ class Experts(nnx.Module):
         self.config = config
 
     def through_experts(
-        self, x: jax.Array, tokens: Tokens
+        self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, RouterStatistics | None]:
         """[B, L, D] -> [B, L, width of `_wo`], see `moe.switch_ffn`, and the router's statistics.
 
         In decoding no token is dropped, and there are no statistics.
         """
         weights, activation = self._weights(), ACTIVATIONS[self.config.activation].function
-        tokens = tokens.replace(position_bias=None)  # shard_map would gather it
-        if tokens.decoding:
+        if context.decode:
             return dropless_ffn(x, tokens, weights, activation), None
-        y, statistics = switch_ffn(x, tokens, weights, activation)
+        y, statistics = switch_ffn(
+            x, tokens, weights, activation, training=context.training, key=context.key
+        )
         if self.returns_choices:
             statistics = statistics._replace(choices=self._choices(x, tokens, weights.router))
         return y, statistics
@@ -124,11 +129,13 @@ class SwitchFeedForward(Experts):
         if config.shared_expert_mlp_dim:
             self.shared_expert = DenseFeedForward(config, rngs, config.shared_expert_mlp_dim)
 
-    def __call__(self, x: jax.Array, tokens: Tokens) -> tuple[jax.Array, RouterStatistics | None]:
+    def __call__(
+        self, x: jax.Array, tokens: Tokens, context: LayerContext
+    ) -> tuple[jax.Array, RouterStatistics | None]:
         """[B, L, D] -> [B, L, D], 0 for a dropped token without a shared expert; and statistics."""
-        y, statistics = self.through_experts(x, tokens)
+        y, statistics = self.through_experts(x, tokens, context)
         if self.config.shared_expert_mlp_dim:
-            y += self.shared_expert(x, tokens)[0]
+            y += self.shared_expert(x, tokens, context)[0]
         return y, statistics
 
     def _wo(self) -> jax.Array:

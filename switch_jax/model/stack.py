@@ -13,12 +13,13 @@ from switch_jax.config.sparse_layers import Blocks
 from switch_jax.config.stack import StackConfig
 from switch_jax.model.attention import CrossAttention, DenseSelfAttention, Encoded, KeysAndValues
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
+from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.layers import RMSNorm, dropout
 from switch_jax.model.mixed_precision import cast_and_gather
 from switch_jax.model.relative_position_bias import RelativePositionBias
 from switch_jax.model.remat import rematerialise
 from switch_jax.model.switch_attention import SwitchAttention
-from switch_jax.moe import RouterStatistics, Tokens
+from switch_jax.moe import LayerKey, RouterStatistics, Tokens
 from switch_jax.partitioning.mesh import constrain_batch
 
 
@@ -26,7 +27,7 @@ class DecodingState(NamedTuple):
     """The state that decoding keeps between tokens.
 
     Attributes:
-      position_bias: see `Tokens`; it is made once for all tokens.
+      position_bias: see `LayerContext`; it is made once for all tokens.
       encoded: the segments of the tokens of the stack that this one attends to.
       cross_cache: for each layer of a block, keys and values of those tokens, each
         [blocks, B, M, H * K].
@@ -80,27 +81,28 @@ class Layer(nnx.Module):
         self,
         x: jax.Array,
         tokens: Tokens,
+        context: LayerContext,
         encoded: Encoded | None = None,
         cache: LayerCache | None = None,
     ) -> tuple[jax.Array, LayerOutput]:
         """[B, L, D] -> [B, L, D]; see `Stack`."""
-        tokens = tokens.with_dropout_keys(self.rate)
-        keys = tokens.dropout
+        context = context.with_dropout_keys(self.rate)
+        keys = context.dropout
         cached, cached_of_encoded = cache or (None, None)
         y = self.self_attention_norm(x)
         with jax.named_scope("attention"):
-            y, new, of_attention = self.self_attention(y, tokens, cached)
+            y, new, of_attention = self.self_attention(y, tokens, context, cached)
         x = constrain_batch(x + dropout(y, self.rate, keys.after_self_attention))
         if self.attends:
             assert encoded is not None
             y = self.cross_attention_norm(x)
             with jax.named_scope("attention"):
-                y = self.cross_attention(y, tokens, encoded, cached_of_encoded)
+                y = self.cross_attention(y, tokens, context, encoded, cached_of_encoded)
             x = constrain_batch(x + dropout(y, self.rate, keys.after_cross_attention))
-        y, of_feed_forward = self.feed_forward(self.feed_forward_norm(x), tokens)
+        y, of_feed_forward = self.feed_forward(self.feed_forward_norm(x), tokens, context)
         x = constrain_batch(x + dropout(y, self.rate, keys.after_feed_forward))
         statistics = [its for its in (of_attention, of_feed_forward) if its is not None]
-        return x, LayerOutput(statistics, new if tokens.decoding else None)
+        return x, LayerOutput(statistics, new if context.decode else None)
 
 
 class Block(nnx.Module):
@@ -121,6 +123,7 @@ class Block(nnx.Module):
         self,
         x: jax.Array,
         tokens: Tokens,
+        context: LayerContext,
         encoded: Encoded | None,
         caches: list[LayerCache | None],
         block_index: Any,
@@ -129,7 +132,7 @@ class Block(nnx.Module):
         outputs = []
         for i, (layer, cache) in enumerate(zip(self._layers(), caches, strict=True)):
             number = self.first_layer + block_index * self.num_layers + i
-            x, output = layer(x, tokens.replace(layer=number), encoded, cache)
+            x, output = layer(x, tokens, context.in_layer(number), encoded, cache)
             outputs.append(output)
         return x, outputs
 
@@ -166,7 +169,10 @@ class Stack(nnx.Module):
         x: jax.Array,
         tokens: Tokens,
         encoded: Encoded | None = None,
+        *,
+        key: jax.Array | None = None,
         decoding: DecodingState | None = None,
+        position: jax.Array | None = None,
     ) -> tuple[jax.Array, RouterStatistics | None, list[KeysAndValues | None]]:
         """Runs the stack on whole rows or, in decoding, on one new token of each beam.
 
@@ -174,22 +180,23 @@ class Stack(nnx.Module):
           x: [B, L, D], or in decoding [B, beams, D]: embedded tokens.
           tokens: [B, L], or in decoding [B, beams].
           encoded: what it sees of the stack that it attends to, if any.
-          decoding: in decoding, the state before these tokens.
+          key: of the stack in a step of training; None elsewhere.
+          decoding, position: in decoding, the state before these tokens, and their position.
 
         Returns:
           The shape of x. The routers' statistics with a leading axis of `StackConfig.routers`; None
           without experts and in decoding. And for each layer of a block, in decoding, the keys and
           values of the new tokens, each [blocks, B, beams, H * K].
         """
-        rate, first_key, last_key = self.config.dropout_rate, None, None
-        if tokens.key is not None:
-            first_key, last_key, stack_key = jax.random.split(tokens.key, 3)
-            tokens = tokens.replace(key=stack_key)
+        rate, first_key, last_key, layer_key = self.config.dropout_rate, None, None, None
+        if key is not None:
+            first_key, last_key, stack_key = jax.random.split(key, 3)
+            layer_key = LayerKey(stack_key)
         if decoding is None:
             bias = self.relative_position_bias(x.shape[1])  # [H, 2 W]
         else:
             bias, encoded = decoding.position_bias, decoding.encoded
-        tokens = tokens.replace(position_bias=bias)
+        context = LayerContext(layer_key, position_bias=bias, position=position)
         x = constrain_batch(dropout(x, rate, first_key))
         statistics: list[RouterStatistics] = []
         new: list[KeysAndValues | None] = []
@@ -204,10 +211,10 @@ class Stack(nnx.Module):
             def body(x, scanned, graph=graph):
                 block_state, caches, block_index = scanned
                 block = self._block(graph, block_state)
-                return block(x, tokens, encoded, caches, block_index)
+                return block(x, tokens, context, encoded, caches, block_index)
 
             # A loop of one iteration is compiled as no loop.
-            in_loop = (self.config.scan_layers or tokens.decoding) and num_blocks > 1
+            in_loop = (self.config.scan_layers or context.decode) and num_blocks > 1
             body = rematerialise(body, self.config.remat_policy, in_loop=in_loop)
             x, outputs = jax.lax.scan(
                 body,

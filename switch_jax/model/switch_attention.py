@@ -9,6 +9,7 @@ from switch_jax.config.stack import StackConfig
 from switch_jax.model import parameters
 from switch_jax.model.attention import KeysAndValues, SelfAttention
 from switch_jax.model.feed_forward import Experts
+from switch_jax.model.layer_context import LayerContext
 from switch_jax.moe import RouterStatistics, Tokens
 from switch_jax.partitioning.mesh import constrain_heads
 
@@ -42,10 +43,10 @@ class SwitchAttention(SelfAttention, Experts):
         )
 
     def queries_keys_and_values(
-        self, x: jax.Array, tokens: Tokens
+        self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, KeysAndValues, RouterStatistics | None]:
         """As `SelfAttention.queries_keys_and_values`; in decoding there are no statistics."""
-        y, statistics = self.through_experts(x, tokens)  # [B, L, 2 H K]
+        y, statistics = self.through_experts(x, tokens, context)  # [B, L, 2 H K]
         q, k = (constrain_heads(part) for part in jnp.split(y, 2, axis=-1))  # [B, L, H * K]
         return q, (k, k), statistics
 

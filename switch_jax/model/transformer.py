@@ -12,7 +12,7 @@ from switch_jax.model import parameters
 from switch_jax.model.attention import Encoded
 from switch_jax.model.layers import Embedding
 from switch_jax.model.stack import DecodingState, Stack
-from switch_jax.moe import RouterStatistics, Tokens, tokens_of
+from switch_jax.moe import RouterStatistics, Tokens
 from switch_jax.partitioning.mesh import constrain_batch
 
 
@@ -63,16 +63,15 @@ class Transformer(nnx.Module):
             capacity factor of evaluation.
         """
         stacks = self.config.stacks
-        keys = [None] * len(stacks) if key is None else jax.random.split(key, len(stacks))
-        read = [
-            tokens_of(tokens[s.name], segments[s.name], k)
-            for s, k in zip(stacks, keys, strict=True)
-        ]
-        embedded = self.token_embedding(*(own.ids for own in read))  # [B, L, D] each
+        keys = [None] * len(stacks) if key is None else list(jax.random.split(key, len(stacks)))
+        embedded = self.token_embedding(*(tokens[s.name] for s in stacks))  # [B, L, D] each
         encoded: dict[str | None, Encoded] = {}
         routers: dict[str, RouterStatistics] = {}
-        for stack, own, x in zip(stacks, read, embedded, strict=True):
-            x, statistics, _ = self._stack(stack.name)(x, own, encoded.get(stack.attends_to))
+        for stack, x, stack_key in zip(stacks, embedded, keys, strict=True):
+            own = Tokens(tokens[stack.name], segments[stack.name])
+            x, statistics, _ = self._stack(stack.name)(
+                x, own, encoded.get(stack.attends_to), key=stack_key
+            )
             encoded[stack.name] = Encoded(x, own.segments)
             if statistics is not None:
                 routers[stack.name] = statistics
@@ -103,7 +102,7 @@ class Transformer(nnx.Module):
         It is the output of the stack that the last one attends to.
         """
         (x,) = self.token_embedding(tokens)  # [B, M, D]
-        return self._stack(self.config.encoded_stack.name)(x, tokens_of(tokens, segments))[0]
+        return self._stack(self.config.encoded_stack.name)(x, Tokens(tokens, segments))[0]
 
     def init_decoding(
         self, memory: jax.Array, segments: jax.Array, beams: int, length: int
@@ -140,8 +139,8 @@ class Transformer(nnx.Module):
           decoding: the result of `init_decoding` or of the step before.
         """
         (x,) = self.token_embedding(tokens)  # [B, beams, D]
-        of_beams = Tokens(tokens, valid.astype(jnp.int32), position[None], decoding=True)
-        x, _, new = self._last(x, of_beams, decoding=decoding)  # [B, beams, D]
+        of_beams = Tokens(tokens, valid.astype(jnp.int32))
+        x, _, new = self._last(x, of_beams, decoding=decoding, position=position)  # [B, beams, D]
 
         def append(cache: jax.Array, new: jax.Array) -> jax.Array:  # new: [blocks, B, beams, H * K]
             return jax.lax.dynamic_update_slice_in_dim(

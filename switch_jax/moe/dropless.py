@@ -83,7 +83,7 @@ def dropless_ffn(
     layer = jax.shard_map(
         functools.partial(_dropless_ffn_local, activation=activation, axis=axis),
         mesh=mesh,
-        in_specs=(rows, tokens.partition_specs(), partition_specs(weights, mesh.shape)),
+        in_specs=(rows, rows, partition_specs(weights, mesh.shape)),
         out_specs=rows,
         check_vma=False,  # the number of blocks, and so of iterations of the loop, varies
     )

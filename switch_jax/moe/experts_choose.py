@@ -23,10 +23,10 @@ class ExpertsChoose(Router):
     def choose(
         self, distribution: Distribution, tokens: Tokens, key: RouterKey | None
     ) -> tuple[jax.Array, jax.Array]:
-        """The experts that take each token, [G, E, S]: the number E behind the last one."""
+        """The experts that take each token in evaluation, [G, E, S]: E behind the last one."""
         probs = distribution.probs  # [G, S, E]
         _, size, experts = probs.shape
-        capacity = self.capacity(size, training=key is not None)
+        capacity = self.capacity(size, training=False)
         is_taken = choose_tokens(distribution, capacity, tokens.valid).is_taken  # [G, E, S]
         of_token = jnp.where(jnp.swapaxes(is_taken, 1, 2), probs, 0.0)  # [G, S, E]
         gates, index = lax.top_k(of_token, experts)  # [G, S, E] each

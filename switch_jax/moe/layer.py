@@ -22,7 +22,7 @@ from switch_jax.moe.experts import (
     local_experts,
     partition_specs,
 )
-from switch_jax.moe.random_streams import RouterKey, Stream
+from switch_jax.moe.random_streams import LayerKey, RouterKey, Stream
 from switch_jax.moe.statistics import RouterStatistics, router_statistics
 from switch_jax.moe.tokens import Tokens
 from switch_jax.partitioning.collectives import axis_index, drop_axes_of_one, mark_varying
@@ -34,6 +34,9 @@ def switch_ffn(
     tokens: Tokens,
     weights: SwitchWeights,
     activation: Callable[..., jax.Array],
+    *,
+    training: bool,
+    key: LayerKey | None = None,
 ) -> tuple[jax.Array, RouterStatistics]:
     """Sends each token through its expert, or its experts (sections 2.1 and 2.2).
 
@@ -47,6 +50,8 @@ def switch_ffn(
         With a bias of the router the gradient of the statistic `load_balance_loss` is not that of
         the loss, but what the bias is updated by; see `statistics.with_bias_gradient`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
+      training: with the capacity factor of training, and not that of evaluation.
+      key: for noise in the router and dropout in the experts; None = neither.
 
     Returns:
       [B, L, D], or as wide as `wo` gives it, exactly 0 for dropped tokens and padding (the residual
@@ -62,23 +67,25 @@ def switch_ffn(
     size = router.stack.group_size
     check_divisibility(batch, length, router.config.num_experts, size, mesh.shape, "group_size")
     by_rows, whole = PartitionSpec(BATCH), PartitionSpec()
-    in_specs = by_rows, tokens.partition_specs(), partition_specs(weights, mesh.shape)
+    in_specs = by_rows, by_rows, whole, partition_specs(weights, mesh.shape)
     layer = jax.shard_map(
-        functools.partial(_switch_ffn_local, activation=activation),
+        functools.partial(_switch_ffn_local, activation=activation, training=training),
         mesh=mesh,
         in_specs=drop_axes_of_one(in_specs, mesh.shape),
         out_specs=drop_axes_of_one((by_rows, whole), mesh.shape),
         check_vma=True,
     )
-    return layer(x, tokens, cast(weights, x.dtype))
+    return layer(x, tokens, key, cast(weights, x.dtype))
 
 
 def _switch_ffn_local(
     x: jax.Array,
     tokens: Tokens,
+    layer_key: LayerKey | None,
     weights: SwitchWeights,
     *,
     activation: Callable[..., jax.Array],
+    training: bool,
 ) -> tuple[jax.Array, RouterStatistics]:
     """One device's part: its rows of the batch, its experts, its slice of F."""
     router, config = weights.router, weights.router.config
@@ -90,12 +97,13 @@ def _switch_ffn_local(
     x = x.reshape(*batch_shape, dim)  # [rows, row_length, D]
     tokens = tokens.in_groups(groups, size)  # [G_local, S]
     expert_shards = num_expert_shards(config.num_experts)
-    capacity = router.capacity(size, training=tokens.key is not None)
+    capacity = router.capacity(size, training=training)
     key = None
-    if tokens.key is not None:
+    if layer_key is not None:
         # The index of the first group in the whole batch: noise depends on it, not on the device.
         device = axis_index(DATA) * lax.axis_size(EXPERT) + axis_index(EXPERT)
-        key = RouterKey(tokens.key, router.first_index + tokens.layer, device * groups, size)
+        router_index = router.first_index + layer_key.layer
+        key = RouterKey(layer_key.stack_key, router_index, device * groups, size)
     chunks = num_chunks(expert_shards, groups * capacity)
     dropout = None
     if key is not None and config.expert_dropout > 0:

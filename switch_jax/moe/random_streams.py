@@ -23,6 +23,18 @@ class NoiseBits(NamedTuple):
     feature: jax.Array
 
 
+class LayerKey(NamedTuple):
+    """What the random numbers of one layer follow from in a step of training.
+
+    Attributes:
+      stack_key: the key of the step and stack.
+      layer: int32 scalar, the number of the layer in its stack.
+    """
+
+    stack_key: jax.Array
+    layer: jax.Array | int = 0
+
+
 class RouterKey(NamedTuple):
     """What the random numbers of one Switch layer in one step follow from, on any mesh.
 

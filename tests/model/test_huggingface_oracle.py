@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 from switch_jax.config import ModelConfig
 from switch_jax.model import bind
 from switch_jax.model.attention import Encoded
-from switch_jax.moe import assign, load_balance_loss, tokens_of
+from switch_jax.model.layer_context import LayerContext
+from switch_jax.moe import Tokens, assign, load_balance_loss
 from tests.trainer.helpers import by_stack
 
 ORACLE = Path(__file__).parent / "oracle"
@@ -113,8 +114,8 @@ class Recorder:
     def __init__(self, layer, notes: list) -> None:
         self.layer, self.notes = layer, notes
 
-    def __call__(self, x, tokens):
-        y, statistics = self.layer(x, tokens)
+    def __call__(self, x, tokens, context):
+        y, statistics = self.layer(x, tokens, context)
         self.notes.append((x, y))
         return y, statistics
 
@@ -125,7 +126,7 @@ def run_layers(stack, x, tokens, encoded=None):
     Returns:
       The hidden states as Hugging Face lists them, and each feed-forward layer's input and output.
     """
-    tokens = tokens.replace(position_bias=stack.relative_position_bias(x.shape[1]))
+    context = LayerContext(position_bias=stack.relative_position_bias(x.shape[1]))
     graph, state = nnx.split(stack.blocks)
     hidden, feed_forwards = [x], []
     for number in range(jax.tree.leaves(state)[0].shape[0]):
@@ -133,7 +134,7 @@ def run_layers(stack, x, tokens, encoded=None):
         for i in range(block.num_layers):
             layer = getattr(block, f"layer_{i}")
             layer.feed_forward = Recorder(layer.feed_forward, feed_forwards)
-            x, _ = layer(x, tokens, encoded)
+            x, _ = layer(x, tokens, context, encoded)
             hidden.append(x)
     hidden[-1] = stack.final_norm(x)
     return hidden, feed_forwards
@@ -143,7 +144,7 @@ def forward(parameters):
     """Everything inside our model, by stack: hidden states, feed-forward layers, router logits."""
     model = bind(CONFIG, parameters)
     embedded = model.token_embedding(*TOKENS)
-    inputs, targets = map(tokens_of, TOKENS, SEGMENTS)
+    inputs, targets = map(Tokens, TOKENS, SEGMENTS)
     encoder = run_layers(model.encoder, embedded[0], inputs)
     encoded = Encoded(encoder[0][-1], inputs.segments)
     decoder = run_layers(model.decoder, embedded[1], targets, encoded)

@@ -14,17 +14,17 @@ from flax import nnx
 from switch_jax.model.attention import DenseSelfAttention
 from switch_jax.model.dot_product_attention import bias_by_pair
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
+from switch_jax.model.layer_context import DropoutKeys, LayerContext
 from switch_jax.model.layers import RMSNorm, dropout, project
-from switch_jax.moe import tokens_of
-from switch_jax.moe.tokens import DropoutKeys
+from switch_jax.moe import Tokens
 from tests.trainer.helpers import tiny_model
 
 _config = functools.partial(tiny_model, embed_dim=2, mlp_dim=1, head_dim=1, num_heads=1)
 
 
-def _tokens(segments, key=None):
+def _tokens(segments):
     segments = jnp.asarray(segments, jnp.int32)
-    return tokens_of(jnp.zeros_like(segments), segments, key)
+    return Tokens(jnp.zeros_like(segments), segments)
 
 
 def test_rms_norm_by_hand():
@@ -56,7 +56,7 @@ def test_attention_averages_what_the_masks_leave():
     for name in ("query", "key", "value", "out"):
         getattr(attention, name)[...] = jnp.eye(2) * (name != "query")
     x = jnp.array([[[1.0, 0.0], [0.0, 1.0], [5.0, 7.0], [9.0, 9.0]]])
-    y, (keys, _), _ = attention(x, _tokens([[1, 1, 2, 0]]))
+    y, (keys, _), _ = attention(x, _tokens([[1, 1, 2, 0]]), LayerContext())
     np.testing.assert_allclose(y[0, :3], [[1, 0], [0.5, 0.5], [5, 7]], rtol=1e-6)
     assert np.isfinite(y).all()  # also on padding, which may look nowhere
     np.testing.assert_array_equal(keys, x)
@@ -68,7 +68,7 @@ def test_gated_gelu_by_hand():
     layer = DenseFeedForward(config, nnx.Rngs(0))
     layer.wi_0[...] = layer.wi_1[...] = layer.wo[...] = jnp.ones((1, 1))
     layer.wi_1[...] = 3 * jnp.ones((1, 1))
-    y, _ = layer(jnp.full((1, 1, 1), 2.0), _tokens([[1]]))
+    y, _ = layer(jnp.full((1, 1, 1), 2.0), _tokens([[1]]), LayerContext())
     gelu = 0.5 * 2 * (1 + math.tanh((2 / math.pi) ** 0.5 * (2 + 0.044715 * 8)))
     np.testing.assert_allclose(y, [[[gelu * 6]]], rtol=1e-6)
 
@@ -87,9 +87,9 @@ def test_a_shared_expert_is_added_for_every_token_dropped_ones_too():
         plain = dataclasses.replace(config, shared_expert_mlp_dim=None)
         alone = SwitchFeedForward(plain, config.stacks[0], rngs=nnx.Rngs(0))
         tokens = _tokens([[1] * 8])
-        y, statistics = layer(x, tokens)
-        noisy, _ = layer(x, tokens.replace(dropout=DropoutKeys(feed_forward=key)))
-        without, _ = alone(x, tokens)
+        y, statistics = layer(x, tokens, LayerContext())
+        noisy, _ = layer(x, tokens, LayerContext(dropout=DropoutKeys(feed_forward=key)))
+        without, _ = alone(x, tokens, LayerContext())
         wi, wo = layer.shared_expert.wi_0[...], layer.shared_expert.wo[...]
         return y, noisy, without, statistics.dropped, wi, wo
 

@@ -7,8 +7,9 @@ from flax import nnx
 
 from switch_jax.config import MeshConfig
 from switch_jax.model import bind, init_parameters
+from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.stack import Layer
-from switch_jax.moe import tokens_of
+from switch_jax.moe import LayerKey, Tokens
 from switch_jax.partitioning.mesh import make_mesh
 from tests.trainer.helpers import tiny_model
 
@@ -29,15 +30,15 @@ def layer_by_layer(parameters, tokens, segments, key):
     """The encoder in training: its output, and the load of each router."""
     transformer = bind(MODEL, parameters)
     (x,) = transformer.token_embedding(tokens)
-    of_stack = tokens_of(tokens, segments, jax.random.split(key, 3)[2]).replace(
-        position_bias=transformer.encoder.relative_position_bias(L)
-    )
+    position_bias = transformer.encoder.relative_position_bias(L)
+    stack_key = jax.random.split(key, 3)[2]
     loads = []
     for number, (blocks, index, sparse) in enumerate(LAYERS):
         layer = nnx.eval_shape(lambda sparse=sparse: Layer(MODEL, STACK, sparse, nnx.Rngs(0)))
         of_layer = jax.tree.map(lambda p, i=index: p[i], parameters["encoder"][blocks]["layer_0"])
         nnx.update(layer, of_layer)
-        x, output = layer(x, of_stack.replace(layer=number))
+        context = LayerContext(LayerKey(stack_key, number), position_bias=position_bias)
+        x, output = layer(x, Tokens(tokens, segments), context)
         assert bool(output.statistics) == sparse
         loads += [its.load for its in output.statistics]
     return transformer.encoder.final_norm(x), jnp.stack(loads)
@@ -53,7 +54,7 @@ def test_the_stack_is_its_layers_in_their_order():
     def stack(parameters):
         transformer = bind(MODEL, parameters)
         (x,) = transformer.token_embedding(tokens)
-        return transformer.encoder(x, tokens_of(tokens, segments, key))[:2]
+        return transformer.encoder(x, Tokens(tokens, segments), key=key)[:2]
 
     arrays = jax.device_get(parameters)
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):

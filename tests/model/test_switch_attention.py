@@ -11,8 +11,9 @@ from flax import nnx
 from switch_jax.config import LossConfig, MeshConfig
 from switch_jax.config.model import router_names
 from switch_jax.model import bind, init_parameters, model_inputs
+from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.switch_attention import SwitchAttention
-from switch_jax.moe import expert_capacity, tokens_of
+from switch_jax.moe import LayerKey, Tokens, expert_capacity
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.loss import TokenTotals, microbatch_loss
 from switch_jax.train_step.state import abstract_model
@@ -92,8 +93,8 @@ def _loss(x, weights, segments, bias, y_weights, causal):
     layer = SwitchAttention(CONFIG, CONFIG.stacks[causal], nnx.Rngs(0))
     for name, value in weights.items():
         getattr(layer, name)[...] = value
-    tokens = tokens_of(segments, segments, jax.random.key(0)).replace(position_bias=bias)
-    y, _, statistics = layer(x, tokens)
+    context = LayerContext(LayerKey(jax.random.key(0)), position_bias=bias)
+    y, _, statistics = layer(x, Tokens(segments, segments), context)
     return (y * y_weights).sum() + statistics.load_balance_loss + statistics.z_loss
 
 

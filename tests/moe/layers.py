@@ -6,13 +6,13 @@ import jax.numpy as jnp
 from switch_jax.config import ModelConfig
 from switch_jax.moe import (
     Distribution,
+    LayerKey,
     SwitchWeights,
     Tokens,
     assign_choices,
     dropless_ffn,
     make_router,
     switch_ffn,
-    tokens_of,
 )
 
 # Of the rest of a model, which the layer does not read.
@@ -35,10 +35,10 @@ def config_of(experts, **changes):
     )  # fmt: skip
 
 
-def tokens(valid, key=None, layer=0) -> Tokens:
+def tokens(valid) -> Tokens:
     """Real ones have segment 1."""
     segments = jnp.asarray(valid, jnp.int32)
-    return tokens_of(jnp.zeros_like(segments), segments, key).replace(layer=layer)
+    return Tokens(jnp.zeros_like(segments), segments)
 
 
 def switch(experts, group_size, capacity_factor, **changes):
@@ -49,8 +49,11 @@ def switch(experts, group_size, capacity_factor, **changes):
     config = config_of(experts, group_size=group_size, **factors, **changes)
 
     def layer(x, valid, weights, key=None, router_index=0):
-        of_tokens = tokens(valid, key, router_index)
-        return switch_ffn(x, of_tokens, _weights(config, weights), jax.nn.relu)
+        layer_key = None if key is None else LayerKey(key, router_index)
+        return switch_ffn(
+            x, tokens(valid), _weights(config, weights), jax.nn.relu,
+            training=key is not None, key=layer_key,
+        )  # fmt: skip
 
     return layer
 

@@ -106,11 +106,11 @@ def test_a_policy_needs_choose_alone():
     ids = np.random.default_rng(0).integers(0, 100, valid.shape)
     config = config_of(E, group_size=L, eval_expert_capacity_factor=float(E))
     weights = SwitchWeights(ById(p.router, config, config.stacks[0]), p.wi, p.wo)
-    of_ids = tokens(valid).replace(ids=jnp.asarray(ids))
+    of_ids = tokens(valid)._replace(ids=jnp.asarray(ids))
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
-        y, _ = jax.jit(lambda *a: switch_ffn(*a, jax.nn.relu))(x, of_ids, weights)
-        step = of_ids.replace(decoding=True)
-        decoded = jax.jit(lambda *a: dropless_ffn(*a, jax.nn.relu))(x, step, weights)
+        layer = jax.jit(lambda *a: switch_ffn(*a, jax.nn.relu, training=False))
+        y, _ = layer(x, of_ids, weights)
+        decoded = jax.jit(lambda *a: dropless_ffn(*a, jax.nn.relu))(x, of_ids, weights)
     chosen = ids % E
     gate = np.take_along_axis(reference.softmax(x @ p.router), chosen[..., None], -1)
     hidden = np.maximum(np.einsum("bld,bldf->blf", x, p.wi[0][chosen]), 0)
