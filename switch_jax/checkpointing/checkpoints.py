@@ -1,4 +1,4 @@
-"""Checkpoints of one run: asynchronous, the newest few kept, restored onto any mesh."""
+"""Saves checkpoints of a run in the background, keeps some of them, restores onto any mesh."""
 
 import contextlib
 import re
@@ -38,7 +38,7 @@ State = TypeVar("State")
 
 
 class Restored(NamedTuple):
-    """`step`; `state` on the mesh; `notes`: what was passed to `save` with it."""
+    """A restored checkpoint: the step, the state on the mesh, and the notes given to `save`."""
 
     step: int
     state: Any
@@ -50,13 +50,9 @@ class Checkpoints:
 
     @orbax_patches.without_logs()
     def __init__(
-        self,
-        folder: RunFolder,
-        keep: int,
-        keep_best: int = 0,
-        keep_set_aside: int = 1,
+        self, folder: RunFolder, keep: int, keep_best: int = 0, keep_set_aside: int = 1
     ) -> None:
-        """Opens the folder of checkpoints, and makes it where it is not there.
+        """Opens the folder of checkpoints, and makes it if it is not there.
 
         The `keep` newest stay, and in addition the `keep_best` ones with the largest metrics. Those
         in `discarded` and in `damaged`, but for the newest `keep_set_aside` of each, are removed by
@@ -81,21 +77,17 @@ class Checkpoints:
         self._saving: Any = None  # Orbax's response of the save that is under way
 
     def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending."""
+        """Lists the steps of the complete checkpoints, ascending."""
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
     @orbax_patches.without_logs()
-    def restore(
-        self,
-        abstract_state: State,
-        last: int | None = None,
-    ) -> Restored | None:
+    def restore(self, abstract_state: State, last: int | None = None) -> Restored | None:
         """Reads the newest checkpoint, into the shapes, dtypes and shardings of `abstract_state`.
 
-        None where there is none. A checkpoint that cannot be read is named and moved to the folder
-        `damaged`, and the one before it is read. Damaged notes from `amend` are named, and the
-        checkpoint's own returned. Checkpoints after step `last` are moved to the folder
-        `discarded`, but the oldest is read where all are later.
+        Returns None if there is none. A checkpoint that cannot be read is named and moved to the
+        folder `damaged`, and the one before it is read. Damaged notes from `amend` are named, and
+        those of the checkpoint returned. Checkpoints after step `last` are moved to the folder
+        `discarded`, but the oldest is read if all are later.
 
         Raises:
           UserError: the checkpoint is of another model (the first arrays that differ are named) or
@@ -121,10 +113,10 @@ class Checkpoints:
             if damage is None:
                 notes = newest_notes(self._folder.metadata_override(step), step, notes)
                 return Restored(step, state, notes)
-            place = self._discard(step, damaged, now)
+            new_path = self._discard(step, damaged, now)
             if is_first():
                 earlier = ", and the one before it is used" if self.steps() else ""
-                _print_damaged(step, damage, place, earlier)
+                _print_damaged(step, damage, new_path, earlier)
             if not self.steps():
                 self._raise_all_damaged()
         return None
@@ -134,9 +126,9 @@ class Checkpoints:
     ) -> None:
         """Copies the state off the devices and writes it in the background, with JSON `notes`.
 
-        The best are chosen by `metric`, larger is better; None: it cannot be among them. `of` is
-        what it is of, see `preservation.comparable`. Raises UserError where this or the save before
-        it failed, on this process or another.
+        The best are chosen by `metric`, larger is better; with None it cannot be among them. `of`
+        says what was measured, see `preservation.comparable`. Raises UserError if this or the save
+        before it failed, on this process or another.
         """
         self.wait()
         amended = self._folder.metadata_override(step)
@@ -163,7 +155,7 @@ class Checkpoints:
         self._write_on_all(start)
 
     def amend(self, step: int, notes: dict[str, Any]) -> None:
-        """Gives the checkpoint of a step, if there is one, other notes; see `amend_notes`."""
+        """Replaces the notes of the checkpoint of a step, if there is one; see `amend_notes`."""
         file = self._folder.metadata_override(step)
         if step in self.steps():
             _write_on_first(file, lambda: amend_notes(file, notes))
@@ -179,7 +171,7 @@ class Checkpoints:
         self._write_on_all(self._finish_saving)
 
     def close(self) -> None:
-        """Ends as `wait`, and on this process alone."""
+        """Does what `wait` does, on this process alone, and closes Orbax's checkpointer."""
         with self._errors_explained():
             try:
                 self._finish_saving()
@@ -187,14 +179,14 @@ class Checkpoints:
                 self._checkpointer.close()
 
     def _finish_saving(self) -> None:
-        """Waits for the save that is under way, and for what Orbax removes after it."""
+        """Waits for the save under way, and for what Orbax removes after it."""
         saving, self._saving = self._saving, None
         if saving is not None:
             saving.result()  # ends its thread and closes its event loop, which nothing else does
         self._checkpointer.wait()
 
     def _write_on_all(self, write: Callable[[], Any]) -> None:
-        """Raises UserError on every process where it fails on any."""
+        """Runs a function that writes; raises UserError on every process if it fails on any."""
 
         def attempt() -> None:
             with self._errors_explained():
@@ -219,19 +211,18 @@ class Checkpoints:
                     orbax_patches.check_metadata(path)
                 except Exception as error:  # the file may hold anything
                     damage = describe_damage(error)
-                    place = _set_aside(path, self._folder.damaged, now)
-                    _print_damaged(step, damage, place)
+                    _print_damaged(step, damage, _set_aside(path, self._folder.damaged, now))
 
         _write_on_first(self._folder.checkpoints, move)
 
     def _discard(self, step: int, folder: epath.Path, now: int) -> epath.Path:
-        """Moves a checkpoint to `discarded` or `damaged`; returns where it is, on one process."""
+        """Moves a checkpoint to `discarded` or `damaged`; the first process returns where it is."""
         checkpoint = self._folder.checkpoint(step)
         self.wait()  # for all processes
-        place = _write_on_first(folder, lambda: _set_aside(checkpoint, folder, now))
+        new_path = _write_on_first(folder, lambda: _set_aside(checkpoint, folder, now))
         self._policy.metrics.pop(step, None)
         self._checkpointer.reload()
-        return place
+        return new_path
 
     def _raise_all_damaged(self) -> None:
         raise UserError(
@@ -242,14 +233,14 @@ class Checkpoints:
 
 def _set_aside(checkpoint: epath.Path, folder: epath.Path, now: int) -> epath.Path:
     """Moves a checkpoint to FOLDER/STEP_NOW, and returns that; raises OSError if it cannot."""
-    place = folder / f"{checkpoint.name}_{now}"
+    new_path = folder / f"{checkpoint.name}_{now}"
     folder.mkdir(exist_ok=True)
-    move_folder(checkpoint, place)
-    return place
+    move_folder(checkpoint, new_path)
+    return new_path
 
 
 def _remove_older(folder: epath.Path, keep: int, last: int) -> None:
-    """Removes the checkpoints up to step `last` but the newest `keep`, and nothing else."""
+    """Removes the checkpoints up to step `last` except the newest `keep`, and nothing else."""
     ours = [name for name in list_names(folder) if re.fullmatch("[0-9]+_[0-9]+", name)]
     ours.sort(key=lambda name: [*map(int, reversed(name.split("_")))], reverse=True)
     for name in ours[keep:]:
@@ -259,7 +250,7 @@ def _remove_older(folder: epath.Path, keep: int, last: int) -> None:
 
 
 def _write_on_first(path: epath.Path, write: Callable[[], Any]) -> Any:
-    """Has one process change the disk; raises UserError on every process if it cannot."""
+    """Lets one process change the storage; raises UserError on every process if it cannot."""
 
     def attempt() -> Any:
         with explain_write_errors(path):
@@ -268,9 +259,6 @@ def _write_on_first(path: epath.Path, write: Callable[[], Any]) -> Any:
     return run_on_first(attempt)
 
 
-def _print_damaged(step: int, damage: str, place: epath.Path, consequence: str = "") -> None:
-    say(
-        f"the checkpoint of step {step} is damaged ({damage}): it was moved to "
-        f"{place}{consequence}",
-        sys.stdout,
-    )
+def _print_damaged(step: int, damage: str, path: epath.Path, consequence: str = "") -> None:
+    moved = f"it was moved to {path}{consequence}"
+    say(f"the checkpoint of step {step} is damaged ({damage}): {moved}", sys.stdout)

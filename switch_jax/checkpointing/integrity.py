@@ -1,4 +1,4 @@
-"""Whether a checkpoint can be read and written, is as it was written, and fits the model."""
+"""Checks that a checkpoint is as it was written, and that it is of the run's model."""
 
 import contextlib
 import json
@@ -17,17 +17,10 @@ from switch_jax.utils.errors import TransientError, UserError, storage_error
 
 Shapes = dict[str, tuple[int, ...]]
 
-# Only these errors of reading are of damage: what is in a file, or that it is not there.
+# Only these errors of reading show damage: a file is not there, or its content cannot be parsed.
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-_OF_PARSERS = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    NotImplementedError,
-)
+_PARSER_ERRORS = ValueError | LookupError | TypeError | AttributeError | ArithmeticError
+_PARSER_ERRORS |= RecursionError | NotImplementedError
 # TensorStore raises ValueError for everything. Its messages begin with the kind of error, or with
 # "Error": bytes that are other ones, fewer, or none; and what decoders report under any kind.
 _STATUS = re.compile(r"([A-Z_]+): |Error ")
@@ -38,7 +31,7 @@ _SYSTEM = re.compile(r"\bos_error_code='(?!2')")
 
 
 def shapes_of(tree: Any) -> Shapes:
-    """Shapes by slash-separated path, of arrays or of Orbax's metadata of arrays."""
+    """Returns the shapes of arrays, or of Orbax's metadata of arrays, by slash-separated path."""
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
@@ -50,7 +43,7 @@ def shapes_of(tree: Any) -> Shapes:
 def check_model(
     saved: Shapes, wanted: Shapes, name: str, remedy: str, settings: Sequence[str] = ()
 ) -> None:
-    """Raises UserError where arrays or settings of a checkpoint are not those of the config.
+    """Raises UserError if arrays or settings of a checkpoint are not those of the config.
 
     The message has the checkpoint's `name`, a `remedy`, and the `settings` of the model that
     differ, see `ModelConfig.identity`.
@@ -70,10 +63,10 @@ def check_state(
     settings: Sequence[str] = (),
     changes: Sequence[str] = (),
 ) -> None:
-    """Raises UserError where a run's checkpoint has another training state, or parameters alone.
+    """Raises UserError if a run's checkpoint has another training state, or parameters alone.
 
-    `settings` are those of the model that differ from the run's, see `ModelConfig.identity`, and
-    `changes` all that the start changes in the run's config, for the message.
+    For the message, `settings` are those of the model that differ from the run's, see
+    `ModelConfig.identity`, and `changes` all that the start changes in the run's config.
     """
     name = f"the checkpoint of step {step} in {folder.checkpoints}"
     only_parameters = _parts(saved) == {"parameters"}
@@ -89,7 +82,7 @@ def check_state(
 
 
 def _parts(shapes: Shapes) -> set[str]:
-    """Names of the parts of the state that these arrays belong to."""
+    """Returns the names of the parts of the state that these arrays belong to."""
     return {path.split("/")[0] for path in shapes}
 
 
@@ -112,10 +105,10 @@ def try_to_read(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str | N
 
 
 def describe_damage(error: Exception) -> str:
-    """What is damaged, by the error of reading it.
+    """Describes the damage that an error of reading shows.
 
-    Raises TransientError where the error is not of what was read, but of reading it just now: of
-    rights, memory, open files, the network. The same files may be read later.
+    Raises TransientError if the error is no sign of damage but of missing rights, memory, open
+    files or network: the same files may be read later.
     """
     if isinstance(error, UserError):
         raise error
@@ -128,12 +121,12 @@ def describe_damage(error: Exception) -> str:
 
 
 def _is_damage(error: BaseException) -> bool:
-    """Whether an error of reading says that the content is not what was written."""
+    """Says whether an error of reading shows that the content is not what was written."""
     if isinstance(error, OSError):
         return isinstance(error, _NO_FILE)
     text = str(error)
     if not (kind := _STATUS.match(text)):
-        return isinstance(error, _OF_PARSERS)
+        return isinstance(error, _PARSER_ERRORS)
     if kind[1] in _DAMAGE_STATUSES:
         return not _SYSTEM.search(text)
     return kind[1] in _DECODER_STATUSES and bool(_DECODER.search(text))
@@ -141,7 +134,7 @@ def _is_damage(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def storage_errors_explained(what: str, consequence: str = "") -> Iterator[None]:
-    """Within, an error of Orbax or TensorStore becomes a UserError with its first cause.
+    """Turns an error of Orbax or TensorStore in the block into a UserError with its first cause.
 
     `what` begins the message, as in 'PATH cannot be read', and `consequence` ends it.
     """
@@ -154,7 +147,7 @@ def storage_errors_explained(what: str, consequence: str = "") -> Iterator[None]
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The first exception of a chain; where the storage or the machine failed, the one of that."""
+    """Returns the first exception of a chain, or the one of a failed storage or machine."""
     chain, cause = [error], _cause(error)
     # One that is raised a second time has what it has caused before as its context.
     while cause is not None and {cause, cause.__cause__}.isdisjoint(chain):
@@ -168,7 +161,7 @@ def _cause(error: BaseException) -> BaseException | None:
 
 
 def _is_failure(error: BaseException) -> bool:
-    """Whether the storage or the machine failed, and not only a function that was to read."""
+    """Says whether the storage or the machine failed, not only a function that was to read."""
     says_so = isinstance(error, OSError | MemoryError) or _STATUS.match(str(error))
     return bool(says_so) and not _is_damage(error)
 
@@ -184,13 +177,13 @@ def _in_a_line(error: BaseException) -> str:
 
 
 def add_checksum(content: Any) -> dict[str, Any]:
-    """JSON content with a checksum: a flipped bit may leave it valid JSON with another number."""
+    """Adds a checksum to JSON content, which a flipped bit may leave valid with another number."""
     text = json.dumps(content)
     return {"text": text, "crc32": zlib.crc32(text.encode())}
 
 
 def verify_checksum(stored: Any) -> Any:
-    """The content that `add_checksum` was given; ValueError if it was changed since."""
+    """Returns the content that `add_checksum` was given; ValueError if it was changed since."""
     try:
         if zlib.crc32(stored["text"].encode()) == stored["crc32"]:
             return json.loads(stored["text"])

@@ -1,4 +1,4 @@
-"""The lock of a run's folder: one job at a time trains there."""
+"""Locks a run's folder, so that one job at a time trains there."""
 
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import FileLock, HeldError, Lease, explain_write_errors, hold
@@ -6,7 +6,7 @@ from switch_jax.utils.errors import UserError
 
 
 def lock_run(folder: RunFolder, wait: bool = True) -> FileLock | Lease:
-    """Holds a run's folder until what it returns is closed; UserError where that cannot be."""
+    """Locks a run's folder until the returned lock is closed; UserError if that is impossible."""
     what = f"MODEL_DIR {str(folder)!r}"
     try:
         with explain_write_errors(what, done="locked"):

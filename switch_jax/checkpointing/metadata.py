@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, and its arrays; see `integrity.try_to_read` for damage."""
+"""Reads a checkpoint's metadata, its notes and its arrays; `integrity.try_to_read` finds damage."""
 
 import contextlib
 import json
@@ -24,13 +24,13 @@ from switch_jax.utils.terminal import say
 
 ARRAYS = "state"  # the folder in a checkpoint where Orbax writes the arrays
 
-# Orbax's, in a checkpoint.
+# The files that Orbax writes into a checkpoint.
 _CHECKPOINT_METADATA = "_CHECKPOINT_METADATA"
 _JSON_FILES = (_CHECKPOINT_METADATA, f"{ARRAYS}/_METADATA", f"{ARRAYS}/_sharding")
 
 
 def describe(checkpoint: epath.Path) -> Any:
-    """Orbax's descriptions of all arrays, nested; raises any exception."""
+    """Reads Orbax's metadata of all arrays, nested; raises any exception."""
     for name in _JSON_FILES:  # Orbax's own messages do not name the file
         with contextlib.suppress(FileNotFoundError):  # Orbax says so, if it needs the file
             _read_json(checkpoint, name)
@@ -41,18 +41,18 @@ def describe(checkpoint: epath.Path) -> Any:
 
 
 def shapes_and_notes(checkpoint: epath.Path) -> tuple[Shapes, dict[str, Any]]:
-    """Shapes of the arrays by path, and the notes that were passed to `Checkpoints.save`."""
+    """Reads the shapes of the arrays by path, and the notes that `Checkpoints.save` was given."""
     return shapes_of(describe(checkpoint)), _record(checkpoint)["notes"]
 
 
 def saved_metric(checkpoint: epath.Path) -> Metric:
-    """What the best are chosen by."""
+    """Reads the metric by which the best checkpoints are chosen."""
     record = _record(checkpoint)
     return Metric(record["value"], record["value_of"])
 
 
 def _record(checkpoint: epath.Path) -> dict[str, Any]:
-    """What `Checkpoints.save` has written with the arrays."""
+    """Reads what `Checkpoints.save` has written beside the arrays."""
     orbax_patches.check_metadata(checkpoint)
     metadata = _read_json(checkpoint, _CHECKPOINT_METADATA)
     return verify_checksum(metadata.get("custom_metadata"))
@@ -67,7 +67,7 @@ def _read_json(checkpoint: epath.Path, name: str) -> Any:
 
 
 def load_arrays(checkpoint: epath.Path, abstract: Any) -> Any:
-    """Reads arrays of a checkpoint; what is not in `abstract`, or None there, is not read."""
+    """Reads the arrays of a checkpoint that are in `abstract`, and not None there."""
     context = ocp.Context()
     context.pytree.loading.partial_load = True
     with context:
@@ -75,9 +75,9 @@ def load_arrays(checkpoint: epath.Path, abstract: Any) -> Any:
 
 
 def amend_notes(file: epath.Path, notes: dict[str, Any]) -> None:
-    """Writes notes, JSON, in place of those that were saved with a checkpoint; all or nothing.
+    """Writes JSON notes that replace those saved with a checkpoint, all of them or nothing.
 
-    A run that goes back to a checkpoint goes on with other data: its place in the data changes,
+    A run that goes back to a checkpoint goes on with other data: its position in the data changes,
     not its arrays. `file` is MODEL_DIR/amended/STEP.json.
     """
     file.parent.mkdir(exist_ok=True)
@@ -87,9 +87,9 @@ def amend_notes(file: epath.Path, notes: dict[str, Any]) -> None:
 def newest_notes(
     file: epath.Path, step: int, saved: dict[str, Any], say_damage: bool = True
 ) -> dict[str, Any]:
-    """Those that `amend_notes` has written; the saved ones where there are none, or damaged ones.
+    """Returns the notes that `amend_notes` has written, or `saved` if they are absent or damaged.
 
-    All processes call this together. `say_damage`: print that the file is damaged.
+    All processes call this together. With `say_damage` a line says that the file is damaged.
     """
 
     def read() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Changes to Orbax for damaged files and failing disks; only here its private names are used."""
+"""Changes Orbax for damaged files and failing disks; only here its private names are used."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,14 @@ _OTHERS_TIMEOUT = 60
 def apply() -> None:
     """Makes all changes that stay in force; a second call does nothing."""
     _add_checksums()
-    _wait_for_other_tasks()
+    _await_other_tasks()
     _describe_arrays_without_condition()
     _need_no_right_to_see_the_bucket()
     logging.getLogger("absl").addFilter(_says_something_new)
 
 
 def _add_checksums() -> None:
-    """Has Orbax write a checksum with every chunk of an array; there is no public option.
+    """Makes Orbax write a checksum with every chunk of an array; there is no public option.
 
     Without it a flipped bit silently comes back as another number. Any Orbax reads such files.
     """
@@ -46,10 +46,10 @@ def _add_checksums() -> None:
 
 
 def _describe_arrays_without_condition() -> None:
-    """Has Orbax write what describes an array in a new checkpoint, whether it is there or not.
+    """Makes Orbax write the metadata of an array in a new checkpoint even if it is there already.
 
-    By default it must not be there: where the answer to its write was lost, TensorStore finds what
-    it has written itself, and the save fails.
+    By default it must not be there: if the answer to its write was lost, TensorStore finds what it
+    has written itself, and the save fails.
     """
     serialization.ts = _TensorStore()
 
@@ -66,18 +66,18 @@ class _TensorStore:
         return ts.open(spec, **options)
 
 
-def _wait_for_other_tasks() -> None:
-    """Has Orbax wait for its other reads and writes where one fails: each would print a trace."""
+def _await_other_tasks() -> None:
+    """Makes Orbax wait for its other reads and writes if one fails: each would print a trace."""
     run = asyncio_utils.run_sync
 
     @functools.wraps(run)
     def run_sync(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return run(_and_wait_for_others(coroutine))
+        return run(_then_await_others(coroutine))
 
     asyncio_utils.run_sync = run_sync
 
 
-async def _and_wait_for_others(coroutine: Coroutine[Any, Any, Any]) -> Any:
+async def _then_await_others(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await coroutine
     except BaseException:
@@ -91,9 +91,9 @@ async def _and_wait_for_others(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _need_no_right_to_see_the_bucket() -> None:
-    """Has Orbax take a bucket for one without folders where it may not ask what kind it is.
+    """Makes Orbax assume a bucket without folders if it has no right to look up the bucket's type.
 
-    It asks before it removes a checkpoint; the role for objects alone does not allow that.
+    Orbax looks it up before it removes a checkpoint; the role for objects alone does not allow it.
     """
     ask = gcs_utils.is_hierarchical_namespace_enabled
 
@@ -106,7 +106,7 @@ def _need_no_right_to_see_the_bucket() -> None:
 
 
 def _says_something_new(record: logging.LogRecord) -> bool:
-    """False for traces of errors that Orbax also raises, and of each checkpoint being written."""
+    """Drops traces of errors that Orbax also raises, and lines on each checkpoint being written."""
     is_from_orbax = "orbax" in record.pathname
     being_written = record.msg.startswith("Metadata file does not exist")
     return not (is_from_orbax and (record.exc_info or being_written))
@@ -114,7 +114,7 @@ def _says_something_new(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def without_logs() -> Iterator[None]:
-    """Within, Orbax logs nothing: the caller reports in one line what cannot be read."""
+    """Silences Orbax's logs in the block: the caller reports in one line what cannot be read."""
 
     def is_not_from_orbax(record: logging.LogRecord) -> bool:
         return "orbax" not in record.pathname
@@ -130,20 +130,20 @@ def without_logs() -> Iterator[None]:
 
 
 def array_descriptions(folder: epath.Path) -> Any:
-    """Orbax's descriptions of the arrays in a folder, nested; raises any exception.
+    """Reads Orbax's metadata of the arrays in a folder, nested; raises any exception.
 
-    `ocp.metadata` has none where it could not read them, whatever the reason.
+    `ocp.metadata` returns none if it could not read them, whatever the reason.
     """
     return asyncio_utils.run_sync(PyTreeHandler().metadata(epath.Path(folder)))
 
 
 def check_metadata(checkpoint: epath.Path) -> None:
-    """Raises any exception for a checkpoint with which Orbax refuses to open all the others."""
+    """Raises any exception for a checkpoint because of which Orbax refuses to open the others."""
     _ = step_folders.Metadata(step=0, path=epath.Path(checkpoint)).commit_timestamp
 
 
 def release_waiting_threads() -> None:
-    """After a failed save: ends threads of Orbax that wait for the step's folder to be made.
+    """Ends the threads of Orbax that, after a failed save, wait for the step's folder to be made.
 
     They, and the end of the process, would wait for 20 minutes. No error here hides that of the
     save.

@@ -1,4 +1,4 @@
-"""Which checkpoints stay when a newer one is saved."""
+"""Decides which checkpoints stay when a newer one is saved."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 
 class Metric(NamedTuple):
-    """What the best are chosen by, and what it is of, as JSON; None and NaN are never the best."""
+    """The value by which the best are chosen, never None or NaN, and what it measures."""
 
     value: float | None
     of: Any = None
 
 
 def comparable(metrics: Mapping[int, Metric | None]) -> dict[int, float]:
-    """The values by step that are of the same thing as the newest one."""
+    """Returns by step the values that measure the same as the newest one."""
     numbers = {
         step: (metric.value, metric.of)
         for step, metric in metrics.items()
@@ -26,7 +26,7 @@ def comparable(metrics: Mapping[int, Metric | None]) -> dict[int, float]:
 class NewestAndBest:
     """Keeps the newest checkpoints and the best ones by `metrics`; a preservation policy of Orbax.
 
-    Of equal ones the earliest are the best, as for `best_step` and `best_evaluation.Best`.
+    Among equals the earliest is the best, as for `best_step` and `best_evaluation.Best`.
     """
 
     def __init__(self, keep_newest: int, keep_best: int) -> None:
@@ -34,7 +34,7 @@ class NewestAndBest:
         self.metrics: dict[int, Metric] = {}
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Of each checkpoint whether it stays; Orbax calls it after each save."""
+        """Says of each checkpoint whether it stays; Orbax calls this after each save."""
         steps = sorted(checkpoint.step for checkpoint in checkpoints)
         known = comparable({step: self.metrics.get(step) for step in steps})
         ascending = sorted(known, key=lambda step: (known[step], -step))

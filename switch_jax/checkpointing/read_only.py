@@ -1,4 +1,4 @@
-"""Reads checkpoints of a run that may still be going on, and writes nothing to its folder."""
+"""Reads checkpoints of a run that may still be training, and writes nothing to its folder."""
 
 import os
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Parameters = TypeVar("Parameters")
 
 
 class Saved(NamedTuple):
-    """`step`; `shapes` of the arrays by path; `notes`: see `Checkpoints.save`."""
+    """A saved checkpoint: its step, the shapes of its arrays by path, the notes of `save`."""
 
     step: int
     shapes: Shapes
@@ -35,10 +35,10 @@ class Saved(NamedTuple):
 
 
 def best_step(model_dir: str | os.PathLike[str]) -> int:
-    """The step of the checkpoint with the largest BEST_METRIC, the earliest of equal ones.
+    """Finds the step of the checkpoint with the largest BEST_METRIC, the earliest among equals.
 
-    Where the run has changed what that is of, the checkpoints since then count. Raises UserError
-    where no checkpoint was saved at a step with an evaluation.
+    If the run has changed what that measures, the checkpoints since then count. Raises UserError if
+    no checkpoint was saved at a step with an evaluation.
     """
     folder = RunFolder.at(model_dir)
     steps = from_first(folder.checkpoint_steps)
@@ -53,9 +53,9 @@ def best_step(model_dir: str | os.PathLike[str]) -> int:
 
 
 def chosen_step(model_dir: str | os.PathLike[str], checkpoint: str) -> int:
-    """The step that `checkpoint` stands for: 'latest', 'best' (see `best_step`), or a step.
+    """Finds the step that `checkpoint` stands for: 'latest', 'best' (see `best_step`), or a step.
 
-    Raises FieldError where it is none of these, UserError where there is no such checkpoint.
+    Raises FieldError if it is none of these, UserError if there is no such checkpoint.
     """
     if checkpoint == "best":
         return best_step(model_dir)
@@ -69,18 +69,18 @@ def chosen_step(model_dir: str | os.PathLike[str], checkpoint: str) -> int:
 
 
 def find_checkpoint(path: str | os.PathLike[str], step: int | None = None) -> epath.Path:
-    """The folder of a checkpoint, the same on every process; UserError where there is none.
+    """Finds the folder of a checkpoint, the same on every process; UserError if there is none.
 
-    `path` is a run's folder, whose newest is taken without a `step`, or MODEL_DIR/checkpoints/STEP.
+    `path` is a run's folder, with the newest as the default `step`, or MODEL_DIR/checkpoints/STEP.
     """
     first, *_ = gather(run_on_all(lambda: str(_found(path, step))))
     return epath.Path(first)
 
 
 def newest_saved(folder: RunFolder) -> Saved | None:
-    """What the newest checkpoint that can be read says of itself; all processes call this together.
+    """Describes the newest checkpoint that can be read; all processes call this together.
 
-    Raises UserError where the folder cannot be read, TransientError where the storage failed.
+    Raises UserError if the folder cannot be read, TransientError if the storage failed.
     """
     for step in reversed(gather(run_on_all(folder.checkpoint_steps))[0]):
         saved, _ = try_to_read(shapes_and_notes, folder.checkpoint(step))
@@ -97,10 +97,10 @@ def load_parameters(
 ) -> Parameters:
     """Reads a checkpoint's parameters alone, onto any mesh; all processes call this together.
 
-    It takes no lock and changes nothing in the folder, whose run may be going on. `path` and `step`
-    are as for `find_checkpoint`; `abstract_parameters` are `ShapeDtypeStruct`s with shardings.
-    Raises UserError: there is no checkpoint, it is damaged, or of another model; TransientError:
-    the storage failed.
+    This neither locks nor changes the folder, whose run may be training. `path` and `step` are as
+    for `find_checkpoint`; `abstract_parameters` are `ShapeDtypeStruct`s with shardings. Raises
+    UserError if there is no checkpoint, or it is damaged or of another model; TransientError if the
+    storage failed.
     """
     checkpoint = find_checkpoint(path, step)
     check_part(checkpoint, "parameters", abstract_parameters)
@@ -108,15 +108,15 @@ def load_parameters(
 
 
 def load_parts(checkpoint: epath.Path, abstract_parts: dict[str, Any]) -> dict[str, Any]:
-    """Reads parts of the training state by their names in it; their shapes are checked already."""
+    """Reads parts of the training state by name; their shapes have been checked."""
     return _read(checkpoint, lambda: load_arrays(checkpoint, abstract_parts))
 
 
 def check_part(checkpoint: epath.Path, name: str, abstract: Any) -> None:
     """Checks that a part of the state in a checkpoint has the shapes of `abstract`.
 
-    `name` is the part's in `TrainState`. Raises UserError where it has other shapes or is damaged,
-    TransientError where the storage failed.
+    `name` is a field of `TrainState`. Raises UserError if it has other shapes or is damaged,
+    TransientError if the storage failed.
     """
     saved = part_shapes(checkpoint, name)
     if not saved:
@@ -126,7 +126,7 @@ def check_part(checkpoint: epath.Path, name: str, abstract: Any) -> None:
 
 
 def part_shapes(checkpoint: epath.Path, name: str) -> Shapes:
-    """Shapes of a part of the state in a checkpoint; empty where it has none. See `check_part`."""
+    """Reads the shapes of a part of the state, empty if there is none; see `check_part`."""
     orbax_patches.apply()
     arrays = _read(checkpoint, lambda: describe(checkpoint))
     return shapes_of(arrays.get(name))
@@ -152,7 +152,7 @@ def _found(path: str | os.PathLike[str], step: int | None) -> epath.Path:
 
 
 def _read(checkpoint: epath.Path, read: Callable[[], Any]) -> Any:
-    """What a function reads of a checkpoint; raises UserError where it is damaged."""
+    """Calls a function that reads a checkpoint; raises UserError if the checkpoint is damaged."""
     found, damage = try_to_read(read)
     if damage is not None:
         raise UserError(

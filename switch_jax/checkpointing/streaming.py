@@ -1,6 +1,6 @@
 """Reads and writes a checkpoint's parameters in pieces, since a model may be larger than memory.
 
-Orbax takes whole arrays; TensorStore, with which it stores them, takes parts of them.
+Orbax accepts whole arrays only; TensorStore, with which it stores them, accepts parts of them.
 """
 
 import itertools
@@ -33,7 +33,7 @@ def create_checkpoint(checkpoint: epath.Path, abstract_parameters: Any, stacked_
     zeros = jax.tree.map(lambda s: np.broadcast_to(np.float32(0), s.shape), abstract_parameters)
 
     def storage(path: Any, value: np.ndarray) -> Any:
-        """A chunk is a piece."""
+        """Makes each chunk a piece."""
         axes = stacked_axes
         for key in path[1:]:
             axes = axes[key.key]
@@ -53,7 +53,7 @@ def create_checkpoint(checkpoint: epath.Path, abstract_parameters: Any, stacked_
 def open_parameters(
     checkpoint: epath.Path, abstract_parameters: Any, *, write: bool = False
 ) -> Any:
-    """The parameters as TensorStore has them, nested, to read parts of them, or to write them too.
+    """Opens the parameters as nested TensorStores, of which parts can be read, and written too.
 
     `read_only.check_part` has checked them; `abstract_parameters` is a nested dict of shapes.
     """
@@ -71,7 +71,7 @@ def open_parameters(
 
 
 def stored_chunks(array: ts.TensorStore, stacked_axes: int) -> Iterator[tuple[slice, ...]]:
-    """Slices of the leading axes that cover the array, so that each stored chunk is read once."""
+    """Yields slices of the leading axes that cover the array and read each stored chunk once."""
     chunk = array.chunk_layout.read_chunk.shape or ()
     steps = [step or 1 for step in chunk[:stacked_axes]]
     starts = [range(0, size, step) for size, step in zip(array.shape, steps, strict=False)]

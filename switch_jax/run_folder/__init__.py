@@ -4,16 +4,11 @@ layout    where everything in the folder is     readers  reads the files, also d
 records   kinds of records, and states          writers  makes the folder, writes its files
 validation   whether what was read has the types that readers rely on
 
-No other module spells a name of the folder or of a record's kind. docs/run_folder.md has both for
-users; a test compares it with the code.
+No other module spells the name of a file in the folder or of a kind of records. docs/run_folder.md
+has both for users; a test compares it with the code.
 """
 
-from switch_jax.run_folder.layout import (
-    EvalFolder,
-    MetricsFolder,
-    RunFolder,
-    checkpoint_steps,
-)
+from switch_jax.run_folder.layout import EvalFolder, MetricsFolder, RunFolder, checkpoint_steps
 from switch_jax.run_folder.readers import (
     FileContent,
     nothing_read,

@@ -1,12 +1,11 @@
 """Reads the files of a run's folder.
 
-A training may be writing them, may have been killed, and they may have been damaged since. What
-cannot be read is left out, and one line says so; the rest is read.
+A training may be writing the files or may have been killed, and they may have been damaged since.
+What cannot be read is left out, and one line says so; the rest is read.
 """
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -20,9 +19,9 @@ from switch_jax.utils.errors import TransientError, UserError, is_transient, sto
 
 
 class FileContent(NamedTuple):
-    """What was read of a file, or an empty value; `left_out`: a line on what cannot be read.
+    """The content of a file, or an empty value; `left_out` is a line on what could not be read.
 
-    `error` is that of the storage, of a file that may be whole and cannot be read.
+    `error` is set if the storage failed: the file may be whole.
     """
 
     value: Any
@@ -31,14 +30,14 @@ class FileContent(NamedTuple):
 
 
 def nothing_read(message: str, files: Iterable[FileContent]) -> UserError:
-    """The error that none of these files was read: a TransientError if the storage failed."""
+    """Makes the error for files that could not be read: a TransientError if that may pass."""
     errors = [file.error for file in files if file.error is not None]
     passing = next(filter(is_transient, errors), None)
     return UserError(message) if passing is None else storage_error(message, passing)
 
 
 def read_object(path: epath.Path, checks: Mapping[str, Check] | None = None) -> FileContent:
-    """The object in a JSON file; it is left out where a field does not pass its check."""
+    """Reads the object in a JSON file, and leaves it out if a field does not pass its check."""
     found = _read_bytes(path)
     if found.value is None:
         return found._replace(value={})
@@ -50,13 +49,13 @@ def read_object(path: epath.Path, checks: Mapping[str, Check] | None = None) -> 
 
 
 def read_records(path: epath.Path) -> FileContent:
-    """The records of a file of JSON lines, in their order."""
+    """Reads the records of a file of JSON lines, in their order."""
     found = _read_bytes(path, read_appended)
     return found._replace(value=[]) if found.value is None else parse_records(path, found.value)
 
 
 def parse_records(path: epath.Path, data: bytes) -> FileContent:
-    """The records in the content of the file at a path."""
+    """Parses the records in the content `data` of the file at a path."""
     lines = [line for line in enumerate(data.split(b"\n"), start=1) if line[1].strip()]
     parsed = [(number, parse_object(line)) for number, line in lines]
     records = [record for _, record in parsed if is_record(record)]
@@ -68,9 +67,9 @@ def parse_records(path: epath.Path, data: bytes) -> FileContent:
 
 
 def read_run_config(folder: RunFolder) -> Config | None:
-    """The config of a run, by its `config.json`; None where there is none, or a Hugging Face one.
+    """Reads a run's config from `config.json`; None if it is absent, or that of Hugging Face.
 
-    UserError where it is damaged or of another version; TransientError where the storage failed.
+    Raises UserError if it is damaged or of another version, TransientError if the storage failed.
     """
     file = folder.config_json
     absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
@@ -90,9 +89,9 @@ def read_run_config(folder: RunFolder) -> Config | None:
 
 
 def read_run_facts(folder: RunFolder) -> tuple[dict[str, Any], str | None]:
-    """The facts in a run's `run.json`; and, where there are none, why.
+    """Reads the facts in a run's `run.json`, and returns them, or none and the reason.
 
-    Raises TransientError where the file cannot be read: it may be whole, and must stay as it is.
+    Raises TransientError if the file cannot be read: it may be whole, and must stay as it is.
     """
     file = folder.description
     try:
@@ -107,23 +106,20 @@ def read_run_facts(folder: RunFolder) -> tuple[dict[str, Any], str | None]:
 
 
 def read_commit_time(checkpoint: epath.Path) -> int | None:
-    """When a checkpoint was saved, in nanoseconds since the epoch; None where it does not say."""
+    """Reads when a checkpoint was saved, in nanoseconds since the epoch; None if unknown."""
     found = read_object(checkpoint / "_CHECKPOINT_METADATA").value.get("commit_timestamp_nsecs")
     return found if isinstance(found, int) else None
 
 
 def stale_lock_holder(folder: RunFolder) -> str | None:
-    """The process of this host that trained here last, if it is gone, as "process 7 on HOST"."""
+    """Returns the process of this host that trained here last, "process 7 on HOST", if it ended."""
     data = _read_bytes(folder.lock).value
     return stale_holder(folder.lock, data) if data else None
 
 
 def _read_bytes(path: epath.Path, read: Callable[[epath.Path], bytes] = read_bytes) -> FileContent:
-    """The bytes of a file; None where it is not there, or cannot be read."""
+    """Reads the bytes of a file; the value is None if it is absent or cannot be read."""
     try:
-        if Path(path).is_fifo():
-            what = "it is a pipe, of which a read may never end"
-            return FileContent(None, f"{path} is left out: {what}")
         return FileContent(read(path))
     except (FileNotFoundError, NotADirectoryError):
         return FileContent(None)

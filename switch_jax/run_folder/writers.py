@@ -12,18 +12,13 @@ from etils import epath
 from switch_jax.config import Config
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.readers import read_run_facts
-from switch_jax.storage import (
-    atomic_write,
-    check_writable,
-    exists,
-    explain_write_errors,
-)
+from switch_jax.storage import atomic_write, check_writable, exists, explain_write_errors
 from switch_jax.utils.errors import UserError
 
 
 def create_run_folder(model_dir: str) -> RunFolder:
-    """The folder MODEL_DIR, made where it is not there; UserError: it cannot be written."""
-    folder, what = _folder_of_run(model_dir)
+    """Makes the folder MODEL_DIR if it is not there; UserError if it cannot be written."""
+    folder, what = _writable_folder(model_dir)
     with explain_write_errors(what):
         folder.path.mkdir(parents=True, exist_ok=True)
     check_writable(folder.path, what)
@@ -32,12 +27,12 @@ def create_run_folder(model_dir: str) -> RunFolder:
 
 def check_run_folder(model_dir: str) -> None:
     """Raises UserError if MODEL_DIR cannot be made or written; see `check_writable`."""
-    folder, what = _folder_of_run(model_dir)
+    folder, what = _writable_folder(model_dir)
     check_writable(folder.path, what)
 
 
-def _folder_of_run(model_dir: str) -> tuple[RunFolder, str]:
-    """The folder, and how errors name it; raises UserError where Orbax writes no checkpoints."""
+def _writable_folder(model_dir: str) -> tuple[RunFolder, str]:
+    """Returns the folder and how errors name it; UserError for S3: Orbax does not write there."""
     what = f"MODEL_DIR {model_dir!r}"
     if model_dir.startswith("s3://"):
         raise UserError(
@@ -54,11 +49,11 @@ def write_description(
     config: Config,
     config_text: str,
 ) -> None:
-    """Writes `run.json`, `config.gin` and `config.json`; UserError: they cannot be written.
+    """Writes `run.json`, `config.gin` and `config.json`; UserError if they cannot be written.
 
-    `facts` are the fields of run.json but `name` and `initial_checkpoint`. That one is `start`,
-    unless the run has a checkpoint of its own and so keeps the one named there; where none can be
-    known any more, there is no such field. Raises TransientError where run.json cannot be read.
+    `facts` are the fields of run.json except `name` and `initial_checkpoint`. The latter is
+    `start`, unless the run has saved a checkpoint and so keeps the field of its run.json, or has
+    none if that is damaged. Raises TransientError if run.json cannot be read.
     """
     description = {"name": folder.path.name, **facts}
     damaged = None
@@ -77,9 +72,9 @@ def write_description(
 
 
 def _set_aside(folder: RunFolder, damaged: str) -> None:
-    """Keeps a damaged `run.json` under another name, and says what is lost.
+    """Keeps a damaged `run.json` under another name, and prints what is lost.
 
-    The first one that is damaged stays there: those after it know less.
+    Only the first damaged one is kept: later ones know less.
     """
     kept = ""
     if exists(folder.description) and not exists(folder.damaged_description):
@@ -95,11 +90,11 @@ def _set_aside(folder: RunFolder, damaged: str) -> None:
 def write_bad_batch(
     folder: RunFolder, number: int, process: int, batch: Mapping[str, np.ndarray]
 ) -> epath.Path:
-    """Writes the rows of a batch that this process has, for inspection with `numpy.load`.
+    """Writes the rows of a batch that this process has read, for inspection with `numpy.load`.
 
     Batches are counted from 1. `batch` has arrays [B, L]; the rows of other processes are padding.
-    The file has the arrays without these, and `rows`, the places of its own in the batch. Raises
-    UserError where it cannot be written.
+    The file has the arrays without these, and `rows`, the indices of the written rows in the batch.
+    Raises UserError if it cannot be written.
     """
     path = folder.bad_batch(number, process)
     here = batch["encoder_segment_ids"].any(1)

@@ -1,7 +1,6 @@
 """What is damaged is left out with one line, and the rest is read."""
 
 import json
-import os
 
 import pytest
 from etils import epath
@@ -92,13 +91,11 @@ def test_an_object_with_a_field_of_another_type_is_one_line(tmp_path):
 
 
 def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path):
-    absent, folder, pipe = (epath.Path(tmp_path / name) for name in ("absent", "folder", "pipe"))
-    os.mkdir(folder)
-    os.mkfifo(pipe)
+    absent, folder = (epath.Path(tmp_path / name) for name in ("absent", "folder"))
+    folder.mkdir()
     for path, left_out in (
         (absent, None),
         (folder, f"{folder} is left out: it cannot be read (Is a directory)"),
-        (pipe, f"{pipe} is left out: it is a pipe, of which a read may never end"),
     ):
         assert read_records(path)[:2] == ([], left_out)
         assert read_object(path)[:2] == ({}, left_out)
