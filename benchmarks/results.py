@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from switch_jax.reports.records import without_lost_attempts
+from switch_jax.reports.records import kept_records
 from switch_jax.run_folder import RunFolder, read_object, read_records
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -36,7 +36,7 @@ def rows_of(run: Path) -> Iterator[dict[str, Any]]:
     facts = read_object(folder.description).value
     of_run = {"run": run.name, "flops": facts["flops_per_token"]}
     of_run |= {name: facts[name] for name in ("seed", "num_experts", "parameters")}
-    counted = without_lost_attempts(read_records(folder.metrics).value)
+    counted = kept_records(read_records(folder.metrics).value)
     evals = [record for of_task in counted.evals.values() for record in of_task]
     for record in [*counted.train, *evals]:
         row = of_run | {name: record[name] for name in ("kind", "step", "seconds")}

@@ -1,4 +1,4 @@
-"""The other formats: which one a path is of."""
+"""Finds the format of a checkpoint that switch_jax has not written."""
 
 from etils import epath
 
@@ -7,7 +7,7 @@ from switch_jax.conversion.source import Source
 
 
 def open_source(path: epath.Path) -> Source | None:
-    """Opens a checkpoint of another format by its headers, or None; UserError as of `Source`."""
+    """Opens a checkpoint of another format by its headers, if it is one; raises as `Source`."""
     if hugging_face.is_hugging_face(path):
         return hugging_face.open_folder(path)
     return t5x.open_checkpoint(path)

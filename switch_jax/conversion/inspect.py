@@ -1,4 +1,4 @@
-"""What a checkpoint is, by its headers alone."""
+"""Describes a checkpoint by its headers alone."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from switch_jax.utils.units import aligned
 
 
 def describe_source(source: Source) -> list[str]:
-    """Lines about a checkpoint of another format; raises UserError for a damaged tokenizer."""
+    """Describes a checkpoint of another format; raises UserError for a damaged tokenizer."""
     tokenizer = source.folder / SENTENCEPIECE
     vocabulary = f"no {SENTENCEPIECE} in the folder"
     if is_file(tokenizer):
@@ -25,28 +25,29 @@ def describe_source(source: Source) -> list[str]:
         with read_as(tokenizer, "a SentencePiece model"):
             processor.LoadFromSerializedProto(read_bytes(tokenizer))
         vocabulary = f"{SENTENCEPIECE}, {processor.GetPieceSize():,} pieces"
-    kind, model = f"{source.format}, {source.details}", ModelConfig(**source.architecture)
-    return _lines(kind, model, source.dtypes, source.step, vocabulary)
+    model = ModelConfig(**source.architecture)
+    file_format = f"{source.format}, {source.details}"
+    return _lines(file_format, model, source.dtypes, source.step, vocabulary)
 
 
 def describe_run(checkpoint: epath.Path, config: Config) -> list[str]:
-    """Lines about a checkpoint of ours; UserError where it is damaged, or of another model."""
+    """Describes a checkpoint of ours; raises UserError if it is damaged, or of another model."""
     check_part(checkpoint, "parameters", abstract_parameters(config.model))
     vocabulary = config.data.vocabulary or f"that of {config.data.mixture_or_task_name}"
     return _lines("switch_jax", config.model, ["float32"], int(checkpoint.name), vocabulary)
 
 
 def _lines(
-    kind: str, model: ModelConfig, dtypes: Sequence[str], step: int | None, vocabulary: str
+    file_format: str, model: ModelConfig, dtypes: Sequence[str], step: int | None, vocabulary: str
 ) -> list[str]:
     counts = sizes_by_group(model)
-    sizes = [  # and what else is not the default of a `ModelConfig`
+    sizes = [  # every field that differs from the default of `ModelConfig`
         (f"  {field.name}", repr(value))
         for field in dataclasses.fields(model)
         if (value := getattr(model, field.name)) != field.default
     ]
     rows = [
-        ("format", kind),
+        ("format", file_format),
         ("model", "sparse" if model.num_experts else "dense"),
         *sizes,
         ("dtype", ", ".join(dtypes)),

@@ -1,4 +1,4 @@
-"""A checkpoint of another format, opened: every tensor is accounted for, and none is read yet."""
+"""Opens a checkpoint of another format: every tensor is accounted for, and none is read yet."""
 
 import contextlib
 import dataclasses
@@ -34,10 +34,10 @@ class Copy(NamedTuple):
     reason: str
 
 
-def take_copies(
+def pop_copies(
     tensors: dict[str, Tensor], original: str, names: Iterable[str], reason: str
 ) -> list[Copy]:
-    """Takes tensors out, as copies of `original`; if that is missing, the first takes its place."""
+    """Removes copies of `original` from the tensors; if that is missing, the first becomes it."""
     copies = [Copy(n, tensors.pop(n), original, reason) for n in names if n in tensors]
     if copies:
         tensors.setdefault(original, copies[0].tensor)
@@ -48,19 +48,19 @@ def take_copies(
 class Source:
     """A model whose tensors are all there, with the shapes that it should have.
 
-    UserError where a tensor is missing, left over, or of another shape or dtype.
+    Raises UserError if a tensor is missing, left over, or of another shape or dtype.
 
     Attributes:
       path: the folder, or the file, that was opened.
-      folder: where a tokenizer would lie.
-      format: whose it is, as in 'T5X checkpoint'.
-      details: what else is said of its files.
-      step: of training; None: it does not say.
-      vocabulary: VOCABULARY of the released models of this kind.
+      folder: the folder in which a tokenizer would be.
+      format: the name of the format, as in 'T5X checkpoint'.
+      details: what else `convert --inspect` prints of the files.
+      step: the training step; None if it is not known.
+      vocabulary: VOCABULARY of the released models of this format.
       architecture: the fields of `ModelConfig` that the checkpoint determines.
       names: a `TensorNames` for each parameter, nested.
-      copies: tensors that are left out, as others hold the same.
-      undetermined: fields that it may have with any value, and does not tell.
+      copies: tensors that are left out, since others hold the same.
+      undetermined: fields of `ModelConfig` that may have any value for these tensors.
     """
 
     path: epath.Path
@@ -111,13 +111,13 @@ class Source:
 
     @property
     def parameters(self) -> Any:
-        """`StackedTensors`, nested: read when they are indexed."""
+        """The parameters as nested `StackedTensors`, which are read when they are indexed."""
         return jax.tree.map(lambda names: StackedTensors(names, self.tensors), self.names)
 
     def check_model(self, model: ModelConfig, remedy: str = "set them as the folder has") -> None:
-        """Checks that a model of ours takes the parameters; reads the copies.
+        """Checks that a model of ours can have the parameters; reads the copies.
 
-        UserError, with the remedy, where the models differ, or copies differ from their originals.
+        Raises UserError, with the remedy, if the models differ, or copies and their originals do.
         """
         if found := model_differences(type(model)(**self.architecture), model, self.undetermined):
             raise UserError(
@@ -127,7 +127,7 @@ class Source:
         self.check_copies()
 
     def check_copies(self) -> None:
-        """Raises UserError where copies hold other numbers than their originals; reads them."""
+        """Reads the copies; raises UserError if they hold other numbers than their originals."""
         for copy in self.copies:
             original = self.tensors[copy.original]
             whole = (slice(None),) * len(original.shape)
@@ -138,10 +138,10 @@ class Source:
                 )
 
     def load(self, abstract_parameters: Any) -> Any:
-        """Reads all parameters, or some, onto a mesh, each process those of its devices.
+        """Reads all parameters, or some, onto a mesh, each process the shards of its devices.
 
-        Nested `ShapeDtypeStruct`s with shardings -> float32 arrays. UserError on every process
-        where one of them cannot read a tensor.
+        Nested `ShapeDtypeStruct`s with shardings -> float32 arrays. Raises UserError on every
+        process if one of them cannot read a tensor.
         """
         parameters = flatten_dict(self.parameters)
         return run_on_all(
@@ -159,7 +159,7 @@ class Source:
 def model_differences(
     theirs: ModelConfig, ours: ModelConfig, undetermined: Sequence[str] = ()
 ) -> list[str]:
-    """The settings, or else shapes of parameters, that differ; fields in `undetermined` may."""
+    """Lists the settings, or else shapes, that differ; fields in `undetermined` may differ."""
     same = {name.upper(): getattr(ours, name) for name in undetermined}
     settings = differences({**theirs.identity, **same}, ours.identity)
     return settings or differences(parameter_shapes(theirs), parameter_shapes(ours))
@@ -167,7 +167,7 @@ def model_differences(
 
 @contextlib.contextmanager
 def read_as(file: epath.Path, kind: str) -> Iterator[None]:
-    """Within, an error of any type becomes a UserError: the file is not `kind`, as 'JSON'."""
+    """Turns any error in the block into a UserError: the file is not `kind`, as in 'JSON'."""
     try:
         with explain_read_errors(file):
             yield
@@ -179,13 +179,13 @@ def read_as(file: epath.Path, kind: str) -> Iterator[None]:
 
 
 def read_small_file(file: epath.Path) -> bytes:
-    """The content of a file that holds no tensors; UserError where it cannot be read."""
+    """Reads a file that holds no tensors; raises UserError if that fails."""
     with explain_read_errors(file):
         return read_bytes(file)
 
 
 def read_json(file: epath.Path) -> dict[str, Any]:
-    """The JSON object in a small file; raises UserError where it cannot be read, or is none."""
+    """Reads the JSON object in a small file; raises UserError if that fails, or it is none."""
     with read_as(file, "JSON"):
         content = parse_json(read_bytes(file))
     if not isinstance(content, dict):
@@ -193,10 +193,10 @@ def read_json(file: epath.Path) -> dict[str, Any]:
     return content
 
 
-def inside(folder: epath.Path, name: object) -> epath.Path:
-    """The path in a folder of what a checkpoint names, whatever folders come before its name.
+def path_in(folder: epath.Path, name: object) -> epath.Path:
+    """Returns the path of a file that a checkpoint names, in a folder, whatever its old folders.
 
-    UserError where that is no name of a file.
+    Raises UserError if it is not the name of a file.
     """
     if not isinstance(name, str) or not name.isprintable():  # as NUL and halves of characters
         raise UserError(
@@ -206,8 +206,8 @@ def inside(folder: epath.Path, name: object) -> epath.Path:
 
 
 def sparse_fields(theirs: dict[str, list[int]], num_layers: dict[str, int]) -> dict[str, Any]:
-    """The fields of `ModelConfig` that give experts to these layers; UserError where none do."""
-    first = next(iter(theirs))  # a step that all have is that of any
+    """Finds the fields of `ModelConfig` that give experts to these layers; UserError if none do."""
+    first = next(iter(theirs))  # a step that all stacks share is also that of the first one
     step = max(1, num_layers[first] // max(1, len(theirs[first])))
     spread = {stack: sparse_layers("mixed", n, n // step) for stack, n in num_layers.items()}
     if theirs == spread and not any(n % step for n in num_layers.values()):

@@ -1,4 +1,4 @@
-"""Gin for a model of another format: architecture, groups and vocabulary as files and bindings."""
+"""Describes a model of another format in gin: architecture, groups and vocabulary."""
 
 from etils import epath
 
@@ -9,7 +9,7 @@ from switch_jax.gin_config.packaged import packaged_macros
 def source_to_gin(
     source: Source, model_dir: epath.Path, vocabulary: str
 ) -> tuple[list[str], list[str]]:
-    """The gin files and bindings that describe a model of another format."""
+    """Returns the gin files and bindings that describe a model of another format."""
     bindings = {
         "MODEL_DIR": str(model_dir),
         "MIXTURE_OR_TASK_NAME": "english_span_corruption",  # its text comes with us

@@ -1,4 +1,4 @@
-"""How a parameter of ours lies in the tensors of another format.
+"""Maps each parameter of ours to the tensors of another format.
 
 Other formats have a tensor for each layer, and for each expert of a layer. Here one array holds a
 parameter of the same layer of every block, stacked on axis 0, and of every expert, on axis 1
@@ -27,7 +27,7 @@ class Tensor:
     read: Callable[[tuple[slice, ...]], np.ndarray]
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        """A part of it, in its own dtype, or as float32."""
+        """Reads a part of the tensor, in its dtype or as float32."""
         return self.read(index)
 
 
@@ -37,7 +37,7 @@ class TensorNames:
 
     Attributes:
       names: str array [], [blocks] or [blocks, experts], the leading axes of the parameter.
-      transposed: each tensor is [out, in], and a kernel of ours [in, out].
+      transposed: whether each tensor is [out, in], while a kernel of ours is [in, out].
     """
 
     names: np.ndarray
@@ -45,15 +45,11 @@ class TensorNames:
 
     @property
     def stacked_axes(self) -> int:
-        """How many leading axes of the parameter count tensors."""
+        """The number of leading axes of the parameter along which tensors are stacked."""
         return self.names.ndim
 
-    def to_theirs(self, array: np.ndarray) -> np.ndarray:
-        """One tensor as it is in the other format, or back."""
-        return array.T if self.transposed else array
-
     def shape_of_each(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of each tensor, for a parameter of this shape."""
+        """Returns the shape of each tensor, for a parameter of this shape."""
         rest = shape[self.stacked_axes :]
         return rest[::-1] if self.transposed else rest
 
@@ -61,37 +57,37 @@ class TensorNames:
 def stacked_names(
     model: ModelConfig, theirs: Mapping[str, str], transposed: Callable[[str], bool]
 ) -> dict[str, Any]:
-    """The `TensorNames` of each parameter of a model of ours, nested as the parameters are.
+    """Returns the `TensorNames` of each parameter of a model, nested as the parameters are.
 
-    UserError where a parameter has no tensor there.
+    Raises UserError if the other format has no tensor for a parameter.
 
     Args:
-      theirs: the name of a tensor for each parameter, which is named without its place in a block:
+      theirs: the name of a tensor for each parameter, whose name has no index in a block:
         'encoder/self_attention/query', and 'encoder/experts/wo' for a kernel of experts. In a
         tensor's name {layer} counts the layers of the stack, and {expert} its experts.
-      transposed: see `TensorNames`; from the name of a parameter.
+      transposed: a function of a parameter's name; see `TensorNames`.
     """
     found = {}
     for path, axes in flatten_dict(logical_axes(model)).items():
         counted, (stack, *rest) = dict[str, range](), path
         if "layers" in axes:
-            blocks, place, *rest = rest
-            counted["layer"] = model.stack(stack).layers_at(blocks, place)
+            blocks, layer, *rest = rest
+            counted["layer"] = model.stack(stack).layers_at(blocks, layer)
         if "expert" in axes:
             counted["expert"] = range(model.num_experts)
             rest = ["experts", *rest[1:]]
         name = "/".join((stack, *rest))
         if name not in theirs:
             raise UserError(f"the other format has no tensor for the parameter {'/'.join(path)}")
-        places = itertools.product(*counted.values())
-        names = [theirs[name].format(**dict(zip(counted, at, strict=True))) for at in places]
+        indices = itertools.product(*counted.values())
+        names = [theirs[name].format(**dict(zip(counted, at, strict=True))) for at in indices]
         shape = [len(numbers) for numbers in counted.values()]
         found[path] = TensorNames(np.array(names).reshape(shape), transposed(name))
     return unflatten_dict(found)
 
 
 class StackedTensors:
-    """A parameter that is read from its tensors, in the part that it is indexed with."""
+    """A parameter of which indexing reads a part, from the tensors that it is stacked from."""
 
     dtype = np.dtype(np.float32)
 
@@ -102,16 +98,13 @@ class StackedTensors:
         self.shape = (*layout.names.shape, *(first[::-1] if layout.transposed else first))
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        """A slice of each axis -> that part, float32."""
+        """Reads a part, given by a slice of each axis, as float32."""
         lead = self.stacked_axes
         names = np.asarray(self._layout.names[index[:lead]])  # [blocks, experts]
         rest = index[lead:]
-        part = np.empty([*names.shape, *map(_length, rest, self.shape[lead:])], self.dtype)
-        for place in np.ndindex(names.shape):
-            tensor = self._tensors[str(names[place])]
-            part[place] = tensor[rest[::-1]].T if self._layout.transposed else tensor[rest]
-        return part
-
-
-def _length(part: slice, size: int) -> int:
-    return len(range(*part.indices(size)))
+        sizes = [len(range(n)[part]) for n, part in zip(self.shape[lead:], rest, strict=True)]
+        result = np.empty([*names.shape, *sizes], self.dtype)
+        for at in np.ndindex(names.shape):
+            tensor = self._tensors[str(names[at])]
+            result[at] = tensor[rest[::-1]].T if self._layout.transposed else tensor[rest]
+        return result

@@ -1,4 +1,4 @@
-"""Writes the folder of a run from the tensors of another format, one tensor after the other."""
+"""Writes the folder of a run from tensors of another format, one tensor after the other."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from switch_jax.model.flops import flops_per_token
 from switch_jax.run_folder import RunFolder, write_description
 from switch_jax.storage import new_folder, read_bytes
 
-# From the number of bytes in all, a context of the function that is told of each number of bytes.
+# Given the total of bytes, returns a context with a function to call for each number of bytes.
 Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
 
 
@@ -31,9 +31,9 @@ def write_run(
     identities: Mapping[str, str],
     progress: Progress,
 ) -> None:
-    """Writes a folder that `eval` and `infer` take, and `train` as INITIAL_CHECKPOINT_PATH.
+    """Writes a folder that `eval` and `infer` accept, and `train` as INITIAL_CHECKPOINT_PATH.
 
-    All of it is written, or nothing. UserError where it is there already, or cannot be written.
+    All of it is written, or nothing. Raises UserError if it is there already, or that fails.
 
     `parameters` are nested `StackedTensors` of the model's shapes, from `origin`. `config`, with
     `config_text` as gin, is how `eval` and `infer` use them. `vocabulary_file` is a SentencePiece
@@ -63,9 +63,9 @@ def write_run(
 
 def _copy(stacked: StackedTensors, array: Any, advance: Callable[[int], object]) -> None:
     axes = stacked.stacked_axes
-    for place in np.ndindex(stacked.shape[:axes]):
-        rest = (slice(None),) * (len(stacked.shape) - axes)
-        index = (*(slice(i, i + 1) for i in place), *rest)
+    rest = (slice(None),) * (len(stacked.shape) - axes)
+    for first in np.ndindex(stacked.shape[:axes]):
+        index = (*(slice(i, i + 1) for i in first), *rest)
         piece = stacked[index]
         array[index].write(piece).result()
         advance(piece.nbytes)

@@ -1,1 +1,1 @@
-"""Checks of a machine, or of all hosts of a run: whether they compute the right thing."""
+"""Checks whether a machine, or all hosts of a run together, compute the right numbers."""

@@ -1,4 +1,4 @@
-"""All checks of `switch_jax doctor`, in their order."""
+"""Lists all checks of `switch_jax doctor`, in their order."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ from switch_jax.runtime import processes
 
 
 def all_checks(mesh: Mesh, model_dir: epath.Path) -> dict[str, Callable[[], str]]:
-    """All by name, for `run_checks`; the mesh is that of `jax.set_mesh`, model_dir is MODEL_DIR."""
+    """Returns the checks by name, for `run_checks`; the mesh is that of `jax.set_mesh`."""
     axes, dtypes = [axis for axis in AXES if mesh.shape[axis] > 1], kernel_checks.TOLERANCES
     return {
         "versions": versions,
@@ -28,8 +28,8 @@ def all_checks(mesh: Mesh, model_dir: epath.Path) -> dict[str, Callable[[], str]
 
 
 def versions() -> str:
-    """Those of this process; raises Failed where another process has others."""
-    own = processes.versions()
-    if differing := processes.difference(processes.gather(own)):
+    """Checks that all processes have the same versions, and returns them."""
+    found = processes.versions()
+    if differing := processes.difference(processes.gather(found)):
         raise Failed(differing)
-    return ", ".join(f"{name} {version}" for name, version in own.items() if version != "-")
+    return ", ".join(f"{name} {version}" for name, version in found.items() if version != "-")

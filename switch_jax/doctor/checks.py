@@ -1,4 +1,4 @@
-"""A check, what it found, and how checks are run one after the other on all processes."""
+"""Runs checks one after the other on all processes together, and says what they found."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,10 +41,10 @@ class Finding(NamedTuple):
 def run_checks(checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
     """Runs the checks in their order, the same ones on all processes together.
 
-    A check returns its numbers in a line of text, or raises Skipped, or has failed with whatever
-    else it raises; on all processes, if it did on one. Those behind it still run. Where others wait
-    in an exchange for a process on which it raised, nothing takes these out of their program: after
-    two minutes that process raises LostHostError.
+    A check returns its numbers in a line of text, or raises Skipped; whatever else it raises is a
+    failure, on all processes if it is on one. The next checks still run. If the other processes
+    wait in a collective for the one that raised, nothing ends their program: after two minutes that
+    process raises LostHostError.
     """
     for number, (name, check) in enumerate(checks.items()):
         try:
@@ -60,29 +60,29 @@ def run_checks(checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
 
 
 def _first_failure(number: int, finding: Finding) -> Finding:
-    """The finding of the first process that failed, or else this one.
+    """Returns the finding of the first process that failed, or else this one.
 
-    It goes through the coordinator, since the devices may wait for a process that has raised.
+    Findings go through the coordinator: the devices may be waiting for a process that raised.
     """
     if jax.process_count() == 1:
         return finding
-    place = f"doctor/{number}"
-    publish(place, json.dumps([jax.process_index(), finding.verdict, finding.text]))
+    key = f"doctor/{number}"
+    publish(key, json.dumps([jax.process_index(), finding.verdict, finding.text]))
     try:
-        barrier(place, _MOST_APART)
+        barrier(key, _MOST_APART)
     except jax.errors.JaxRuntimeError as error:
         raise LostHostError(
             f"another process did not end a check within {_MOST_APART} seconds of this one, where "
             f"it has {finding.verdict}: {finding.name}: {finding.text}"
         ) from error
-    for index, verdict, text in sorted(map(json.loads, published(place))):
+    for index, verdict, text in sorted(map(json.loads, published(key))):
         if verdict == FAILED:
             return Finding(finding.name, FAILED, f"on process {index}: {text}")
     return finding
 
 
 def check_close(found: Any, expected: Any, tolerance: float, against: str, what: str = "it") -> str:
-    """How far nested arrays are from what is expected, in words; raises Failed where too far."""
+    """Says how far nested arrays are from the expected ones; raises Failed if too far."""
     apart = difference(found, expected)
     text = f"{what} differs by {apart:.1e} from {against}, {tolerance:.0e} is allowed"
     if not apart <= tolerance:  # it may be NaN
@@ -91,7 +91,7 @@ def check_close(found: Any, expected: Any, tolerance: float, against: str, what:
 
 
 def difference(found: Any, expected: Any) -> float:
-    """The largest difference of nested arrays, relative to the largest number of each; or NaN."""
+    """Returns the largest difference of nested arrays, relative to each array's largest number."""
     worst = 0.0
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         a, b = (np.asarray(x, np.float64) for x in (a, b))
@@ -101,11 +101,11 @@ def difference(found: Any, expected: Any) -> float:
 
 
 def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """These devices side by side along data, as of one process: no other has to take part."""
+    """Makes a mesh of devices of this process, side by side along data."""
     return Mesh(np.array(devices).reshape(-1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def local_bytes(tree: Any) -> list[bytes]:
-    """What the devices of this process hold of nested arrays, a part after the other."""
+    """Returns the bytes of nested arrays on this process's devices, shard by shard."""
     arrays = jax.tree.leaves(tree)
     return [np.asarray(s.data).tobytes() for array in arrays for s in array.addressable_shards]

@@ -1,4 +1,4 @@
-"""Kernels on this process's devices against the plain way of computing the same."""
+"""Compares kernels on this process's devices with XLA's own operations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +16,12 @@ from switch_jax.model.fused_attention import fused_kernel, on_mesh
 from switch_jax.moe import Distribution, assign, assign_choices
 from switch_jax.moe.tokens_choose import top_choices
 
-# Relative to the largest number: float32 and bfloat16 have 24 and 8 bits, and sums round further.
+# Relative to the largest number: float32 has 24 bits, bfloat16 8, and sums round further.
 TOLERANCES = {"float32": 2e-4, "bfloat16": 2e-2}
 
 Attend = Callable[..., jax.Array]
 
-# Queries and keys of a row, which divide into blocks of 128 or do not; whether a query sees only
-# keys before it; whether there is a bias.
+# Queries and keys of a row, multiples of 128 or not; whether it is causal; whether it has a bias.
 CASES = {
     "encoder": (512, 512, False, True),
     "decoder": (114, 114, True, True),
@@ -31,16 +30,16 @@ CASES = {
 
 
 def attention(mesh: Mesh, dtype: str) -> str:
-    """Each attention that has a kernel in this dtype, forward and backward, by XLA's in float32."""
-    own, found = data_mesh(mesh.local_devices), []
+    """Compares each attention kernel of a dtype, forward and backward, with XLA in float32."""
+    local, found = data_mesh(mesh.local_devices), []
     for name, (length, memory, causal, has_bias) in CASES.items():
-        kernel, (arrays, segments) = attention_inputs(length, memory, has_bias, dtype, own)
+        kernel, (arrays, segments) = attention_inputs(length, memory, has_bias, dtype, local)
         if kernel is None:
             continue
-        with jax.set_mesh(own), jax.default_matmul_precision("highest"):
+        with jax.set_mesh(local), jax.default_matmul_precision("highest"):
             program = attention_program(dot_product_attention, causal)
             plain = jax.jit(program)([x.astype(np.float32) for x in arrays], segments)
-        with jax.set_mesh(own):
+        with jax.set_mesh(local):
             result = jax.jit(attention_program(on_mesh(kernel), causal))(arrays, segments)
         found.append(check_close(result, plain, TOLERANCES[dtype], "XLA's in float32", name))
     if not found:
@@ -51,10 +50,10 @@ def attention(mesh: Mesh, dtype: str) -> str:
 def attention_inputs(
     length: int, memory: int, has_bias: bool, dtype: str, mesh: Mesh
 ) -> tuple[Attend | None, Any]:
-    """The kernel that a model takes on the mesh, and arguments of `attention_program`.
+    """Returns the kernel that a model uses on the mesh, and arguments of `attention_program`.
 
     The arguments are random arrays, the same at each call: q [B, L, H * K], k and v [B, M, H * K],
-    and where there is one the bias [H, 2 W]; then segments [B, L] and [B, M] int32: three packed
+    and with `has_bias` the bias [H, 2 W]; then segments [B, L] and [B, M] int32: three packed
     examples and padding in each row.
     """
     model = small_config(mesh).replace("model", activation_dtype=dtype, gpu_attention="cudnn").model
@@ -81,10 +80,10 @@ def attention_program(attend: Attend, causal: bool) -> Callable[..., Any]:
     """Makes a function from `attention_inputs` to the output and the gradients of the arrays."""
 
     def results(arrays: list[jax.Array], segments: tuple[jax.Array, jax.Array]) -> Any:
-        def of(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None):
+        def output(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None):
             return attend(q, k, v, bias, *segments, num_heads=HEADS, causal=causal)
 
-        y, pullback = jax.vjp(of, *arrays)
+        y, pullback = jax.vjp(output, *arrays)
         cotangent = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
         return y, *pullback(cotangent.astype(y.dtype))
 
@@ -92,7 +91,7 @@ def attention_program(attend: Attend, causal: bool) -> Callable[..., Any]:
 
 
 def routing(mesh: Mesh) -> str:
-    """The default way, a kernel on TPUs, against that of other rules; Failed where they differ."""
+    """Compares the default top-1 routing, a kernel on TPUs, with that by sorting."""
     groups, tokens, experts, capacity = 2, 1024, 16, 80
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(groups, tokens, experts)).astype(np.float32)
@@ -107,15 +106,15 @@ def routing(mesh: Mesh) -> str:
         def loss(logits: jax.Array) -> Any:
             a = route(logits)
             balance = jnp.sum(a.router.importance**2) / tokens
-            places = a.expert_index, a.token_index, a.load
-            return jnp.sum(a.gate * weights) + balance, (a.gate, a.router.log_normalizer, places)
+            slots = a.expert_index, a.token_index, a.load
+            return jnp.sum(a.gate * weights) + balance, (a.gate, a.router.log_normalizer, slots)
 
-        (_, (*values, places)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(logits)
-        return (*values, gradient), places
+        (_, (*values, slots)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(logits)
+        return (*values, gradient), slots
 
     with jax.set_mesh(data_mesh(mesh.local_devices[:1])):
-        found, places = run(lambda x: assign(x, capacity, valid))
+        found, slots = run(lambda x: assign(x, capacity, valid))
         plain, expected = run(by_sorting)
-    if difference(places, expected):
+    if difference(slots, expected):
         raise Failed("tokens go to other experts or slots than by sorting in XLA's operations")
     return check_close(found, plain, 1e-5, "sorting in XLA's operations")

@@ -1,4 +1,4 @@
-"""A small model on all devices of a mesh: its layer, its step, exchanges, and a checkpoint."""
+"""Checks a small model on all devices of a mesh: a layer, a step, collectives, a checkpoint."""
 
 import contextlib
 import functools
@@ -31,7 +31,7 @@ from switch_jax.train_step.lowering import abstract_signals, lower_train_step
 from switch_jax.train_step.state import abstract_state, init_state, state_of_step
 from switch_jax.train_step.step import Metrics
 
-# Of the first step in float32, whatever the mesh: printed by `python -m tools.doctor_reference`.
+# The first step in float32 on any mesh, as `python -m tools.doctor_reference` prints it.
 REFERENCE = {
     "loss": 8.007308006286621,
     "gradient_norm": 6.067276477813721,
@@ -42,7 +42,7 @@ REFERENCE = {
 CPU_TOLERANCE, TOLERANCE = 1e-4, 1e-2
 ROWS, INPUTS, TARGETS = 2, 64, 32  # rows that are repeated, until each device has some
 EXPERTS = HEADS = 8
-SLOW = 0.5  # of what `plan` assumes
+SLOW = 0.5  # a collective fails below this share of the bandwidth that `plan` assumes
 _EXCHANGES: dict[str, Any] = {
     "all-to-all": functools.partial(lax.all_to_all, split_axis=1, concat_axis=1, tiled=True),
     "all-reduce": lax.psum,
@@ -50,11 +50,11 @@ _EXCHANGES: dict[str, Any] = {
 
 
 def small_config(mesh: Mesh, microbatches: int = 1) -> Config:
-    """A model whose groups are rows, so that repeated rows give the loss of one of each.
+    """Makes a model whose groups are rows, so that repeated rows do not change the loss.
 
-    With several microbatches its weights are fully sharded: then each microbatch gathers them, and
-    adds its gradients to shards, also those of the embedding, whose vocabulary shares its mesh axes
-    with the batch.
+    With several microbatches the weights are fully sharded: each microbatch gathers them, and adds
+    gradients to shards, also those of the embedding, whose vocabulary shares its mesh axes with the
+    batch.
     """
     model = ModelConfig(
         num_embeddings=512,
@@ -65,7 +65,7 @@ def small_config(mesh: Mesh, microbatches: int = 1) -> Config:
         num_encoder_layers=2,
         num_decoder_layers=2,
         num_experts=EXPERTS,
-        jitter_noise=0.0,  # it is another one in each row
+        jitter_noise=0.0,  # which differs from row to row
         group_size=INPUTS,
         decoder_group_size=TARGETS,
         activation_dtype="float32",
@@ -81,7 +81,7 @@ def small_config(mesh: Mesh, microbatches: int = 1) -> Config:
 
 
 def repeated_batch(config: Config) -> Batch:
-    """Random rows, one full and one with 5 tokens of padding, repeated over the batch."""
+    """Makes a batch of two random rows, repeated; one is full, one has 5 tokens of padding."""
     rng = np.random.default_rng(0)
     inputs, targets = (rng.integers(2, 512, (ROWS, length)) for length in (INPUTS, TARGETS))
     full = {"inputs": inputs[0], "targets": targets[0]}
@@ -94,7 +94,7 @@ def repeated_batch(config: Config) -> Batch:
 
 
 def switch_layer(mesh: Mesh) -> str:
-    """Output, losses and gradients on the mesh by those of one device; Failed where they differ."""
+    """Compares a layer's output, losses and gradients on the mesh with those of one device."""
     experts = mesh.shape[EXPERT] * -(-8 // mesh.shape[EXPERT])  # at least 8
     rows, length, dim, hidden = 2 * batch_shards(mesh.shape), 64, 128, 128 * mesh.shape[MODEL]
     changes = {"num_experts": experts, "jitter_noise": 0.01, "group_size": length}
@@ -125,10 +125,10 @@ def switch_layer(mesh: Mesh) -> str:
 
 
 def step(mesh: Mesh, microbatches: int = 1) -> str:
-    """Loss and gradient of a step by REFERENCE, and the bits after it; Failed where they vary.
+    """Compares loss and gradients of a step with REFERENCE, and the bits after doing it twice.
 
-    The embedding's gradient has a number of its own: with half of it the norm of all differs by
-    0.05 % only.
+    The norm of the embedding's gradient is compared by itself: half of it would change the norm of
+    all gradients by 0.05 % only.
     """
     (found, first), (_, second) = first_steps(mesh, microbatches)
     tolerance = CPU_TOLERANCE if mesh.devices.flat[0].platform == "cpu" else TOLERANCE
@@ -147,9 +147,9 @@ def step(mesh: Mesh, microbatches: int = 1) -> str:
 
 
 def first_steps(mesh: Mesh, microbatches: int = 1) -> list[tuple[dict[str, float], list[bytes]]]:
-    """The first step, twice: its loss and norms, and the bits of the parameters after it.
+    """Does the first step twice; returns its loss and norms, and the bits of the parameters.
 
-    It runs on as much of the mesh's expert and model axes as experts and heads divide over.
+    Expert and model axes that experts and heads do not divide over are made shorter.
     """
     expert, model = math.gcd(mesh.shape[EXPERT], EXPERTS), math.gcd(mesh.shape[MODEL], HEADS)
     if (expert, model) != (mesh.shape[EXPERT], mesh.shape[MODEL]):
@@ -173,7 +173,7 @@ def first_steps(mesh: Mesh, microbatches: int = 1) -> list[tuple[dict[str, float
 
 
 def reference_numbers(metrics: Metrics) -> dict[str, float]:
-    """The numbers of a step that REFERENCE has."""
+    """Returns the numbers of a step that are in REFERENCE."""
     return {
         "loss": float(metrics.loss),
         "gradient_norm": float(metrics.gradient_norm),
@@ -182,7 +182,7 @@ def reference_numbers(metrics: Metrics) -> dict[str, float]:
 
 
 def exchanges(mesh: Mesh, axis: str) -> str:
-    """A device's GB/s exchanging tokens and gradients; Failed below half of what `plan` assumes."""
+    """Measures the collectives along an axis; Failed below half of what `plan` assumes."""
     devices, slices = mesh.shape[axis], slice_from_devices(mesh.devices.flat)
     rows = -(-(2**14 if mesh.devices.flat[0].platform == "cpu" else 2**17) // devices) * devices
     size = rows * 128 * 4  # 8 or 64 MiB of float32 on each device
@@ -210,7 +210,7 @@ def exchanges(mesh: Mesh, axis: str) -> str:
 
 
 def checkpoint(mesh: Mesh, model_dir: epath.Path) -> str:
-    """Saves 1 MiB a device beside MODEL_DIR, and restores it; Failed where other bits come back."""
+    """Saves 1 MiB a device beside MODEL_DIR, restores it, and compares the bits."""
     # A name that no run has, since the folder is removed; the first process draws it for all.
     folder = model_dir.parent / f"{model_dir.name}_doctor_{gather(uuid.uuid4().hex[:8])[0]}"
     sharding = NamedSharding(mesh, PartitionSpec(AXES))

@@ -1,4 +1,4 @@
-"""What all charts share: lines with direct labels, ticks, and files. No pyplot state."""
+"""Draws what all charts share: lines with labels at their ends, ticks, files; without pyplot."""
 
 import base64
 import dataclasses
@@ -85,7 +85,7 @@ def draw_lines(
 
 
 def plain_ticks(axis: Axis, most: int) -> None:
-    """Round numbers without exponents or offsets; commas from 1,000 on."""
+    """Sets round ticks without exponents or offsets, with commas from 1,000 on."""
     axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
     if max(map(abs, axis.get_view_interval())) >= 1000:
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.10g}"))
@@ -96,18 +96,18 @@ def plain_ticks(axis: Axis, most: int) -> None:
 
 
 def label_ends(ax: Axes, lines: Sequence[Line]) -> None:
-    """Writes the labels, pushed apart where they would touch."""
+    """Writes each line's label at its end, and moves labels apart that would touch."""
     ends = [line for line in lines if np.isfinite(line.y).any()]
     ends = ends[:: math.ceil(len(ends) / _MAX_LABELS)] if ends else []
     low, high = ax.get_ylim()
     last = [float(line.y[np.isfinite(line.y)][-1]) for line in ends]
     heights = np.clip([(y - low) / (high - low) for y in last], 0, 1)
     points = ax.get_window_extent().height * 72 / ax.figure.dpi
-    places = spread(heights, gap=1.2 * LABEL_SIZE / points)
-    for line, place in zip(ends, places, strict=True):
+    spaced = spread(heights, gap=1.2 * LABEL_SIZE / points)
+    for line, height in zip(ends, spaced, strict=True):
         ax.annotate(
             line.label,
-            (1.0, place),
+            (1.0, height),
             xytext=(4, 0),
             xycoords="axes fraction",
             textcoords="offset points",
@@ -131,7 +131,7 @@ def spread(heights: Sequence[float] | np.ndarray, gap: float) -> np.ndarray:
 
 
 def means_of_neighbours(values: np.ndarray, most: int) -> np.ndarray:
-    """[T, ...] to at most `most` rows: means of equally many neighbours (fewer in the last)."""
+    """Shortens [T, ...] to at most `most` rows, means of equally many neighbours."""
     size = math.ceil(len(values) / most)
     if size <= 1:
         return values
@@ -142,11 +142,12 @@ def means_of_neighbours(values: np.ndarray, most: int) -> np.ndarray:
 
 
 def short(name: str) -> str:
+    """Shortens a name to 16 characters."""
     return name if len(name) <= 16 else f"{name[:7]}…{name[-8:]}"
 
 
 def svg_data_url(chart: Chart) -> str:
-    """One chart as a data: URL, readable at a phone's width."""
+    """Renders a chart as a data: URL, readable at a phone's width."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 2.9), layout="constrained")
         chart.draw(figure.add_subplot())

@@ -1,4 +1,4 @@
-"""TPU generations and slices: the one table of what a chip has and what it is called.
+"""Describes TPU generations and slices, in one table of what a chip has and is called.
 
 Sources: [docs] the architecture pages of Cloud TPU's documentation (docs.cloud.google.com/tpu/docs,
 pages v3, v4, v5e, v5p, v6e, tpu7x), which have chips per host and accelerator types too; its page
@@ -72,11 +72,11 @@ class Generation:
 
     @property
     def torus_dimensions(self) -> int:
-        """Of the torus; a chip has two links in each."""
+        """The number of dimensions of the torus; a chip has two links in each."""
         return len(self.shapes[0])
 
     def size(self, shape: tuple[int, ...]) -> int:
-        """The number in the name of a slice of this shape."""
+        """Returns the number in the name of a slice of this shape."""
         return math.prod(shape) * (2 if self.counts_cores else 1)
 
 
@@ -182,7 +182,7 @@ _GENERATIONS = (
 GENERATIONS = {generation.name: generation for generation in _GENERATIONS}
 
 
-# By what JAX calls a device (`device_kind`).
+# The generations by JAX's `device_kind`.
 _TPU_KINDS = {
     "TPU v3": "v3", "TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p",
     "TPU v5p": "v5p", "TPU v6 lite": "v6e", "TPU v6e": "v6e", "TPU7x": "tpu7x",
@@ -194,30 +194,30 @@ _GPU_PEAKS = {"A100": 312e12, "H100 80GB HBM3": 989e12, "H200": 989e12}
 
 
 def tpu_generation(kind: str) -> Generation | None:
-    """The generation of a device, by its `device_kind`; None for one that is no known TPU."""
+    """Finds the generation of a device by its `device_kind`; None if it is no known TPU."""
     return GENERATIONS[_TPU_KINDS[kind]] if kind in _TPU_KINDS else None
 
 
 def device_peak_flops(kind: str) -> float | None:
-    """bfloat16 FLOP a second of a device, by its `device_kind`; None for one that is not known."""
+    """Finds the bfloat16 FLOP/s of a device by its `device_kind`; None if it is not known."""
     if generation := tpu_generation(kind):
         return generation.peak_flops / generation.devices_per_chip
     return next((peak for name, peak in _GPU_PEAKS.items() if name in kind), None)
 
 
 def devices_per_chip(kind: str) -> int:
-    """How many devices of JAX's a chip is; 1 where the kind is not known."""
+    """Finds how many JAX devices a chip is; 1 if the kind is not known."""
     generation = tpu_generation(kind)
     return generation.devices_per_chip if generation else 1
 
 
 def has_accelerator() -> bool:
-    """Whether this machine has device files of TPUs, or of NVIDIA's or AMD's GPUs."""
+    """Says whether this machine has device files of TPUs, or of NVIDIA's or AMD's GPUs."""
     return any(match for pattern in _ACCELERATORS for match in _DEVICES.glob(pattern))
 
 
 def has_cuda_plugin() -> bool:
-    """Whether jax's plugin for NVIDIA's GPUs is installed; there may be no GPU."""
+    """Says whether JAX's plugin for NVIDIA's GPUs is installed; there may be no GPU."""
     return any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin")))
 
 
@@ -238,17 +238,17 @@ class Slice:
 
     @property
     def chips(self) -> int:
-        """In all slices."""
+        """The number of chips in all slices."""
         return math.prod(self.shape) * self.count
 
     @property
     def devices(self) -> int:
-        """What JAX counts, in all slices."""
+        """The number of JAX devices in all slices."""
         return self.chips * self.generation.devices_per_chip
 
     @property
     def topology(self) -> str:
-        """Of one slice, as in '4x4'."""
+        """The shape of one slice, as in '4x4'."""
         return _written(self.shape)
 
     @property
@@ -262,7 +262,7 @@ class Slice:
 
     @property
     def hosts(self) -> int:
-        """In all slices."""
+        """The number of hosts in all slices."""
         return self.hosts_per_slice * self.count
 
     @property
@@ -278,17 +278,17 @@ class Slice:
 
 
 def num_slices(devices: Iterable[Any]) -> int:
-    """The number of slices, or of machines with GPUs, that these devices of JAX's are in."""
+    """Counts the slices, or the machines with GPUs, that these JAX devices are in."""
     return len({slice_index(device) for device in devices})
 
 
 def slice_index(device: Any) -> int:
-    """The slice of a device of JAX's; 0 where it has none."""
+    """Returns the index of a JAX device's slice; 0 if it has none."""
     return getattr(device, "slice_index", 0)
 
 
 def slice_from_devices(devices: Iterable[Any]) -> Slice | None:
-    """The slices that all of these devices of JAX's make up; None: they are no known TPUs."""
+    """Finds the slices that these JAX devices make up; None if they are no known TPUs."""
     devices = list(devices)
     generation = tpu_generation(devices[0].device_kind)
     if generation is None:
@@ -299,7 +299,7 @@ def slice_from_devices(devices: Iterable[Any]) -> Slice | None:
 
 
 def parse_slice(name: str) -> Slice:
-    """The slice of a name: 'v5p-256', '2xv5e-256', or with its shape 'v5p:4x4x8'; or UserError."""
+    """Reads a slice's name: 'v5p-256', '2xv5e-256', or 'v5p:4x4x8'; UserError if it is unknown."""
     number = "[1-9][0-9]{0,4}"
     form = re.fullmatch(
         rf"(?:({number})x)?(v[0-9][a-z]*|tpu7x)(?:-({number})|:({number}(?:x{number})+))", name
@@ -319,7 +319,7 @@ def parse_slice(name: str) -> Slice:
 
 
 def equal_slices(hardware: Slice) -> Iterator[Slice]:
-    """Other slices with the same number of chips: of another shape, or fewer of them."""
+    """Yields other slices with the same number of chips: of another shape, or fewer slices."""
     generation = hardware.generation
     for count in (n for n in range(1, hardware.count + 1) if hardware.chips % n == 0):
         chips = hardware.chips // count
@@ -333,7 +333,7 @@ def equal_slices(hardware: Slice) -> Iterator[Slice]:
 
 
 def _named(generation: Generation, shape: tuple[int, ...], count: int) -> Slice:
-    """Slices with the name that people use: of their size, if their shape is a common one."""
+    """Makes slices with their usual name: by the size, if the shape is a common one."""
     usual = shape in generation.shapes
     size = f"-{generation.size(shape)}" if usual else f":{_written(shape)}"
     name = f"{generation.name}{size}"

@@ -1,4 +1,4 @@
-"""What the wall time of a run is spent on, and a warning when much of it is waiting for data."""
+"""Measures what a run spends its wall time on, and warns of long waits for data."""
 
 import contextlib
 import time
@@ -8,7 +8,7 @@ from switch_jax.run_folder import MAX_WAITING, TIME_CATEGORIES, TimeCategory
 
 
 class Goodput:
-    """Adds up a thread's seconds by category of the innermost `spend` block; else "idle"."""
+    """Adds up seconds by the category of the innermost `spend` block, or "idle" outside of one."""
 
     def __init__(
         self,
@@ -34,12 +34,12 @@ class Goodput:
             self._open.pop()
 
     def seconds(self) -> dict[str, float]:
-        """Seconds so far of every category, including those of an open block."""
+        """Returns the seconds so far by category, including those of an open block."""
         self._count()
         return dict(self._seconds)
 
     def fraction(self) -> float:
-        """The steps' share of all seconds so far, from 0 to 1; 0 before any time has passed."""
+        """Returns the share of steps in all seconds so far, from 0 to 1."""
         seconds = self.seconds()
         total = sum(seconds.values())
         return seconds["step"] / total if total else 0.0
@@ -59,7 +59,7 @@ class InputBound:
         self._data = self._total = 0.0  # of the present ten minutes
 
     def warning(self, data: float, total: float) -> str | None:
-        """A line, or None; `data`: seconds of `total`, since the last call, spent on waiting."""
+        """Returns a line, or None; of `total` seconds since the last call, `data` were waits."""
         self._data += data
         self._total += total
         if self._total < self._INTERVAL:

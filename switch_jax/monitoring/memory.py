@@ -1,4 +1,4 @@
-"""How much memory a process and its devices use."""
+"""Measures how much memory a process and its devices use."""
 
 import os
 import resource
@@ -14,26 +14,26 @@ from switch_jax.runtime.host_memory import host_bytes
 
 
 def memory_in_use() -> dict[str, float]:
-    """Memory of this process, in GiB: host, resident, and host_peak, its largest value so far.
+    """Measures memory in GiB: host, resident in this process, and host_peak, the largest so far.
 
-    Where the backend reports them, as those of GPUs and TPUs do: device_peak, the most that any of
+    If the backend reports them, as those of GPUs and TPUs do: device_peak, the most that any of
     this process's devices ever held, and device_limit, the memory of the smallest of them.
     """
     usage = {"host": _resident_bytes() / GIB, "host_peak": _peak_resident_bytes() / GIB}
-    if peaks := _of_devices("peak_bytes_in_use"):
+    if peaks := _device_statistics("peak_bytes_in_use"):
         usage["device_peak"] = max(peaks) / GIB
-    if limits := _of_devices("bytes_limit"):
+    if limits := _device_statistics("bytes_limit"):
         usage["device_limit"] = min(limits) / GIB
     return usage
 
 
 def mesh_memory(mesh: Mesh) -> int:
-    """Bytes that all devices of a mesh hold together; CPU devices share the memory of a machine."""
-    limits = _of_devices("bytes_limit")
+    """Returns the bytes of all devices of a mesh; CPU devices share the memory of a machine."""
+    limits = _device_statistics("bytes_limit")
     return min(limits) * mesh.size if limits else host_bytes()
 
 
-def _of_devices(statistic: str) -> list[int]:
+def _device_statistics(statistic: str) -> list[int]:
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     return [known[statistic] for known in stats if statistic in known]
 

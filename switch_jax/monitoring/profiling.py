@@ -1,4 +1,4 @@
-"""Profiler traces of a few steps, planned in the config or requested during the run."""
+"""Records profiler traces of a few steps, by the config or requested during the run."""
 
 import os
 from typing import Any
@@ -15,7 +15,7 @@ class Profiler:
     """Traces some steps for TensorBoard; a trace that cannot be written raises nothing."""
 
     def __init__(self, folder: str | os.PathLike[str], steps: tuple[int, int] | None) -> None:
-        """Traces nothing yet; `steps` are the first and the last to trace, from 1; None: none."""
+        """Plans to trace `steps`, the first and the last, counted from 1; None for no steps."""
         self._folder = epath.Path(folder)
         self._spool: Spool | None = None
         self._steps = steps
@@ -28,7 +28,7 @@ class Profiler:
         self._requested = True
 
     def before(self, step: int) -> None:
-        """To be called before `step` is dispatched; starts a trace if one is due."""
+        """Starts a trace if one is due; called before `step` is dispatched."""
         if self._running or self._failed:
             return
         if self._requested:
@@ -45,9 +45,9 @@ class Profiler:
             self._running, self._failed = None, True
 
     def after(self, step: int, result: Any) -> str | None:
-        """To be called after `step` was dispatched; ends the trace with its last step.
+        """Ends the trace after its last step, and says where it is; called after the dispatch.
 
-        Only that one waits for `result`, the step's arrays. Returns where the trace is.
+        Only the last step waits for `result`, its arrays.
         """
         if self._running is None or step < self._running[1]:
             return None
@@ -55,7 +55,7 @@ class Profiler:
         return self._stop(self._running[0], step)
 
     def annotate(self, step: int) -> jax.profiler.StepTraceAnnotation:
-        """A context that marks the step in a trace; without a trace it costs almost nothing."""
+        """Returns a context that marks the step in a trace, and otherwise costs almost nothing."""
         return jax.profiler.StepTraceAnnotation("train", step_num=step)
 
     def close(self) -> None:

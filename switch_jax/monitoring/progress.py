@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, plain lines elsewhere."""
+"""Shows progress by a bar on a terminal, and by plain lines elsewhere."""
 
 import sys
 
@@ -9,7 +9,7 @@ class Progress:
     """Shows steps done, the latest numbers, and the time left."""
 
     def __init__(self, total: int, start: int, active: bool = True) -> None:
-        """Shows `start` of `total` steps; `active`: False on the processes that show nothing."""
+        """Shows `start` of `total` steps; processes that are not `active` show nothing."""
         self._total = total
         self._step = start
         self._active = active
@@ -24,7 +24,7 @@ class Progress:
     def show(
         self, step: int, loss: float, tokens_per_second: float, seconds_per_step: float
     ) -> None:
-        """Shows the numbers of a step, which the devices may have left behind already."""
+        """Shows the numbers of a step that the devices have done, perhaps some steps ago."""
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s")
             return

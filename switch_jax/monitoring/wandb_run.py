@@ -1,4 +1,4 @@
-"""Weights & Biases, which is optional: no other module imports it."""
+"""Starts Weights & Biases, which is optional: only this module imports it."""
 
 import tempfile
 import uuid
@@ -10,7 +10,7 @@ from switch_jax.utils.errors import UserError
 
 
 def import_wandb() -> Any:
-    """The module; raises UserError where it is not installed."""
+    """Imports wandb; raises UserError if it is not installed."""
     try:
         import wandb
     except ModuleNotFoundError as error:
@@ -22,11 +22,11 @@ def import_wandb() -> Any:
 
 
 def start_wandb(folder: MetricsFolder, project: str, config_text: str) -> Any:
-    """The W&B run of this folder: a new one, or the one of an earlier start of the run.
+    """Starts the W&B run of this folder: a new one, or that of an earlier start of the run.
 
-    Log with the number "step" among the values, not with the argument `step`: W&B drops values with
-    a smaller step than its last, as all have that a run repeats from its checkpoint. Raises
-    UserError where wandb is not installed, or does not start.
+    Log "step" among the values, not as the argument `step`: W&B drops values of a smaller step than
+    the last, and a run that went back to a checkpoint logs such values. Raises UserError if wandb
+    is not installed, or does not start.
     """
     wandb = import_wandb()
     id_file = folder.wandb_run_id

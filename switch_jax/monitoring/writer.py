@@ -33,10 +33,10 @@ class MetricWriter:
         config_text: str = "",
         active: bool = True,
     ) -> None:
-        """Opens what is written to; UserError where that fails.
+        """Opens the files and W&B; raises UserError if that fails.
 
         `folder` is the run's, or that of its evaluations. If `wandb_project` names a project of
-        W&B, it gets the numbers too, beside `config_text`. `active` is False on processes that only
+        W&B, it gets the numbers too, beside `config_text`. Processes that are not `active` only
         read.
         """
         self._folder, self._path = folder, folder.metrics
@@ -54,17 +54,17 @@ class MetricWriter:
         self._wandb = start_wandb(folder, wandb_project, config_text) if wandb_project else None
 
     def last_record(self, kind: RecordKind, step: int) -> Record | None:
-        """The newest record of a kind, of this step or an earlier one; None: there is none."""
+        """Finds the newest record of a kind, of this step or an earlier one."""
         found = [r for r in self._records() if r["kind"] == kind and r["step"] <= step]
         return found[-1] if found else None
 
     def find(self, values: Mapping[str, Any]) -> Record | None:
-        """The newest record that has these values; None: there is none."""
+        """Finds the newest record that has these values."""
         found = [r for r in self._records() if all(r.get(k) == v for k, v in values.items())]
         return found[-1] if found else None
 
     def write(self, kind: RecordKind, step: int, seconds: float, values: Mapping[str, Any]) -> None:
-        """Appends one record (docs/run_folder.md); UserError: the disk is full, or gone.
+        """Appends one record (docs/run_folder.md); UserError if the disk is full, or gone.
 
         `step` counts optimiser steps done, and `seconds` is training time without evaluation and
         checkpoints. `values` are numbers, strings, and nested dicts and lists of them. TensorBoard
@@ -100,7 +100,7 @@ class MetricWriter:
             self._wandb.finish()
 
     def _records(self) -> list[Record]:
-        """The valid records so far, in their order; the first call says what is left out."""
+        """Reads the valid records so far; the first call prints what is left out."""
         content = b""
         with explain_read_errors(self._path), contextlib.suppress(FileNotFoundError):
             content = read_appended(self._path)
@@ -113,7 +113,7 @@ class MetricWriter:
 
 @contextlib.contextmanager
 def _tensorboard_errors(folder: epath.Path) -> Iterator[None]:
-    """Within, an error of the storage or of TensorFlow becomes a UserError of the folder."""
+    """Turns an error of the storage or of TensorFlow in the block into a UserError."""
     with explain_write_errors(folder):
         try:
             yield
@@ -123,7 +123,7 @@ def _tensorboard_errors(folder: epath.Path) -> Iterator[None]:
 
 
 def _numbers(path: str, value: Any, in_list: bool = False) -> Iterator[tuple[str, Any]]:
-    """Path and value of each number in nested dicts and lists; a list in a list is one value."""
+    """Yields path and value of each number in dicts and lists; a list in a list is one value."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _numbers(f"{path}/{key}", item)

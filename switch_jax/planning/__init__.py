@@ -1,1 +1,1 @@
-"""Memory and time of a training step on TPU slices, by the TPU's compiler, without a TPU."""
+"""Plans memory and time of a training step on TPU slices, by the TPU's compiler, without a TPU."""

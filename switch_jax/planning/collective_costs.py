@@ -1,4 +1,4 @@
-"""The collectives of a compiled program: bytes, mesh axes, and a model of their time."""
+"""Finds the collectives of a compiled program: bytes, mesh axes, and a model of their time."""
 
 import dataclasses
 import math
@@ -14,23 +14,23 @@ from switch_jax.planning.hlo import COLLECTIVES, Operation, array_bytes, arrays
 from switch_jax.planning.hlo_flops import require_match
 from switch_jax.planning.overlap import waiting_seconds
 
-# An exchange between slices, which goes through the hosts.
+# A collective between slices, which goes through the hosts.
 _ACROSS_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 BETWEEN_SLICES = "data between slices"
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """All exchanges of a step with the same op, dtype and axis.
+    """All collectives of a step with the same op, dtype and axis.
 
     Attributes:
       op: its name in HLO.
-      axis: the mesh axes of its group, joined by '+', or `BETWEEN_SLICES`.
-      count: exchanges in a step.
-      bytes: of the results, for each device and step; of the operand for a reduce-scatter.
+      axis: the mesh axes of the replica group, joined by '+', or `BETWEEN_SLICES`.
+      count: collectives in a step.
+      bytes: size of the results, for each device and step; of the operand for a reduce-scatter.
       seconds: the sum of their times, in the model of `seconds_of`.
-      waiting_seconds: those in which the device waits for them, and for exchanges before them on
-        the links, in the model of `overlap.waiting_seconds`.
+      waiting_seconds: those in which the device waits for them, and for collectives before them
+        on the links, in the model of `overlap.waiting_seconds`.
     """
 
     op: str
@@ -43,7 +43,7 @@ class Collective:
 
 
 class _Exchange(NamedTuple):
-    """One operation that sends; bytes and seconds of a step by dtype."""
+    """One operation that sends data, with bytes and seconds of a step by dtype."""
 
     op: str
     axis: str
@@ -58,10 +58,10 @@ def collectives(
     computing: Sequence[float],
     compiled_for: int | None = None,
 ) -> list[Collective]:
-    """All collectives of a step, the slowest first.
+    """Finds all collectives of a step, the slowest first.
 
-    The operations are all of the program, in their order, and `computing` their seconds in a step.
-    `compiled_for`: the number of slices that it was compiled for; None: that of `hardware`.
+    `operations` are all of the program, in their order, and `computing` their seconds in a step.
+    `compiled_for` is the number of slices that it was compiled for, by default that of `hardware`.
     """
     slices = compiled_for or hardware.count
     exchanges = [_exchange(operation, mesh, hardware, slices) for operation in operations]
@@ -87,7 +87,7 @@ def collectives(
 
 
 def _exchange(operation: Operation, mesh: Mesh, hardware: Slice, slices: int) -> _Exchange | None:
-    """None for an operation that sends nothing."""
+    """Describes an operation that sends data; None for any other."""
     across = operation.opcode == "send" and _ACROSS_SLICES.search(operation.attributes)
     if across:
         op, axis = across.group(1).lower().replace("_", "-"), BETWEEN_SLICES
@@ -114,7 +114,7 @@ def _exchange(operation: Operation, mesh: Mesh, hardware: Slice, slices: int) ->
 
 
 def seconds_of(op: str, size: float, group: Sequence[int], mesh: Mesh, hardware: Slice) -> float:
-    """A model of one collective's time: its bytes over the bandwidth of its group's links.
+    """Models the time of one collective: its bytes over the bandwidth of the group's links.
 
     The group of n chips is modelled as a box of the torus with k chips along each dimension, whose
     links all work in parallel. An all-gather or reduce-scatter sends (n - 1) / n of the bytes
@@ -150,7 +150,7 @@ def seconds_of(op: str, size: float, group: Sequence[int], mesh: Mesh, hardware:
 
 
 def _bytes_by_dtype(operation: Operation, op: str, group_size: int) -> dict[str, int]:
-    """Bytes on each device, see `Collective.bytes`."""
+    """Returns the bytes on each device, see `Collective.bytes`."""
     shapes = arrays(operation.shape)
     if operation.opcode == "send":
         shapes = shapes[:1]  # the data, a context and a token
@@ -168,7 +168,7 @@ def _bytes_by_dtype(operation: Operation, op: str, group_size: int) -> dict[str,
 
 
 def _first_group(operation: Operation) -> list[int]:
-    """Indices, in the mesh's order, of the devices of the first group."""
+    """Returns the indices, in the mesh's order, of the devices of the first replica group."""
     explicit = re.search(r"replica_groups=\{\{([\d,]*)\}", operation.attributes)
     if explicit:
         return [int(n) for n in explicit.group(1).split(",") if n]
@@ -192,7 +192,7 @@ def _first_group(operation: Operation) -> list[int]:
 
 
 def _device_order(sizes: str, permutation: str | None) -> np.ndarray:
-    """np.arange of an array with the sizes "4,8", transposed by the permutation "1,0"; flat."""
+    """Transposes np.arange of the sizes "4,8" by the permutation "1,0", and flattens it."""
     dimensions = [int(n) for n in sizes.split(",")]
     indices = np.arange(math.prod(dimensions)).reshape(dimensions)
     if permutation:
@@ -201,7 +201,7 @@ def _device_order(sizes: str, permutation: str | None) -> np.ndarray:
 
 
 def _group_along(axes: str, names: str) -> list[int]:
-    """The first group of the mesh "'a'=4,'b'=8" along "'b'", or along a sub-axis "'b':(2)4".
+    """Finds the first group of the mesh "'a'=4,'b'=8" along "'b'", or a sub-axis "'b':(2)4".
 
     The sub-axis (2)4 of an axis of 8 is the middle one when 8 is written as 2 x 4 x 1.
     """
@@ -218,7 +218,7 @@ def _group_along(axes: str, names: str) -> list[int]:
 
 
 def _varying_axes(group: Sequence[int], mesh: Mesh) -> str:
-    """The mesh axes along which the group's coordinates differ, joined by '+'."""
+    """Joins by '+' the mesh axes along which the group's coordinates differ."""
     coordinates = np.stack(np.unravel_index(np.asarray(group), mesh.devices.shape))
     varies = [name for name, c in zip(mesh.axis_names, coordinates, strict=True) if len(set(c)) > 1]
     return "+".join(varies)

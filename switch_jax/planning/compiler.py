@@ -1,4 +1,4 @@
-"""The TPU compiler of libtpu on a machine without a TPU: devices of a slice, compiled programs."""
+"""Runs the TPU compiler of libtpu without a TPU: devices of a slice, compiled programs."""
 
 import atexit
 import dataclasses
@@ -41,7 +41,7 @@ class OutOfMemory:
 
     Attributes:
       needed, limit: bytes of a device's memory; `needed` may be that of the temporaries only.
-      seconds: of compilation.
+      seconds: time of compilation.
     """
 
     needed: int
@@ -54,10 +54,10 @@ class Program:
     """A program compiled for the devices of a slice, and the memory that it needs.
 
     Attributes:
-      arguments, outputs, temporaries, code: bytes of a device; code is the program itself.
+      arguments, outputs, temporaries, code: bytes on a device; code is the program itself.
       aliased: bytes of outputs that reuse arguments.
       scheduled: cycles in the schedule, by name of operation; see `compiler_schedule`.
-      seconds: of compilation.
+      seconds: time of compilation.
     """
 
     arguments: int
@@ -71,12 +71,12 @@ class Program:
 
     @property
     def peak(self) -> int:
-        """Bytes of all memory; outputs that reuse arguments count once."""
+        """The bytes of all memory; outputs that reuse arguments count once."""
         return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
 
 
 def devices(hardware: Slice) -> list[Any]:
-    """A slice's devices to compile for; UserError where libtpu is missing or has no such slice."""
+    """Returns a slice's devices to compile for; UserError if libtpu or the slice is missing."""
     _prepare()
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -93,7 +93,7 @@ def devices(hardware: Slice) -> list[Any]:
 
 
 def _options(hardware: Slice) -> dict[str, Any]:
-    """Options of libtpu for a slice, in addition to its name."""
+    """Returns the options of libtpu for a slice, in addition to its name."""
     options: dict[str, Any] = {}
     if hardware.count > 1:
         options["num_slices"] = hardware.count

@@ -1,4 +1,4 @@
-"""Cycles of an operation from the compiler's instruction schedule, if there is no estimate.
+"""Counts the cycles of an operation in the compiler's schedule, if there is no estimate.
 
 The TPU's compiler can write the instruction bundles of each operation, with the exit test of each
 loop. A bundle takes one cycle if nothing stalls. So the sum of bundles, times iterations in loops,
@@ -40,7 +40,7 @@ class _Skipped:
 
 
 def cycles_by_operation(folder: Path, names: Collection[str]) -> dict[str, int]:
-    """Cycles of those of the named operations whose schedule is in the folder, by name."""
+    """Counts cycles by name, for the named operations whose schedule is in the folder."""
     cycles = {}
     for path in folder.glob("*-final_bundles.txt"):
         name = _FILE.match(path.name)
@@ -50,7 +50,7 @@ def cycles_by_operation(folder: Path, names: Collection[str]) -> dict[str, int]:
 
 
 def count_cycles(text: str) -> int:
-    """Bundles times iterations; a loop whose iterations depend on data counts once."""
+    """Adds up bundles times iterations; a loop whose iterations depend on data counts once."""
     bundles = _bundles(text)
     loops, skipped = _loops(bundles), _skipped(bundles)
     total = Fraction(0)
@@ -66,7 +66,7 @@ def count_cycles(text: str) -> int:
 
 
 def _bundles(text: str) -> list[tuple[int, str, str]]:
-    """(address, label, instructions) of each bundle."""
+    """Returns (address, label, instructions) of each bundle."""
     bundles: list[tuple[int, str, str]] = []
     for line in text.split("\n"):
         bundle = _BUNDLE.match(line)
@@ -102,7 +102,7 @@ def _loops(bundles: list[tuple[int, str, str]]) -> list[_Loop]:
 
 
 def _iterations(body: str, test: str, initial: dict[str, int]) -> int:
-    """Iterations of a loop, from the comparison that ends it."""
+    """Finds the iterations of a loop, from the comparison that ends it."""
     compare = re.search(
         re.escape(test) + r" = scmp\.\w+\.s32\.totalorder (?:\([^)]*\), )?(%\w+), (\d+)", body
     )
@@ -123,7 +123,7 @@ def _iterations(body: str, test: str, initial: dict[str, int]) -> int:
 
 
 def _skipped(bundles: list[tuple[int, str, str]]) -> list[_Skipped]:
-    """What is branched around at all steps of a dimension of the grid but one, or at that one."""
+    """Finds bundles that run at only one step of a dimension of the grid, or at all but one."""
     program = " ".join(text for _, _, text in bundles)
     sizes = _grid_sizes(program)
     starts = {
@@ -149,7 +149,7 @@ def _skipped(bundles: list[tuple[int, str, str]]) -> list[_Skipped]:
 
 
 def _grid_sizes(program: str) -> dict[str, int]:
-    """By register that holds a counter of the grid: the steps of its dimension."""
+    """Returns the steps of a dimension of the grid, by the register that counts them."""
     dimensions = dict(re.findall(r"(%\w+) = sphi [^;}]*iter bound = (\d+)", program))
     stores = re.findall(r"sst \[smem:\[#(\w+_spill)\]\] (?:\([^)]*\), )?(%\w+)", program)
     stores_to = Counter(slot for slot, _ in stores)

@@ -1,4 +1,4 @@
-"""What a compiled program costs: its cycles by part of the model, its exchanges, and memory."""
+"""Adds up the costs of a compiled program: cycles by part of the model, collectives, memory."""
 
 import dataclasses
 import math
@@ -19,19 +19,19 @@ _LEAST_CYCLES = 2100
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Costs of a program that fits. Cycles are those of one device in one step.
+    """The costs of a program that fits. Cycles are those of one device in one step.
 
     Attributes:
-      arguments_bytes, outputs_bytes, temporaries_bytes, program_bytes: of each chip; without
+      arguments_bytes, outputs_bytes, temporaries_bytes, program_bytes: memory of each chip; without
         outputs that reuse the memory of arguments.
-      compiled_flops: of matrix products and kernels, on all chips together.
-      estimated_cycles: by the compiler, or by its schedule where an operation has no estimate.
+      compiled_flops: FLOPs of matrix products and kernels, on all chips together.
+      estimated_cycles: by the compiler, or by its schedule if an operation has no estimate.
       scheduled_cycles: the part of them that comes from the schedule.
       uncounted: the number of operations with neither, by opcode.
       cycles_by_part: estimated cycles by part of the model.
       floor_by_part: the same if each operation took only as long as its matrix products take at the
         chip's peak, or as its operands and results take to and from HBM, whichever is longer.
-      collective_seconds: of all exchanges, in the model of `collective_costs.seconds_of`.
+      collective_seconds: time of all collectives, in the model of `collective_costs.seconds_of`.
       waiting_seconds: the part of them in which a device does nothing else, in the model of
         `overlap.waiting_seconds`.
     """
@@ -53,14 +53,14 @@ class Costs:
 
     @property
     def step_seconds(self) -> float:
-        """The model of the step's time: computation, and waiting for exchanges."""
+        """The model of the step's time: computation, and waiting for collectives."""
         return self.compute_seconds + self.waiting_seconds
 
 
 def costs_of(
     compiled: Program, mesh: Mesh, hardware: Slice, compiled_for: int | None = None
 ) -> Costs:
-    """The costs of a program on a slice; `compiled_for` is as for `collectives`."""
+    """Adds up the costs of a program on a slice; `compiled_for` is as for `collectives`."""
     scheduled = 0
     by_part: dict[str, int] = {}
     floors: dict[str, float] = {}
@@ -106,11 +106,11 @@ def costs_of(
 
 
 def _estimate(operation: Operation, generation: Generation) -> int | None:
-    """The compiler's estimate for one execution; None if there is none.
+    """Returns the compiler's estimate for one execution; None if there is none.
 
-    For an array in HBM that is filled with one value it is ten times the time to write the bytes,
-    which is taken instead. A loop over layers begins with such fills, one for each array that it
-    saves.
+    For an array in HBM that is filled with one value the estimate is ten times the time to write
+    the bytes, which is returned instead. A loop over layers begins with such fills, one for each
+    array that it saves.
     """
     is_fill = operation.opcode == "broadcast" and all(
         math.prod(dimensions) == 1 for _, dimensions in arrays(" ".join(operation.operands))
@@ -121,7 +121,7 @@ def _estimate(operation: Operation, generation: Generation) -> int | None:
 
 
 def _floor(operation: Operation, generation: Generation) -> float:
-    """Cycles that its products or its traffic alone take."""
+    """Returns the cycles that an operation's products or its traffic alone need."""
     bytes_per_cycle = generation.hbm_bandwidth / generation.devices_per_chip / generation.clock
     products = operation.flops / generation.flops_per_cycle
     return max(products, operation.hbm_bytes / bytes_per_cycle)

@@ -1,4 +1,4 @@
-"""Reading of optimised HLO: the operations of a compiled program, and how often each runs."""
+"""Reads optimised HLO: the operations of a compiled program, and how often each runs."""
 
 import dataclasses
 import functools
@@ -69,18 +69,18 @@ class Operation:
 
     @property
     def operand_names(self) -> list[str]:
-        """Names of the operations that it takes the results of."""
+        """The names of the operations whose results are operands."""
         return _operand_names(self.attributes)
 
     @property
     def hbm_bytes(self) -> int:
-        """Bytes of its operands and results in HBM, each in full, even if it reads a part alone."""
+        """The bytes of operands and results in HBM, each in full, even if only a part is read."""
         shapes = " ".join((self.shape, *self.operands))
         return sum(array_bytes(*array) for array in arrays(_NOT_IN_HBM.sub("", shapes)))
 
     @property
     def is_free(self) -> bool:
-        """Whether it takes no time itself: a view of an array, or a loop, whose body is counted."""
+        """Says whether it needs no time: a view of an array, or a loop, whose body is counted."""
         if self.opcode == "custom-call":
             return any(
                 f'custom_call_target="{target}"' in self.attributes for target in FREE_CUSTOM_CALLS
@@ -89,11 +89,11 @@ class Operation:
 
     @property
     def is_timed(self) -> bool:
-        """Whether it takes time of a core, unlike copies and sends in the background.
+        """Says whether it needs time of a core, unlike copies and sends in the background.
 
-        The time of collectives is in the model of exchanges, including the additions of an
-        all-reduce. An all-to-all also takes time of a core, which moves the blocks within memory;
-        of one that is split into start and done the compiler does not say how much.
+        The time of collectives is modelled elsewhere, including the additions of an all-reduce. An
+        all-to-all also needs time of a core, which moves the blocks within memory; if it is split
+        into start and done, the compiler does not say how much.
         """
         is_background = (
             self.opcode.endswith(("-start", "-done"))
@@ -106,13 +106,13 @@ class Operation:
 
 
 def operations(text: str) -> list[Operation]:
-    """All operations, also of loop bodies, in the text of `jax.stages.Compiled.as_text`."""
+    """Reads all operations, also of loop bodies, in the text of `jax.stages.Compiled.as_text`."""
     computations, entry = _computations(text)
     return list(_walk(computations, entry, 1))
 
 
 def arrays(shape: str) -> list[tuple[str, tuple[int, ...]]]:
-    """(dtype, dimensions) of each array in a printed shape, which may be a tuple."""
+    """Returns (dtype, dimensions) of each array in a printed shape, which may be a tuple."""
     return [
         (dtype, tuple(int(n) for n in sizes.split(",") if n))
         for dtype, sizes in _ARRAY.findall(shape)
@@ -200,6 +200,6 @@ def _called(operation: Operation, role: str) -> str:
 
 
 def _trips(condition: list[str]) -> int:
-    """Iterations of a loop whose counter starts at 0 and is compared with a constant."""
+    """Finds the iterations of a loop whose counter goes from 0 to a constant."""
     bounds = [int(n) for n in re.findall(r"= s32\[\][^=]* constant\((\d+)\)", "\n".join(condition))]
     return max(bounds, default=1)

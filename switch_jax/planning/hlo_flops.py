@@ -1,4 +1,4 @@
-"""FLOPs of the matrix products in optimised HLO, which prints them as convolutions."""
+"""Counts the FLOPs of matrix products in optimised HLO, which prints them as convolutions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ _CALLS = re.compile(r"\bcalls=%?([\w.<>\-]+)")
 
 
 def flops(line: str, computation: Sequence[str], computations: Mapping[str, Sequence[str]]) -> int:
-    """FLOPs of a printed operation and of all fused into it; 0 without a matrix product.
+    """Counts the FLOPs of a printed operation and of all fused into it.
 
     Elementwise arithmetic is not counted: it does not use the matrix units. A kernel counts with
-    the cost estimate that its author gave. `computation` are the lines around this one, which have
-    its operands' shapes; `computations` those of all, by name.
+    the cost estimate that its author gave. `computation` has the lines around this one, with the
+    operands' shapes; `computations` has those of all computations, by name.
     """
     if " fusion(" in line:
         called = _CALLS.search(line)
@@ -52,7 +52,7 @@ def _convolution_flops(line: str, shapes: Mapping[str, list[int]]) -> int:
 def _num_products(
     input_size: int, kernel_size: int, output_size: int, window: Mapping[str, str]
 ) -> int:
-    """Pairs of an output and a kernel position that meet an input element instead of padding.
+    """Counts pairs of output and kernel positions that meet an input element, not padding.
 
     A batched matrix product is printed as a convolution whose window meets padding everywhere but
     on the diagonal.
@@ -68,7 +68,7 @@ def _num_products(
 
 
 def _window(line: str) -> dict[str, list[str]]:
-    """From 'window={size=1x16 pad=0_0x15_15}' to the values of each dimension, by name."""
+    """Reads 'window={size=1x16 pad=0_0x15_15}' into the values of each dimension, by name."""
     window = re.search(r"window=\{([^}]*)\}", line)
     fields = (field.split("=") for field in (window.group(1).split() if window else ()))
     return {name: values.split("x") for name, values in fields}
@@ -79,7 +79,7 @@ def _dimensions(text: str) -> list[int]:
 
 
 def require_match(pattern: str | re.Pattern[str], text: str) -> re.Match[str]:
-    """The first match; ValueError where this compiler prints programs in another form."""
+    """Returns the first match; ValueError if this compiler prints programs in another form."""
     match = re.search(pattern, text)
     if match is None:
         raise ValueError(f"the compiled program has a line that cannot be read: {text[:1000]}")

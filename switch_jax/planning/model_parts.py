@@ -1,4 +1,4 @@
-"""Which part of the model an operation of the compiled program belongs to."""
+"""Finds the part of the model that an operation of the compiled program belongs to."""
 
 import re
 
@@ -19,7 +19,7 @@ _SCOPES = re.compile("|".join(rf"\b{part}\b" for part in MODEL_PARTS))
 
 
 def model_part(op_name: str) -> str:
-    """The innermost model part in an operation's scopes, or 'other'; all of a teacher is one."""
+    """Finds the innermost model part in an operation's scopes, or 'other', or 'teacher'."""
     scopes = _SCOPES.findall(op_name)
     if TEACHER in scopes:
         return TEACHER

@@ -1,4 +1,4 @@
-"""Exchanges beside computation: how long a device waits for each of them."""
+"""Models how long a device waits for collectives that run beside computation."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from switch_jax.planning.hlo import Operation
 def waiting_seconds(
     operations: Sequence[Operation], computing: Sequence[float], exchanging: Sequence[float]
 ) -> list[float]:
-    """A model of the seconds that a device waits for each exchange, in a run of the program.
+    """Models the seconds that a device waits for each collective, in a run of the program.
 
-    Operations run one after the other, in their order. An exchange that the compiler has split into
-    a start and a done goes on in the background between the two. Those in the background use the
-    links one after the other. Any other exchange holds the device until its end; it has the links
+    Operations run one after the other, in their order. A collective that the compiler has split
+    into a start and a done runs in the background between the two. Those in the background use the
+    links one after the other. Any other collective holds the device until its end; it has the links
     for itself, and those in the background end so much later.
 
-    `computing` and `exchanging` are the seconds of each operation; those of an exchange in two
-    parts are at its start. Returns for each operation the seconds that the device waits for its
-    exchange, and for those before it on the links: together the time in which it does nothing else.
+    `computing` and `exchanging` are the seconds of each operation; those of a collective in two
+    parts are at its start. Returns for each operation the seconds that the device waits for it, and
+    for collectives before it on the links: together the time in which it does nothing else.
     """
     now = 0.0
     waits = [0.0] * len(operations)

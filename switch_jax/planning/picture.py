@@ -1,4 +1,4 @@
-"""A chart of plans: the memory of a chip and the time of a step, by part."""
+"""Draws a chart of plans: the memory of a chip and the time of a step, by part."""
 
 from collections.abc import Sequence
 

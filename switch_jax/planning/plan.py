@@ -1,4 +1,4 @@
-"""A plan: memory and time of a run's training step on a slice."""
+"""Makes a plan: memory and time of a run's training step on a slice."""
 
 import contextlib
 import dataclasses
@@ -40,21 +40,21 @@ class Plan:
 
     Attributes:
       mesh: devices along (data, expert, model).
-      parameters: their number in the whole model.
-      parameter_bytes, optimizer_bytes: of one copy, however it is sharded.
-      teacher_bytes: of one copy of the teacher's parameters; 0: there is no teacher.
-      routing_groups: those of each stack; empty for a dense model.
-      model_flops: of a step on all devices together; see `train_step.flops.step_flops`.
+      parameters: the number of parameters of the whole model.
+      parameter_bytes, optimizer_bytes: the size of one copy, however it is sharded.
+      teacher_bytes: the size of one copy of the teacher's parameters; 0 without a teacher.
+      routing_groups: the groups of each stack; empty for a dense model.
+      model_flops: FLOPs of a step on all devices together; see `train_step.flops.step_flops`.
       model_flops_with_empty_slots: the same with the empty slots of experts.
       tokens_per_step: input and target tokens, padding included.
       host_tokens_per_step: tokens that each host reads.
-      hbm_bytes_per_chip: what the step needs.
-      hbm_limit_bytes: what a chip has for programs.
-      compile_seconds: on this machine.
-      costs: None if it does not fit.
-      waiting_seconds_elsewhere: seconds of a step that devices wait for exchanges on other slices
-        of the same chips, by the slice's name, the least first; those with less waiting than here,
-        and only where that is more than MUCH_WAITING of the step.
+      hbm_bytes_per_chip: the memory that the step needs.
+      hbm_limit_bytes: the memory that a chip has for programs.
+      compile_seconds: time of compilation on this machine.
+      costs: the costs of the step; None if it does not fit.
+      waiting_seconds_elsewhere: seconds of a step that devices wait for collectives on other slices
+        of as many chips, by the slice's name, the least first; only slices with less waiting than
+        this one, and only if this one waits for more than MUCH_WAITING of the step.
     """
 
     hardware: Slice
@@ -78,7 +78,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the compiler found room; it rounds the numbers that it gives where it did not."""
+        """Says whether the compiler found room; if not, it rounds the numbers that it gives."""
         return self.costs is not None
 
     @property
@@ -94,23 +94,23 @@ class Plan:
 
     @property
     def waiting(self) -> float:
-        """The part of a step in which devices only wait for exchanges, from 0 to 1."""
+        """The part of a step in which devices only wait for collectives, from 0 to 1."""
         return self._costs.waiting_seconds / self.step_seconds
 
     @property
     def utilisation(self) -> float:
-        """Model FLOPs divided by the peak FLOPs of the matrix units in the estimated cycles."""
+        """The model FLOPs over the peak FLOPs of the matrix units in the estimated cycles."""
         peak = self._costs.estimated_cycles * self.hardware.generation.flops_per_cycle
         return self.model_flops / self.hardware.devices / peak
 
     @property
     def tokens_per_second(self) -> float:
-        """Input and target tokens."""
+        """Input and target tokens a second."""
         return self.tokens_per_step / self.step_seconds
 
     @property
     def tokens_per_second_per_host(self) -> float:
-        """What each host must read and preprocess."""
+        """The tokens that each host must read and preprocess a second."""
         return self.host_tokens_per_step / self.step_seconds
 
     @property
@@ -124,11 +124,11 @@ class Plan:
 
     @property
     def chip_hours(self) -> float:
-        """Hours of the run's steps, times the chips."""
+        """The hours of the run's steps, times the chips."""
         return 24 * self.days * self.hardware.chips
 
     def as_json(self) -> dict[str, Any]:
-        """The plan for programs; all that takes a step that fits is None for another one."""
+        """Returns the plan for programs; figures that need a step that fits are None otherwise."""
         figures = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del figures["hardware"], figures["costs"]
         no_costs = {field.name: None for field in dataclasses.fields(Costs)}
@@ -144,7 +144,7 @@ class Plan:
 
 
 def make_plan(config: Config, hardware: Slice) -> Plan:
-    """A run's plan on a slice; UserError where the config does not fit it, or libtpu is missing."""
+    """Makes a run's plan on a slice; UserError if the config does not fit, or libtpu is missing."""
     mesh = make_mesh(config.mesh, devices(hardware))
     state, lowered = lowered_step(config, mesh)
     compiled = compile_program(lowered)
@@ -182,7 +182,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
 
 
 def lowered_step(config: Config, mesh: Mesh) -> tuple[TrainState, jax.stages.Lowered]:
-    """A run's abstract state and step; UserError where the batch does not divide over the mesh."""
+    """Lowers a run's step; UserError if the batch does not divide over the mesh."""
     check_batch(config, mesh.shape)
     with jax.set_mesh(mesh):
         state = abstract_state(config, mesh)
@@ -192,7 +192,7 @@ def lowered_step(config: Config, mesh: Mesh) -> tuple[TrainState, jax.stages.Low
 def _waiting_elsewhere(
     config: Config, compiled: Program, hardware: Slice, waiting: float
 ) -> dict[str, float]:
-    """`Plan.waiting_seconds_elsewhere`, in the model of exchanges, of the compiled program."""
+    """Models `Plan.waiting_seconds_elsewhere` for the compiled program."""
     found = {}
     for other in equal_slices(hardware):
         with contextlib.suppress(UserError):  # there is none, or its slices do not divide data

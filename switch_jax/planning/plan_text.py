@@ -1,4 +1,4 @@
-"""Plans as tables of text."""
+"""Writes plans as tables of text."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,13 +9,13 @@ Rows = Iterator[tuple[str, str]]  # the name of a figure, and what it is
 
 
 def table(plan: Plan, chip_hour: float | None = None) -> str:
-    """A line for each figure, and at the end what the run takes; `chip_hour` is a price."""
+    """Writes a line for each figure, and those of the whole run; `chip_hour` is a price."""
     rows = (*_sizes(plan), *_costs(plan), *_verdict(plan, chip_hour))
     return "\n".join(f"{name:<36} {value}" for name, value in rows)
 
 
 def _sizes(plan: Plan) -> Rows:
-    """The slice, the mesh, what the state takes, the routing groups, and whether all fits."""
+    """Yields the slice, the mesh, the size of the state, the groups, and whether all fits."""
     hardware, groups = plan.hardware, plan.routing_groups
     has = f"{counted(hardware.chips, 'chip')}, {counted(hardware.devices, 'device')}"
     needed, limit = memory_size(plan.hbm_bytes_per_chip), memory_size(plan.hbm_limit_bytes)
@@ -34,7 +34,7 @@ def _sizes(plan: Plan) -> Rows:
 
 
 def _costs(plan: Plan) -> Rows:
-    """What the memory is for, and where the time goes; nothing for a step that does not fit."""
+    """Yields memory and time by part; nothing for a step that does not fit."""
     costs, generation = plan.costs, plan.hardware.generation
     if costs is None:
         return
@@ -71,7 +71,7 @@ def _costs(plan: Plan) -> Rows:
 
 
 def _verdict(plan: Plan, chip_hour: float | None) -> Rows:
-    """What the whole run takes, and a warning where devices wait long for exchanges."""
+    """Yields time and cost of the whole run, and a warning of long waits for collectives."""
     compiled = "compiled in", f"{plan.compile_seconds:.0f} s on this machine"
     if not plan.fits:
         yield compiled
@@ -92,7 +92,7 @@ def _verdict(plan: Plan, chip_hour: float | None) -> Rows:
 
 
 def ranking(plans: Sequence[Plan]) -> str:
-    """A line for each mesh, in the order of the plans."""
+    """Writes a line for each mesh, in the order of the plans."""
     head = f"{'data':>6} {'expert':>6} {'model':>6} {'GiB/chip':>9} {'step ms':>8} {'tokens/s':>9}"
     lines = [head]
     for plan in plans:
@@ -104,7 +104,7 @@ def ranking(plans: Sequence[Plan]) -> str:
 
 
 def in_short(plan: Plan) -> str:
-    """Memory and speed of a mesh, to be read while others are compiled."""
+    """Writes memory and speed of a mesh in a line, shown while others are compiled."""
     memory = f"{memory_size(plan.hbm_bytes_per_chip)} a chip"
     if not plan.fits:
         return f"{memory}: out of memory"

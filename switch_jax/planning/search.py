@@ -1,4 +1,4 @@
-"""The meshes of a slice, a search for the fastest, and changes of a run that save memory."""
+"""Searches the meshes of a slice for the fastest, and finds changes of a run that save memory."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ class Candidate:
     """A mesh over which the config divides.
 
     Attributes:
-      state_bytes: of parameters, the teacher's too, and optimiser state on a chip.
+      state_bytes: size of parameters, also the teacher's, and optimiser state on a chip.
       sent_bytes: an estimate of the bytes that a device sends in a step, for the order.
     """
 
@@ -37,7 +37,7 @@ class Candidate:
 
 
 def candidates(config: Config, hardware: Slice) -> list[Candidate]:
-    """All valid meshes: first those whose state fits on a chip, then by the bytes sent."""
+    """Lists all valid meshes: first those whose state fits on a chip, then by the bytes sent."""
     valid = [
         candidate
         for mesh in _factorisations(hardware.devices, config.mesh)
@@ -55,8 +55,8 @@ def search(
 ) -> Iterator[Plan]:
     """Compiles the most promising meshes, one after the other, and yields their plans.
 
-    UserError where no mesh is valid. `compiling` returns the context in which a mesh is compiled,
-    from its description.
+    Raises UserError if no mesh is valid. `compiling` returns the context in which a mesh is
+    compiled, from its description.
     """
     valid = candidates(config, hardware)
     if not valid:
@@ -73,14 +73,14 @@ def search(
 
 
 def ranked(plans: Iterable[Plan]) -> list[Plan]:
-    """Those that fit first, by the model of step time."""
+    """Sorts plans by the model of step time, those that fit first."""
     return sorted(plans, key=lambda p: (0, p.step_seconds) if p.fits else (1, p.hbm_bytes_per_chip))
 
 
 def changes(
     config: Config, num_batch_shards: int, *, sharding_may_suffice: bool = True
 ) -> Iterator[tuple[str, Config]]:
-    """Changes of a run that save memory, each with those before it; first what costs least speed.
+    """Changes a run to save memory, each time with the changes before; the cheapest come first.
 
     Yields the flags and the changed config. `num_batch_shards` is the number of devices along the
     data and expert axes; without `sharding_may_suffice` FULLY_SHARDED_WEIGHTS is not tried alone.
@@ -103,7 +103,7 @@ def changes(
 def _more_microbatches(
     config: Config, factor: int, num_batch_shards: int
 ) -> tuple[list[str], Config]:
-    """Flags and config with `factor` times the microbatches, and routing groups that fit them."""
+    """Makes `factor` times the microbatches, with groups that fit; returns flags and config."""
     num_microbatches = config.run.num_microbatches * factor
     flags = [f"--gin.NUM_MICROBATCHES={num_microbatches}"]
     changed = config.replace("run", num_microbatches=num_microbatches)
@@ -116,12 +116,12 @@ def _more_microbatches(
 
 
 def _group_sizes(config: Config) -> dict[str, int]:
-    """The group size of each stack, by the field that sets it."""
+    """Returns the group size of each stack, by the field that sets it."""
     return {stack.group_size_field: stack.group_size for stack in config.model.stacks}
 
 
 def _fitting_group_sizes(config: Config, num_batch_shards: int) -> dict[str, int]:
-    """The group sizes, lowered where `microbatches.check_batch` would refuse them."""
+    """Returns the group sizes, lowered if `microbatches.check_batch` would refuse them."""
     sizes = _group_sizes(config)
     batch_size, parts = config.run.batch_size, config.run.num_microbatches * num_batch_shards
     if batch_size % parts:  # refused, whatever the groups
@@ -160,14 +160,14 @@ def _candidate(config: Config, hardware: Slice) -> Candidate | None:
 
 
 def _checked_mesh(config: Config, hardware: Slice) -> Mesh:
-    """The config's mesh on the slice; raises UserError if the config does not divide over it."""
+    """Makes the config's mesh on the slice; UserError if the config does not divide over it."""
     mesh = make_mesh(config.mesh, devices(hardware))
     check_batch(config, mesh.shape)
     return mesh
 
 
 def _reason(config: Config, hardware: Slice) -> str:
-    """Why not even the mesh with only a data axis is valid."""
+    """Says why not even the mesh with only a data axis is valid."""
     try:
         _checked_mesh(config.replace("mesh", data=hardware.devices, expert=1, model=1), hardware)
     except UserError as error:
@@ -176,7 +176,7 @@ def _reason(config: Config, hardware: Slice) -> str:
 
 
 def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
-    """Gradients over the batch axes, tokens over the expert axis, activations over the model axis.
+    """Estimates the bytes of gradients, and of tokens and activations that other devices need.
 
     Activations are bfloat16. A Switch layer has four all-to-alls, and a layer eight all-reduces
     (section 5).

@@ -1,13 +1,13 @@
 """The report of finished or running runs, a page with charts and a table; and their status.
 
-Each step uses what the one before it found:
+Each module uses those before it:
 
-1 records      those of metrics.jsonl that count
-2 runs         a folder as a run: its facts, and its numbers over steps
-3 comparison   a sparse run beside the dense one: speed-up, lead, a sentence
-4 findings     what a report shows: runs, comparisons, colours, notes
-5 curves, routers   the charts            table   the numbers
-6 page         puts it all on a page, by page.html
+1 records      drops the records of metrics.jsonl that do not count
+2 runs         reads a folder: the facts of the run, and its numbers over steps
+3 comparison   compares a sparse run with the dense one: speed-up, lead, a sentence
+4 findings     collects what a report shows: runs, comparisons, colours, notes
+5 curves, routers   draw the charts       table   lists the numbers
+6 page         puts all of it on a page, with the template page.html
 
-run_status   how runs are doing, of their records, and the same as text
+run_status   reads how runs are doing, and prints it as text
 """

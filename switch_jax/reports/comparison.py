@@ -1,10 +1,10 @@
-"""Runs beside a baseline: speed-ups, and what came out in a sentence.
+"""Compares runs with a baseline: speed-ups, and the result in a sentence.
 
 The baseline is the dense run whose last held-out value is the best, and the sparse runs are
 compared with it. Without a dense run, it is the sparse run whose last value is the worst. The
 speed-up is that of Fedus et al. 2022 (footnote 9): steps of the baseline over steps that the other
-run takes to the baseline's final quality; likewise for time. Between two evaluations a curve is
-taken as straight, but not from step 0 on, where it is far from that.
+run needs for the baseline's final quality; likewise for time. Between two evaluations a curve
+counts as straight, but not from step 0 on, where it is far from that.
 """
 
 import dataclasses
@@ -25,36 +25,37 @@ _MUST_AGREE = {"batch_tokens": "steps", "flops_per_token": "steps", "device": "t
 
 
 class Reached(NamedTuple):
-    """Where a curve first has a value; NaN where it never does."""
+    """The step and time at which a curve first has a value; NaN if it never does."""
 
     step: float = math.nan
     seconds: float = math.nan
-    at_first: bool = False  # at its first evaluation, so the others are upper bounds
+    at_first: bool = False  # at the first evaluation: step and seconds are upper bounds
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A run beside the baseline, by their held-out curves."""
+    """The comparison of a run with the baseline, by their held-out curves."""
 
     baseline: Run
     run: Run
     target: float  # the baseline's final held-out negative log perplexity, nats
-    reached: Reached  # where the run has it
+    reached: Reached  # where the run has this value
     # NaN where the run never gets there, or where steps, or times, must not be compared.
     step_speedup: float
     time_speedup: float
     # At the run's evaluations after a tenth of its steps: "steps" and "time" of the baseline over
     # those of the run to the same value; NaN where the baseline has none, and as above.
     speedups: Series
-    sentence: str  # what came out
+    sentence: str  # the result
     notes: list[str]  # what a reader must know before quoting it
 
 
 def compare_all(runs: Sequence[Run], task: str | None) -> list[Comparison]:
-    """Every sparse run beside the baseline, by their held-out values on the task.
+    """Compares every sparse run with the baseline, by their held-out values on the task.
 
-    Only runs that began from scratch, since a fine-tuned run's steps leave out those before, and
-    that were evaluated after step 0; the baseline also needs a last value that is a number.
+    Runs that did not begin from scratch are left out, since their steps lack those of the earlier
+    run, and so are runs without an evaluation after step 0. The last value of the baseline must be
+    a number.
     """
     curves = [
         (run, curve)
@@ -117,7 +118,7 @@ def _where_reached(
     reached: Reached,
     sooner: Mapping[str, float],
 ) -> str:
-    """Where the run has the baseline's final value, and how many times sooner, where known."""
+    """Says where the run has the baseline's final value, and how many times sooner, if known."""
     final = f"{baseline.name}'s {'latest' if baseline.unfinished else 'final'} {rounded(target)}"
     if not math.isfinite(reached.step):
         return f"{run.name} does not reach {final} in {curve.step[-1]:,} steps"
@@ -131,7 +132,7 @@ def _where_reached(
 
 
 def _with_lead(text: str, baseline: Run, run: Run, baseline_curve: Series, curve: Series) -> str:
-    """The text with the lead at the last common step; or in its place that the runs are level."""
+    """Adds the lead at the last common step to the text, or replaces it: the runs are level."""
     step, lead = _lead(baseline_curve, curve)
     ahead = f"{abs(lead):.3f} nats {'ahead' if lead > 0 else 'behind'}"
     scatter = max(_scatter(baseline_curve), _scatter(curve))
@@ -142,7 +143,7 @@ def _with_lead(text: str, baseline: Run, run: Run, baseline_curve: Series, curve
 
 
 def first_reached(curve: Series, target: float) -> Reached:
-    """Where a held-out curve first has a value, after step 0."""
+    """Finds where a held-out curve first has a value, after step 0."""
     after = curve.step > 0
     values, steps, times = curve.get(QUALITY)[after], curve.step[after], curve.seconds[after]
     reached = np.flatnonzero(values >= target)
@@ -157,13 +158,13 @@ def first_reached(curve: Series, target: float) -> Reached:
 
 
 def _known(curve: Series) -> tuple[np.ndarray, np.ndarray]:
-    """The steps after 0 at which the quality is known [T], and its values [T]."""
+    """Returns the steps after 0 at which the quality is known [T], and its values [T]."""
     there = np.isfinite(curve.get(QUALITY)) & (curve.step > 0)
     return curve.step[there], curve.get(QUALITY)[there]
 
 
 def _lead(baseline: Series, curve: Series) -> tuple[int, float]:
-    """The last common step, and the lead of `curve` there in nats; NaN where there is none."""
+    """Returns the last common step, and the lead of `curve` there in nats, or NaN."""
     curves = _known(baseline), _known(curve)
     step = int(min(steps[-1] for steps, _ in curves))
     values = [np.interp(step, *curve, left=math.nan) for curve in curves]
@@ -171,10 +172,10 @@ def _lead(baseline: Series, curve: Series) -> tuple[int, float]:
 
 
 def _scatter(curve: Series) -> float:
-    """How far evaluations scatter about a smooth curve, nats; 0 where there are too few to tell.
+    """Estimates how far evaluations scatter about a smooth curve, nats; 0 for too few of them.
 
-    The standard deviation of how far an evaluation lies above the straight line through the two
-    beside it, over the second half of the steps.
+    This is the standard deviation of how far an evaluation lies above the straight line through
+    its two neighbours, over the second half of the steps.
     """
     step, value = _known(curve)
     i = np.arange(1, len(step) - 1)
@@ -187,7 +188,7 @@ def _scatter(curve: Series) -> float:
 
 
 def _speedups(baseline: Series, curve: Series) -> Series:
-    """See `Comparison.speedups`; in the first steps, one more or less is a large factor."""
+    """Computes `Comparison.speedups`, without the first steps: one more is a large factor there."""
     later = curve.step >= max(1, curve.step[-1] / 10)
     step, seconds = curve.step[later], curve.seconds[later]
     reached = [first_reached(baseline, value) for value in curve.get(QUALITY)[later]]

@@ -1,4 +1,4 @@
-"""Charts of the runs' curves over steps or time, and of the speed-up over a dense run."""
+"""Draws the runs' curves over steps or time, and the speed-up over a dense run."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ class XAxis(NamedTuple):
     unit: str = ""
     second: float = 0.0  # a second in that unit; 0 for steps
 
-    def of(self, curve: Series) -> np.ndarray:
-        """Where the values of the curve lie [T]."""
+    def positions(self, curve: Series) -> np.ndarray:
+        """Returns where the values of the curve lie on the axis [T]."""
         return curve.seconds * self.second if self.second else curve.step
 
 
@@ -34,7 +34,7 @@ STEPS = XAxis("steps", "step")
 
 
 def both_axes(findings: Findings) -> tuple[XAxis, XAxis]:
-    """Steps, and training time in one unit."""
+    """Returns the axes of steps, and of training time in one unit for all runs."""
     unit, size = findings.time_unit
     return STEPS, XAxis("time", f"training time [{unit}]", unit, 1 / size)
 
@@ -53,7 +53,7 @@ def curve_chart(
     level: float | None = None,
     mark: Callable[[Axes], None] = lambda ax: None,
 ) -> Chart | None:
-    """A line for each run that has values; None where none has.
+    """Makes a chart with a line for each run that has values; None if no run has.
 
     `series` gives the numbers of a run, and `name` is the one that is drawn, an accuracy in per
     cent. `low` is where the vertical axis begins (None: below the lowest value), `start` the part
@@ -68,7 +68,7 @@ def curve_chart(
             continue
         values = (100 if name == "accuracy" else 1) * curve.get(name)
         looks = findings.colours[run.name], run.dense, curve is not run.train
-        lines.append(Line(axis.of(curve), values, short(run.name), *looks))
+        lines.append(Line(axis.positions(curve), values, short(run.name), *looks))
         curves.append((curve.step, values))
     if not lines:
         return None
@@ -91,7 +91,7 @@ def curve_chart(
 
 
 def held_out(findings: Findings, axis: XAxis) -> Chart | None:
-    """How well each run predicts held-out text, with marks of the speed-up."""
+    """Charts how well each run predicts held-out text, and marks the speed-ups."""
     known = [c for c in findings.comparisons if math.isfinite(_ratio(c, axis))]
     marked = known if len(findings.comparisons) <= _MAX_MARKS else []
     title = f"Held-out quality against {axis.name}"
@@ -109,20 +109,20 @@ def held_out(findings: Findings, axis: XAxis) -> Chart | None:
 
 
 def scores(findings: Findings) -> list[Chart | None]:
-    """Token accuracy, and each metric of the text that the runs generated at their evaluations."""
+    """Charts token accuracy, and each metric of the text generated at the evaluations."""
     title, text = "Held-out token accuracy", "How often the most probable token is the right one."
     what = ("accuracy", title, text, "token accuracy [%]")
     charts = [curve_chart(findings, findings.held_out, *what, start=1 / 4)]
     text = "The task's own metric, of the text that the run generated at its evaluations."
     for name in findings.generated:
-        own = name.removeprefix(GENERATED)
-        what = (name, f"Generated text: {own}", text, own)
+        metric = name.removeprefix(GENERATED)
+        what = (name, f"Generated text: {metric}", text, metric)
         charts.append(curve_chart(findings, findings.held_out, *what))
     return charts
 
 
 def training(findings: Findings, axis: XAxis) -> Chart | None:
-    """How well each run predicts its training batches."""
+    """Charts how well each run predicts its training batches."""
     title = f"Training quality against {axis.name}"
     text = "The same measure on the training batches. Well above the held-out curve would mean "
     text += "that a run learns its training text by heart."
@@ -131,6 +131,7 @@ def training(findings: Findings, axis: XAxis) -> Chart | None:
 
 
 def optimisation(findings: Findings) -> list[Chart | None]:
+    """Charts loss, learning rate, throughput and gradient norm of the training batches."""
     loss = "All that the optimiser minimises, the routers' own losses included; lower is better."
     rate = "The size of the optimiser's steps, as the schedule sets it."
     speed = "Tokens trained on per second of training; higher is faster."
@@ -148,7 +149,7 @@ def optimisation(findings: Findings) -> list[Chart | None]:
 
 
 def speedup(findings: Findings, axis: XAxis) -> Chart | None:
-    """How much sooner runs have their values than the baseline; None where not known."""
+    """Charts how much sooner runs have their values than the baseline; None if unknown."""
     if not findings.comparisons:
         return None
     what, baseline = axis.name, findings.comparisons[0].baseline.name
@@ -164,12 +165,12 @@ def speedup(findings: Findings, axis: XAxis) -> Chart | None:
 
 
 def _ratio(comparison: Comparison, axis: XAxis) -> float:
-    """How many times sooner the run has the baseline's final value; NaN where not known."""
+    """Returns how many times sooner the run has the baseline's final value; NaN if unknown."""
     return comparison.step_speedup if axis is STEPS else comparison.time_speedup
 
 
 def _mark(ax: Axes, comparison: Comparison, axis: XAxis, row: int) -> None:
-    """The level of the baseline's final value, and the point where the run reaches it."""
+    """Marks the baseline's final value, and the point where the run reaches it."""
     target, reached = comparison.target, comparison.reached
     x, where = reached.step, f"at step {reached.step:,.0f}"
     if axis is not STEPS:
@@ -197,9 +198,9 @@ def _mark(ax: Axes, comparison: Comparison, axis: XAxis, row: int) -> None:
 def _limits(
     curves: Sequence[tuple[np.ndarray, np.ndarray]], start: float, level: float | None
 ) -> tuple[float | None, float | None]:
-    """Limits of y around curves, steps [T] and values [T], without what lies low at their start.
+    """Chooses limits of y around curves, steps [T] and values [T], without their low beginning.
 
-    `start` is a part of the longest curve's steps; of a short curve the second half is shown. The
+    The beginning is the part `start` of the longest curve's steps, and at most half of a curve. The
     last value of each curve, and `level`, lie within the limits.
     """
     longest = max(float(step[-1]) for step, _ in curves)

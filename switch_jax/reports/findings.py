@@ -1,4 +1,4 @@
-"""What a report shows: the runs, and what follows from them."""
+"""Collects what a report shows: the runs, and what follows from them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ class Findings:
     """The runs of a report and what follows from them."""
 
     runs: list[Run]  # in the order of the command
-    left_out: Sequence[UserError] = ()  # of each folder without a run
+    left_out: Sequence[UserError] = ()  # an error for each folder without a run
 
     @cached_property
     def task(self) -> str | None:
-        """The held-out task: "all" if every evaluated run has it; None where they share none."""
+        """The held-out task: "all" if every evaluated run has it; None if they share no task."""
         evaluated = [set(run.evals) for run in self.runs if run.evals]
         return preferred_task(set.intersection(*evaluated)) if evaluated else None
 
@@ -33,7 +33,7 @@ class Findings:
 
     @cached_property
     def colours(self) -> dict[str, str]:
-        """Of the curves, by the name of the run; dense runs have the first ones."""
+        """The colours of the curves, by the name of the run; dense runs have the first ones."""
         ordered = sorted(self.runs, key=lambda run: not run.dense)
         return {run.name: COLOURS[i % len(COLOURS)] for i, run in enumerate(ordered)}
 
@@ -49,7 +49,7 @@ class Findings:
         return time_unit(float(np.fmax.reduce([run.seconds for run in self.runs])))
 
     def duration(self, seconds: float) -> str:
-        """A training time in that unit."""
+        """Writes a training time in that unit."""
         unit, size = self.time_unit
         return f"{seconds / size:.3g} {unit}"
 
@@ -59,7 +59,7 @@ class Findings:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the numbers must know."""
+        """What a reader must know before using the numbers."""
         found = [line for run in self.runs for line in run.left_out]
         found += [note for comparison in self.comparisons for note in comparison.notes]
         if self.task is None and any(run.evals for run in self.runs):
@@ -67,14 +67,14 @@ class Findings:
         return found
 
     def held_out(self, run: Run) -> Series | None:
-        """The curve of a run on the task; None: not evaluated yet."""
+        """Returns the curve of a run on the task; None if it is not evaluated yet."""
         return run.evals.get(self.task or "")
 
 
 def read_findings(folders: Sequence[str]) -> Findings:
     """Reads the runs in these folders (MODEL_DIRs).
 
-    Raises UserError where none of them has a record, TransientError where that may pass.
+    Raises UserError if none of them has a record, TransientError if that may pass.
     """
     runs, left_out = read_runs(folders)
     if not runs:

@@ -1,4 +1,4 @@
-"""The report as one HTML page; page.html is its template."""
+"""Renders the report as one HTML page, with the template page.html."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ _UNFOLDED = 2  # with more sparse runs, charts of their routers are folded away
 
 
 def render(findings: Findings) -> str:
-    """The whole page, which loads nothing from anywhere; text of the runs is escaped."""
+    """Renders the whole page, which loads no other file; text of the runs is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -37,7 +37,7 @@ def render(findings: Findings) -> str:
 
 
 def sections(findings: Findings) -> dict[str, list[Chart]]:
-    """The charts below each heading, in the order of the page."""
+    """Returns the charts below each heading, in the order of the page."""
     axes = curves.both_axes(findings)
     found = {
         "Held-out quality": [
@@ -66,7 +66,7 @@ def sections(findings: Findings) -> dict[str, list[Chart]]:
 
 
 def _card(findings: Findings, run: Run) -> tuple[Run, str, str]:
-    """What stands first about a run: its held-out value, and what that is."""
+    """Returns a run's card at the top of the page: the run, its held-out value, what that is."""
     going = run.unfinished
     state = f" Still at step {run.last_step:,} of {run.facts['train_steps']:,}." if going else ""
     curve = findings.held_out(run)

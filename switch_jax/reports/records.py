@@ -1,4 +1,4 @@
-"""The records of metrics.jsonl that count, also of a run that was resumed or went back."""
+"""Finds the records of metrics.jsonl that count, if a run was resumed or went back."""
 
 import dataclasses
 from collections.abc import Collection, Iterable
@@ -11,7 +11,7 @@ CONTENT_QUALITY = "content_neg_log_perplexity"  # without sentinels and EOS
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """The records that count, of a step the last one, and what happened on the way."""
+    """The records that count, one of each kind and step, and what happened during the run."""
 
     train: list[Record]  # ascending by step
     evals: dict[str, list[Record]]  # by task, likewise
@@ -19,8 +19,8 @@ class Records:
     rollbacks: int  # returns to a checkpoint after many bad steps
 
 
-def without_lost_attempts(records: Iterable[Record]) -> Records:
-    """Sorts the records, and drops those of lost attempts.
+def kept_records(records: Iterable[Record]) -> Records:
+    """Sorts records, and drops those of lost attempts and all but the last of a step.
 
     A train record of an earlier step than the one before it shows that the run was resumed from a
     checkpoint, and a rollback names the step that it returned to. The records past that step are of
@@ -57,10 +57,10 @@ def without_lost_attempts(records: Iterable[Record]) -> Records:
 
 
 def experts_choose(facts: Record, stack: str) -> bool:
-    """Whether a stack's experts choose their tokens, all the same number; `facts`: run.json."""
+    """Says, by the facts of run.json, whether a stack's experts choose their tokens."""
     return facts.get(f"{stack}_router_type") == "experts_choose"
 
 
 def preferred_task(tasks: Collection[str]) -> str | None:
-    """The task to compare on: "all", the mean over tasks, if it is among them; None: no tasks."""
+    """Chooses the task to compare on: "all", the mean over tasks, if it is there; None for none."""
     return "all" if "all" in tasks else min(tasks, default=None)

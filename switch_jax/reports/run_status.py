@@ -1,4 +1,4 @@
-"""How a run is doing, from the files in its folder alone, and the same as text."""
+"""Reads how a run is doing from the files in its folder alone, and writes it as text."""
 
 import dataclasses
 import itertools
@@ -11,8 +11,8 @@ from typing import Any
 from switch_jax.reports.records import (
     QUALITY,
     experts_choose,
+    kept_records,
     preferred_task,
-    without_lost_attempts,
 )
 from switch_jax.run_folder import (
     DESCRIPTION,
@@ -33,7 +33,7 @@ from switch_jax.storage import exists, last_written, list_names
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import aligned, beside_baseline, count, duration, percent, printable
 
-# The newest records, by which the usual pace of a run is estimated.
+# How many of the newest records are used to estimate the usual pace of a run.
 _RECENT = 20
 # Seconds of silence that are never a stall: the clocks of two machines differ, and buckets show the
 # end of a file late.
@@ -57,7 +57,7 @@ class Status:
     loss: float | None  # of the last record, the auxiliary losses included
     loss_rise: tuple[float, float] | None  # see `_loss_rise`
     held_out: float | None  # last negative log perplexity of a validation set, nats
-    own_metrics: dict[str, float | None]  # of generated text, at the same evaluation
+    own_metrics: dict[str, float | None]  # the task's metrics of generated text, likewise
     majority_baseline: dict[str, float | None]  # see `evaluation.task_metrics.TaskResult`
     held_out_task: str | None
     held_out_step: int | None
@@ -71,7 +71,7 @@ class Status:
     silence: float  # since the folder last changed
     silence_limit: float  # after which the run counts as stalled
     experts: int  # in all Switch layers
-    dead_experts: int  # that no token chose between the last two records
+    dead_experts: int  # those that no token chose between the last two records
     dropped: float | None  # fraction of the tokens, mean over the Switch layers whose tokens choose
     skipped_steps: int  # bad steps, which changed nothing; see `Records`
     rollbacks: int  # returns to a checkpoint after many bad steps
@@ -80,7 +80,7 @@ class Status:
 
     @property
     def needs_attention(self) -> bool:
-        """Whether the run does not go on by itself."""
+        """Says whether the run does not go on by itself."""
         return self.state in (STALLED, RunPhase.FAILED)
 
 
@@ -89,9 +89,9 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
 
     A run that has not ended is stalled when nothing in its folder (records, checkpoints,
     status.json) has changed for longer than `_silence_limit`, and at once where the process that
-    trained was on this host and is gone. `now`: seconds since the epoch; None: the clock's.
-    UserError where it is no folder of a run, or nothing in it can be read; a TransientError where
-    the storage failed.
+    trained was on this host and has ended. `now` is in seconds since the epoch, None for the
+    clock's time. Raises UserError if it is no folder of a run, or nothing in it can be read;
+    TransientError if the storage failed.
     """
     run_folder, now = RunFolder.at(folder), time.time() if now is None else now
     gone = stale_lock_holder(run_folder)  # first: a process that ends now says so in the files
@@ -109,7 +109,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
             raise UserError(f"there is no folder {folder}")
         why = "it has no run.json, status.json or metrics.jsonl"
         raise UserError(f"{folder} is no folder of a run, a training's MODEL_DIR: {why}")
-    counted = without_lost_attempts(records)
+    counted = kept_records(records)
     train, task = counted.train, preferred_task(counted.evals)
     last = train[-1] if train else {}
     held_out = counted.evals[task][-1] if task else {}
@@ -164,7 +164,7 @@ def read_status(folder: str | os.PathLike[str], now: float | None = None) -> Sta
 def _state(
     status: Mapping[str, Any], gone: str | None, silence: float, limit: float
 ) -> tuple[str, str]:
-    """The state, and why; of status.json, `stale_lock_holder`, and seconds of silence."""
+    """Decides the state, and why, from status.json, `stale_lock_holder` and seconds of silence."""
     state = status.get("state", RunPhase.RUNNING)
     if state in (RunPhase.FINISHED, RunPhase.STOPPED, RunPhase.FAILED):
         return state, status.get("message", "")
@@ -179,9 +179,10 @@ def _state(
 
 
 def _loss_rise(train: Sequence[Record]) -> tuple[float, float] | None:
-    """The mean losses of the first and of the last records, where it has risen; None: it has not.
+    """Returns the mean losses of the first and the last records if the loss has risen, else None.
 
-    They are five each, or the first and last half of fewer than ten; of fewer than four, none.
+    The means are of five records each, or of each half of fewer than ten; fewer than four give
+    None.
     """
     losses = [record["loss"] for record in train if record.get("loss") is not None]
     count = min(_ENDS, len(losses) // 2)
@@ -192,12 +193,12 @@ def _loss_rise(train: Sequence[Record]) -> tuple[float, float] | None:
 
 
 def _silence_limit(train: Sequence[Record], no_record_yet: bool) -> float:
-    """Seconds without a write after which a run counts as stalled: at least `_MIN_LIMIT`.
+    """Computes after how many seconds without a write a run counts as stalled.
 
-    They are three times the usual time between its records (the median of the last 20), its
-    longest evaluation and its longest checkpoint together. Where the newest start has not written a
-    record yet, `_START_LIMIT` is added, or three times the longest compilation so far if that is
-    longer.
+    These are at least `_MIN_LIMIT`: three times the usual time between records (the median of the
+    last 20), plus the longest evaluation and the longest checkpoint. If the newest start has not
+    written a record yet, `_START_LIMIT` is added, or three times the longest compilation so far if
+    that is longer.
     """
     gaps = _gaps(train)
     longest = {c: max((gap[c] for gap in gaps), default=0.0) for c in TIME_CATEGORIES}
@@ -208,7 +209,7 @@ def _silence_limit(train: Sequence[Record], no_record_yet: bool) -> float:
 
 
 def _gaps(train: Sequence[Record]) -> list[dict[str, float]]:
-    """Seconds by category from each record to the next; the first gap begins with the run."""
+    """Returns the seconds by category between records; the first gap begins with the run."""
     spent = [{}, *(record["spent"] for record in train if "spent" in record)]
     return [
         {c: max(0.0, new.get(c, 0.0) - old.get(c, 0.0)) for c in TIME_CATEGORIES}
@@ -217,7 +218,7 @@ def _gaps(train: Sequence[Record]) -> list[dict[str, float]]:
 
 
 def _seconds_left(train: Sequence[Record], train_steps: int | None) -> float | None:
-    """At the pace of the last records, with evaluations and checkpoints, without compilation."""
+    """Estimates the time left from the last records, without the seconds of compilation."""
     recent = [record for record in train[-_RECENT - 1 :] if "spent" in record]
     if len(recent) < 2 or train_steps is None:
         return None
@@ -227,7 +228,7 @@ def _seconds_left(train: Sequence[Record], train_steps: int | None) -> float | N
 
 
 def page(status: Status) -> list[str]:
-    """Lines about one run: first the folder and the state, then a name and a value each."""
+    """Writes lines about one run: the folder and the state, then a name and a value in each."""
     s = status
     early = s.train_steps is not None and s.step < s.train_steps
     state = "finished early" if s.state == RunPhase.FINISHED and early else s.state
@@ -251,7 +252,7 @@ def page(status: Status) -> list[str]:
 
 
 def table(found: Sequence[Status]) -> list[str]:
-    """A line for each run, below a heading."""
+    """Writes a line for each run, below a heading."""
     rows = [
         (
             s.folder,
@@ -270,7 +271,7 @@ def table(found: Sequence[Status]) -> list[str]:
 
 
 def held_out(status: Status) -> str:
-    """The last evaluation, the task's own metrics first; empty if there was none."""
+    """Describes the last evaluation, the task's metrics first; empty if there was none."""
     if status.held_out_step is None:
         return ""
     values = []
@@ -283,7 +284,7 @@ def held_out(status: Status) -> str:
 
 
 def health(status: Status) -> list[str]:
-    """What is unusual about a run; empty if nothing is."""
+    """Lists what is unusual about a run."""
     found = []
     if status.loss_rise:
         found.append(loss_rise(*status.loss_rise))
@@ -307,7 +308,7 @@ def health(status: Status) -> list[str]:
 
 
 def loss_rise(first: float, last: float) -> str:
-    """That the loss has risen since the start of the run; see `Status.loss_rise`."""
+    """Says that the loss has risen since the start of the run; see `Status.loss_rise`."""
     return (
         f"the loss has risen from {first:.4g} to {last:.4g}: is LEARNING_RATE too high, or is the "
         "data another one?"
@@ -317,7 +318,7 @@ def loss_rise(first: float, last: float) -> str:
 def _known(
     text: str, value: float | None, otherwise: str = "", form: Callable[[Any], Any] = lambda x: x
 ) -> str:
-    """The text with the value in it; or what stands there where the value is not known."""
+    """Puts the value into the text, or returns `otherwise` if the value is not known."""
     return otherwise if value is None else text.format(form(value))
 
 

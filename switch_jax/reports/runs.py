@@ -11,7 +11,7 @@ import numpy as np
 
 from switch_jax.config import by_macro
 from switch_jax.config.model import router_names
-from switch_jax.reports.records import without_lost_attempts
+from switch_jax.reports.records import kept_records
 from switch_jax.run_folder import (
     DESCRIPTION,
     NUMBERS,
@@ -42,8 +42,8 @@ class Series:
     values: dict[str, np.ndarray]  # name -> [T, ...] float; NaN where a record lacks the number
 
     @classmethod
-    def of(cls, by_step: Mapping[int, Mapping[str, Any]], names: Iterable[str]) -> "Series":
-        """The numbers of these names, of records by step in ascending order."""
+    def collect(cls, by_step: Mapping[int, Mapping[str, Any]], names: Iterable[str]) -> "Series":
+        """Collects the numbers of these names from records by step, in ascending order."""
         values = {}
         for name in names:
             numbers = np.array([record.get(name) for record in by_step.values()], float)
@@ -52,16 +52,18 @@ class Series:
         return cls(np.array(list(by_step), int), seconds, values)
 
     def get(self, name: str) -> np.ndarray:
-        """The values [T] of one number; all NaN where the run never logged it."""
+        """Returns the values [T] of one number, NaN if the run never logged it."""
         return self.values.get(name, np.full(len(self.step), np.nan))
 
     def last(self, name: str) -> float:
-        """The last value; NaN where there is none."""
+        """Returns the last value, NaN if there is none."""
         return float(self.get(name)[-1]) if len(self.step) else math.nan
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
+    """What a run's folder says: its facts, settings, records and what is missing."""
+
     name: str  # from run.json; the folder's name where there is none
     folder: str  # as the user wrote it
     facts: dict[str, Any]  # run.json; empty where there is none
@@ -84,11 +86,11 @@ class Run:
 
     @property
     def from_scratch(self) -> bool:
-        """Whether it learnt from its text alone: from no other run's parameters, nor a teacher."""
+        """Says whether it began with random parameters and learns from no teacher."""
         return not (self.facts.get("initial_checkpoint") or self.facts.get("teacher_checkpoint"))
 
     def fact(self, key: str) -> str:
-        """What run.json says, as text."""
+        """Returns a fact of run.json as text."""
         return as_text(self.facts[key]) if key in self.facts else "not stated"
 
     @property
@@ -97,7 +99,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Training wall time so far."""
+        """The training time so far."""
         return max(float(s.seconds[-1]) for s in (self.train, *self.evals.values()) if len(s.step))
 
 
@@ -106,7 +108,7 @@ class NoFolderError(UserError):
 
 
 def read_runs(folders: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[UserError]]:
-    """The runs in these folders, with distinct names; and an error for each that has none."""
+    """Reads the runs in these folders, with distinct names, and an error for each without one."""
     runs: list[Run] = []
     errors: list[UserError] = []
     for folder in folders:
@@ -124,7 +126,7 @@ def read_runs(folders: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], lis
 def read_run(folder: str | os.PathLike[str]) -> Run:
     """Reads a run's folder, local or gs://.
 
-    Raises NoFolderError, or UserError where it has no record of a run, or a damaged config.json.
+    Raises NoFolderError, or UserError if it has no record of a run, or a damaged config.json.
     """
     run_folder, shown = RunFolder.at(folder), printable(str(folder))
     files = [
@@ -135,7 +137,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     ]
     records, facts, config, status = (file.value for file in files)
     left_out = [file.left_out for file in files if file.left_out]
-    counted = without_lost_attempts(records)
+    counted = kept_records(records)
     if not counted.train and not counted.evals:
         if not left_out and not exists(run_folder.path):
             raise NoFolderError(f"there is no folder {shown}")
@@ -162,7 +164,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def _settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
-    """The settings in config.json by macro; empty where there is none."""
+    """Returns the settings in config.json by macro, empty if there are none."""
     try:
         return by_macro(config) if config else {}
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -171,20 +173,17 @@ def _settings(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
 
 
 def _series(records: Sequence[Record]) -> Series:
-    """The numbers in records, each of another step; with those of generated text."""
+    """Collects the numbers in records of different steps, those of generated text included."""
     by_step = {}
     for record in records:
         numbers = {name: record[name] for name in NUMBERS if name in record}
         generated = record.get("generated", {}).items()
         by_step[record["step"]] = numbers | {GENERATED + name: x for name, x in generated}
-    return Series.of(by_step, dict.fromkeys(name for r in by_step.values() for name in r))
+    return Series.collect(by_step, dict.fromkeys(name for r in by_step.values() for name in r))
 
 
 def _routers(records: Sequence[Record]) -> tuple[dict[str, dict[str, Series]], int]:
-    """The statistics of each router, see `Run.routers`; and how many records have other routers.
-
-    Those count that most records have.
-    """
+    """Collects `Run.routers`, and counts the records with other routers than most have."""
     by_step = {record["step"]: record["router"] for record in records if record.get("router")}
     if not by_step:
         return {}, 0
@@ -200,12 +199,12 @@ def _routers(records: Sequence[Record]) -> tuple[dict[str, dict[str, Series]], i
                 for step, router in same.items()
             }
             there = [field for field in fields if any(field in x for x in of_layer.values())]
-            found.setdefault(stack, {})[name] = Series.of(of_layer, there)
+            found.setdefault(stack, {})[name] = Series.collect(of_layer, there)
     return found, len(by_step) - count
 
 
 def _shape(router: Record) -> tuple[tuple[str, tuple[int, ...], tuple[str, ...], int], ...]:
-    """Stack, layers, sublayers, and experts of each layer, by which routers are the same."""
+    """Returns what two records of the same routers share: stacks, layers, sublayers, experts."""
     return tuple(
         (stack, tuple(r["layers"]), tuple(r["sublayers"]), len(r["load"][0]) if r["load"] else 0)
         for stack, r in router.items()

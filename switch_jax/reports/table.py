@@ -1,4 +1,4 @@
-"""The table of runs: what differs between them on top, then what came out, and their run.json."""
+"""Makes the table of runs: the settings that differ, the last values, and their run.json."""
 
 import math
 import statistics
@@ -14,7 +14,7 @@ _NONE = "–"
 
 
 def table(findings: Findings) -> dict[str, Rows]:
-    """The rows below each heading; a number that no run has is left out."""
+    """Returns the rows below each heading, without numbers that no run has."""
     runs = findings.runs
     facts = dict.fromkeys(key for run in runs for key in run.facts if key != "name")
     return {
@@ -26,7 +26,7 @@ def table(findings: Findings) -> dict[str, Rows]:
 
 
 def text_lines(findings: Findings) -> list[str]:
-    """What the terminal gets: differences and results, the sentences, and the notes."""
+    """Returns the lines for the terminal: differences, results, comparisons and notes."""
     names = [run.name for run in findings.runs]
     rows = differences(findings.runs) | _results(findings)
     cells = [("", *names), *((label, *values) for label, values in rows.items())]
@@ -38,7 +38,7 @@ def text_lines(findings: Findings) -> list[str]:
 
 
 def differences(runs: list[Run]) -> Rows:
-    """The settings whose values differ between the runs, but those that some config.json lacks."""
+    """Returns the settings that differ between the runs, of those that every config.json has."""
     known = [set(run.settings) for run in runs if run.settings]
     rows = {}
     for name in sorted(set.intersection(*known)) if known else ():

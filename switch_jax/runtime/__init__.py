@@ -1,1 +1,1 @@
-"""The processes of a run, and the memory of their hosts."""
+"""Connects the processes of a run, and sets up the memory and the open files of their hosts."""

@@ -1,4 +1,4 @@
-"""The memory of a host, and how the C library keeps it, which holds the arrays of CPU devices."""
+"""Measures a host's memory, and sets how the C library keeps it for arrays of CPU devices."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
 def host_bytes() -> int:
-    """Memory of this machine, or of its container if that may use less."""
+    """Returns the memory of this machine, or of its container if that may use less."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
@@ -26,9 +26,9 @@ def host_bytes() -> int:
 def keep_freed_memory() -> None:
     """Lets each step reuse the memory that the step before it freed, if there are only CPUs.
 
-    By default glibc returns large blocks to the system, which clears every page when it is touched
-    again; that takes a fifth of a step. Call this before anything starts threads: they all share
-    one arena then, since only the first arena can hold large blocks.
+    By default glibc returns large blocks to the system, which clears every page when it is used
+    again; that costs a fifth of a step. Call this before anything starts threads: all of them then
+    share one arena, since only the first arena can hold large blocks.
     """
     if _uses_glibc_memory():
         mallopt = ctypes.CDLL(None).mallopt
@@ -37,7 +37,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Returns the memory that is kept now to the system, as after compilation, which takes much."""
+    """Returns the memory that is now kept to the system, as after compilation, which needs much."""
     if _uses_glibc_memory():
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -47,7 +47,7 @@ def _uses_glibc_memory() -> bool:
 
 
 def only_cpus() -> bool:
-    """Whether JAX will have CPUs alone; it is not started by this."""
+    """Says whether JAX will have CPUs alone, without starting it."""
     platforms = jax.config.jax_platforms  # type: ignore[attr-defined]  # made at run time
     if platforms:
         return platforms == "cpu"

@@ -39,14 +39,14 @@ def connect(
     process_index: int | None,
     local_cpu_devices: int | None = None,
 ) -> None:
-    """Joins the other processes. Call it before anything asks JAX for its devices.
+    """Joins the other processes. Call this before anything starts JAX's devices.
 
-    `coordinator_address` is host:port of process 0. What is None, `jax.distributed.initialize`
-    finds on Cloud TPU, GKE, Slurm and Open MPI. `local_cpu_devices` are virtual devices of this
-    process, if there are only CPUs.
+    `coordinator_address` is host:port of process 0. On Cloud TPU, GKE, Slurm and Open MPI
+    `jax.distributed.initialize` finds what is None. `local_cpu_devices` is the number of virtual
+    devices of this process, if there are only CPUs.
 
-    UserError where nothing says where the other processes are; LostHostError where they do not
-    start in time; TransientError where this machine's TPU is not found.
+    Raises UserError if nothing says where the other processes are, LostHostError if they do not
+    start in time, TransientError if this machine's TPU is not found.
     """
     if local_cpu_devices:
         offer_virtual_cpus(local_cpu_devices)
@@ -76,7 +76,7 @@ def connect(
 
 
 def _is_meant_for_tpus() -> bool:
-    """Whether this is a TPU pod of GKE or a Google VM; JAX asks only if it sees a chip."""
+    """Says whether this is a TPU pod of GKE or a Google VM; JAX looks only if it sees a chip."""
     if os.environ.keys() & {"TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"}:
         return True
     return _PRODUCT_NAME.exists() and _PRODUCT_NAME.read_text().startswith("Google")
@@ -85,7 +85,7 @@ def _is_meant_for_tpus() -> bool:
 def check_same_config(config_text: str) -> None:
     """Compares what must be equal on all processes, after `connect` and before JAX starts.
 
-    It goes through the coordinator: programs of different JAX versions might wait for each other
+    Values go through the coordinator: programs of different JAX versions might wait for each other
     forever. Raises UserError on every process, with what differs.
     """
     index, client = distributed.global_state.process_id, _coordinator()
@@ -102,8 +102,8 @@ def check_same_config(config_text: str) -> None:
 def barrier(name: str, seconds: int = _MEETING_TIMEOUT) -> None:
     """Waits until all processes have called it; JaxRuntimeError if that takes more than `seconds`.
 
-    It runs no JAX program: on CPUs such a program fails if the others start it more than 30 seconds
-    later. Each `name` is used once in a run.
+    This runs no JAX program, which on CPUs fails if the others start it more than 30 seconds later.
+    Each `name` is used once in a run.
     """
     if jax.process_count() > 1:
         _coordinator().wait_at_barrier(f"switch_jax/{name}", 1000 * seconds)
@@ -117,25 +117,25 @@ def publish(name: str, value: str) -> None:
 
 
 def published(name: str) -> list[str]:
-    """The values that processes have published under this name so far; none in a single process."""
+    """Returns the values published under this name so far; none in a single process."""
     if jax.process_count() == 1:
         return []
     return [value for _, value in _coordinator().key_value_dir_get(f"switch_jax/{name}")]
 
 
 def disconnect() -> None:
-    """Leaves the other processes, when all of them call this; then no heartbeats are expected."""
+    """Leaves the other processes, once all of them call this: then no heartbeats are expected."""
     with contextlib.suppress(RuntimeError):  # another process is gone
         jax.distributed.shutdown()
 
 
 def _coordinator() -> Any:
-    """The client of the coordinator, process 0; JAX has no public name for it."""
+    """Returns the client of the coordinator, process 0; JAX has no public name for it."""
     return distributed.global_state.client
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, switch_jax and the compiler's packages; '-' if one is not installed."""
+    """Returns versions of Python, switch_jax and the compiler's packages; '-' if not installed."""
     found = {"Python": platform.python_version(), "switch_jax": __version__}
     for name in ("jax", "jaxlib", "libtpu"):
         try:
@@ -146,7 +146,7 @@ def versions() -> dict[str, str]:
 
 
 def difference(facts: Sequence[Mapping[str, str]]) -> str | None:
-    """What the first process with other versions or config has otherwise; None: none has."""
+    """Describes how the first process with other versions or config differs; None if none does."""
     for index, other in enumerate(facts):
         if found := differences(facts[0], other):
             return (
@@ -157,17 +157,17 @@ def difference(facts: Sequence[Mapping[str, str]]) -> str | None:
 
 
 def process_index_and_count() -> tuple[int, int]:
-    """The index of this process and the number of processes; does not start the devices."""
+    """Returns the index of this process and their number, without starting the devices."""
     return distributed.global_state.process_id, distributed.global_state.num_processes
 
 
 def is_first() -> bool:
-    """Whether this is process 0, the only one that writes files that are written once."""
+    """Says whether this is process 0, which alone writes files that are written once."""
     return jax.process_index() == 0
 
 
 def gather(value: Any) -> list[Any]:
-    """The values of all processes, by index, after a round trip through JSON; all must call it."""
+    """Returns the values of all processes by index, sent as JSON; all processes must call this."""
     if jax.process_count() == 1:
         return [json.loads(json.dumps(value))]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -179,19 +179,19 @@ def gather(value: Any) -> list[Any]:
 
 
 def run_on_first(action: Callable[[], Result]) -> Result | None:
-    """Runs an action on the first process only. If it raises UserError, all processes do."""
+    """Runs an action on the first process alone. If it raises UserError, all processes do."""
     return run_on_all(lambda: action() if is_first() else None)
 
 
 def from_first(action: Callable[[], Result]) -> Result:
-    """What an action gives on the first process, through JSON; raises as `run_on_all`."""
+    """Returns on all processes what an action gives on the first; raises as `run_on_all`."""
     return gather(run_on_first(action))[0]
 
 
 def run_on_all(action: Callable[[], Result]) -> Result:
     """Runs an action on every process. If one of them raises UserError, all processes do.
 
-    That is the first that is not transient; a TransientError where all are.
+    They raise the first error that is not transient, or the first one if all are.
     """
     failure = None
     try:

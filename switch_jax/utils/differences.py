@@ -1,4 +1,4 @@
-"""What differs between two dicts: settings, shapes of arrays, what results depend on."""
+"""Lists what differs between two dicts: settings, shapes of arrays, what results depend on."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ _MOST_LISTED = 4
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The values that differ, as "NUM_EXPERTS 4 -> 8" or "LEARNING_RATE_FACTORS absent -> None"."""
+    """Lists values that differ: "NUM_EXPERTS 4 -> 8", "LEARNING_RATE_FACTORS absent -> None"."""
     absent = object()
 
     def text(values: Mapping[str, Any], name: str) -> str:
@@ -23,6 +23,6 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
 
 def listed(texts: Collection[str]) -> str:
-    """The first four, and how many more there are, as "a, b, c, d and 5 more"."""
+    """Joins the first four texts, and says how many more there are: "a, b, c, d and 5 more"."""
     more = len(texts) - _MOST_LISTED
     return ", ".join(list(texts)[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""`UserError`, the exception for a user's mistake, its subclasses, and helpers for messages."""
+"""Defines `UserError`, the exception for a user's mistake, subclasses, and parts of messages."""
 
 import difflib
 import errno
@@ -56,7 +56,7 @@ _GAVE_UP = "retry attempts failed"  # TensorStore, of a bucket that refused each
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a failed read or write may succeed later: a fault of the network or the storage.
+    """Says whether a failed read or write may succeed later: the network or the storage failed.
 
     The error is an OSError, or one of TensorFlow, TensorStore or others that quotes the operating
     system's message.
@@ -71,12 +71,12 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _quotes_any(codes: Sequence[int], error: BaseException) -> bool:
-    """Whether the error's text contains the operating system's message for one of the codes."""
+    """Says whether the error's text has the operating system's message for one of the codes."""
     return any(os.strerror(code) in str(error) for code in codes)
 
 
 def storage_error(message: str, cause: BaseException) -> UserError:
-    """An error with this message: a TransientError if its cause is transient."""
+    """Makes an error with this message: a TransientError if its cause is transient."""
     if is_transient(cause):
         error: UserError = TransientError(f"{message}; this may pass: start again")
     else:
@@ -86,12 +86,12 @@ def storage_error(message: str, cause: BaseException) -> UserError:
 
 
 def not_utf8(position: int) -> str:
-    """What is wrong with a file that has bytes at this position which are no UTF-8."""
+    """Says what is wrong with a file whose bytes at this position are not UTF-8."""
     return f"a binary file, or text in another encoding: not UTF-8 at byte {position}"
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str:
-    """Similar choices, whatever their case, as " (did you mean a or b?)"; "" if there are none."""
+    """Names similar choices, in any case of letters: " (did you mean a or b?)", or "" for none."""
     by_small_letters = {choice.lower(): choice for choice in choices}
     found = difflib.get_close_matches(name.lower(), by_small_letters)
     similar = [by_small_letters[match] for match in found]

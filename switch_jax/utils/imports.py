@@ -37,7 +37,7 @@ def import_module(name: str) -> None:
 
 
 def import_failure(name: str, error: BaseException) -> UserError:
-    """The error to raise for a module that could not be imported: the line that failed, and why."""
+    """Makes the error for a module that could not be imported: the line that failed, and why."""
     location = _location(error)
     reason = error.msg if isinstance(error, SyntaxError) else str(error).strip().split("\n")[0]
     if isinstance(error, ModuleNotFoundError) and not location:
@@ -51,7 +51,7 @@ def import_failure(name: str, error: BaseException) -> UserError:
 
 
 def _location(error: BaseException) -> str:
-    """' in FILE, line N' of the user's code; '' if none of it ran."""
+    """Returns ' in FILE, line N' of the user's code, or '' if none of it ran."""
     if isinstance(error, SyntaxError) and os.path.exists(error.filename or ""):
         return f" in {error.filename}" + (f", line {error.lineno}" if error.lineno else "")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

@@ -1,4 +1,4 @@
-"""Handling of Ctrl-C while there is no checkpoint to save."""
+"""Handles Ctrl-C while there is no checkpoint to save."""
 
 import contextlib
 import os
@@ -12,10 +12,10 @@ _CLOSING_SECONDS = 5
 
 
 class InterruptHandler:
-    """A handler of SIGINT: the first raises KeyboardInterrupt, the second exits with code 130.
+    """A handler of SIGINT: the first one raises KeyboardInterrupt, the second exits with code 130.
 
-    What is closed after the first has five seconds before the process exits in the same way: a
-    bucket that does not answer would hold it up for minutes.
+    After five seconds the process exits in the same way: closing files in a bucket that does not
+    answer would take minutes.
     """
 
     def __init__(self) -> None:

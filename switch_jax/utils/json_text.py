@@ -1,4 +1,4 @@
-"""JSON from files that others have written."""
+"""Parses JSON from files that others have written."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from switch_jax.utils.errors import not_utf8
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; ValueError where it is none, no UTF-8, or nests too deeply."""
+    """Parses a JSON text; ValueError if it is not JSON, not UTF-8, or nests too deeply."""
     try:
         return json.loads(text)
     except UnicodeDecodeError as error:

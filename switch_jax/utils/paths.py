@@ -1,4 +1,4 @@
-"""Where the configs are on this machine."""
+"""Finds the gin files of the package on this machine."""
 
 from pathlib import Path
 

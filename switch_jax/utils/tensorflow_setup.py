@@ -1,4 +1,4 @@
-"""TensorFlow and seqio, set up for use beside JAX; import them from here.
+"""Sets up TensorFlow and seqio for use beside JAX; import them from here.
 
     from switch_jax.utils.tensorflow_setup import seqio, tf
 
@@ -42,7 +42,7 @@ def _stderr_shown_on_failure() -> Iterator[None]:
 
 @contextmanager
 def _as_if_absent(*packages: str) -> Iterator[None]:
-    """Importing one of these packages fails, as if it was not installed."""
+    """Makes imports of these packages fail in the block, as if they were not installed."""
     absent = [package for package in packages if package not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: ImportError
     try:
@@ -53,7 +53,7 @@ def _as_if_absent(*packages: str) -> Iterator[None]:
 
 
 def _is_shown(record: logging.LogRecord) -> bool:
-    """False for information and warnings of the quiet packages, which log through absl."""
+    """Drops information and warnings of the quiet packages, which log through absl."""
     folders = (f"{os.sep}{package}{os.sep}" for package in _QUIET_PACKAGES)
     return record.levelno >= logging.ERROR or not any(f in record.pathname for f in folders)
 

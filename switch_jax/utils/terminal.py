@@ -1,4 +1,4 @@
-"""What standard error shows while something takes long, and lines beside it."""
+"""Shows on standard error what takes long, and prints lines beside progress bars."""
 
 import contextlib
 import sys
@@ -11,16 +11,16 @@ from tqdm import tqdm
 
 
 def say(line: str, file: TextIO | None = None) -> None:
-    """Prints a line above a progress bar, if there is one; `file`: None for standard error."""
+    """Prints a line above a progress bar, if there is one; `file` is standard error if None."""
     tqdm.write(line, file=file or sys.stderr)
     (file or sys.stderr).flush()
 
 
 @contextlib.contextmanager
 def seconds_shown(text: str, line_period: float | None = None) -> Iterator[None]:
-    """Says on a terminal what takes long, and for how long; the line is removed then.
+    """Shows on a terminal what takes long, and for how long, in a line that is removed in the end.
 
-    `line_period`: seconds between lines where there is no terminal; None: no lines.
+    Without a terminal a line is printed every `line_period` seconds, or never if that is None.
     """
     on_terminal = sys.stderr.isatty()
     period = 1.0 if on_terminal else line_period

@@ -1,4 +1,4 @@
-"""Numbers, times and tables as text."""
+"""Writes numbers, times and tables as text."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,23 +8,23 @@ _MEMORY_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
 def perplexity(neg_log_perplexity: float) -> str:
-    """exp of the cross-entropy; "inf" where that overflows."""
+    """Writes the exponential of the cross-entropy, "inf" if that overflows."""
     with np.errstate(over="ignore"):
         return f"{np.exp(-np.float64(neg_log_perplexity)):.4g}"
 
 
 def rounded(value: float) -> str:
-    """0.12345 -> "0.123", 1234.5 -> "1.23e+03"."""
+    """Writes three digits: 0.12345 -> "0.123", 1234.5 -> "1.23e+03"."""
     return f"{value:.3g}" if abs(value) >= 1000 else f"{value:.3f}"
 
 
 def percent(fraction: float) -> str:
-    """0.12345 -> "12.35 %"."""
+    """Writes a fraction in per cent: 0.12345 -> "12.35 %"."""
     return f"{100 * fraction:.2f} %"
 
 
 def count(value: float) -> str:
-    """1234567 -> "1.23 M"."""
+    """Writes a number with a suffix: 1234567 -> "1.23 M"."""
     for size, suffix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{suffix}"
@@ -32,19 +32,19 @@ def count(value: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """(1, "chip") -> "1 chip", (1024, "chip") -> "1,024 chips"."""
+    """Writes a number of things: (1, "chip") -> "1 chip", (1024, "chip") -> "1,024 chips"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def memory_size(size: float) -> str:
-    """Bytes: 3 * 2**30 -> "3.0 GiB", 50_000_000 -> "47.7 MiB"."""
+    """Writes a number of bytes: 3 * 2**30 -> "3.0 GiB", 50_000_000 -> "47.7 MiB"."""
     large_enough = (unit for unit in _MEMORY_UNITS if size >= unit[1] / 10)
     name, of_unit = next(large_enough, _MEMORY_UNITS[-1])
     return f"{size / of_unit:,.1f} {name}"
 
 
 def as_text(value: object) -> str:
-    """A value of a JSON file, unrounded: 1234.5 -> "1,234.5", {"a": 1} -> "a 1"."""
+    """Writes a value of a JSON file, unrounded: 1234.5 -> "1,234.5", {"a": 1} -> "a 1"."""
     if value is None:
         return "none"
     if isinstance(value, dict):
@@ -57,13 +57,13 @@ def as_text(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """109.0 -> "109 s", 5400.0 -> "90 min"."""
+    """Writes a time in seconds with its unit: 109.0 -> "109 s", 5400.0 -> "90 min"."""
     unit, size = time_unit(seconds)
     return f"{seconds / size:.3g} {unit}"
 
 
 def time_unit(seconds: float) -> tuple[str, float]:
-    """The unit that shows a time of this length in few digits, and its length in seconds."""
+    """Chooses the unit that shows these seconds in few digits; returns it and its seconds."""
     for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 3 * size:
             return unit, size
@@ -73,7 +73,7 @@ def time_unit(seconds: float) -> tuple[str, float]:
 def beside_baseline(
     metrics: Mapping[str, float | None], majority_baseline: Mapping[str, float | None]
 ) -> str:
-    """A task's metrics: {"f1": 48.25}, {"f1": 52.0} -> "f1 48.25 (majority baseline 52)".
+    """Writes a task's metrics: {"f1": 48.25}, {"f1": 52.0} -> "f1 48.25 (majority baseline 52)".
 
     A metric that is None is "-".
     """
@@ -86,12 +86,12 @@ def beside_baseline(
 
 
 def printable(text: str) -> str:
-    """The text with U+FFFD for characters that a page cannot show, or that a terminal obeys."""
+    """Replaces by U+FFFD what a page cannot show, and control characters of terminals."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """The rows as lines with aligned columns; `right`: the columns aligned on the right."""
+    """Writes rows as lines with aligned columns; `right` are those aligned on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

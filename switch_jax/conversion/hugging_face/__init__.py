@@ -1,7 +1,7 @@
-"""Hugging Face's Switch Transformers, T5 and mT5: reading their folders, and writing them.
+"""Reads and writes folders of Hugging Face's Switch Transformers, T5 and mT5.
 
-folder        a folder, opened and checked by its headers
-model_config  config.json and our `ModelConfig`
+folder        opens a folder, and checks it by its headers
+model_config  translates config.json and our `ModelConfig`
 tensor_names  the names of the tensors         tensor_files    the files that hold them
 tokenizer     the tokenizer and VOCABULARY     tokenizer_json  tokenizer.json
 export        writes a folder

@@ -25,8 +25,8 @@ from switch_jax.storage import new_folder, open_atomic
 MAX_SHARD_BYTES = 5 * 10**9  # of a file, unless one tensor is larger
 
 Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
-# What is read at once, the tensors that share a stored chunk: a parameter, a `TensorStore`, and
-# slices of its leading axes.
+# Tensors of a parameter that share a stored chunk and are read at once: their names, the
+# `TensorStore` of the parameter, and slices of its leading axes.
 Piece = tuple[TensorNames, Any, tuple[slice, ...]]
 
 
@@ -40,9 +40,9 @@ def write_folder(
 ) -> None:
     """Writes all of the folder, or nothing, from a checkpoint of ours.
 
-    The contents are from `model_config.config_json` and `tokenizer.tokenizer_files`. UserError
-    where the folder is there already or cannot be written, or the checkpoint is damaged, or of
-    another model.
+    The contents are from `model_config.config_json` and `tokenizer.tokenizer_files`. Raises
+    UserError if the folder is there already or cannot be written, or the checkpoint is damaged, or
+    of another model.
     """
     abstract = abstract_parameters(model)
     check_part(checkpoint, "parameters", abstract)
@@ -55,8 +55,8 @@ def write_folder(
         pieces = list(_pieces(model, arrays))
         shapes = {
             str(name): layout.shape_of_each(array.shape)
-            for layout, array, place in pieces
-            for name in np.ravel(layout.names[place])
+            for layout, array, index in pieces
+            for name in np.ravel(layout.names[index])
         }
         with progress(sum(map(_num_bytes, shapes.values()))) as advance:
             tensors = _read(pieces, checkpoint, advance)
@@ -75,28 +75,28 @@ def _pieces(model: ModelConfig, arrays: Any) -> Iterator[Piece]:
     layouts = jax.tree.leaves(tensor_names(model))
     pairs = list(zip(layouts, jax.tree.leaves(arrays), strict=True))
     if model.num_experts and not model.tie_embeddings:
-        # Its Switch Transformers tie the tables of the stacks only together with the logits.
+        # Hugging Face's Switch Transformers tie the tables of both stacks only with the logits.
         table = arrays["token_embedding"]["embedding"]
         pairs += [(TensorNames(np.array(name), transposed=False), table) for name in TABLE_ALIASES]
     for layout, array in pairs:
-        for place in stored_chunks(array, layout.stacked_axes):
-            yield layout, array, place
+        for index in stored_chunks(array, layout.stacked_axes):
+            yield layout, array, index
 
 
 def _read(
     pieces: list[Piece], checkpoint: epath.Path, advance: Callable[[int], object]
 ) -> Iterator[np.ndarray]:
-    """The tensors of the pieces, in the form of Hugging Face."""
-    for layout, array, place in pieces:
+    """Reads the tensors of the pieces, in the form of Hugging Face."""
+    for layout, array, index in pieces:
         with storage_errors_explained(f"{checkpoint} cannot be read"):
-            content = array[place].read().result()
+            content = array[index].read().result()
         for at in np.ndindex(content.shape[: layout.stacked_axes]):
             advance(content[at].nbytes)
-            yield layout.to_theirs(content[at])
+            yield content[at].T if layout.transposed else content[at]
 
 
 def _shards(shapes: Shapes, max_bytes: int) -> list[Shapes]:
-    """The tensors of each file, in their order."""
+    """Distributes the tensors over files, in their order."""
     shards: list[Shapes] = [{}]
     size = 0
     for name, shape in shapes.items():
@@ -127,9 +127,9 @@ def _write_shards(folder: epath.Path, shards: list[Shapes], tensors: Iterator[np
 
 
 def _safetensors_header(shapes: Shapes) -> bytes:
-    """What a safetensors file begins with: JSON padded to a multiple of 8 bytes, after its size.
+    """Makes the header of a safetensors file: its size, then JSON padded to a multiple of 8 bytes.
 
-    The format's own writer takes all tensors of a file at once.
+    The writer of the safetensors package needs all tensors of a file at once.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0

@@ -1,4 +1,4 @@
-"""A Hugging Face folder, opened and checked by its headers."""
+"""Opens a Hugging Face folder, and checks it by its headers."""
 
 from etils import epath
 
@@ -17,7 +17,7 @@ from switch_jax.conversion.hugging_face.tensor_names import (
     UNUSED,
     tensor_names,
 )
-from switch_jax.conversion.source import Source, read_small_file, take_copies
+from switch_jax.conversion.source import Source, pop_copies, read_small_file
 from switch_jax.run_folder import RunFolder
 from switch_jax.storage import is_file
 from switch_jax.utils.errors import UserError
@@ -27,12 +27,12 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def is_hugging_face(path: epath.Path) -> bool:
-    """Whether a folder has Hugging Face's config.json, and no config.gin as runs of ours have."""
+    """Says whether a folder has Hugging Face's config.json, and no config.gin as our runs have."""
     return is_file(path / CONFIG) and not is_file(RunFolder(path).config)
 
 
 def vocabulary_name(path: epath.Path, model_type: str) -> str:
-    """VOCABULARY for a folder without a SentencePiece model: that of the released models."""
+    """Returns VOCABULARY for a folder without a SentencePiece model: that of released models."""
     file = path / TOKENIZER_CONFIG
     if is_file(file) and b"ByT5Tokenizer" in read_small_file(file):
         return "byte"
@@ -40,7 +40,7 @@ def vocabulary_name(path: epath.Path, model_type: str) -> str:
 
 
 def open_folder(path: epath.Path) -> Source:
-    """Opens a folder by its headers; UserError as of `Source`, or where it is no model of ours."""
+    """Opens a folder by its headers; raises as `Source`, and UserError for an unknown model."""
     config = read_config(path)
     model_type = config["model_type"]
     try:
@@ -51,10 +51,10 @@ def open_folder(path: epath.Path) -> Source:
     files = tensor_files(path)
     tensors = {name: t for name, t in open_tensors(files).items() if name not in UNUSED}
     one_table = "a model of ours has one table for the encoder and the decoder"
-    copies = take_copies(tensors, TABLE, TABLE_ALIASES, one_table)
+    copies = pop_copies(tensors, TABLE, TABLE_ALIASES, one_table)
     if model.tie_embeddings:
         tied = f"{CONFIG} says that the logits are tied to the table"
-        copies += take_copies(tensors, TABLE, [LOGITS], tied)
+        copies += pop_copies(tensors, TABLE, [LOGITS], tied)
     elif LOGITS not in tensors:
         raise UserError(
             f"{path} has no {LOGITS}, so its logits are those of the token table, and by {CONFIG} "

@@ -1,4 +1,4 @@
-"""config.json of a Hugging Face model and our `ModelConfig`, in both directions."""
+"""Translates config.json of a Hugging Face model to our `ModelConfig`, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,19 +19,19 @@ ARCHITECTURES = {
     "t5": "T5ForConditionalGeneration",
     "mt5": "MT5ForConditionalGeneration",
 }
-# feed_forward_proj, where config.json has none.
+# The default of feed_forward_proj in config.json.
 _DEFAULT_PROJECTION = {"t5": "relu", "mt5": "gated-gelu"}
 
 # The decoder's first token is padding. Vocabularies with other ids are not exported.
 SPECIAL_TOKENS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 
 _SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
-_SIZES_OF_EXPERTS = ("num_experts", "num_sparse_encoder_layers", "num_sparse_decoder_layers")
+_EXPERT_SIZES = ("num_experts", "num_sparse_encoder_layers", "num_sparse_decoder_layers")
 _SPARSE_STEPS = ("encoder_sparse_step", "decoder_sparse_step")
 
 
 def read_config(folder: epath.Path) -> dict[str, Any]:
-    """config.json, not yet checked; UserError where it is damaged, or of another architecture."""
+    """Reads config.json; raises UserError if it is damaged, or of another architecture."""
     file = folder / CONFIG
     if not is_file(file):
         raise UserError(f"{folder} is not the folder of a model: it has no {CONFIG}")
@@ -49,7 +49,7 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
         )
     sizes = list(_SIZES)
     if model_type == "switch_transformers":
-        sizes += [*_SIZES_OF_EXPERTS, *(name for name in _SPARSE_STEPS if name in config)]
+        sizes += [*_EXPERT_SIZES, *(name for name in _SPARSE_STEPS if name in config)]
     for name in sizes:
         if type(config.get(name)) is not int:
             raise UserError(f"{file}: {name} is {short_repr(config.get(name))}, no whole number")
@@ -57,10 +57,10 @@ def read_config(folder: epath.Path) -> dict[str, Any]:
 
 
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `ModelConfig` that the tensors and their meaning depend on, by config.json.
+    """Returns the fields of `ModelConfig` on which the tensors and their meaning depend.
 
-    Dtypes are among them if config.json names them. What only training depends on is not: capacity,
-    dropout, jitter, initialisation. UserError where our model cannot express it.
+    Dtypes are among them if config.json names them, but not what matters in training alone:
+    capacity, dropout, jitter, initialisation. Raises UserError if our model cannot express it.
     """
     layers = config["num_layers"]
     decoder_layers = config.get("num_decoder_layers")
@@ -95,18 +95,18 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _activation_dtype(config: Mapping[str, Any]) -> Any:
-    """That of the run it was written from, or of the tensors, in which transformers computes."""
+    """Returns the dtype of the run it was written from, or that of the tensors."""
     names = ("activation_dtype", "dtype", "torch_dtype")  # the last one before version 5
     return next((config[name] for name in names if name in config), None)
 
 
 def _dtypes(**fields: Any) -> dict[str, str]:
-    """Those that a model of ours may have."""
+    """Returns the dtypes that a model of ours may have."""
     return {name: dtype for name, dtype in fields.items() if dtype in ("bfloat16", "float32")}
 
 
 def _activation(config: Mapping[str, Any]) -> str:
-    """The activation; Hugging Face's 'gated-gelu' is GELU by tanh, its gelu_new, as ours is."""
+    """Returns the activation; GELU is computed by tanh there, too, in 'gated-gelu' as gelu_new."""
     default = _DEFAULT_PROJECTION.get(config["model_type"]) or config.get("dense_act_fn", "relu")
     name = config.get("feed_forward_proj", default)
     if name == "gelu_new" and config.get("is_gated_act"):
@@ -117,7 +117,7 @@ def _activation(config: Mapping[str, Any]) -> str:
 
 
 def _is_tied(config: Mapping[str, Any]) -> bool:
-    """Whether the logits are those of the token embedding, scaled by d_model^-0.5.
+    """Says whether the logits are those of the token embedding, scaled by d_model^-0.5.
 
     T5 takes `tie_word_embeddings: false` for T5 1.1, which does not scale; since version 5 it
     writes that as `scale_decoder_outputs: false`. mT5 never scales, whatever its config says.
@@ -127,25 +127,25 @@ def _is_tied(config: Mapping[str, Any]) -> bool:
 
 
 def _sparse_step(config: Mapping[str, Any], stack: str, num_layers: int) -> int:
-    """The step that Hugging Face computes from the number of sparse layers, or is given.
+    """Returns the step in config.json, or the one computed from the number of sparse layers.
 
-    With a number of 0 the step is that of all layers, which puts experts into one of them.
+    If that number is 0, Hugging Face's step is the number of layers: one layer has experts.
     """
     number = config[f"num_sparse_{stack}_layers"]
     return config.get(f"{stack}_sparse_step", num_layers // number if number else num_layers)
 
 
 def _sparse_layers(num_layers: int, step: int) -> list[int]:
-    """The layers with experts as Hugging Face places them, counted from 0; a step of 0: none."""
+    """Lists the layers that have experts in Hugging Face's model, from 0; none for a step of 0."""
     return [i for i in range(num_layers) if step == 1 or (step and i % step == 1)]
 
 
 def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]:
-    """config.json for the model of a run of ours.
+    """Makes config.json for the model of a run of ours.
 
-    `model_type` is one of `ARCHITECTURES`; None: 'switch_transformers' or 't5'. The capacity of an
-    expert follows from the length of the run's inputs: there a group is a row. UserError where
-    Hugging Face's class cannot express the model.
+    `model_type` is one of `ARCHITECTURES`, by default 'switch_transformers' or 't5'. The capacity
+    of an expert follows from the length of the run's inputs: there a group is a row. Raises
+    UserError if Hugging Face's class cannot express the model.
     """
     model = config.model
     fitting = "switch_transformers" if model.num_experts else "t5"

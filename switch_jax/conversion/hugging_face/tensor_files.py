@@ -1,4 +1,4 @@
-"""The tensor files of a Hugging Face folder: safetensors or PyTorch's .bin, one or several."""
+"""Opens the tensor files of a Hugging Face folder: safetensors or PyTorch's .bin files."""
 
 import functools
 import warnings
@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from safetensors import safe_open
 
-from switch_jax.conversion.source import inside, read_as, read_json
+from switch_jax.conversion.source import path_in, read_as, read_json
 from switch_jax.conversion.tensor_layout import Tensor
 from switch_jax.storage import is_file, local_copy, local_header
 from switch_jax.utils.errors import UserError
@@ -23,11 +23,11 @@ _FILES = (
     "pytorch_model.bin.index.json",
 )
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_MAX_HEADER = 10**8  # bytes of a safetensors file, as its readers have it
+_MAX_HEADER = 10**8  # bytes that the safetensors package accepts as the header of a file
 
 
 def tensor_files(folder: epath.Path) -> list[epath.Path]:
-    """The files that hold the tensors; UserError where one is missing, or the index is damaged."""
+    """Finds the files of tensors; UserError if one is missing, or the index is damaged."""
     first = next((folder / name for name in _FILES if is_file(folder / name)), None)
     if first is None:
         raise UserError(
@@ -37,7 +37,7 @@ def tensor_files(folder: epath.Path) -> list[epath.Path]:
         return [first]
     with read_as(first, "an index of tensor files"):
         names = set(read_json(first)["weight_map"].values())
-    files = [inside(folder, name) for name in sorted(names, key=str)]
+    files = [path_in(folder, name) for name in sorted(names, key=str)]
     missing = [file.name for file in files if not is_file(file)]
     if missing:
         raise UserError(
@@ -48,7 +48,7 @@ def tensor_files(folder: epath.Path) -> list[epath.Path]:
 
 
 def open_tensors(files: list[epath.Path]) -> dict[str, Tensor]:
-    """Tensors by name, from headers alone; UserError where a file is damaged or PyTorch missing."""
+    """Opens tensors by their headers; UserError if a file is damaged or PyTorch missing."""
     tensors: dict[str, Tensor] = {}
     for file in files:
         tensors |= _open_bin(file) if file.suffix == ".bin" else _open_safetensors(file)
@@ -87,7 +87,7 @@ def _open_bin(file: epath.Path) -> dict[str, Tensor]:
         ) from None
     kind = "a file of tensors that PyTorch can load without running code of it"
     with read_as(file, kind), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is about pickles that it then refuses
+        warnings.simplefilter("ignore")  # PyTorch warns of pickles that it then refuses
         path = local_copy(file)
         # Never a pickle with code: weights_only. Files of before 2020 cannot be mapped.
         content = torch.load(
@@ -97,11 +97,11 @@ def _open_bin(file: epath.Path) -> dict[str, Tensor]:
         raise UserError(
             f"{file} holds something else than tensors by name: it is not a model's file"
         )
-    return {str(name): _of_torch(tensor) for name, tensor in content.items()}
+    return {str(name): _torch_tensor(tensor) for name, tensor in content.items()}
 
 
-def _of_torch(tensor: Any) -> Tensor:
-    """A tensor of PyTorch, which maps its file into memory."""
+def _torch_tensor(tensor: Any) -> Tensor:
+    """Wraps a tensor of PyTorch, whose file is mapped into memory."""
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
         return tensor[index].detach().float().numpy()  # NumPy has no bfloat16

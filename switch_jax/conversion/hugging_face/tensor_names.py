@@ -1,11 +1,11 @@
-"""The names of Hugging Face's tensors for each of our parameters."""
+"""Names the tensors of Hugging Face for each of our parameters."""
 
 from typing import Any
 
 from switch_jax.config import ModelConfig
 from switch_jax.conversion.tensor_layout import stacked_names
 
-# The table of tokens is one, under up to four names that may share their storage.
+# There is one table of tokens, under up to four names that may share their storage.
 TABLE = "shared.weight"
 TABLE_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 LOGITS = "lm_head.weight"
@@ -16,7 +16,7 @@ _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
 def tensor_names(model: ModelConfig) -> dict[str, Any]:
-    """See `stacked_names`; T5's feed-forward layers are `DenseReluDense`, those of Switch `mlp`."""
+    """Calls `stacked_names`; feed-forward layers are `DenseReluDense` in T5, `mlp` in Switch."""
     theirs = {"token_embedding/embedding": "shared", "logits": "lm_head"}
     dense = "mlp" if model.num_experts else "DenseReluDense"
     kernels = {"wi_0": "wi" if model.activation == "relu" else "wi_0", "wi_1": "wi_1", "wo": "wo"}

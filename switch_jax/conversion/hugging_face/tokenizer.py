@@ -1,4 +1,4 @@
-"""The tokenizer's files in a Hugging Face folder, and our vocabularies."""
+"""Reads and writes the tokenizer's files in a Hugging Face folder."""
 
 import json
 from pathlib import Path
@@ -16,12 +16,12 @@ from switch_jax.storage import is_file, local_copy
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio
 
-# Of padding, end and unknown in all T5 models.
+# The ids of padding, end and unknown in all T5 models.
 _IDS = (0, 1, 2)
 
 
 def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
-    """The SentencePiece model, or None; UserError if damaged, or with more ids than `rows`."""
+    """Finds the SentencePiece model; UserError if it is damaged or has more ids than `rows`."""
     file = folder / SENTENCEPIECE
     if not is_file(file):
         return None
@@ -36,7 +36,7 @@ def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
 
 
 def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
-    """Hugging Face's files of the vocabulary, by name; UserError where none give its ids."""
+    """Makes Hugging Face's files of the vocabulary, by name; UserError if none give its ids."""
     found = vocabularies(data)
     if identity(found["inputs"]) != identity(found["targets"]):
         raise UserError(

@@ -1,7 +1,7 @@
-"""tokenizer.json, the form of Hugging Face's tokenizers library, from a SentencePiece model.
+"""Makes tokenizer.json, the file of Hugging Face's tokenizers library, from a SentencePiece model.
 
-T5Tokenizer makes the same from spiece.model, but without falling back to bytes where a piece is
-unknown, as vocabularies of many languages do. This file says it, and is read as it is.
+T5Tokenizer makes the same from spiece.model, but without the bytes that vocabularies of many
+languages use for unknown pieces. With this file Hugging Face uses them.
 """
 
 import base64
@@ -18,10 +18,10 @@ _METASPACE = {
 
 
 def tokenizer_json(model: bytes, sentinels: int) -> dict[str, Any]:
-    """The tokenizer that gives the ids of a SentencePiece model, and appends its end.
+    """Makes the tokenizer that gives the ids of a SentencePiece model, and appends the end token.
 
     In the model's file the ids 0, 1 and 2 are padding, end and unknown. Sentinels are added behind
-    its pieces, <extra_id_0> last. UserError where it is not a unigram model.
+    its pieces, <extra_id_0> last. Raises UserError if it is not a unigram model.
     """
     proto = pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
     if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM:
@@ -71,6 +71,6 @@ def tokenizer_json(model: bytes, sentinels: int) -> dict[str, Any]:
 
 
 def _added_token(number: int, content: str) -> dict[str, Any]:
-    """A token that stands for itself in a text, and is left out where a text is decoded."""
+    """Makes a token that stands for itself in a text, and is left out of decoded texts."""
     options = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {"id": number, "content": content, **options, "special": True}

@@ -1,4 +1,4 @@
-"""T5X's checkpoints of T5, mT5 and Switch Transformers: reading them.
+"""Reads T5X's checkpoints of T5, mT5 and Switch Transformers.
 
 `checkpoint` opens one by its headers, `msgpack_file` reads its file of names, small arrays and
 descriptions of large ones, and `tensors` the arrays, one for each layer and expert. `architecture`

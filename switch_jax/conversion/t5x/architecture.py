@@ -1,4 +1,4 @@
-"""The sizes of a model from the shapes of its tensors, as T5X writes no config beside them."""
+"""Finds the sizes of a model from the shapes of its tensors, as T5X saves no config with them."""
 
 import re
 from typing import Any
@@ -10,11 +10,11 @@ from switch_jax.utils.errors import UserError
 
 
 def architecture(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The fields of `ModelConfig` that the tensors, named as by `tensor_names`, determine.
+    """Returns the fields of `ModelConfig` that tensors determine, named as by `tensor_names`.
 
-    Not determined are the largest distance of the relative bias and the epsilon of the norms, for
-    which `ModelConfig` has T5's. A gated feed-forward layer is GELU, as in T5 1.1. UserError where
-    a tensor is missing, or our model cannot express it.
+    They do not determine the largest distance of the relative bias and the epsilon of the norms,
+    for which `ModelConfig` has T5's. A gated feed-forward layer is GELU, as in T5 1.1. Raises
+    UserError if a tensor is missing, or our model cannot express it.
     """
     layers = {stack: _layers(tensors, stack, "") for stack in ("encoder", "decoder")}
     sparse = {stack: _layers(tensors, stack, "mlp/expert/") for stack in ("encoder", "decoder")}
@@ -52,7 +52,7 @@ def architecture(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _layers(tensors: dict[str, Tensor], stack: str, part: str) -> list[int]:
-    """The numbers of a stack's layers that have this part."""
+    """Lists the numbers of a stack's layers that have this part."""
     pattern = re.compile(rf"{stack}/layers_(\d+)/{part}")
     return sorted({int(match[1]) for name in tensors if (match := pattern.match(name))})
 

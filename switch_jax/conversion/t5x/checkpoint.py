@@ -1,4 +1,4 @@
-"""A T5X checkpoint, opened and checked by its headers."""
+"""Opens a T5X checkpoint, and checks it by its headers."""
 
 import contextlib
 import re
@@ -7,28 +7,29 @@ import numpy as np
 from etils import epath
 
 from switch_jax.config import ModelConfig
-from switch_jax.conversion.source import Copy, Source, take_copies
+from switch_jax.conversion.source import Copy, Source, pop_copies
 from switch_jax.conversion.t5x.architecture import architecture
 from switch_jax.conversion.t5x.msgpack_file import find_file, read_file
 from switch_jax.conversion.t5x.tensor_names import relative_bias, tensor_names
-from switch_jax.conversion.t5x.tensors import open_tensors, unstacked
+from switch_jax.conversion.t5x.tensors import open_tensors, unstack
 from switch_jax.conversion.tensor_layout import Tensor
 from switch_jax.storage import is_folder
 from switch_jax.utils.errors import UserError
 
-# VOCABULARY of the released models, by the rows of their embeddings; all others are T5's.
+# VOCABULARY of the released models, by the rows of their embeddings; other models have T5's.
 _VOCABULARIES = {250112: "mt5", 384: "byte"}
-# There is no config beside the tensors, which are the same with any value of these.
-_UNTOLD = (
+# Fields of `ModelConfig` that the tensors do not depend on; T5X saves no config with them.
+_UNDETERMINED = (
     "num_selected_experts", "encoder_router_type", "relative_position_max_distance",
     "norm_epsilon",
 )  # fmt: skip
 
 
 def open_checkpoint(path: epath.Path) -> Source | None:
-    """Opens the checkpoint that `find_file` finds, by its headers; None where there is none.
+    """Opens the checkpoint that `find_file` finds, by its headers; None if there is none.
 
-    The optimiser's state stays out. UserError as of `Source`, or if our model cannot express it.
+    The optimiser's state is left out. Raises as `Source`, and UserError if our model cannot express
+    it.
     """
     file = find_file(path)
     if file is None:
@@ -36,7 +37,7 @@ def open_checkpoint(path: epath.Path) -> Source | None:
     content = read_file(file)
     opened = open_tensors(file.parent, content.parameters)
     try:
-        tensors = unstacked(opened)
+        tensors = unstack(opened)
         copies = [copy for stack in ("encoder", "decoder") for copy in _biases(tensors, stack)]
         fields = architecture(tensors)
         model = ModelConfig(**fields)
@@ -56,22 +57,22 @@ def open_checkpoint(path: epath.Path) -> Source | None:
         names=tensor_names(model),
         tensors=tensors,
         copies=copies,
-        undetermined=_UNTOLD,
+        undetermined=_UNDETERMINED,
     )
 
 
 def _biases(tensors: dict[str, Tensor], stack: str) -> list[Copy]:
-    """Takes the relative biases, one for each layer in scalable_t5: ours where all are equal."""
+    """Makes one relative bias of those of scalable_t5, which has a bias for each layer."""
     pattern = re.compile(rf"{stack}/layers_\d+/relpos_bias/rel_embedding")
     reason = "a model of ours has one relative bias for all layers of a stack"
     names = [name for name in tensors if pattern.fullmatch(name)]
-    return take_copies(tensors, relative_bias(stack), names, reason)
+    return pop_copies(tensors, relative_bias(stack), names, reason)
 
 
 def _step(file: epath.Path, leaf: object) -> int | None:
-    """The step by the optimiser's state, or by the folder's name."""
+    """Finds the step in the optimiser's state, or in the folder's name."""
     if leaf is not None:
-        with contextlib.suppress(UserError):  # it lies with the state, which may not be there
+        with contextlib.suppress(UserError):  # the folder of the optimiser's state may be absent
             (tensor,) = open_tensors(file.parent, {"state/step": leaf}).values()
             return int(np.asarray(tensor[()]))
     folder = file.parent.parent if file.parent.name == "state" else file.parent

@@ -1,4 +1,4 @@
-"""T5X's msgpack file `checkpoint`: the names, small arrays, and where the large ones lie."""
+"""Reads T5X's msgpack file `checkpoint`: the names, small arrays, and where the large ones are."""
 
 import re
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ _LEFT_OUT = ("state", "params_axes", "flax_mutables_axes", "version")
 
 
 class Content(NamedTuple):
-    """What the file says.
+    """The content of the file.
 
     Attributes:
-      version: of the format.
+      version: the version of the format.
       parameters: the leaves by name, as in 'token_embedder/embedding': an array, the spec of a
         TensorStore (a dict), or a placeholder (a str).
-      has_optimizer_state: beside the step.
-      step: its leaf; None: there is none.
+      has_optimizer_state: whether there is more state than the step.
+      step: the leaf of the step; None if there is none.
     """
 
     version: int
@@ -38,10 +38,10 @@ class Content(NamedTuple):
 
 
 def find_file(path: epath.Path) -> epath.Path | None:
-    """The file for a path: itself, in a folder checkpoint_STEP, or in the folder of one of these.
+    """Finds the file at a path: itself, in a folder checkpoint_STEP, or in a folder of that folder.
 
-    None where the path is no T5X checkpoint; UserError where it is the folder of several, or of one
-    whose file is missing.
+    Returns None if the path is no T5X checkpoint; raises UserError for a folder of several, or of
+    one whose file is missing.
     """
     if path.name == _FILE and is_file(path):
         return path
@@ -65,13 +65,13 @@ def find_file(path: epath.Path) -> epath.Path | None:
 
 
 def _file_in(folder: epath.Path) -> epath.Path | None:
-    """The file in the folder of a checkpoint; Orbax's is one folder deeper."""
+    """Finds the file in the folder of a checkpoint; Orbax puts it one folder deeper."""
     candidates = (folder / _FILE, folder / "state" / _FILE)
     return next((file for file in candidates if is_file(file)), None)
 
 
 def read_file(file: epath.Path) -> Content:
-    """Reads the file alone; UserError where it is damaged, or holds something beside a model."""
+    """Reads the file alone; UserError if it is damaged, or holds more than a model."""
     with read_as(file, "a whole msgpack file of T5X"):
         content = msgpack_restore(file.read_bytes())
     version = content.get("version", 0) if isinstance(content, dict) else None
@@ -98,7 +98,7 @@ def is_spec(leaf: Any) -> bool:
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """The leaves of a nested dict by their names; None and empty dicts are none."""
+    """Yields the leaves of a nested dict by name, except None and empty dicts."""
     if isinstance(tree, dict) and not is_spec(tree):
         for key, child in tree.items():
             yield from _leaves(child, (*path, str(key)))

@@ -1,4 +1,4 @@
-"""T5X's names for our parameters, one for each layer and expert: see `tensors.unstacked`."""
+"""Names T5X's tensors for our parameters, one for each layer and expert: see `tensors.unstack`."""
 
 from typing import Any
 
@@ -18,11 +18,12 @@ _ATTENTION = {
 
 
 def relative_bias(stack: str) -> str:
-    """The name of a stack's relative position bias, [heads, buckets]."""
+    """Returns the name of a stack's relative position bias, [heads, buckets]."""
     return f"{stack}/relpos_bias/rel_embedding"
 
 
 def tensor_names(model: ModelConfig) -> dict[str, Any]:
+    """Calls `stacked_names` with T5X's names."""
     theirs = {"token_embedding/embedding": TABLE, "logits": LOGITS}
     kernels = {"wi_0": "wi" if model.activation == "relu" else "wi_0", "wi_1": "wi_1", "wo": "wo"}
     for stack, attention in _ATTENTION.items():
