@@ -153,12 +153,11 @@ class Config:
     @property
     def lr_decay_steps(self) -> int:
         """How many of the last steps have a learning rate that falls to its final value, or 0."""
-        steps, optimizer = self.run.train_steps, self.optimizer
-        falls = SCHEDULES[optimizer.lr_schedule].falls
+        optimizer, falls = self.optimizer, SCHEDULES[self.optimizer.lr_schedule].falls
         if falls == "after_warmup":
-            return max(1, steps - optimizer.warmup_steps)
+            return max(1, self.run.train_steps - optimizer.warmup_steps)
         if falls == "at_the_end":
-            return optimizer.decay_steps or max(1, steps // 10)
+            return optimizer.decay_steps or max(1, self.run.train_steps // 10)
         return 0
 
     @property

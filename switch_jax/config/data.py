@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from switch_jax.utils.errors import FieldError
-from switch_jax.utils.fields import Range, Seed, With, check_fields, short_repr
+from switch_jax.utils.fields import Inherited, Range, Seed, With, check_fields, short_repr
 
 MAX_LENGTH = 2**16  # tokens of a row's inputs, and of its targets
 
@@ -39,7 +39,7 @@ class DataConfig:
     data_streams: Annotated[int, Range(1, 4096)] = 1
     use_cached_tasks: bool = False
     # The ids in a cache are those of the vocabulary that it was made with.
-    vocabulary: Annotated[str | None, With("use_cached_tasks", (False,))] = None
+    vocabulary: Annotated[str | None, With("use_cached_tasks", (False,)), Inherited()] = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from switch_jax.utils.fields import Checked, Coefficient, With
+from switch_jax.utils.fields import Checked, Coefficient, Inherited, With
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,5 +18,5 @@ class LossConfig(Checked):
     """
 
     z_loss: Coefficient = 1e-4
-    aux_loss_factor: Annotated[Coefficient, With("load_balance", ("loss",))] = 1e-2
-    router_z_loss_factor: Coefficient = 0.0
+    aux_loss_factor: Annotated[Coefficient, With("load_balance", ("loss",)), Inherited()] = 1e-2
+    router_z_loss_factor: Annotated[Coefficient, Inherited()] = 0.0

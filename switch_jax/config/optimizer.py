@@ -10,6 +10,7 @@ from switch_jax.utils.fields import (
     Coefficient,
     Count,
     Factor,
+    Inherited,
     OneOf,
     Range,
     Rate,
@@ -75,7 +76,9 @@ class OptimizerConfig:
     gradient_clip_norm: Factor | None = None
     trained_parameters: str = "all"
     learning_rate_factors: tuple[tuple[str, float], ...] | None = None
-    router_bias_update_rate: Annotated[Coefficient, With("load_balance", ("bias",))] = 0.03
+    router_bias_update_rate: Annotated[
+        Coefficient, With("load_balance", ("bias",)), Inherited()
+    ] = 0.03
     min_dim_size_to_factor: Annotated[Count, With("optimizer", ("adafactor",))] = 128
 
     def __post_init__(self) -> None:

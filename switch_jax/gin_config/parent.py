@@ -1,19 +1,19 @@
 """The model of a run that starts from another one, and is given no model's file."""
 
-import dataclasses
 from collections.abc import Sequence
 
-from switch_jax.config import Config
+from switch_jax.config import PARTS, Config, ModelConfig
 from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.checks import describes_model
 from switch_jax.gin_config.reader import Reader
 from switch_jax.run_folder import RunFolder, read_run_config
 from switch_jax.storage import exists, missing_model, storage_path
 from switch_jax.utils.errors import UserError
+from switch_jax.utils.fields import hints_of, inherited
 
 
 def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
-    """Sets the model and the vocabulary that INITIAL_CHECKPOINT_PATH's run has.
+    """Sets the model that INITIAL_CHECKPOINT_PATH's run has, and the fields that are `Inherited`.
 
     It does so where the files that were read describe no model; what they set stays, and what
     bindings set wins later. A run that goes on from a checkpoint of its own takes them from its own
@@ -43,26 +43,16 @@ def take_model_of_parent(reader: Reader, bindings: Sequence[str]) -> str:
 
 
 def _set(reader: Reader, parent: Config, file: str) -> None:
-    """Sets what models' files set, where nothing sets it yet, and the vocabulary."""
+    """Sets the fields of the model and those that are `Inherited`, where nothing sets them yet."""
     bound, macros = gin_internals.bindings(), gin_internals.macros()
-    model = parent.model
-    taken = [
-        *(("ModelConfig", f.name, getattr(model, f.name)) for f in dataclasses.fields(model)),
-        ("OptimizerConfig", "router_bias_update_rate", parent.optimizer.router_bias_update_rate),
-        ("LossConfig", "aux_loss_factor", parent.loss.aux_loss_factor),
-        ("LossConfig", "router_z_loss_factor", parent.loss.router_z_loss_factor),
-    ]
-    for part, name, value in taken:
-        field, macro = f"{part}.{name}", name.upper()
-        if field in bound:
-            continue
-        if macro not in macros:
-            reader.set(macro, repr(value), file)
-        reader.set(field, f"%{macro}", file)
-    vocabulary = parent.data.vocabulary
-    by_default = reader.origins.get("VOCABULARY") == ["runs/pretrain.gin"]  # nobody's wish
-    if vocabulary is not None and by_default:
-        reader.set("VOCABULARY", repr(vocabulary), file)
+    for part, kind in PARTS.items():
+        for name in hints_of(kind) if kind is ModelConfig else inherited(kind):
+            field, macro = f"{kind.__name__}.{name}", name.upper()
+            is_default = reader.origins.get(macro) == ["runs/pretrain.gin"]  # nobody's wish
+            if is_default or (field not in bound and macro not in macros):
+                reader.set(macro, repr(getattr(getattr(parent, part), name)), file)
+            if field not in bound:
+                reader.set(field, f"%{macro}", file)
 
 
 def _given(macro: str, bindings: Sequence[str]) -> str | None:

@@ -80,6 +80,10 @@ class Use(enum.Enum):
     TRAINING = "of training alone; evaluations do not depend on it"
 
 
+class Inherited(NamedTuple):
+    """A field that goes with the model: a run that takes its model from another takes this too."""
+
+
 COUNT = Range(1, 2**31 - 1)  # steps and other counts, which are int32
 FACTOR = Range(0, 10**6, excluded_end="least")
 
@@ -173,6 +177,7 @@ def short_repr(value: Any) -> str:
 
 @functools.cache
 def hints_of(config: type) -> dict[str, Any]:
+    """The annotation of each field of a dataclass, with its notes."""
     hints = typing.get_type_hints(config, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
@@ -192,7 +197,7 @@ _KINDS = {
 }
 
 
-def notes_of(hint: Any) -> list[Range | OneOf | With | Use]:
+def notes_of(hint: Any) -> list[Range | OneOf | With | Use | Inherited]:
     """What an annotation says beside the type."""
     choices = typing.get_args(hint) if _is_union(hint) else (hint,)
     return [x for choice in choices for x in getattr(choice, "__metadata__", ())]
@@ -203,6 +208,15 @@ def uses(config: type) -> list[tuple[str, Use | None]]:
     return [
         (name, next((note for note in notes_of(hint) if isinstance(note, Use)), None))
         for name, hint in hints_of(config).items()
+    ]
+
+
+def inherited(config: type) -> list[str]:
+    """The fields of a dataclass that are `Inherited`."""
+    return [
+        name
+        for name, hint in hints_of(config).items()
+        if any(isinstance(note, Inherited) for note in notes_of(hint))
     ]
 
 

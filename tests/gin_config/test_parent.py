@@ -2,12 +2,15 @@
 
 import errno
 import json
+from typing import Annotated
 
 import pytest
 
 from switch_jax import gin_config
 from switch_jax.config import LossConfig, OptimizerConfig
+from switch_jax.utils import fields
 from switch_jax.utils.errors import TransientError, UserError
+from switch_jax.utils.fields import Inherited
 from tests.trainer.helpers import tiny_config, tiny_model
 
 MODEL = tiny_model(
@@ -43,6 +46,28 @@ def test_the_model_and_the_vocabulary_are_the_parents_and_the_rest_is_not(parent
     assert (config.data.vocabulary, config.loss.aux_loss_factor) == ("byte", 0.02)
     assert (config.optimizer.learning_rate, config.loss.z_loss) == (0.001, 1e-4)
     assert config.run.batch_size == 2048
+
+
+def test_what_goes_with_the_model_is_taken(parent):
+    config = CONFIG.replace("optimizer", router_bias_update_rate=0.0)
+    config = config.replace("loss", aux_loss_factor=0.0, router_z_loss_factor=0.3)
+    config = config.replace("model", load_balance="bias")
+    _write(parent, config.replace("optimizer", router_bias_update_rate=0.7))
+    taken = _read(parent).config
+    assert taken.optimizer.router_bias_update_rate == 0.7
+    assert taken.loss == LossConfig(1e-4, 0.0, 0.3)
+    assert _read(parent, "ROUTER_Z_LOSS_FACTOR=0.1").config.loss.router_z_loss_factor == 0.1
+
+
+def test_a_field_is_taken_as_soon_as_its_annotation_says_so(parent, monkeypatch):
+    inherited = Annotated[float, Inherited()]
+    monkeypatch.setitem(LossConfig.__annotations__, "z_loss", inherited)
+    fields.hints_of.cache_clear()
+    try:
+        assert _read(parent).config.loss.z_loss == 0.5
+        assert _read(parent, "Z_LOSS=0.1").config.loss.z_loss == 0.1
+    finally:
+        fields.hints_of.cache_clear()
 
 
 def test_the_config_says_what_is_taken_and_describes_the_run_by_itself(parent, file):

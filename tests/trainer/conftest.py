@@ -16,6 +16,7 @@ from switch_jax.data.train_batches import TrainBatches
 from switch_jax.evaluation import teacher_forced
 from switch_jax.trainer import train as train_module
 from switch_jax.trainer.start import restore
+from tests.trainer.shared import Shared
 from tests.trainer.tiny_runs import train_tiny
 from tests.trainer.worker_processes import SMALL, run_here
 
@@ -23,52 +24,39 @@ from tests.trainer.worker_processes import SMALL, run_here
 @pytest.fixture(autouse=True, scope="package")
 def programs():
     """The compiled programs of these tests by what they depend on."""
+    shared = Shared()
     with pytest.MonkeyPatch.context() as patch:
-        compiled = {}
-        for module, name, settings in (
-            (train_module, "lower_train_step", _of_training),
-            (teacher_forced, "lower_eval_step", lambda config: ()),
+        for module, name in (
+            (train_module, "lower_train_step"),
+            (teacher_forced, "lower_eval_step"),
         ):
-            patch.setattr(module, name, _once(compiled, getattr(module, name), settings))
-        patch.setattr(restore, "initial_state", _drawn_once({}, restore.initial_state))
-        yield compiled
+            patch.setattr(module, name, _compiled_once(shared, getattr(module, name)))
+        patch.setattr(restore, "initial_state", _drawn_once(shared, restore.initial_state))
+        yield
 
 
-def _of_training(config):
-    """What a training step depends on, and an evaluation does not."""
-    end = config.run.train_steps if config.lr_decay_steps else None
-    return (
-        end, config.run.random_seed, config.optimizer, config.loss, config.guard,
-        config.distillation, config.teacher_model,
-    )  # fmt: skip
+def _compiled_once(shared, lower):
+    def compiled(*arguments):
+        return lower(*arguments).compile()
 
-
-def _once(compiled, lower, settings):
     def lower_once(config, mesh, shapes, *rest):
-        run = config.run
-        key = repr((  # with jax.jit, which a test may replace by one with other options
-            lower.__name__, jax.jit, jax.tree.structure(shapes), run.batch_size,
-            run.num_microbatches, config.model, config.data.task_feature_lengths, config.mesh,
-            settings(config), [array.tobytes() for array in rest],
-        ))  # fmt: skip
-        if key not in compiled:
-            compiled[key] = lower(config, mesh, shapes, *rest).compile()
-        return types.SimpleNamespace(compile=lambda: compiled[key])
+        # jax.jit: a test may replace it by one with other options.
+        key = (jax.jit, jax.tree.structure(shapes), [array.tobytes() for array in rest])
+        program = shared.get(compiled, config, mesh, shapes, *rest, key=key)
+        return types.SimpleNamespace(compile=lambda: program)
 
     return lower_once
 
 
-def _drawn_once(drawn, draw):
+def _drawn_once(shared, draw):
+    def drawn(*arguments):
+        return jax.device_get(draw(*arguments))
+
     def initial_state(config, abstract, start):
         if start is not None:
             return draw(config, abstract, start)
-        key = repr((
-            jax.jit, config.run.random_seed, config.model, config.mesh, config.optimizer,
-            config.guard,
-        ))  # fmt: skip
-        if key not in drawn:
-            drawn[key] = jax.device_get(draw(config, abstract, None))
-        copies = jax.tree.map(np.array, drawn[key])  # a step writes over what it is given
+        state = shared.get(drawn, config, abstract, None, key=jax.jit)
+        copies = jax.tree.map(np.array, state)  # a step writes over what it is given
         return jax.device_put(copies, jax.tree.map(lambda s: s.sharding, abstract))
 
     return initial_state
