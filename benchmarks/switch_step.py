@@ -39,12 +39,11 @@ def use_one_hot_einsum() -> None:
     from switch_jax.model import feed_forward
     from switch_jax.moe.random_streams import RouterKey
 
-    def switch_ffn(x, tokens, weights, activation, *, training, key):
-        router = weights.router
+    def switch_ffn(x, tokens, weights, router, activation, *, training, key):
         groups, size = router.group_shape(*x.shape[:2])
         slots = router.capacity(size, training=training)
         key = RouterKey(key.stack_key, key.layer, 0, size)
-        logits = router.logits(x, key).reshape(groups, size, -1)
+        logits = router.logits(x, weights.router, key).reshape(groups, size, -1)
         valid = tokens.valid.reshape(groups, size)
         assignment = moe.assign(logits, slots, valid)
         expert = jax.nn.one_hot(assignment.expert_index[:, 0], logits.shape[-1])

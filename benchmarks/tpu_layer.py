@@ -91,15 +91,18 @@ def switch_costs(hardware: Slice, config: ModelConfig) -> Costs:
     if config.load_balance == "bias":
         bias = _abstract(mesh, (experts,), jnp.float32, PartitionSpec())
     parameters = SwitchWeights(
-        router=make_router(config, config.stacks[0], kernel, bias),
+        router=kernel,
         wi=(_abstract(mesh, (experts, D, F), jnp.bfloat16, over_experts),) * 2,
         wo=_abstract(mesh, (experts, F, D), jnp.bfloat16, over_experts),
+        router_bias=bias,
     )
+
+    router = make_router(config, config.stacks[0])
 
     def loss(x, parameters):
         key = LayerKey(jax.random.key(0))
         y, statistics = switch_ffn(
-            x, text_tokens(x), parameters, gated_gelu, training=True, key=key
+            x, text_tokens(x), parameters, router, gated_gelu, training=True, key=key
         )
         return jnp.mean(jnp.square(y.astype(jnp.float32))) + 0.01 * statistics.load_balance_loss
 

@@ -101,17 +101,18 @@ def switch_layer(mesh: Mesh) -> str:
     config = small_config(mesh).replace("model", **changes).model
     rng = np.random.default_rng(0)
 
-    def normal(*shape: int) -> np.ndarray:
+    def normal(*shape: int) -> Any:
         return (rng.normal(size=shape) / shape[-2] ** 0.5).astype(np.float32)
 
     x = normal(rows, length, dim) * 8
     segments: Any = (rng.random((rows, length)) < 0.9).astype(np.int32)
-    router = make_router(config, config.stacks[0], normal(dim, experts))
-    weights = SwitchWeights(router, (normal(experts, dim, hidden),), normal(experts, hidden, dim))
+    router = make_router(config, config.stacks[0])
+    kernel, wi = normal(dim, experts), normal(experts, dim, hidden)
+    weights = SwitchWeights(kernel, (wi,), normal(experts, hidden, dim))
 
     def loss(x: Any, weights: SwitchWeights) -> Any:
         tokens, key = Tokens(jnp.zeros_like(segments), segments), LayerKey(jax.random.key(0))
-        y, statistics = switch_ffn(x, tokens, weights, jax.nn.relu, training=True, key=key)
+        y, statistics = switch_ffn(x, tokens, weights, router, jax.nn.relu, training=True, key=key)
         whole = jnp.mean(jnp.square(y)) + statistics.load_balance_loss + statistics.z_loss
         return whole, (y, statistics.load)
 

@@ -19,7 +19,6 @@ from switch_jax.moe import (
     make_router,
     switch_ffn,
 )
-from switch_jax.moe.routing import Router
 
 
 class DenseFeedForward(nnx.Module):
@@ -55,7 +54,10 @@ class Experts(nnx.Module):
     output projections, and `_wo`.
     """
 
-    def __init__(self, config: ModelConfig, stack: StackConfig, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, config: ModelConfig, stack: StackConfig, rngs: nnx.Rngs, first_router: int = 0
+    ) -> None:
+        """`first_router`: of the routers of the stack, the number of that in layer 0."""
         dim, experts, scale = config.embed_dim, config.num_experts, config.scale
         self.router = parameters.truncated_normal(
             rngs, (dim, experts), ("embed", "router"), scale / dim
@@ -66,8 +68,7 @@ class Experts(nnx.Module):
             setattr(self, f"wi_{i}", wi)
         if config.load_balance == "bias":
             self.router_bias = parameters.zeros((experts,), ("router",))
-        self.stack = stack
-        self.first_router = 0  # of the routers of the stack, the number of that in layer 0
+        self.policy = make_router(config, stack, first_router)
         self.returns_choices = False  # see `Transformer.choose_experts`
         self.config = config
 
@@ -80,20 +81,30 @@ class Experts(nnx.Module):
         """
         weights, activation = self._weights(), ACTIVATIONS[self.config.activation].function
         if context.decode:
-            return dropless_ffn(x, tokens, weights, activation), None
+            return dropless_ffn(x, tokens, weights, self.policy, activation), None
         y, statistics = switch_ffn(
-            x, tokens, weights, activation, training=context.training, key=context.key
+            x,
+            tokens,
+            weights,
+            self.policy,
+            activation,
+            training=context.training,
+            key=context.key,
         )
         if self.returns_choices:
-            statistics = statistics._replace(choices=self._choices(x, tokens, weights.router))
+            statistics = statistics._replace(choices=self._choices(x, tokens, weights))
         return y, statistics
 
-    def _choices(self, x: jax.Array, tokens: Tokens, router: Router) -> tuple[jax.Array, jax.Array]:
+    def _choices(
+        self, x: jax.Array, tokens: Tokens, weights: SwitchWeights
+    ) -> tuple[jax.Array, jax.Array]:
         """The experts [B, k, L] of each token and their gates; see `Transformer.choose_experts`."""
         batch, length, _ = x.shape
-        groups, size = router.group_shape(batch, length)
-        logits = router.logits(x).reshape(groups, size, -1)  # [G, S, E]
-        found = router.choose(Distribution.of(logits), tokens.in_groups(groups, size), None)
+        groups, size = self.policy.group_shape(batch, length)
+        logits = self.policy.logits(x, weights.router).reshape(groups, size, -1)  # [G, S, E]
+        found = self.policy.choose(
+            Distribution.of(logits), tokens.in_groups(groups, size), weights.router_bias, None
+        )
         experts, gates = (
             jnp.swapaxes(jnp.swapaxes(of_groups, 1, 2).reshape(batch, length, -1), 1, 2)
             for of_groups in found  # [G, k, S]
@@ -109,8 +120,7 @@ class Experts(nnx.Module):
         wi = tuple(getattr(self, f"wi_{i}")[...] for i in range(number))
         kernel = self.router[...].astype(self.config.router_dtype)  # [D, E]
         bias = self.router_bias[...] if self.config.load_balance == "bias" else None  # [E]
-        router = make_router(self.config, self.stack, kernel, bias, self.first_router)
-        return SwitchWeights(router, wi, self._wo())
+        return SwitchWeights(kernel, wi, self._wo(), bias)
 
 
 class SwitchFeedForward(Experts):

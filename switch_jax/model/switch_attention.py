@@ -27,9 +27,9 @@ class SwitchAttention(SelfAttention, Experts):
         # outside the experts start as in the dense model with this seed.
         own_key, *_ = (rngs.params() for _ in range(3))
         own_rngs = nnx.Rngs(params=own_key)
-        super().__init__(config, stack, own_rngs)
+        # The numbers of its routers follow those of feed-forward layers.
+        super().__init__(config, stack, own_rngs, first_router=stack.num_layers)
         self.causal = stack.causal
-        self.first_router = stack.num_layers  # after those of feed-forward layers
         scale, hidden = config.scale, config.expert_hidden_dim
         inner = config.num_heads * config.head_dim
         # Devices split F, as in every expert, and so not the heads.

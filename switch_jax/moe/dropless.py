@@ -8,7 +8,7 @@ with k experts for each: k * T choices.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 
 from switch_jax.moe.experts import SwitchWeights, cast, expert_axis, partition_specs
 from switch_jax.moe.router import Distribution
+from switch_jax.moe.routing import Router
 from switch_jax.moe.tokens import Tokens
 from switch_jax.partitioning.mesh import BATCH, MODEL, current_mesh
 
@@ -62,6 +63,7 @@ def dropless_ffn(
     x: jax.Array,
     tokens: Tokens,
     weights: SwitchWeights,
+    router: Router,
     activation: Callable[..., jax.Array],
 ) -> jax.Array:
     """Sends each token through the experts that it chooses (section 2.1), without a capacity.
@@ -71,7 +73,7 @@ def dropless_ffn(
     Args:
       x: [B, L, D] activations, in whose dtype the experts compute.
       tokens: [B, L]; for padding nothing is computed.
-      weights: as for `moe.switch_ffn`.
+      weights, router: as for `moe.switch_ffn`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
 
     Returns:
@@ -81,28 +83,30 @@ def dropless_ffn(
     axis = expert_axis(weights.num_experts, mesh.shape)
     rows = PartitionSpec(BATCH)
     layer = jax.shard_map(
-        functools.partial(_dropless_ffn_local, activation=activation, axis=axis),
+        functools.partial(_dropless_ffn_local, router=router, activation=activation, axis=axis),
         mesh=mesh,
-        in_specs=(rows, rows, partition_specs(weights, mesh.shape)),
+        in_specs=(rows, rows, *partition_specs(weights.num_experts, mesh.shape)),
         out_specs=rows,
         check_vma=False,  # the number of blocks, and so of iterations of the loop, varies
     )
-    return layer(x, tokens, cast(weights, x.dtype))
+    return layer(x, tokens, *cast(weights, x.dtype))
 
 
 def _dropless_ffn_local(
     x: jax.Array,
     tokens: Tokens,
-    weights: SwitchWeights,
-    *,
+    *arrays: Any,
+    router: Router,
     activation: Callable[..., jax.Array],
     axis: str | None,
 ) -> jax.Array:
     """One device's part: its rows of the batch, its experts, its slice of F."""
-    router = weights.router
-    distribution = Distribution.of(router.logits(x))
-    choices, gates = router.choose(distribution, tokens, None)  # [B_local, k, L] each
-    choices = jnp.where(tokens.valid[:, None], choices, router.config.num_experts)
+    weights, num_experts = SwitchWeights(*arrays), router.config.num_experts
+    distribution = Distribution.of(router.logits(x, weights.router))
+    choices, gates = router.choose(
+        distribution, tokens, weights.router_bias, None
+    )  # [B_local, k, L] each
+    choices = jnp.where(tokens.valid[:, None], choices, num_experts)
     expert_index = jnp.moveaxis(choices, 1, 0).reshape(choices.shape[1], -1)  # [k, B_local * L]
     rows = x.reshape(-1, x.shape[-1])  # [B_local * L, D]
     if axis:  # each device has few tokens: all of them go to all devices
@@ -112,7 +116,7 @@ def _dropless_ffn_local(
         first_expert = lax.axis_index(axis) * num_local
         is_here = (expert_index >= first_expert) & (expert_index < first_expert + num_local)
         expert_index = jnp.where(is_here, expert_index - first_expert, num_local)
-    y = _experts(rows, expert_index, weights, activation)  # [k, T, D]
+    y = _experts(rows, expert_index, weights, num_experts, activation)  # [k, T, D]
     if axis:
         y = lax.psum_scatter(y, axis, scatter_dimension=1, tiled=True)
     y = lax.psum(y, MODEL).reshape(-1, *x.shape[:-1], y.shape[-1])  # [k, B_local, L, D]
@@ -124,6 +128,7 @@ def _experts(
     tokens: jax.Array,
     expert_index: jax.Array,
     weights: SwitchWeights,
+    num_experts: int,
     activation: Callable[..., jax.Array],
 ) -> jax.Array:
     """[T, D], [k, T] -> [k, T, D], each token through its experts; 0 for those not here."""
@@ -133,7 +138,7 @@ def _experts(
     expert_index = expert_index.reshape(-1)  # [k * T]
     count = tokens.shape[0]
     # By the experts of all devices, since those here get only their share of the tokens.
-    rows = block_rows(count, weights.router.config.num_experts)
+    rows = block_rows(count, num_experts)
     order, first_block, first_row = cut_into_blocks(expert_index, num_local, rows)
     # The last rows of a block may be the next expert's tokens. That expert's own block comes later
     # and overwrites the results. After the last token there is room for a whole block.

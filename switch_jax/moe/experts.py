@@ -1,14 +1,13 @@
 """The experts: E feed-forward layers, their weights on the mesh, and dropout inside them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from switch_jax.moe.routing import Router
 from switch_jax.partitioning.collectives import axis_index, mark_varying, psum
 from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL, platform
 from switch_jax.partitioning.rules import splits_experts
@@ -17,17 +16,20 @@ _FEW_ROWS = 64  # with fewer, a CPU multiplies faster expert by expert
 
 
 class SwitchWeights(NamedTuple):
-    """The weights of a Switch layer, or one value, such as a partition spec, for each of them.
+    """The weights of a Switch layer.
 
     Attributes:
-      router: with its parameters.
+      router: [D, E] float32 (section 2.4), or bfloat16 (Table 2); the router computes in it.
       wi: one or two (gated) of [E, D, F].
       wo: [E, F, D], or with another width than D, as in attention.
+      router_bias: [E] float32, added to standardised logits when experts are chosen, to even out
+        their load; None = nothing is added.
     """
 
-    router: Router | Any
-    wi: tuple[Any, ...]
-    wo: Any
+    router: jax.Array
+    wi: tuple[jax.Array, ...]
+    wo: jax.Array
+    router_bias: jax.Array | None = None
 
     @property
     def num_experts(self) -> int:
@@ -41,14 +43,16 @@ def cast(weights: SwitchWeights, dtype: jnp.dtype) -> SwitchWeights:
     return weights._replace(wi=wi, wo=weights.wo.astype(dtype))
 
 
-def partition_specs(weights: SwitchWeights, mesh_shape: Mapping[str, int]) -> SwitchWeights:
-    """Experts over the expert axis, F over the model axis; each device has the whole router."""
-    experts = expert_axis(weights.num_experts, mesh_shape)
-    return SwitchWeights(
-        router=PartitionSpec(),
-        wi=(PartitionSpec(experts, None, MODEL),) * len(weights.wi),  # [E, D, F]
-        wo=PartitionSpec(experts, MODEL, None),  # [E, F, D]
-    )
+def partition_specs(num_experts: int, mesh_shape: Mapping[str, int]) -> tuple[PartitionSpec, ...]:
+    """How each field of `SwitchWeights` lies on the mesh, in their order.
+
+    The experts are split over the expert axis, and F over the model axis; each device has the whole
+    router.
+    """
+    experts, whole = expert_axis(num_experts, mesh_shape), PartitionSpec()
+    wi = PartitionSpec(experts, None, MODEL)  # [E, D, F]
+    wo = PartitionSpec(experts, MODEL, None)  # [E, F, D]
+    return whole, wi, wo, whole
 
 
 def expert_axis(num_experts: int, mesh_shape: Mapping[str, int]) -> str | None:

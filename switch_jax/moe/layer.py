@@ -7,6 +7,7 @@ on whatever mesh there is; a single device is a mesh of one. The shape letters a
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import lax
@@ -23,6 +24,7 @@ from switch_jax.moe.experts import (
     partition_specs,
 )
 from switch_jax.moe.random_streams import LayerKey, RouterKey, Stream
+from switch_jax.moe.routing import Router
 from switch_jax.moe.statistics import RouterStatistics, router_statistics
 from switch_jax.moe.tokens import Tokens
 from switch_jax.partitioning.collectives import axis_index, drop_axes_of_one, mark_varying
@@ -33,6 +35,7 @@ def switch_ffn(
     x: jax.Array,
     tokens: Tokens,
     weights: SwitchWeights,
+    router: Router,
     activation: Callable[..., jax.Array],
     *,
     training: bool,
@@ -49,6 +52,7 @@ def switch_ffn(
       weights: `wi` and `wo` are cast to x's dtype; the router computes in the dtype of its own.
         With a bias of the router the gradient of the statistic `load_balance_loss` is not that of
         the loss, but what the bias is updated by; see `statistics.with_bias_gradient`.
+      router: the routing policy.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       training: with the capacity factor of training, and not that of evaluation.
       key: for noise in the router and dropout in the experts; None = neither.
@@ -62,33 +66,35 @@ def switch_ffn(
         fit the rows.
       ValueError: B does not divide over data x expert devices (from `jax.shard_map`).
     """
-    mesh, router = current_mesh(), weights.router
+    mesh = current_mesh()
     batch, length, _ = x.shape
     size = router.stack.group_size
     check_divisibility(batch, length, router.config.num_experts, size, mesh.shape, "group_size")
     by_rows, whole = PartitionSpec(BATCH), PartitionSpec()
-    in_specs = by_rows, by_rows, whole, partition_specs(weights, mesh.shape)
+    in_specs = by_rows, by_rows, whole, *partition_specs(weights.num_experts, mesh.shape)
     layer = jax.shard_map(
-        functools.partial(_switch_ffn_local, activation=activation, training=training),
+        functools.partial(
+            _switch_ffn_local, router=router, activation=activation, training=training
+        ),
         mesh=mesh,
         in_specs=drop_axes_of_one(in_specs, mesh.shape),
         out_specs=drop_axes_of_one((by_rows, whole), mesh.shape),
         check_vma=True,
     )
-    return layer(x, tokens, key, cast(weights, x.dtype))
+    return layer(x, tokens, key, *cast(weights, x.dtype))
 
 
 def _switch_ffn_local(
     x: jax.Array,
     tokens: Tokens,
     layer_key: LayerKey | None,
-    weights: SwitchWeights,
-    *,
+    *arrays: Any,
+    router: Router,
     activation: Callable[..., jax.Array],
     training: bool,
 ) -> tuple[jax.Array, RouterStatistics]:
     """One device's part: its rows of the batch, its experts, its slice of F."""
-    router, config = weights.router, weights.router.config
+    weights, config = SwitchWeights(*arrays), router.config
     batch, length, dim = x.shape
     groups, size = router.group_shape(batch, length)  # G_local, S
     # Rows of the batch or, where a row is several groups, the groups as rows, of S tokens.
@@ -117,10 +123,12 @@ def _switch_ffn_local(
         )
 
     with jax.named_scope("router"):
-        router = jax.tree.map(lambda parameter: mark_varying(parameter, BATCH), router)
-        logits = router.logits(x, key).reshape(groups, size, -1)  # [G_local, S, E]
-        assignment = router.assign(logits, tokens, capacity, key)
-        statistics = router_statistics(assignment, tokens.valid, router.bias)
+        kernel, bias = jax.tree.map(
+            lambda parameter: mark_varying(parameter, BATCH), (weights.router, weights.router_bias)
+        )  # [D, E], [E] or None
+        logits = router.logits(x, kernel, key).reshape(groups, size, -1)  # [G_local, S, E]
+        assignment = router.assign(logits, tokens, bias, capacity, key)
+        statistics = router_statistics(assignment, tokens.valid, bias)
 
     with jax.named_scope("dispatch"):
         dispatch, combine = assignment.dispatch_and_combine(batch_shape, chunks)

@@ -15,7 +15,12 @@ class NoTokenLeftBehind(TokensChoose):
     """Each token has one expert, the first of its choices that has a slot in its round."""
 
     def assign(
-        self, logits: jax.Array, tokens: Tokens, capacity: int, key: RouterKey | None
+        self,
+        logits: jax.Array,
+        tokens: Tokens,
+        bias: jax.Array | None,
+        capacity: int,
+        key: RouterKey | None,
     ) -> Assignment:
         """Gives slots in rounds.
 
@@ -33,7 +38,7 @@ class NoTokenLeftBehind(TokensChoose):
         """
         valid, (*_, size, experts) = tokens.valid, logits.shape
         distribution = Distribution.of(logits)
-        choices = self.ranked(logits, self.config.ntlb_rounds, key)  # [G, rounds, S]
+        choices = self.ranked(logits, bias, self.config.ntlb_rounds, key)  # [G, rounds, S]
         order = self.order(distribution, choices)
         if order is not None:
             order = jnp.concatenate([order, size + order], axis=1)  # [G, 2 * S]

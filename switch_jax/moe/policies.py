@@ -1,7 +1,5 @@
 """The routing policy that a config names."""
 
-from typing import Any
-
 from switch_jax.config import ModelConfig
 from switch_jax.config.stack import StackConfig
 from switch_jax.moe.experts_choose import ExpertsChoose
@@ -17,11 +15,9 @@ POLICIES: dict[str, type[Router]] = {
 }
 
 
-def make_router(
-    config: ModelConfig, stack: StackConfig, kernel: Any, bias: Any = None, first_index: int = 0
-) -> Router:
-    """The router of a layer, with its parameters; see `Router`."""
+def make_router(config: ModelConfig, stack: StackConfig, first_index: int = 0) -> Router:
+    """The routing policy of a layer; see `Router`."""
     policy = POLICIES[stack.router_type]
     if policy is TokensChoose and config.ntlb_rounds > 1:
         policy = NoTokenLeftBehind
-    return policy(kernel, config, stack, bias, first_index)
+    return policy(config, stack, first_index)

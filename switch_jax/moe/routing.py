@@ -1,8 +1,9 @@
 """What all routing policies have in common; each is a class in a file of its own."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from switch_jax.config import ModelConfig
 from switch_jax.config.stack import StackConfig
@@ -14,37 +15,38 @@ from switch_jax.moe.slots import assign_choices
 from switch_jax.moe.tokens import Tokens
 
 
-class Router(struct.PyTreeNode):
-    """A router with its policy: who chooses whom, and who gets a slot.
+@dataclasses.dataclass(frozen=True)
+class Router:
+    """A routing policy with its settings: who chooses whom, and who gets a slot.
 
     A policy is a subclass with `choose`; `policies.make_router` takes the one that a config names.
-    Training, decoding and what shows choices all ask the same object. It is a pytree of its
-    parameters, and goes with the weights of the layer into `jax.shard_map`.
+    Training, decoding and what shows choices all ask the same object. It has no arrays: the
+    router's kernel and bias are among the `SwitchWeights`.
 
     Attributes:
-      kernel: [D, E] float32 (section 2.4), or bfloat16 (Table 2); the router computes in it.
       config: its experts, policies and noise.
       stack: that of its layer: who chooses, group size and capacity.
-      bias: [E] float32, added to standardised logits when experts are chosen, to even out their
-        load; None = nothing is added.
       first_index: of the routers of the stack, the number of the one in layer 0. Routers with the
         same key and different numbers have different noise.
     """
 
-    kernel: jax.Array
-    config: ModelConfig = struct.field(pytree_node=False)
-    stack: StackConfig = struct.field(pytree_node=False)
-    bias: jax.Array | None = None
-    first_index: int = struct.field(pytree_node=False, default=0)
+    config: ModelConfig
+    stack: StackConfig
+    first_index: int = 0
 
     def choose(
-        self, distribution: Distribution, tokens: Tokens, key: RouterKey | None
+        self,
+        distribution: Distribution,
+        tokens: Tokens,
+        bias: jax.Array | None,
+        key: RouterKey | None,
     ) -> tuple[jax.Array, jax.Array]:
         """The experts of each token, whether or not they have a slot for it.
 
         Args:
           distribution: of logits [G, S, E].
           tokens: [G, S].
+          bias: see `SwitchWeights.router_bias`.
           key: for what is drawn in training; None = evaluation or decoding.
 
         Returns:
@@ -59,14 +61,19 @@ class Router(struct.PyTreeNode):
         return None
 
     def assign(
-        self, logits: jax.Array, tokens: Tokens, capacity: int, key: RouterKey | None
+        self,
+        logits: jax.Array,
+        tokens: Tokens,
+        bias: jax.Array | None,
+        capacity: int,
+        key: RouterKey | None,
     ) -> Assignment | ChosenTokens:
         """Gives each token of [G, S] slots in the experts that it chooses, while C slots each last.
 
-        `logits` are [G, S, E], and `key` as for `choose`.
+        `logits` are [G, S, E]; `bias` and `key` are as for `choose`.
         """
         distribution = Distribution.of(logits)
-        choices, gates = self.choose(distribution, tokens, key)
+        choices, gates = self.choose(distribution, tokens, bias, key)
         asks, order = self.asks(gates, key), self.order(distribution, choices)
         return assign_choices(choices, gates, distribution, capacity, tokens.valid, asks, order)
 
@@ -81,13 +88,13 @@ class Router(struct.PyTreeNode):
         gate = distribution.gates(choices[:, :1])[:, 0]  # [G, S]
         return jnp.argsort(gate, axis=1, descending=True, stable=True).astype(jnp.int32)
 
-    def logits(self, x: jax.Array, key: RouterKey | None = None) -> jax.Array:
-        """[B, L, D] -> [B, L, E], with a key from noisy input; see `router_logits`."""
+    def logits(self, x: jax.Array, kernel: jax.Array, key: RouterKey | None = None) -> jax.Array:
+        """[B, L, D], [D, E] -> [B, L, E], with a key from noisy input; see `router_logits`."""
         jitter, dropout = self.config.jitter_noise, self.config.router_input_dropout
         bits = None
         if key is not None and (jitter > 0 or dropout > 0):
             bits = key.bits(Stream.ROUTER_INPUT, x.shape)
-        return router_logits(x, self.kernel, jitter, bits, dropout)
+        return router_logits(x, kernel, jitter, bits, dropout)
 
     def group_shape(self, batch: int, length: int) -> tuple[int, int]:
         """(G, S) of [B, L] tokens."""

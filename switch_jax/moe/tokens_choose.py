@@ -19,15 +19,21 @@ class TokensChoose(Router):
     """Each token has the k experts of its highest scores."""
 
     def choose(
-        self, distribution: Distribution, tokens: Tokens, key: RouterKey | None
+        self,
+        distribution: Distribution,
+        tokens: Tokens,
+        bias: jax.Array | None,
+        key: RouterKey | None,
     ) -> tuple[jax.Array, jax.Array]:
         """The k most probable experts of each token; with the policy 'sample' a drawn one."""
-        choices = self.ranked(distribution.logits, self.config.num_selected_experts, key)
+        choices = self.ranked(distribution.logits, bias, self.config.num_selected_experts, key)
         return choices, distribution.gates(choices)
 
-    def ranked(self, logits: jax.Array, number: int, key: RouterKey | None) -> jax.Array:
+    def ranked(
+        self, logits: jax.Array, bias: jax.Array | None, number: int, key: RouterKey | None
+    ) -> jax.Array:
         """The `number` experts of the highest scores: [..., S, E] -> [..., number, S] int32."""
-        scores = choice_scores(logits, self.bias)  # [..., S, E]
+        scores = choice_scores(logits, bias)  # [..., S, E]
         if key is not None and self._draws(key):
             scores += gumbel(key.bits(Stream.SAMPLED_EXPERT, logits.shape))
         return top_choices(scores, number)
@@ -43,16 +49,21 @@ class TokensChoose(Router):
         return gates > jnp.where(is_later, self.config.second_expert_threshold * uniform, -1.0)
 
     def assign(
-        self, logits: jax.Array, tokens: Tokens, capacity: int, key: RouterKey | None
+        self,
+        logits: jax.Array,
+        tokens: Tokens,
+        bias: jax.Array | None,
+        capacity: int,
+        key: RouterKey | None,
     ) -> Assignment | ChosenTokens:
         """As `Router.assign`; the default, one most probable expert, has a way of its own."""
         config = self.config
-        scores_are_logits = self.bias is None and logits.dtype == jnp.float32
+        scores_are_logits = bias is None and logits.dtype == jnp.float32
         in_order = self.stack.router_type == "tokens_choose"
         asks_one_expert = config.num_selected_experts == 1 and not self._draws(key)
         if asks_one_expert and scores_are_logits and in_order:
             return top_1.assign(logits, capacity, tokens.valid)
-        return super().assign(logits, tokens, capacity, key)
+        return super().assign(logits, tokens, bias, capacity, key)
 
     def _draws(self, key: RouterKey | None) -> bool:
         return key is not None and self.config.router_policy == "sample"

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from switch_jax.config import MeshConfig
+from switch_jax.moe import SwitchWeights
 from switch_jax.moe.random_streams import RouterKey, noise
 from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import reference
-from tests.moe.layers import Weights, switch
+from tests.moe.layers import switch
 
 B, L, D, F, E = 8, 8, 6, 8, 8
 KEY = jax.random.key(5)
@@ -34,7 +35,7 @@ def inputs(case):
         valid = rng.random((B, L)) < 0.7
         valid[3] = False
     wi, wo = rng.normal(size=(E, D, F)) / D**0.5, rng.normal(size=(E, F, D)) / F**0.5
-    return x, valid, Weights(router, (wi.astype(np.float32),), wo.astype(np.float32))
+    return x, valid, SwitchWeights(router, (wi.astype(np.float32),), wo.astype(np.float32))
 
 
 def in_order(logits, number):

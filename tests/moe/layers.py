@@ -1,5 +1,3 @@
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 
@@ -7,7 +5,6 @@ from switch_jax.config import ModelConfig
 from switch_jax.moe import (
     Distribution,
     LayerKey,
-    SwitchWeights,
     Tokens,
     assign_choices,
     dropless_ffn,
@@ -17,15 +14,6 @@ from switch_jax.moe import (
 
 # Of the rest of a model, which the layer does not read.
 SIZES = {"num_embeddings": 2, "embed_dim": 1, "mlp_dim": 1, "head_dim": 1, "num_heads": 1}
-
-
-class Weights(NamedTuple):
-    """The arrays of `SwitchWeights` and its router, by which gradients are taken."""
-
-    router: Any
-    wi: tuple[Any, ...]
-    wo: Any
-    router_bias: Any = None
 
 
 def config_of(experts, **changes):
@@ -51,7 +39,7 @@ def switch(experts, group_size, capacity_factor, **changes):
     def layer(x, valid, weights, key=None, router_index=0):
         layer_key = None if key is None else LayerKey(key, router_index)
         return switch_ffn(
-            x, tokens(valid), _weights(config, weights), jax.nn.relu,
+            x, tokens(valid), weights, make_router(config, config.stacks[0]), jax.nn.relu,
             training=key is not None, key=layer_key,
         )  # fmt: skip
 
@@ -61,12 +49,8 @@ def switch(experts, group_size, capacity_factor, **changes):
 def dropless(x, valid, weights, activation=jax.nn.relu, **changes):
     """The layer in decoding."""
     config = config_of(weights.router.shape[-1], **changes)
-    return dropless_ffn(x, tokens(valid), _weights(config, weights), activation)
-
-
-def _weights(config, weights):
-    router = make_router(config, config.stacks[0], weights.router, weights.router_bias)
-    return SwitchWeights(router, weights.wi, weights.wo)
+    router = make_router(config, config.stacks[0])
+    return dropless_ffn(x, tokens(valid), weights, router, activation)
 
 
 def assign(choices, logits, capacity, valid):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
+from switch_jax.moe import SwitchWeights
 from switch_jax.moe.dropless import block_rows, cut_into_blocks
 from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import reference
 from tests.moe.cases import E, L, inputs
-from tests.moe.layers import Weights, dropless, switch
+from tests.moe.layers import dropless, switch
 
 D, F = 8, 16
 
@@ -23,7 +24,7 @@ def parameters(experts, gated, seed=0):
         rng.normal(size=(experts, D, F)).astype(np.float32) for _ in range(2 if gated else 1)
     )
     router = rng.normal(size=(D, experts)).astype(np.float32)
-    return Weights(router, wi, rng.normal(size=(experts, F, D)).astype(np.float32))
+    return SwitchWeights(router, wi, rng.normal(size=(experts, F, D)).astype(np.float32))
 
 
 def one_by_one(x, valid, weights, activation):

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.moe import exchange, layer
+from switch_jax.moe import SwitchWeights, exchange, layer
 from switch_jax.partitioning.mesh import make_mesh
-from tests.moe.layers import Weights, switch
+from tests.moe.layers import switch
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_the_gradients_of_both_chunks_are_summed_over_devices_at_once(monkeypatc
         monkeypatch.setattr(layer, "num_chunks", lambda *_: chunks)
 
         def loss(x, wi, wo):
-            weights = Weights(jnp.ones((8, 2)), (wi,), wo)
+            weights = SwitchWeights(jnp.ones((8, 2)), (wi,), wo)
             return switch_layer(x, x[..., 0] > 0, weights)[0].sum()
 
         shapes = (8, 64, 8), (2, 8, 16), (2, 16, 8)
@@ -51,7 +51,7 @@ def test_a_layer_exchanges_each_chunk_by_itself(dropout, number, monkeypatch):
     """Not with expert dropout, which is drawn for all slots at once."""
     monkeypatch.setattr(exchange, "has_async_all_to_all", lambda: True)
     monkeypatch.setattr(exchange, "MIN_ROWS_OF_CHUNK", 1)
-    weights = Weights(jnp.ones((8, 4)), (jnp.ones((4, 8, 8)),), jnp.ones((4, 8, 8)))
+    weights = SwitchWeights(jnp.ones((8, 4)), (jnp.ones((4, 8, 8)),), jnp.ones((4, 8, 8)))
     switch_layer = switch(4, 64, 1.0, expert_dropout_rate=dropout)
 
     def apply(x, key):

@@ -68,9 +68,11 @@ def test_the_experts_of_a_token_by_hand():
         config = config_of(
             3, encoder_router_type="experts_choose", train_expert_capacity_factor=float(capacity)
         )
-        router = make_router(config, config.stacks[0], np.zeros((1, 3)))
+        router = make_router(config, config.stacks[0])
         of_tokens = tokens(np.ones((1, 3)))
-        choose = jax.jit(lambda logits: router.choose(Distribution.of(logits), of_tokens, None))
+        choose = jax.jit(
+            lambda logits: router.choose(Distribution.of(logits), of_tokens, None, None)
+        )
         choices, gates = choose(np.log(probs)[None])
         return choices[0].T.tolist(), gates[0].T
 

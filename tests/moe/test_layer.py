@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.moe import layer
+from switch_jax.moe import SwitchWeights, layer
 from switch_jax.partitioning.mesh import make_mesh
-from tests.moe.layers import Weights, switch
+from tests.moe.layers import switch
 
 # Rows of 128 numbers are exchanged in a way of their own, where they are not eight.
 B, L, D, F, E = 8, 8, 128, 16, 8
@@ -23,7 +23,7 @@ def _inputs(experts=E):
     router, wi = rng.normal(size=(D, E)) / D**0.5, rng.normal(size=(E, D, F)) / D**0.5
     wo = rng.normal(size=(E, F, D)) / F**0.5
     router, wi, wo = (w.astype(np.float32) for w in (router[:, :experts], wi, wo))
-    return x, valid, Weights(router, (wi[:experts],), wo[:experts])
+    return x, valid, SwitchWeights(router, (wi[:experts],), wo[:experts])
 
 
 def _value_and_gradients(mesh, experts=E, length=L, group_size=L, **changes):
@@ -97,7 +97,7 @@ def test_expert_dropout_zeroes_the_rate_and_keeps_the_mean():
     x = np.ones((B, L, D), np.float32)
     wi = np.full((1, D, 512), 1 / D, np.float32)
     wo = np.full((1, 512, D), 1 / 512, np.float32)
-    p = Weights(np.zeros((D, 1), np.float32), (wi,), wo)
+    p = SwitchWeights(np.zeros((D, 1), np.float32), (wi,), wo)
     layer = jax.jit(switch(1, L, 1.0, expert_dropout_rate=0.4))
     y, _ = layer(x, np.ones((B, L), bool), p, jax.random.key(0))
     # Each output is the mean of 512 hidden units, each 0 or 1 / 0.6.

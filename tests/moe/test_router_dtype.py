@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from switch_jax.config import MeshConfig
-from switch_jax.moe import assign
+from switch_jax.moe import SwitchWeights, assign
 from switch_jax.moe.random_streams import RouterKey, Stream, noise
 from switch_jax.moe.tokens_choose import top_choices
 from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import layers, reference
 from tests.moe.cases import KEY
-from tests.moe.layers import Weights, switch
+from tests.moe.layers import switch
 
 B, L, D, F, E = 8, 16, 12, 16, 8
 
@@ -67,7 +67,7 @@ def test_the_layer_equals_the_one_hot_reference_with_rounded_logits_and_gates():
     # Products and sums of the router's are exact in float32, whatever the order.
     router = rng.integers(-4, 5, size=(D, E)).astype(np.float32) / 4
     wi, wo = rng.normal(size=(E, D, F)) / D**0.5, rng.normal(size=(E, F, D)) / F**0.5
-    weights = Weights(router, (wi.astype(np.float32),), wo.astype(np.float32))
+    weights = SwitchWeights(router, (wi.astype(np.float32),), wo.astype(np.float32))
     layer = switch(E, L, 1.25, expert_capacity_multiple=1, jitter_noise=0.1)
     bits = RouterKey(KEY, jnp.int32(0), 0, L).bits(Stream.ROUTER_INPUT, x.shape)
     factor = 1 + 0.1 * np.asarray(noise(bits))

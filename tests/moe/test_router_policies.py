@@ -12,7 +12,7 @@ from switch_jax.moe.routing import Router
 from switch_jax.partitioning.mesh import make_mesh
 from tests.moe import reference
 from tests.moe.cases import CASES, KEY, E, L, compare, drawn, in_order, inputs, layer
-from tests.moe.layers import Weights, config_of, switch, tokens
+from tests.moe.layers import config_of, switch, tokens
 
 
 def _sampled(x, valid, p):
@@ -69,7 +69,7 @@ def test_experts_are_drawn_as_often_as_the_softmax_says():
     rows, length = 32, 512
     x = np.ones((rows, length, 1), np.float32)
     router = np.array([[0.0, 1.0, 2.0, -1.0, -3.0, 0.5]], np.float32)
-    p = Weights(router, (np.ones((6, 1, 1), np.float32),), np.ones((6, 1, 1), np.float32))
+    p = SwitchWeights(router, (np.ones((6, 1, 1), np.float32),), np.ones((6, 1, 1), np.float32))
     layer = switch(6, length, 6.0, router_policy="sample")
 
     @jax.jit
@@ -95,7 +95,7 @@ def test_gumbel_noise_is_finite_at_both_ends():
 class ById(Router):
     """A policy of one's own: the expert follows from the token's id."""
 
-    def choose(self, distribution, tokens, key):
+    def choose(self, distribution, tokens, bias, key):
         choices = (tokens.ids % self.config.num_experts)[:, None]
         return choices, distribution.gates(choices)
 
@@ -105,12 +105,12 @@ def test_a_policy_needs_choose_alone():
     x, valid, p = inputs("padding")
     ids = np.random.default_rng(0).integers(0, 100, valid.shape)
     config = config_of(E, group_size=L, eval_expert_capacity_factor=float(E))
-    weights = SwitchWeights(ById(p.router, config, config.stacks[0]), p.wi, p.wo)
+    router = ById(config, config.stacks[0])
     of_ids = tokens(valid)._replace(ids=jnp.asarray(ids))
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
-        layer = jax.jit(lambda *a: switch_ffn(*a, jax.nn.relu, training=False))
-        y, _ = layer(x, of_ids, weights)
-        decoded = jax.jit(lambda *a: dropless_ffn(*a, jax.nn.relu))(x, of_ids, weights)
+        layer = jax.jit(lambda *a: switch_ffn(*a, router, jax.nn.relu, training=False))
+        y, _ = layer(x, of_ids, p)
+        decoded = jax.jit(lambda *a: dropless_ffn(*a, router, jax.nn.relu))(x, of_ids, p)
     chosen = ids % E
     gate = np.take_along_axis(reference.softmax(x @ p.router), chosen[..., None], -1)
     hidden = np.maximum(np.einsum("bld,bldf->blf", x, p.wi[0][chosen]), 0)
