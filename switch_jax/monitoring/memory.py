@@ -19,7 +19,9 @@ def memory_in_use() -> dict[str, float]:
     If the backend reports them, as those of GPUs and TPUs do: device_peak, the most that any of
     this process's devices ever held, and device_limit, the memory of the smallest of them.
     """
-    usage = {"host": _resident_bytes() / GIB, "host_peak": _peak_resident_bytes() / GIB}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts KiB
+    usage = {"host": _resident_bytes() / GIB, "host_peak": unit * peak / GIB}
     if peaks := _device_statistics("peak_bytes_in_use"):
         usage["device_peak"] = max(peaks) / GIB
     if limits := _device_statistics("bytes_limit"):
@@ -45,8 +47,3 @@ def _resident_bytes() -> int:
     # macOS has no /proc, but ps, which counts KiB.
     ps = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True)
     return int(ps.stdout) * 1024
-
-
-def _peak_resident_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB

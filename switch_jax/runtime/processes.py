@@ -88,14 +88,10 @@ def check_same_config(config_text: str) -> None:
     Values go through the coordinator: programs of different JAX versions might wait for each other
     forever. Raises UserError on every process, with what differs.
     """
-    index, client = distributed.global_state.process_id, _coordinator()
-    folder = "switch_jax/same_config"
     lines = {f"line {n}": line for n, line in enumerate(config_text.splitlines(), 1)}
-    client.key_value_set(f"{folder}/{index}", json.dumps({**versions(), **lines}))
-    client.wait_at_barrier(folder, 1000 * _HEARTBEAT_TIMEOUT)
-    facts = {int(key.rpartition("/")[2]): text for key, text in client.key_value_dir_get(folder)}
-    error = difference([json.loads(facts[index]) for index in sorted(facts)])
-    if error:
+    publish("same_config", json.dumps({**versions(), **lines}))
+    barrier("same_config", _HEARTBEAT_TIMEOUT)
+    if error := difference([json.loads(text) for text in published("same_config")]):
         raise UserError(error)
 
 
@@ -105,22 +101,23 @@ def barrier(name: str, seconds: int = _MEETING_TIMEOUT) -> None:
     This runs no JAX program, which on CPUs fails if the others start it more than 30 seconds later.
     Each `name` is used once in a run.
     """
-    if jax.process_count() > 1:
+    if process_index_and_count()[1] > 1:
         _coordinator().wait_at_barrier(f"switch_jax/{name}", 1000 * seconds)
 
 
 def publish(name: str, value: str) -> None:
     """Publishes a value for the other processes, without waiting for them."""
-    if jax.process_count() > 1:
-        key = f"switch_jax/{name}/{jax.process_index()}"
-        _coordinator().key_value_set(key, value, allow_overwrite=True)
+    index, count = process_index_and_count()
+    if count > 1:
+        _coordinator().key_value_set(f"switch_jax/{name}/{index}", value, allow_overwrite=True)
 
 
 def published(name: str) -> list[str]:
-    """Returns the values published under this name so far; none in a single process."""
-    if jax.process_count() == 1:
+    """Returns the values published so far, by process index; none in a single process."""
+    if process_index_and_count()[1] == 1:
         return []
-    return [value for _, value in _coordinator().key_value_dir_get(f"switch_jax/{name}")]
+    found = _coordinator().key_value_dir_get(f"switch_jax/{name}")
+    return [value for _, value in sorted(found, key=lambda item: int(item[0].rpartition("/")[2]))]
 
 
 def disconnect() -> None:

@@ -25,7 +25,6 @@ def architecture(tensors: dict[str, Tensor]) -> dict[str, Any]:
     gated = any("/wi_0/" in name for name in tensors)
     wi = "wi_0/kernel" if gated else "wi/kernel"
     dense = [n for n in layers["encoder"] if n not in sparse["encoder"]]
-    feed_forward = f"encoder/layers_{dense[0]}/mlp/{wi}" if dense else None
     fields = {
         "num_embeddings": rows,
         "embed_dim": embed_dim,
@@ -44,8 +43,9 @@ def architecture(tensors: dict[str, Tensor]) -> dict[str, Any]:
         experts = sum(name.startswith(f"{first}/") for name in tensors)
         fields |= {"num_experts": experts, "expert_mlp_dim": expert_mlp_dim}
         fields |= sparse_fields(sparse, {stack: len(layers[stack]) for stack in layers})
-    if feed_forward is not None:
-        _, fields["mlp_dim"] = _shape(tensors, feed_forward, "features", "mlp_dim")
+    if dense:
+        kernel = f"encoder/layers_{dense[0]}/mlp/{wi}"
+        _, fields["mlp_dim"] = _shape(tensors, kernel, "features", "mlp_dim")
     else:
         fields["mlp_dim"] = fields["expert_mlp_dim"]
     return fields

@@ -1,11 +1,11 @@
 """Reads T5X's msgpack file `checkpoint`: the names, small arrays, and where the large ones are."""
 
 import re
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from etils import epath
 from flax.serialization import msgpack_restore
+from flax.traverse_util import flatten_dict
 
 from switch_jax.conversion.source import read_as
 from switch_jax.storage import is_file, is_folder, list_names
@@ -78,15 +78,13 @@ def read_file(file: epath.Path) -> Content:
     if not isinstance(version, int):
         raise UserError(f"{file} holds something else than a checkpoint of T5X")
     wrapper = next((name for name in _WRAPPERS if isinstance(content.get(name), dict)), None)
-    outer = {} if wrapper is None else {k: v for k, v in content.items() if k != wrapper}
-    inner = content if wrapper is None else content[wrapper]
-    parameters = dict(_leaves(inner.get("target", {})))
-    if not parameters or "" in parameters:  # no dict
+    content |= content.pop(wrapper, {})
+    parameters = _leaves(content.get("target"))
+    if not parameters:
         raise UserError(f"{file} holds no parameters: a T5X checkpoint has them under 'target'")
-    others = {k: v for k, v in {**outer, **inner}.items() if k not in ("target", *_LEFT_OUT)}
-    for name, _ in _leaves(others):
+    for name in _leaves({k: v for k, v in content.items() if k not in ("target", *_LEFT_OUT)}):
         raise UserError(f"{file}: {name} is left over: a model of ours has no such variables")
-    state = dict(_leaves(inner.get("state", {})))
+    state = _leaves(content.get("state"))
     step = state.pop("step", None)
     return Content(version, parameters, bool(state), step)
 
@@ -97,10 +95,9 @@ def is_spec(leaf: Any) -> bool:
     return isinstance(leaf.get("driver"), str) and isinstance(leaf.get("kvstore"), dict)
 
 
-def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Yields the leaves of a nested dict by name, except None and empty dicts."""
-    if isinstance(tree, dict) and not is_spec(tree):
-        for key, child in tree.items():
-            yield from _leaves(child, (*path, str(key)))
-    elif tree is not None:
-        yield "/".join(path), tree
+def _leaves(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of a nested dict by name, except None; none if it is no dict."""
+    if not isinstance(tree, dict):
+        return {}
+    flat = flatten_dict(tree, is_leaf=lambda _, leaf: is_spec(leaf), sep="/")
+    return {name: leaf for name, leaf in flat.items() if leaf is not None}
