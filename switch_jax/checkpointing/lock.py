@@ -11,7 +11,7 @@ def lock_run(folder: RunFolder, wait: bool = True) -> FileLock | Lease:
     try:
         with explain_write_errors(what, done="locked"):
             return hold(folder.lock, wait)
-    except HeldError as error:
+    except HeldError as holder:
         raise UserError(
-            f"{what} is in use by {error.holder}: stop that job, or give another MODEL_DIR"
+            f"{what} is in use by {holder}: stop that job, or give another MODEL_DIR"
         ) from None

@@ -4,6 +4,8 @@ import sys
 
 from tqdm import tqdm
 
+from switch_jax.utils.terminal import say
+
 
 class Progress:
     """Shows steps done, the latest numbers, and the time left."""
@@ -36,10 +38,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line that stays."""
-        if self._bar is not None:
-            self._bar.write(text)
-        elif self._active:
-            print(text, flush=True)
+        if self._active:
+            say(text, sys.stdout)
 
     def back_to(self, step: int) -> None:
         if self._bar is not None:

@@ -18,11 +18,7 @@ _TRIES, _PAUSE = 10, 0.05
 
 
 class HeldError(UserError):
-    """Another job has the folder; `holder` says which."""
-
-    def __init__(self, holder: str) -> None:
-        super().__init__(holder)
-        self.holder = holder
+    """Another job has the folder; the message names it."""
 
 
 def process_name() -> str:
