@@ -3,7 +3,6 @@
 Tracing takes longer than reading a thousand examples, so sources are arguments of the graph.
 """
 
-import contextlib
 import functools
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -25,7 +24,10 @@ _BATCHES_AHEAD = 4  # batches of rows; TensorFlow itself may read far more ahead
 
 
 def preprocessing_key(task: seqio.Task) -> Hashable:
-    """Equal for tasks that have the same steps and features, as long as one of them exists."""
+    """Equal for tasks that have the same steps and features, as long as one of them exists.
+
+    It has the ids of objects, since seqio's vocabularies have no hash.
+    """
     steps = (
         type(step) if isinstance(step, seqio.CacheDatasetPlaceholder) else step
         for step in task.preprocessors
@@ -111,7 +113,7 @@ def block_graph(
     def preprocess_block(
         location: tf.Tensor, seed: tf.Tensor, block: tf.data.Dataset
     ) -> tf.data.Dataset:
-        with _random_by_block(seed):
+        with _LOCK, seqio_internals.random_by_block(seed):
             dataset = _apply_steps(steps, block, lengths, cached, 0)
         if masking is None:
             dataset = seqio.utils.trim_dataset(dataset, lengths, features)
@@ -153,24 +155,3 @@ def _options() -> tf.data.Options:
     # They take longer than opening the data set, and change nothing in its nested ones.
     options.experimental_optimization.apply_default_optimizations = False
     return options
-
-
-@contextlib.contextmanager
-def _random_by_block(block_seed: tf.Tensor) -> Iterator[None]:
-    """Makes the random numbers of seqio's preprocessors depend on `block_seed` too.
-
-    Their seeds come from `tf.data.Dataset.random`, whose own seed is a Python number, the same in
-    each run of a graph: all blocks would be masked alike. Here its numbers meet `block_seed`.
-    """
-
-    def random(*args: Any, **kwargs: Any) -> tf.data.Dataset:
-        numbers = original.__func__(*args, **kwargs)
-        return numbers.map(lambda number: tf.bitwise.bitwise_xor(number, block_seed))
-
-    with _LOCK:
-        original = tf.data.Dataset.__dict__["random"]
-        tf.data.Dataset.random = staticmethod(random)
-        try:
-            yield
-        finally:
-            tf.data.Dataset.random = original

@@ -1,9 +1,14 @@
-"""All parts of seqio without a public name that switch_jax uses; a release may move any."""
+"""All that a release of seqio or TensorFlow may break: what is replaced in them, private names.
+
+Importing this module replaces two functions of seqio in the process, so that tasks may have files
+and SentencePiece models in any bucket. tests/test_patched_releases.py names the releases that it
+was written for.
+"""
 
 import contextlib
 import functools
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from switch_jax.storage import file_sizes, in_bucket, local_copy, matching, read_range, relist
@@ -32,6 +37,27 @@ seqio.vocabularies._load_model = _load_model_anywhere
 def list_anew() -> None:
     """Files on disks are looked for anew when they are next asked about."""
     _glob.cache_clear()
+
+
+@contextlib.contextmanager
+def random_by_block(block_seed: tf.Tensor) -> Iterator[None]:
+    """Within, the random numbers of seqio's preprocessors depend on `block_seed` too.
+
+    Their seeds come from `tf.data.Dataset.random`, whose own seed is a Python number, the same in
+    each run of a graph: all blocks would be masked alike. Here its numbers meet `block_seed`. The
+    function is replaced for the whole process: one thread at a time may be within.
+    """
+    original = tf.data.Dataset.__dict__["random"]
+
+    def random(*args: Any, **kwargs: Any) -> tf.data.Dataset:
+        numbers = original.__func__(*args, **kwargs)
+        return numbers.map(lambda number: tf.bitwise.bitwise_xor(number, block_seed))
+
+    tf.data.Dataset.random = staticmethod(random)
+    try:
+        yield
+    finally:
+        tf.data.Dataset.random = original
 
 
 def cache_folder(task: seqio.Task) -> str | None:
