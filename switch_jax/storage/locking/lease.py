@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from etils import epath
@@ -101,7 +101,7 @@ class Lease:
 
         Another job takes it over after `seconds` without a renewal, by its own `clock`.
         """
-        if any(folder.is_relative_to(lease._folder) for lease in _held):
+        if any(lease.covers(folder) for lease in _held):
             raise HeldError(process_name())
         self._folder, self._seconds, self._clock = folder, seconds, clock
         self._object = SharedObject(folder / name)
@@ -111,6 +111,10 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
         _held.add(self)
+
+    def covers(self, path: PurePath) -> bool:
+        """Says whether a path is in the folder."""
+        return path.is_relative_to(self._folder)
 
     @property
     def needs_check(self) -> bool:
