@@ -82,14 +82,9 @@ class Experts(nnx.Module):
         weights, activation = self._weights(), ACTIVATIONS[self.config.activation].function
         if context.decode:
             return dropless_ffn(x, tokens, weights, self.policy, activation), None
+        training, key = context.training, context.key
         y, statistics = switch_ffn(
-            x,
-            tokens,
-            weights,
-            self.policy,
-            activation,
-            training=context.training,
-            key=context.key,
+            x, tokens, weights, self.policy, activation, training=training, key=key
         )
         if self.returns_choices:
             statistics = statistics._replace(choices=self._choices(x, tokens, weights))

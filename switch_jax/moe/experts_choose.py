@@ -13,7 +13,7 @@ from jax import lax
 from switch_jax.moe.dispatch import ChosenTokens
 from switch_jax.moe.random_streams import RouterKey
 from switch_jax.moe.router import Distribution
-from switch_jax.moe.routing import Router
+from switch_jax.moe.routing import Bias, Router
 from switch_jax.moe.tokens import Tokens
 
 
@@ -21,11 +21,7 @@ class ExpertsChoose(Router):
     """Each expert has the C tokens that are most probable for it."""
 
     def choose(
-        self,
-        distribution: Distribution,
-        tokens: Tokens,
-        bias: jax.Array | None,
-        key: RouterKey | None,
+        self, distribution: Distribution, tokens: Tokens, bias: Bias, key: RouterKey | None
     ) -> tuple[jax.Array, jax.Array]:
         """The experts that take each token in evaluation, [G, E, S]: E behind the last one."""
         probs = distribution.probs  # [G, S, E]
@@ -38,12 +34,7 @@ class ExpertsChoose(Router):
         return jnp.swapaxes(choices, 1, 2), jnp.swapaxes(gates, 1, 2)
 
     def assign(
-        self,
-        logits: jax.Array,
-        tokens: Tokens,
-        bias: jax.Array | None,
-        capacity: int,
-        key: RouterKey | None,
+        self, logits: jax.Array, tokens: Tokens, bias: Bias, capacity: int, key: RouterKey | None
     ) -> ChosenTokens:
         """Gives each expert its tokens."""
         return choose_tokens(Distribution.of(logits), capacity, tokens.valid)

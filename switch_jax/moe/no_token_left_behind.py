@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from switch_jax.moe.dispatch import Assignment
 from switch_jax.moe.random_streams import RouterKey
 from switch_jax.moe.router import Distribution
+from switch_jax.moe.routing import Bias
 from switch_jax.moe.slots import assign_choices, choice_load, take_slots
 from switch_jax.moe.tokens import Tokens
 from switch_jax.moe.tokens_choose import TokensChoose
@@ -15,12 +16,7 @@ class NoTokenLeftBehind(TokensChoose):
     """Each token has one expert, the first of its choices that has a slot in its round."""
 
     def assign(
-        self,
-        logits: jax.Array,
-        tokens: Tokens,
-        bias: jax.Array | None,
-        capacity: int,
-        key: RouterKey | None,
+        self, logits: jax.Array, tokens: Tokens, bias: Bias, capacity: int, key: RouterKey | None
     ) -> Assignment:
         """Gives slots in rounds.
 

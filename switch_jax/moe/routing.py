@@ -14,6 +14,8 @@ from switch_jax.moe.router import Distribution, router_logits
 from switch_jax.moe.slots import assign_choices
 from switch_jax.moe.tokens import Tokens
 
+Bias = jax.Array | None  # `SwitchWeights.router_bias`
+
 
 @dataclasses.dataclass(frozen=True)
 class Router:
@@ -35,18 +37,14 @@ class Router:
     first_index: int = 0
 
     def choose(
-        self,
-        distribution: Distribution,
-        tokens: Tokens,
-        bias: jax.Array | None,
-        key: RouterKey | None,
+        self, distribution: Distribution, tokens: Tokens, bias: Bias, key: RouterKey | None
     ) -> tuple[jax.Array, jax.Array]:
         """The experts of each token, whether or not they have a slot for it.
 
         Args:
           distribution: of logits [G, S, E].
           tokens: [G, S].
-          bias: see `SwitchWeights.router_bias`.
+          bias: [E] or None, see `SwitchWeights.router_bias`.
           key: for what is drawn in training; None = evaluation or decoding.
 
         Returns:
@@ -61,12 +59,7 @@ class Router:
         return None
 
     def assign(
-        self,
-        logits: jax.Array,
-        tokens: Tokens,
-        bias: jax.Array | None,
-        capacity: int,
-        key: RouterKey | None,
+        self, logits: jax.Array, tokens: Tokens, bias: Bias, capacity: int, key: RouterKey | None
     ) -> Assignment | ChosenTokens:
         """Gives each token of [G, S] slots in the experts that it chooses, while C slots each last.
 

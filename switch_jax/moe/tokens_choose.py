@@ -11,7 +11,7 @@ from switch_jax.moe import top_1
 from switch_jax.moe.dispatch import Assignment, ChosenTokens
 from switch_jax.moe.random_streams import RouterKey, Stream, gumbel, noise
 from switch_jax.moe.router import Distribution
-from switch_jax.moe.routing import Router
+from switch_jax.moe.routing import Bias, Router
 from switch_jax.moe.tokens import Tokens
 
 
@@ -19,18 +19,14 @@ class TokensChoose(Router):
     """Each token has the k experts of its highest scores."""
 
     def choose(
-        self,
-        distribution: Distribution,
-        tokens: Tokens,
-        bias: jax.Array | None,
-        key: RouterKey | None,
+        self, distribution: Distribution, tokens: Tokens, bias: Bias, key: RouterKey | None
     ) -> tuple[jax.Array, jax.Array]:
         """The k most probable experts of each token; with the policy 'sample' a drawn one."""
         choices = self.ranked(distribution.logits, bias, self.config.num_selected_experts, key)
         return choices, distribution.gates(choices)
 
     def ranked(
-        self, logits: jax.Array, bias: jax.Array | None, number: int, key: RouterKey | None
+        self, logits: jax.Array, bias: Bias, number: int, key: RouterKey | None
     ) -> jax.Array:
         """The `number` experts of the highest scores: [..., S, E] -> [..., number, S] int32."""
         scores = choice_scores(logits, bias)  # [..., S, E]
@@ -49,12 +45,7 @@ class TokensChoose(Router):
         return gates > jnp.where(is_later, self.config.second_expert_threshold * uniform, -1.0)
 
     def assign(
-        self,
-        logits: jax.Array,
-        tokens: Tokens,
-        bias: jax.Array | None,
-        capacity: int,
-        key: RouterKey | None,
+        self, logits: jax.Array, tokens: Tokens, bias: Bias, capacity: int, key: RouterKey | None
     ) -> Assignment | ChosenTokens:
         """As `Router.assign`; the default, one most probable expert, has a way of its own."""
         config = self.config
@@ -69,7 +60,7 @@ class TokensChoose(Router):
         return key is not None and self.config.router_policy == "sample"
 
 
-def choice_scores(logits: jax.Array, bias: jax.Array | None) -> jax.Array:
+def choice_scores(logits: jax.Array, bias: Bias) -> jax.Array:
     """What the experts of a token are chosen by: [..., S, E] logits -> [..., S, E] float32.
 
     Without biases, [E] float32, the logits. With them each token's logits, standardised over the
