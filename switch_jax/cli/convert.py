@@ -114,7 +114,7 @@ def _to_hugging_face(args: argparse.Namespace, folder: ModelFolder, target: epat
     from switch_jax.data.catalogue.checks import check_vocabularies_of_run
 
     config, checkpoint = folder.config, _checkpoint(args, folder)
-    described = config_json(config, args.model_type)
+    described = config_json(config, int(checkpoint.name), args.model_type)
     check_vocabularies_of_run(folder.path, config.data)
     tokenizer = tokenizer_files(config.data)
     write_folder(target, checkpoint, config.model, described, tokenizer, progress_bar)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from switch_jax.config import Config, ModelConfig
+from switch_jax.config import Config, LossConfig, ModelConfig
 from switch_jax.config.stack import StackConfig
 from switch_jax.model import bind, model_inputs
 from switch_jax.model.transformer import Output
@@ -40,20 +40,39 @@ class TokenTotals(NamedTuple):
         return cls(targets, read)
 
 
+class LossWeights(NamedTuple):
+    """What the losses beside the cross-entropy are multiplied by in a step."""
+
+    z_loss: jax.typing.ArrayLike
+    load_balance_loss: jax.typing.ArrayLike
+    router_z_loss: jax.typing.ArrayLike
+
+    @classmethod
+    def at(cls, step: jax.typing.ArrayLike, loss: LossConfig) -> "LossWeights":
+        """The weights of a step, given as the number of steps before it.
+
+        Training, its metrics and exports have them from here: a weight that is to change over steps
+        becomes a function of `step`, which is an int32 scalar in a compiled program.
+        """
+        return cls(loss.z_loss, loss.aux_loss_factor, loss.router_z_loss_factor)
+
+
 def microbatch_loss(
     config: Config,
     parameters: Any,
     part: Batch,
     totals: TokenTotals,
+    step: jax.Array,
     key: jax.Array,
     teacher_logits: jax.Array | None,
 ) -> tuple[jax.Array, LossSums]:
     """The part of a microbatch in the loss of the whole batch, whose `totals` are given.
 
-    `key` is for dropout, jitter and routing policies; `teacher_logits` are [B, L, V] float32, None
-    without a teacher.
+    `step`, an int32 scalar, counts the steps before this one. `key` is for dropout, jitter and
+    routing policies; `teacher_logits` are [B, L, V] float32, None without a teacher.
     """
-    model, loss, distillation = config.model, config.loss, config.distillation
+    model, distillation = config.model, config.distillation
+    weights = LossWeights.at(step, config.loss)
     output, targets = forward(model, parameters, part, key)
     shares = {
         stack.name: num_real_tokens(part[stack.segment_ids]) / totals.read[stack.name]
@@ -66,17 +85,17 @@ def microbatch_loss(
     cross_entropy, soft = targets.cross_entropy, None
     if teacher_logits is not None:
         f, t = distillation.fraction_soft, distillation.temperature
-        weights = part[model.stacks[-1].loss_weights]
-        soft = soft_cross_entropy(output.logits, teacher_logits, weights, t)
+        of_targets = part[model.stacks[-1].loss_weights]
+        soft = soft_cross_entropy(output.logits, teacher_logits, of_targets, t)
         cross_entropy = (1 - f) * cross_entropy + t**2 * f * soft
-    value = (cross_entropy + loss.z_loss * targets.z) / totals.targets
+    value = (cross_entropy + weights.z_loss * targets.z) / totals.targets
     for router in routers.values():
         balance_loss = router.load_balance_loss.sum()
         if model.load_balance == "loss":
-            value += loss.aux_loss_factor * balance_loss
+            value += weights.load_balance_loss * balance_loss
         if model.load_balance == "bias":  # adds nothing but the gradient of the biases
             value += balance_loss - jax.lax.stop_gradient(balance_loss)
-        value += loss.router_z_loss_factor * router.z_loss.sum()
+        value += weights.router_z_loss * router.z_loss.sum()
     return value, LossSums(value, targets, soft, routers)
 
 

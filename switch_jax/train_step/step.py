@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from switch_jax.config import Config, LossConfig
+from switch_jax.config import Config
 from switch_jax.config.stack import StackConfig
 from switch_jax.model import bind, logical_axes, model_inputs
 from switch_jax.moe import RouterStatistics
 from switch_jax.optim.apply import Optimizer, sum_of_squares
 from switch_jax.train_step.bad_step_guard import judge
-from switch_jax.train_step.loss import LossSums, TokenTotals, microbatch_loss
+from switch_jax.train_step.loss import LossSums, LossWeights, TokenTotals, microbatch_loss
 from switch_jax.train_step.microbatches import Batch, accumulate, split
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import TrainState
@@ -98,14 +98,14 @@ def make_train_step(
     loss_and_sums = functools.partial(microbatch_loss, config)
 
     def gradient(
-        parameters: Any, teacher: Any, totals: TokenTotals, part: Batch, key: jax.Array
+        state: TrainState, teacher: Any, totals: TokenTotals, part: Batch, key: jax.Array
     ) -> tuple[Any, LossSums]:
         logits = None
         if teacher_model is not None:  # outside of the gradient, so that nothing is saved for it
             with jax.named_scope("teacher"):
                 logits = bind(teacher_model, teacher)(*model_inputs(teacher_model, part)).logits
         gradients, sums = jax.grad(loss_and_sums, has_aux=True)(
-            parameters, part, totals, key, logits
+            state.parameters, part, totals, state.step, key, logits
         )
         if shardings is not None:
             gradients = jax.lax.with_sharding_constraint(gradients, shardings)
@@ -119,7 +119,7 @@ def make_train_step(
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.run.random_seed), state.step)
         totals = TokenTotals.of(model.stacks, batch)
-        of_part = functools.partial(gradient, state.parameters, teacher, totals)
+        of_part = functools.partial(gradient, state, teacher, totals)
         if num_microbatches == 1:
             gradients, sums = of_part(batch, key)
         else:
@@ -141,7 +141,7 @@ def make_train_step(
             update_norms = Norms.of(updated.update_square_sum, axes)
         metrics = Metrics(
             loss=sums.loss,
-            **_target_metrics(config.loss, sums, totals),
+            **_target_metrics(LossWeights.at(state.step, config.loss), sums, totals),
             gradient_norm=gradient_norms.all,
             parameter_norm=parameter_norms.all,
             gradient_norms=gradient_norms.groups,
@@ -182,13 +182,15 @@ def batch_hash(stacks: Sequence[StackConfig], batch: Batch) -> jax.Array:
     return functools.reduce(operator.add, hashes)
 
 
-def _target_metrics(loss: LossConfig, sums: LossSums, totals: TokenTotals) -> dict[str, jax.Array]:
+def _target_metrics(
+    weights: LossWeights, sums: LossSums, totals: TokenTotals
+) -> dict[str, jax.Array]:
     routers, zero = sums.routers.values(), jnp.zeros([], jnp.float32)
     soft = sums.soft_cross_entropy
     return {
         "soft_cross_entropy": None if soft is None else soft / totals.targets,
         "cross_entropy": sums.targets.cross_entropy / totals.targets,
-        "z_loss": loss.z_loss * sums.targets.z / totals.targets,
+        "z_loss": weights.z_loss * sums.targets.z / totals.targets,
         "accuracy": sums.targets.correct / totals.targets,
         "load_balance_loss": sum((r.load_balance_loss.sum() for r in routers), zero),
         "router_z_loss": sum((r.z_loss.sum() for r in routers), zero),

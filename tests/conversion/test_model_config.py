@@ -6,8 +6,9 @@ import pytest
 
 from switch_jax.config import LossConfig
 from switch_jax.conversion.hugging_face.model_config import architecture, config_json
+from switch_jax.train_step.loss import LossWeights
 from switch_jax.utils.errors import UserError
-from tests.trainer.helpers import tiny_config, tiny_model
+from tests.trainer.helpers import rising_weights, tiny_config, tiny_model
 
 T5_SMALL = {  # of 2019, which lacks the fields of later versions
     "model_type": "t5", "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048,
@@ -66,7 +67,7 @@ def run_of(model, **parts):
     ],
 )
 def test_what_is_written_is_read_back(model, model_type):
-    written = config_json(run_of(model), model_type)
+    written = config_json(run_of(model), 0, model_type)
     for name, value in architecture(written).items():
         expected = getattr(model, name)
         assert value == (model.mlp_dim if name == "expert_mlp_dim" else expected), name
@@ -76,12 +77,19 @@ def test_the_fields_of_routing():
     model = dataclasses.replace(
         SWITCH, eval_expert_capacity_factor=3.0, jitter_noise=0.02, router_dtype="bfloat16"
     )
-    written = config_json(run_of(model, loss=LossConfig(aux_loss_factor=0.1)))
+    written = config_json(run_of(model, loss=LossConfig(aux_loss_factor=0.1)), step=0)
     assert written["architectures"] == ["SwitchTransformersForConditionalGeneration"]
     assert written["expert_capacity"] == 24  # 32 tokens x 3.0 / 4 experts
     assert (written["router_jitter_noise"], written["router_aux_loss_coef"]) == (0.02, 0.1)
     assert written["router_dtype"] == "bfloat16"
     assert written["num_sparse_encoder_layers"] == 2 and written["num_sparse_decoder_layers"] == 1
+
+
+def test_the_weights_of_losses_are_those_of_the_step(monkeypatch):
+    monkeypatch.setattr(LossWeights, "at", rising_weights)
+    run = run_of(SWITCH, loss=LossConfig(aux_loss_factor=0.25, router_z_loss_factor=0.5))
+    written = config_json(run, step=3)
+    assert (written["router_aux_loss_coef"], written["router_z_loss_coef"]) == (1.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -101,4 +109,4 @@ def test_the_fields_of_routing():
 )  # fmt: skip
 def test_what_their_class_cannot_express_is_refused(changes, model_type, message):
     with pytest.raises(UserError, match=message):
-        config_json(run_of(dataclasses.replace(SWITCH, **changes)), model_type)
+        config_json(run_of(dataclasses.replace(SWITCH, **changes)), 0, model_type)

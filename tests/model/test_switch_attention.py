@@ -136,7 +136,7 @@ def _loss_and_gradients(model, parameters, mesh):
 
     def loss(parameters, batch):
         totals, key = TokenTotals.of(model.stacks, batch), jax.random.key(0)
-        return microbatch_loss(config, parameters, batch, totals, key, teacher_logits=None)
+        return microbatch_loss(config, parameters, batch, totals, 0, key, teacher_logits=None)
 
     with jax.set_mesh(mesh):
         batch = jax.device_put(BATCH, batch_sharding(mesh))

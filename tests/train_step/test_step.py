@@ -11,10 +11,19 @@ from switch_jax.model import bind, init_parameters, model_inputs
 from switch_jax.optim.apply import with_step
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
+from switch_jax.train_step.loss import LossWeights
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import abstract_state, fresh_state
 from switch_jax.train_step.step import NO_STEP, batch_hash, make_train_step
-from tests.trainer.helpers import GRADIENTS, KEPT, STACKS, random_batch, tiny_config, tiny_model
+from tests.trainer.helpers import (
+    GRADIENTS,
+    KEPT,
+    STACKS,
+    random_batch,
+    rising_weights,
+    tiny_config,
+    tiny_model,
+)
 
 LOSS = LossConfig(z_loss=1e-2, aux_loss_factor=0.1, router_z_loss_factor=0.01)
 LAYERS = {"num_encoder_layers": 1, "num_decoder_layers": 1, "sparse_step": 1}  # of experts
@@ -110,6 +119,30 @@ def test_loss_and_gradients_are_those_of_the_formula(one_step):
     moved = jax.tree.map(lambda p, g: p - 0.5 * g, parameters, gradients)
     for a, b in zip(jax.tree.leaves(state.parameters), jax.tree.leaves(moved), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_weight_of_a_loss_may_change_over_steps(monkeypatch):
+    """In the loss, its gradients and the metric alike; also in microbatches."""
+    monkeypatch.setattr(LossWeights, "at", rising_weights)
+    model = tiny_model(jitter_noise=0.0, **LAYERS)
+    config = tiny_config(model, num_microbatches=2, loss=LOSS)
+    step = jax.jit(make_train_step(config, GRADIENTS))
+    begun = fresh_state(config, GRADIENTS, _parameters(model))
+    states, metrics = zip(
+        *(step(begun._replace(step=jnp.int32(done)), random_batch(8)) for done in (0, 1, 2)),
+        strict=True,
+    )
+    for number, m in enumerate(metrics, start=1):
+        routers = 0.1 * m.load_balance_loss + 0.01 * m.router_z_loss
+        assert m.z_loss > 0 and routers > 0
+        np.testing.assert_allclose(m.z_loss, number * metrics[0].z_loss, rtol=1e-6)
+        expected = m.cross_entropy + m.z_loss + number * routers
+        np.testing.assert_allclose(m.loss, expected, rtol=1e-6)
+    first, second, third = (jax.tree.leaves(state.optimizer) for state in states)
+    scale = float(metrics[0].gradient_norm)
+    assert max(np.abs(b - a).max() for a, b in zip(first, second, strict=True)) > 1e-3 * scale
+    for a, b, c in zip(first, second, third, strict=True):  # the gradients are linear in them
+        np.testing.assert_allclose(b - a, c - b, rtol=0, atol=1e-6 * scale)
 
 
 # Of the parameters, by what their names have in them; norms use their axes.

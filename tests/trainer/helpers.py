@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import optax
 
-from switch_jax.config import Config, DataConfig, ModelConfig, RunConfig
+from switch_jax.config import Config, DataConfig, LossConfig, ModelConfig, RunConfig
 from switch_jax.optim.apply import with_step
+from switch_jax.train_step.loss import LossWeights
 
 # Its state is the gradients, unrounded by what they are subtracted from.
 KEPT = optax.GradientTransformationExtraArgs(
@@ -36,6 +37,12 @@ def tiny_config(
     run = RunConfig("run", 10, batch_size, **{name: parts.pop(name) for name in fields})
     data = DataConfig("tiny_copy", {"inputs": lengths[0], "targets": lengths[1]})
     return Config(run, model, data, **parts)
+
+
+def rising_weights(step, loss: LossConfig) -> LossWeights:
+    """In place of `LossWeights.at`: all of them are 1, 2, 3 ... times as large."""
+    weights = (loss.z_loss, loss.aux_loss_factor, loss.router_z_loss_factor)
+    return LossWeights(*(weight * (step + 1) for weight in weights))
 
 
 def by_stack(encoder, decoder):

@@ -9,6 +9,7 @@ from switch_jax.config import Config, ModelConfig
 from switch_jax.conversion.source import model_differences, read_json, sparse_fields
 from switch_jax.moe import capacity_of
 from switch_jax.storage import is_file
+from switch_jax.train_step.loss import LossWeights
 from switch_jax.utils.differences import listed
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.fields import short_repr
@@ -140,8 +141,8 @@ def _sparse_layers(num_layers: int, step: int) -> list[int]:
     return [i for i in range(num_layers) if step == 1 or (step and i % step == 1)]
 
 
-def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]:
-    """Makes config.json for the model of a run of ours.
+def config_json(config: Config, step: int, model_type: str | None = None) -> dict[str, Any]:
+    """Makes config.json for the model that a run of ours has after `step` steps.
 
     `model_type` is one of `ARCHITECTURES`, by default 'switch_transformers' or 't5'. The capacity
     of an expert follows from the length of the run's inputs: there a group is a row. Raises
@@ -181,7 +182,9 @@ def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]
         "activation_dtype": model.activation_dtype,  # which transformers keeps, and does not use
         **SPECIAL_TOKENS,
     }
-    written |= _switch_fields(config) if is_sparse else {"feed_forward_proj": model.activation}
+    written |= (
+        _switch_fields(config, step) if is_sparse else {"feed_forward_proj": model.activation}
+    )
     # What config.json cannot say does not come back.
     if found := model_differences(type(model)(**architecture(written)), model):
         raise UserError(
@@ -190,8 +193,8 @@ def config_json(config: Config, model_type: str | None = None) -> dict[str, Any]
     return written
 
 
-def _switch_fields(config: Config) -> dict[str, Any]:
-    model = config.model
+def _switch_fields(config: Config, step: int) -> dict[str, Any]:
+    model, weights = config.model, LossWeights.at(step, config.loss)
     by_stack: dict[str, int] = {}
     for stack in model.stacks:
         number, sparse = stack.num_layers, list(stack.sparse_layers)
@@ -213,6 +216,6 @@ def _switch_fields(config: Config) -> dict[str, Any]:
         "router_bias": False,
         "router_dtype": model.router_dtype,
         "router_jitter_noise": model.jitter_noise,
-        "router_aux_loss_coef": config.loss.aux_loss_factor,
-        "router_z_loss_coef": config.loss.router_z_loss_factor,
+        "router_aux_loss_coef": float(weights.load_balance_loss),
+        "router_z_loss_coef": float(weights.router_z_loss),
     }
