@@ -43,12 +43,12 @@ class TokenTotals(NamedTuple):
 class LossWeights(NamedTuple):
     """What the losses beside the cross-entropy are multiplied by in a step."""
 
-    z_loss: jax.typing.ArrayLike
-    load_balance_loss: jax.typing.ArrayLike
-    router_z_loss: jax.typing.ArrayLike
+    z_loss: float | jax.Array
+    load_balance_loss: float | jax.Array
+    router_z_loss: float | jax.Array
 
     @classmethod
-    def at(cls, step: jax.typing.ArrayLike, loss: LossConfig) -> "LossWeights":
+    def at(cls, step: int | jax.Array, loss: LossConfig) -> "LossWeights":
         """The weights of a step, given as the number of steps before it.
 
         Training, its metrics and exports have them from here: a weight that is to change over steps

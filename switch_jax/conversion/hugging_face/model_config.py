@@ -198,14 +198,14 @@ def _switch_fields(config: Config, step: int) -> dict[str, Any]:
     by_stack: dict[str, int] = {}
     for stack in model.stacks:
         number, sparse = stack.num_layers, list(stack.sparse_layers)
-        step = next((s for s in range(number + 1) if _sparse_layers(number, s) == sparse), None)
-        if step is None:
+        every = next((s for s in range(number + 1) if _sparse_layers(number, s) == sparse), None)
+        if every is None:
             raise UserError(
                 f"the layers {short_repr(sparse)} of the {stack.name} have experts, and Hugging "
                 "Face has them in all layers, in one of each few from layer 1 on, or in none"
             )
         by_stack[f"num_sparse_{stack.name}_layers"] = len(sparse)
-        by_stack[f"{stack.name}_sparse_step"] = step
+        by_stack[f"{stack.name}_sparse_step"] = every
     return {
         "num_experts": model.num_experts,
         **by_stack,
