@@ -64,6 +64,7 @@ setup(
         "matplotlib",  # the pictures in reports
         "jinja2>=3.1",  # the page of a report
         "tqdm",  # progress bars
+        "psutil",  # the memory of a process; TFDS needs it anyway
         "pyyaml",  # the manifests of jobs on Kubernetes
     ],
     extras_require={

@@ -1,12 +1,10 @@
 """Measures how much memory a process and its devices use."""
 
-import os
 import resource
-import subprocess
 import sys
-from pathlib import Path
 
 import jax
+import psutil
 from jax.sharding import Mesh
 
 from switch_jax.hardware.tpus import GIB
@@ -20,8 +18,9 @@ def memory_in_use() -> dict[str, float]:
     this process's devices ever held, and device_limit, the memory of the smallest of them.
     """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts KiB
-    usage = {"host": _resident_bytes() / GIB, "host_peak": unit * peak / GIB}
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes; Linux counts KiB
+    resident = psutil.Process().memory_info().rss
+    usage = {"host": resident / GIB, "host_peak": unit * peak / GIB}
     if peaks := _device_statistics("peak_bytes_in_use"):
         usage["device_peak"] = max(peaks) / GIB
     if limits := _device_statistics("bytes_limit"):
@@ -38,12 +37,3 @@ def mesh_memory(mesh: Mesh) -> int:
 def _device_statistics(statistic: str) -> list[int]:
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     return [known[statistic] for known in stats if statistic in known]
-
-
-def _resident_bytes() -> int:
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
-    # macOS has no /proc, but ps, which counts KiB.
-    ps = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True)
-    return int(ps.stdout) * 1024

@@ -30,12 +30,6 @@ def test_memory_that_is_touched_counts_and_its_peak_stays():
     assert after["host_peak"] >= during["host"] - 0.01
 
 
-def test_without_proc_ps_gives_the_same(monkeypatch):
-    expected = memory_in_use()["host"]
-    monkeypatch.setattr("pathlib.Path.exists", lambda path: False)
-    assert memory_in_use()["host"] == pytest.approx(expected, rel=0.05)
-
-
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
 def test_the_unit_of_the_peak_is_the_systems(monkeypatch, platform, unit):
     monkeypatch.setattr(sys, "platform", platform)
