@@ -93,16 +93,13 @@ def read_run_facts(folder: RunFolder) -> tuple[dict[str, Any], str | None]:
 
     Raises TransientError if the file cannot be read: it may be whole, and must stay as it is.
     """
-    file = folder.description
-    try:
-        facts = parse_object(read_bytes(file))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}, f"{file} is not there"
-    except OSError as error:
-        raise TransientError(
-            f"{file} cannot be read: {error.strerror or error}; this may pass: start again"
-        ) from error
-    return facts, None if facts else f"{file} is damaged"
+    file, found = folder.description, read_object(folder.description)
+    if found.error is not None:
+        reason = found.error.strerror or found.error
+        raise TransientError(f"{file} cannot be read: {reason}; this may pass: start again")
+    if found.value:
+        return found.value, None
+    return {}, f"{file} is {'damaged' if found.left_out else 'not there'}"
 
 
 def read_commit_time(checkpoint: epath.Path) -> int | None:

@@ -40,7 +40,7 @@ def atomic_write(file: PurePath, content: str | bytes) -> None:
 
 
 def write_file(file: epath.Path, content: str | bytes, what: str = "") -> None:
-    """`atomic_write`, into a folder that is made for it; UserError where that cannot be done."""
+    """Does `atomic_write` in a folder that is made for it; raises UserError if that fails."""
     with explain_write_errors(what or file):
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, content)
