@@ -25,7 +25,8 @@ os.environ["XLA_FLAGS"] = (
 HAS_EARLIER_CODE = version("jaxlib").startswith("0.10.")
 if HAS_EARLIER_CODE:
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
-# Programs are lowered without the Python stack of each operation, which takes less time.
+# Programs are lowered without the Python stack of each operation, which takes less time; they
+# also lose the names of scopes and kernels.
 os.environ["JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS"] = "0"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
@@ -61,6 +62,16 @@ def start_in_an_empty_folder(tmp_path_factory):
 def own_folder(tmp_path, monkeypatch):
     """Each test runs in a temporary folder of its own, and so do the commands that it calls."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def scopes_and_kernels_by_name():
+    """Operations of compiled programs have the names that they have for users."""
+    import jax
+
+    jax.config.update("jax_include_full_tracebacks_in_locations", True)
+    yield
+    jax.config.update("jax_include_full_tracebacks_in_locations", False)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from switch_jax.model import abstract_parameters, attention, bind, logical_axes
 from switch_jax.partitioning.mesh import AXES, BATCH, MODEL
 from tests.trainer.helpers import by_stack
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("scopes_and_kernels_by_name")]
 # Sizes that are no other size of the model: rows, inputs, targets, heads of each device.
 ROWS, INPUTS, TARGETS, HEADS = 6, 256, 114, 10
 MODEL_CONFIG = ModelConfig(

@@ -22,7 +22,7 @@ from switch_jax.planning.hlo import COLLECTIVES, arrays
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import abstract_state
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("scopes_and_kernels_by_name")]
 N, E, D, F, WAYS = 2, 8, 128, 384, 4
 
 
