@@ -42,7 +42,7 @@ def route(
 
     per_token = pl.BlockSpec((1, 1, BLOCK), lambda group, block: (group, 0, block))
     map_rows = pl.cdiv(slots, LANES)
-    expert, gate, slot, token, log_normalizer, entropy, importance, load = pl.pallas_call(
+    expert, gate, slot, token, log_normalizer, entropy, highest, importance, load = pl.pallas_call(
         functools.partial(_kernel, tokens=tokens, capacity=capacity, blocks=blocks),
         grid=(groups, blocks),
         in_specs=[
@@ -50,14 +50,15 @@ def route(
             per_token,
         ],
         out_specs=[
-            *(per_token, per_token, per_token, whole(map_rows, LANES), per_token, per_token),
-            *(whole(experts, 1), whole(experts, 1)),
+            *(per_token, per_token, per_token, whole(map_rows, LANES)),
+            *(per_token, per_token, per_token, whole(experts, 1), whole(experts, 1)),
         ],
         out_shape=[
             output((1, tokens), jnp.int32),
             output((1, tokens), jnp.float32),
             output((1, tokens), jnp.int32),
             output((map_rows, LANES), jnp.int32),
+            output((1, tokens), jnp.float32),
             output((1, tokens), jnp.float32),
             output((1, tokens), jnp.float32),
             output((experts, 1), jnp.float32),
@@ -71,13 +72,13 @@ def route(
     token = token.reshape(groups, -1)[:, :slots].reshape(groups, experts, capacity)
     return (
         *(expert[:, 0], gate[:, 0], slot[:, 0], token, log_normalizer[:, 0], entropy[:, 0]),
-        *(importance[..., 0], load[..., 0]),
+        *(highest[:, 0], importance[..., 0], load[..., 0]),
     )
 
 
 def _kernel(
     logits_ref, valid_ref,
-    expert_ref, gate_ref, slot_ref, token_ref, log_normalizer_ref, entropy_ref,
+    expert_ref, gate_ref, slot_ref, token_ref, log_normalizer_ref, entropy_ref, highest_ref,
     importance_ref, load_ref, found,
     *, tokens: int, capacity: int, blocks: int,
 ) -> None:  # fmt: skip
@@ -106,6 +107,7 @@ def _kernel(
     total = jnp.sum(exp, axis=0, keepdims=True)  # [1, BLOCK]
     gate = 1 / total  # [1, BLOCK]
     expert_ref[0] = expert
+    highest_ref[0] = highest
     log_normalizer_ref[0] = highest + jnp.log(total)
     entropy_ref[0] = jnp.log(total) - jnp.sum(exp * shifted, axis=0, keepdims=True) * gate
     importance_ref[0] += jnp.sum(exp * jnp.where(valid, gate, 0.0), axis=1, keepdims=True)

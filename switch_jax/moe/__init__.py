@@ -23,6 +23,12 @@ from switch_jax.moe.policies import make_router
 from switch_jax.moe.random_streams import LayerKey
 from switch_jax.moe.router import Distribution, router_logits
 from switch_jax.moe.slots import assign_choices
-from switch_jax.moe.statistics import RouterStatistics, load_balance_loss, router_z_loss
+from switch_jax.moe.statistics import (
+    RouterStatistics,
+    by_join,
+    join_devices,
+    load_balance_loss,
+    router_z_loss,
+)
 from switch_jax.moe.tokens import Tokens
 from switch_jax.moe.top_1 import assign

@@ -25,7 +25,7 @@ from switch_jax.moe.experts import (
 )
 from switch_jax.moe.random_streams import LayerKey, RouterKey, Stream
 from switch_jax.moe.routing import Router
-from switch_jax.moe.statistics import RouterStatistics, router_statistics
+from switch_jax.moe.statistics import RouterStatistics, router_statistics, statistics_specs
 from switch_jax.moe.tokens import Tokens
 from switch_jax.partitioning.collectives import axis_index, drop_axes_of_one, mark_varying
 from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, current_mesh
@@ -78,7 +78,7 @@ def switch_ffn(
         ),
         mesh=mesh,
         in_specs=drop_axes_of_one(in_specs, mesh.shape),
-        out_specs=drop_axes_of_one((by_rows, whole), mesh.shape),
+        out_specs=drop_axes_of_one((by_rows, statistics_specs()), mesh.shape),
         check_vma=True,
     )
     return layer(x, tokens, key, *cast(weights, x.dtype))

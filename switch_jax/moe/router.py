@@ -80,11 +80,13 @@ class RouterSums(NamedTuple):
     Attributes:
       log_normalizer: [G, S] float32, logsumexp of the logits.
       entropy: [G, S] float32, in nats; its gradient is 0.
+      highest_logit: [G, S] float32; its gradient is 0.
       importance: [G, E] float32, the router's probabilities summed over real tokens.
     """
 
     log_normalizer: jax.Array
     entropy: jax.Array
+    highest_logit: jax.Array
     importance: jax.Array
 
 
@@ -130,8 +132,9 @@ class Distribution(NamedTuple):
         """Over the tokens of groups; `valid` is [G, S] bool, False on padding."""
         rounded = functools.partial(round_to, self.logits.dtype)
         entropy = lax.stop_gradient(rounded(-jnp.sum(self.probs * self.log_probs, -1)))  # [G, S]
+        logits = lax.stop_gradient(self.logits.astype(jnp.float32))  # [G, S, E]
         importance = rounded(jnp.sum(self.probs * valid[..., None], axis=1))  # [G, E]
-        return RouterSums(self.log_normalizer, entropy, importance)
+        return RouterSums(self.log_normalizer, entropy, logits.max(-1), importance)
 
 
 def round_to(dtype: jnp.dtype, x: jax.Array) -> jax.Array:

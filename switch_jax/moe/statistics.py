@@ -1,11 +1,14 @@
 """What a layer's router did, over the whole batch, and its losses: load balancing, z-loss."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 
+from switch_jax.metrics import ROUTER_STATISTICS, Join
 from switch_jax.moe.dispatch import Assignment, ChosenTokens
 from switch_jax.moe.slots import choice_load
 from switch_jax.partitioning.collectives import psum
@@ -15,6 +18,8 @@ from switch_jax.partitioning.mesh import BATCH
 class RouterStatistics(NamedTuple):
     """What a layer's router did, over all real tokens of the batch; float32.
 
+    `switch_jax.metrics` declares how each is joined, and how records and reports show it.
+
     Attributes:
       load: [E] fraction of tokens whose first choice is the expert, before any is dropped (f,
         Eq. 5).
@@ -22,6 +27,7 @@ class RouterStatistics(NamedTuple):
       z_loss: scalar, mean logsumexp^2 of the logits.
       dropped: scalar, fraction of tokens that have no slot in any of their experts.
       entropy: scalar, mean entropy of the router's distribution, in nats.
+      router_logit_max: scalar, the largest logit; [devices] until `join_devices`.
       several_experts: scalar, fraction of tokens that have slots in two or more experts; None where
         a token has one at most.
       choices: what `Transformer.choose_experts` collects; None elsewhere.
@@ -32,8 +38,43 @@ class RouterStatistics(NamedTuple):
     z_loss: jax.Array
     dropped: jax.Array
     entropy: jax.Array
+    router_logit_max: jax.Array
     several_experts: jax.Array | None = None
     choices: tuple[jax.Array, jax.Array] | None = None
+
+
+def by_join(
+    *statistics: RouterStatistics,
+    mean: Callable[..., Any],
+    total: Callable[..., Any],
+    largest: Callable[..., Any],
+) -> RouterStatistics:
+    """Joins each statistic of one or several routers by the function for its declared `Join`."""
+    functions = {Join.MEAN: mean, Join.SUM: total, Join.LARGEST: largest}
+
+    def joined(name: str) -> Any:
+        values = [getattr(of_router, name) for of_router in statistics]
+        if any(value is None for value in values):
+            return None
+        return functions[ROUTER_STATISTICS[name].join](*values)
+
+    return RouterStatistics(**{name: joined(name) for name in ROUTER_STATISTICS})
+
+
+def join_devices(statistics: RouterStatistics) -> RouterStatistics:
+    """The largest values over all devices: [N, devices] -> [N]; the other statistics are joined.
+
+    That is another collective than a sum. So `router_statistics` leaves it to the end of the step,
+    when it is one for all layers.
+    """
+    return by_join(
+        statistics, mean=lambda s: s, total=lambda s: s, largest=lambda s: s.max(axis=-1)
+    )
+
+
+def statistics_specs() -> RouterStatistics:
+    """How devices have what `router_statistics` returns."""
+    return by_join(mean=PartitionSpec, total=PartitionSpec, largest=lambda: PartitionSpec(BATCH))
 
 
 def router_statistics(
@@ -69,9 +110,14 @@ def router_statistics(
         z_loss=router_z_loss(a.router.log_normalizer, valid) * share,
         dropped=jnp.sum(jnp.where(valid & a.has_no_slot, 1 / all_real_tokens, 0.0)),
         entropy=jnp.sum(jnp.where(valid, a.router.entropy / all_real_tokens, 0.0)),
+        router_logit_max=jnp.max(jnp.where(valid, a.router.highest_logit, -jnp.inf)),
         several_experts=several_experts,
     )
-    return jax.tree.map(lambda statistic: psum(statistic, BATCH), of_this_device)
+
+    def over_devices(statistic: jax.Array) -> jax.Array:
+        return psum(statistic, BATCH)
+
+    return by_join(of_this_device, mean=over_devices, total=over_devices, largest=lambda s: s[None])
 
 
 def load_balance_loss(importance: jax.Array, load: jax.Array) -> jax.Array:

@@ -111,6 +111,6 @@ def _assign_by_sorting(router_logits: jax.Array, valid: jax.Array, capacity: int
         gate=jnp.where(position < capacity, 1 / total, 0.0),  # [G, S]
         position_in_expert=position,
         token_index=token_index,
-        router=RouterSums(highest + jnp.log(total), entropy, importance),
+        router=RouterSums(highest + jnp.log(total), entropy, highest, importance),
         load=load.astype(jnp.float32),  # [G, E]
     )

@@ -56,10 +56,8 @@ def sections(findings: Findings) -> dict[str, list[Chart]]:
             if not experts_choose(run.facts, stack)
             for layer, router in layers.items()
         ]
-        found[f"Dropped tokens and router entropy: {run.name}"] = [
-            chart
-            for stack in run.routers
-            for chart in routers.dropped_and_entropy(run, stack, colour)
+        found[f"Routers: {run.name}"] = [
+            chart for stack in run.routers for chart in routers.line_charts(run, stack, colour)
         ]
     there = {title: [c for c in charts if c is not None] for title, charts in found.items()}
     return {title: charts for title, charts in there.items() if charts}

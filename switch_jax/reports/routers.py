@@ -1,4 +1,4 @@
-"""The routers of a run: load of the experts, dropped tokens, experts of a token, and entropy."""
+"""The routers of a run: the load of their experts, and a chart of each other statistic."""
 
 import math
 from functools import partial
@@ -17,9 +17,10 @@ from switch_jax.drawing.figures import (
     means_of_neighbours,
     plain_ticks,
 )
+from switch_jax.metrics import RECORDED_STATISTICS, LineChart, Statistic
 from switch_jax.reports.records import experts_choose
 from switch_jax.reports.runs import Run, Series
-from switch_jax.utils.units import percent
+from switch_jax.utils.units import rounded
 
 _COLUMNS, _ROWS = 160, 128  # of a heat map: what has more is averaged
 
@@ -67,42 +68,37 @@ def draw_load(ax: Axes, step: np.ndarray, load: np.ndarray) -> None:
     bar.outline.set_edgecolor(GREY)
 
 
-def dropped_and_entropy(run: Run, stack: str, colour: str) -> list[Chart | None]:
-    """Dropped tokens, entropy, tokens with several experts, by layer; None where none has it."""
+def line_charts(run: Run, stack: str, colour: str) -> list[Chart]:
+    """The charts of lines of `metrics.RECORDED_STATISTICS`, without those that no layer has."""
     routers = run.routers[stack]
     tints = shades(colour, len(routers))
-    most = max(router.last("dropped") for router in routers.values())
-    why = "no expert took" if experts_choose(run.facts, stack) else "found their expert full"
-    dropped = f"Share of the tokens that {why}. At the last step {percent(most)} at most."
-    highest = math.log(max(router.values["load"].shape[1] for router in routers.values()))
-    entropy = (
-        f"How undecided the router is about a token: 0 = certain; the dotted line, {highest:.2f} = "
-        "ln(experts), = no preference at all. Lower = the router is surer of its choices."
-    )
-    several = "Share of the tokens that have a slot in two or more experts."
+    experts = max(router.values["load"].shape[1] for router in routers.values())
+    no_slot = "no expert took" if experts_choose(run.facts, stack) else "found their expert full"
+    later = " Stronger colour = later layer." if len(routers) > 1 else ""
 
-    def chart(title: str, caption: str, label: str, name: str, scale: float = 1.0) -> Chart | None:
+    def chart(name: str, statistic: Statistic, look: LineChart) -> Chart | None:
+        scale, unit = (100, "%") if statistic.unit == "share" else (1, statistic.unit)
         lines = [
             Line(router.step, scale * router.get(name), layer, tint)
             for (layer, router), tint in zip(routers.items(), tints, strict=True)
         ]
         if not any(np.isfinite(line.y).any() for line in lines):
             return None
-        high = 1.08 * highest if name == "entropy" else None
+        most = statistic.text(max(router.last(name) for router in routers.values()))
+        limit = statistic.limit(experts) if statistic.limit else None
+        caption = look.caption.format(most=most, no_slot=no_slot, limit=rounded(limit or 0))
+        limits = 0 if look.from_zero else None, 1.08 * scale * limit if limit else None
 
         def draw(ax: Axes) -> None:
-            draw_lines(ax, lines, x_label="step", y_label=label, y_limits=(0, high))
-            if high:
-                ax.axhline(highest, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
+            label = f"{look.label} [{unit}]" if unit else look.label
+            draw_lines(ax, lines, x_label="step", y_label=label, y_limits=limits)
+            if limit:
+                ax.axhline(scale * limit, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
 
-        later = " Stronger colour = later layer." if len(routers) > 1 else ""
-        return Chart(f"{title}, {stack}", caption + later, draw)
+        return Chart(f"{look.title}, {stack}", caption + later, draw)
 
-    return [
-        chart("Tokens dropped", dropped, "tokens dropped [%]", "dropped", 100),
-        chart("Router entropy", entropy, "router entropy [nats]", "entropy"),
-        chart("Tokens with several experts", several, "tokens [%]", "several_experts", 100),
-    ]
+    charts = (chart(name, s, s.chart) for name, s in RECORDED_STATISTICS.items() if s.chart)
+    return [chart for chart in charts if chart is not None]
 
 
 def shades(colour: str, n: int) -> list[tuple[float, float, float]]:

@@ -11,12 +11,11 @@ import numpy as np
 
 from switch_jax.config import by_macro
 from switch_jax.config.model import router_names
+from switch_jax.metrics import RECORDED_STATISTICS
 from switch_jax.reports.records import kept_records
 from switch_jax.run_folder import (
     DESCRIPTION,
     NUMBERS,
-    OPTIONAL_ROUTER_STATISTICS,
-    ROUTER_STATISTICS,
     STATUS,
     Record,
     RunFolder,
@@ -70,7 +69,7 @@ class Run:
     settings: dict[str, Any]  # of config.json, by macro; empty where there is none
     train: Series  # the training log
     evals: dict[str, Series]  # by held-out task; "all" is the token-weighted mean over tasks
-    # By stack and layer (see `router_names`): load [T, E], dropped [T] and others.
+    # By stack and layer (see `router_names`): of `metrics.RECORDED_STATISTICS` those that it has.
     routers: dict[str, dict[str, Series]] = dataclasses.field(default_factory=dict)
     left_out: tuple[str, ...] = ()  # a line for each file that was not read in full
     skipped_steps: int = 0  # see `Records`
@@ -192,7 +191,7 @@ def _routers(records: Sequence[Record]) -> tuple[dict[str, dict[str, Series]], i
     same = {step: router for step, router in by_step.items() if shapes[step] == shape}
     found: dict[str, dict[str, Series]] = {}
     for stack, layers, sublayers, _ in shape:
-        fields = (*ROUTER_STATISTICS, *OPTIONAL_ROUTER_STATISTICS)
+        fields = list(RECORDED_STATISTICS)
         for i, name in enumerate(router_names(layers, sublayers)):
             of_layer = {
                 step: {field: x[i] for field in fields if (x := router[stack].get(field))}

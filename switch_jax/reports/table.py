@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
+from switch_jax.metrics import RECORDED_STATISTICS, Join
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import CONTENT_QUALITY, QUALITY
 from switch_jax.reports.runs import GENERATED, Run
@@ -60,9 +61,9 @@ def _results(findings: Findings) -> Rows:
     def held_out(name: str) -> list[float]:
         return [c.last(name) if c else math.nan for c in map(findings.held_out, runs)]
 
-    def routing(name: str) -> list[float]:
+    def over_layers(name: str, join: Join) -> list[float]:
         routers = [[r for stack in run.routers.values() for r in stack.values()] for run in runs]
-        return [statistics.fmean(r.last(name) for r in rs) if rs else math.nan for rs in routers]
+        return [float(join.of([r.last(name) for r in rs])) if rs else math.nan for rs in routers]
 
     add("Held-out neg. log perplexity [nats]", rounded, held_out(QUALITY))
     add("Held-out perplexity", perplexity, held_out(QUALITY))
@@ -79,6 +80,9 @@ def _results(findings: Findings) -> Rows:
     medians = [statistics.median([*x[x > 0]] or [math.nan]) for x in speeds]
     add("Throughput, median [tokens/s]", "{:,.0f}".format, medians)
     add("Bad steps skipped", "{:,}".format, [run.skipped_steps or math.nan for run in runs])
-    add("Tokens dropped, mean of layers", percent, routing("dropped"))
-    add("Router entropy, mean of layers [nats]", rounded, routing("entropy"))
+    for name, statistic in RECORDED_STATISTICS.items():
+        if statistic.chart:
+            label = f"{statistic.chart.title}, {statistic.join} of layers"
+            unit = " [nats]" if statistic.unit == "nats" else ""
+            add(f"{label}{unit}", statistic.text, over_layers(name, statistic.join))
     return rows

@@ -22,8 +22,6 @@ from switch_jax.run_folder.readers import (
 )
 from switch_jax.run_folder.records import (
     MAX_WAITING,
-    OPTIONAL_ROUTER_STATISTICS,
-    ROUTER_STATISTICS,
     TIME_CATEGORIES,
     Record,
     RecordKind,

@@ -36,11 +36,6 @@ TIME_CATEGORIES: tuple[TimeCategory, ...] = get_args(TimeCategory)
 
 MAX_WAITING = 0.1  # share of the training time that may go into waiting for data
 
-# What is recorded of a router, of the fields of `moe.statistics.RouterStatistics`.
-ROUTER_STATISTICS = ("load", "dropped", "entropy")
-# And where a token may have several experts.
-OPTIONAL_ROUTER_STATISTICS = ("several_experts",)
-
 
 def training_seconds(spent: Mapping[str, float]) -> float:
     """Seconds without evaluation, checkpoints and compilation, of seconds by category."""

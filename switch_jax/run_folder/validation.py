@@ -6,7 +6,8 @@ A file may have been damaged, or written by hand. A field that no reader uses ma
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from switch_jax.run_folder.records import OPTIONAL_ROUTER_STATISTICS, Record, RecordKind
+from switch_jax.metrics import RECORDED_STATISTICS
+from switch_jax.run_folder.records import Record, RecordKind
 
 Check = Callable[[Any], bool]
 
@@ -51,21 +52,20 @@ def _is_list(value: Any, length: int, check: Check) -> bool:
     return isinstance(value, list) and len(value) == length and all(map(check, value))
 
 
-def _is_row(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_number_or_null, value))
-
-
 def _is_of_stack(statistics: Any) -> bool:
     """Whether they are those of a stack's N routers, each of E experts; N may be 0."""
     load = statistics.get("load") if isinstance(statistics, dict) else None
-    if not isinstance(load, list) or not _is_list(load, len(load), _is_row):
+    if not isinstance(load, list) or not all(isinstance(row, list) and row for row in load):
         return False
-    if len({len(row) for row in load}) > 1 or [] in load:
-        return False
-    fields = {"layers": _is_count, "sublayers": _is_text}
-    fields |= dict.fromkeys(("dropped", "entropy"), _is_number_or_null)
-    optional = (name for name in OPTIONAL_ROUTER_STATISTICS if name in statistics)
-    fields |= dict.fromkeys(optional, _is_number_or_null)
+    experts = len(load[0]) if load else 0
+
+    def is_row(value: Any) -> bool:
+        return _is_list(value, experts, _is_number_or_null)
+
+    fields: dict[str, Check] = {"layers": _is_count, "sublayers": _is_text}
+    for name, statistic in RECORDED_STATISTICS.items():
+        if not statistic.optional or name in statistics:
+            fields[name] = is_row if statistic.per_expert else _is_number_or_null
     return all(_is_list(statistics.get(name), len(load), fields[name]) for name in fields)
 
 

@@ -10,13 +10,13 @@ from switch_jax.config import Config, LossConfig, ModelConfig
 from switch_jax.config.stack import StackConfig
 from switch_jax.model import bind, model_inputs
 from switch_jax.model.transformer import Output
-from switch_jax.moe import RouterStatistics
+from switch_jax.moe import RouterStatistics, by_join
 from switch_jax.train_step.cross_entropy import TokenSums, soft_cross_entropy, token_sums
 from switch_jax.train_step.microbatches import Batch
 
 
 class LossSums(NamedTuple):
-    """Sums over a microbatch; router statistics, by stack, are weighted by its share of tokens."""
+    """Sums over a microbatch; the means in the routers' statistics have its share of the tokens."""
 
     loss: jax.Array
     targets: TokenSums
@@ -79,7 +79,12 @@ def microbatch_loss(
         for stack in model.stacks
     }
     routers = {
-        stack: jax.tree.map(lambda s, share=shares[stack]: s * share, statistics)
+        stack: by_join(
+            statistics,
+            mean=lambda s, share=shares[stack]: s * share,
+            total=lambda s: s,
+            largest=lambda s: s,
+        )
         for stack, statistics in output.routers.items()
     }
     cross_entropy, soft = targets.cross_entropy, None

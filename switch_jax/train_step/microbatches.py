@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from switch_jax.config import Config, ModelConfig
 from switch_jax.model.groups import Groups, training_groups
-from switch_jax.moe import group_shape
+from switch_jax.moe import RouterStatistics, by_join, group_shape
 from switch_jax.moe.capacity import check_divisibility, check_experts
 from switch_jax.partitioning.mesh import batch_shards
 from switch_jax.utils.errors import UserError
@@ -92,6 +92,8 @@ def split(models: Sequence[ModelConfig], batch: Batch, parts: int) -> Batch:
 def accumulate(gradient: Callable[[Batch, jax.Array], Any], parts: Batch, key: jax.Array) -> Any:
     """The sums over all microbatches of what `gradient` gives, nested arrays, in their dtypes.
 
+    Statistics of routers are joined as each is declared.
+
     `parts` are [parts, B / parts, ...], see `split`. Each microbatch has a key made of `key` and of
     its index.
     """
@@ -100,11 +102,31 @@ def accumulate(gradient: Callable[[Batch, jax.Array], Any], parts: Batch, key: j
         return gradient(part, jax.random.fold_in(key, index))
 
     def body(carry: Any, part_and_index: tuple[Batch, jax.Array]):
-        return jax.tree.map(jnp.add, carry, one(*part_and_index)), None
+        return _map(_add, carry, one(*part_and_index)), None
 
     number = jax.tree.leaves(parts)[0].shape[0]
     first = jax.tree.map(lambda x: x[0], parts)
-    zeros = jax.tree.map(
-        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, first, jnp.int32(0))
-    )
-    return jax.lax.scan(body, zeros, (parts, jnp.arange(number)))[0]
+    nothing = _map(_nothing, jax.eval_shape(one, first, jnp.int32(0)))
+    return jax.lax.scan(body, nothing, (parts, jnp.arange(number)))[0]
+
+
+def _map(function: Callable[..., Any], *trees: Any) -> Any:
+    """`jax.tree.map`, with the statistics of routers whole."""
+    return jax.tree.map(function, *trees, is_leaf=lambda x: isinstance(x, RouterStatistics))
+
+
+def _add(so_far: Any, new: Any) -> Any:
+    if isinstance(so_far, RouterStatistics):
+        return by_join(so_far, new, mean=jnp.add, total=jnp.add, largest=jnp.maximum)
+    return jnp.add(so_far, new)
+
+
+def _nothing(shape: Any) -> Any:
+    """What leaves any value of this shape as it is, when it is joined with it."""
+
+    def zeros(s: Any) -> jax.Array:
+        return jnp.zeros(s.shape, s.dtype)
+
+    if isinstance(shape, RouterStatistics):
+        return by_join(shape, mean=zeros, total=zeros, largest=lambda s: zeros(s) - jnp.inf)
+    return zeros(shape)

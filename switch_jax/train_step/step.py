@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from switch_jax.config import Config
 from switch_jax.config.stack import StackConfig
 from switch_jax.model import bind, logical_axes, model_inputs
-from switch_jax.moe import RouterStatistics
+from switch_jax.moe import RouterStatistics, join_devices
 from switch_jax.optim.apply import Optimizer, sum_of_squares
 from switch_jax.train_step.bad_step_guard import judge
 from switch_jax.train_step.loss import LossSums, LossWeights, TokenTotals, microbatch_loss
@@ -154,7 +154,7 @@ def make_train_step(
             updates=guarded.good,
             batch_hash=batch_hash(model.stacks, batch),
             signal=signal,
-            routers=sums.routers,
+            routers={stack: join_devices(s) for stack, s in sums.routers.items()},
             tokens=functools.reduce(operator.add, totals.read.values()),
         )
         return new, metrics

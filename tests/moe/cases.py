@@ -108,6 +108,10 @@ def compare(
     probs = reference.softmax(logits)
     entropy = -(probs * np.log(probs)).sum(-1)[valid].mean()
     np.testing.assert_allclose(statistics.entropy, entropy, rtol=1e-4, atol=1e-5)
+    # By device; every token of the batch is on one of them.
+    largest = statistics.router_logit_max
+    assert largest.shape == (mesh[0] * mesh[1],)
+    np.testing.assert_allclose(largest.max(), logits[valid].max(), rtol=1e-5, atol=1e-6)
     if bias is not None:  # of all choices, and not of the first ones alone
         load = np.bincount(np.moveaxis(chosen, 1, -1)[valid].ravel(), minlength=E)
         np.testing.assert_allclose(of_bias, load / load.sum() - 1 / E, atol=1e-6)

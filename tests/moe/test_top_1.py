@@ -89,6 +89,7 @@ def test_assign_equals_the_one_hot_reference(case, implementation):
     importance = (probs * valid[..., None]).sum(1)
     np.testing.assert_allclose(got.router.importance, importance, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(got.router.log_normalizer, normalizer, atol=1e-6)
+    np.testing.assert_array_equal(got.router.highest_logit, logits.max(-1))
     np.testing.assert_allclose(got.router.entropy, -(probs * np.log(probs)).sum(-1), atol=1e-5)
 
 

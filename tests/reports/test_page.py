@@ -47,7 +47,7 @@ def pair(tmp_path_factory, make_run):
 
 def test_the_page_has_every_section(pair):
     page, _ = pair
-    routing = ["Load of the experts: switch_8e", "Dropped tokens and router entropy: switch_8e"]
+    routing = ["Load of the experts: switch_8e", "Routers: switch_8e"]
     assert headings(page) == [SECTIONS[0], SPEED_UP, *SECTIONS[1:], *routing, *TABLES]
     assert "footnote 9" in page
     assert "\nNUM_EXPERTS = 8\n" in page and "\nACTIVATION = &#39;relu&#39;\n" in page

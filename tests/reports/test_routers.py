@@ -58,16 +58,18 @@ def test_the_caption_of_a_load_names_the_extremes():
 def router_charts(**facts):
     several = {"several_experts": [0.25]} if facts else {}
     layers = {
-        name: series([(10, 0.0)], load=[[0.5] * 2], dropped=[x], entropy=[x], **several)
+        name: series(
+            [(10, 0.0)], load=[[0.5] * 2], dropped=[x], entropy=[x], router_logit_max=[9 + x],
+            **several,
+        )
         for name, x in (("layer 1", 0.1), ("layer 3", 0.2))
-    }
+    }  # fmt: skip
     sparse = dataclasses.replace(run("s", 2, [(10, -4.0)], **facts), routers={"encoder": layers})
-    charts = routers.dropped_and_entropy(sparse, "encoder", COLOURS[0])
-    return [chart for chart in charts if chart is not None]
+    return routers.line_charts(sparse, "encoder", COLOURS[0])
 
 
 def test_dropped_tokens_and_entropy_have_a_line_for_each_layer():
-    dropped, entropy = router_charts()
+    dropped, entropy, _ = router_charts()
     assert "found their expert full. At the last step 20.00 % at most." in dropped.caption
     ax = drawn(dropped)
     assert [text.get_text() for text in ax.texts] == ["layer 1", "layer 3"]
@@ -79,8 +81,18 @@ def test_dropped_tokens_and_entropy_have_a_line_for_each_layer():
     assert drawn(entropy).lines[-1].get_ydata()[0] == np.log(2)
 
 
+def test_the_axis_of_the_largest_logit_begins_where_the_lines_are():
+    *_, largest = router_charts()
+    assert largest.title == "Largest router logit, encoder"
+    assert "At the last step 9.200 at most." in largest.caption
+    ax = drawn(largest)
+    assert ax.get_ylabel() == "largest logit"
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[9.1], [9.2]]
+    assert 9 < ax.get_ylim()[0] < 9.1 and 9.2 < ax.get_ylim()[1] < 10
+
+
 def test_where_experts_choose_tokens_may_have_several():
-    dropped, _, several = router_charts(encoder_router_type="experts_choose")
+    dropped, *_, several = router_charts(encoder_router_type="experts_choose")
     assert "Share of the tokens that no expert took." in dropped.caption
     assert drawn(several).lines[0].get_ydata().tolist() == [25.0]
 

@@ -1,12 +1,20 @@
 """docs/run_folder.md names what there is; tests of runs compare its tables with what they write."""
 
+from switch_jax.metrics import RECORDED_STATISTICS
 from switch_jax.run_folder import RecordKind, RunFolder
-from tests.run_folder.documented import PAGE, tables
+from tests.run_folder.documented import PAGE, Row, table_of, tables
 
 
 def test_no_table_is_of_something_else():
     kinds = [f"Kind {kind}" for kind in RecordKind]
     assert sorted(tables()) == sorted(["Fields of all records", *kinds, "run.json", "status.json"])
+
+
+def test_the_statistics_of_routers_are_documented_as_they_are_declared():
+    table = table_of("train")
+    for name, statistic in RECORDED_STATISTICS.items():
+        numbers = "numbers [N, E]" if statistic.per_expert else "numbers [N]"
+        assert table[f"router.encoder.{name}"] == Row(numbers, statistic.meaning)
 
 
 def test_every_name_in_the_folder_is_documented(tmp_path):

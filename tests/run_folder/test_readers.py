@@ -62,9 +62,10 @@ def test_records_of_routers_have_lists_of_one_length(tmp_path):
     wrong = [{"load": [[0.5, "0.5"]]}, {"load": [[]]}, {"load": []}, {"load": 5}, {"load": [5]}]
     wrong += [{"dropped": 0.1}, {"dropped": ["0.1"]}, {"entropy": [0.1, 0.1]}, {"layers": ["1"]}]
     wrong += [{"sublayers": [1]}, {"several_experts": [[]]}]
+    wrong += [{"router_logit_max": ["1"]}]
     lines = [*right, *(record(encoder=ROUTER | field) for field in wrong)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    left_out = f"{tmp_path}/metrics.jsonl: 11 of 13 records left out (the first is line 3)"
+    left_out = f"{tmp_path}/metrics.jsonl: 12 of 14 records left out (the first is line 3)"
     assert read_records(RunFolder(tmp_path).metrics) == (right, left_out, None)
 
 
