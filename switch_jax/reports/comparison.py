@@ -9,7 +9,7 @@ counts as straight, but not from step 0 on, where it is far from that.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,11 +40,10 @@ class Comparison:
     run: Run
     target: float  # the baseline's final held-out negative log perplexity, nats
     reached: Reached  # where the run has this value
-    # NaN where the run never gets there, or where steps, or times, must not be compared.
-    step_speedup: float
-    time_speedup: float
-    # At the run's evaluations after a tenth of its steps: "steps" and "time" of the baseline over
-    # those of the run to the same value; NaN where the baseline has none, and as above.
+    # How many times sooner, in "steps" and in "time"; NaN if the run never has the value, or if
+    # steps, or times, must not be compared.
+    speedup: dict[str, float]
+    # The same at the run's evaluations after a tenth of its steps, to the value that it has there.
     speedups: Series
     sentence: str  # the result
     notes: list[str]  # what a reader must know before quoting it
@@ -93,37 +92,30 @@ def _compare(baseline: Run, baseline_curve: Series, run: Run, curve: Series) -> 
 
     target = baseline_curve.last(QUALITY)
     reached = first_reached(curve, target)
-    sooner = {
+    speedup = {
         "steps": float(baseline_curve.step[-1]) / reached.step,
         "time": float(baseline_curve.seconds[-1]) / (reached.seconds or math.nan),
     }
     speedups = _speedups(baseline_curve, curve)
     for what in apart:
-        sooner[what] = math.nan
+        speedup[what] = math.nan
         speedups.values[what][:] = math.nan
 
-    text = _where_reached(baseline, run, curve, target, reached, sooner)
+    final = f"{baseline.name}'s {'latest' if baseline.unfinished else 'final'} {rounded(target)}"
+    text = _where_reached(final, run, curve, reached, speedup)
     if "steps" not in apart:
         text = _with_lead(text, baseline, run, baseline_curve, curve)
-    return Comparison(
-        baseline, run, target, reached, sooner["steps"], sooner["time"], speedups, f"{text}.", notes
-    )
+    return Comparison(baseline, run, target, reached, speedup, speedups, f"{text}.", notes)
 
 
 def _where_reached(
-    baseline: Run,
-    run: Run,
-    curve: Series,
-    target: float,
-    reached: Reached,
-    sooner: Mapping[str, float],
+    final: str, run: Run, curve: Series, reached: Reached, speedup: dict[str, float]
 ) -> str:
     """Says where the run has the baseline's final value, and how many times sooner, if known."""
-    final = f"{baseline.name}'s {'latest' if baseline.unfinished else 'final'} {rounded(target)}"
     if not math.isfinite(reached.step):
         return f"{run.name} does not reach {final} in {curve.step[-1]:,} steps"
     text = f"{run.name} reaches {final} at step {reached.step:,.0f} of {curve.step[-1]:,}"
-    known = [f"{ratio:.2f} in {what}" for what, ratio in sooner.items() if math.isfinite(ratio)]
+    known = [f"{ratio:.2f} in {what}" for what, ratio in speedup.items() if math.isfinite(ratio)]
     if not known:
         return text
     first = known[0].replace(" in", " times sooner in")

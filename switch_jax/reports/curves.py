@@ -92,7 +92,7 @@ def curve_chart(
 
 def held_out(findings: Findings, axis: XAxis) -> Chart | None:
     """Charts how well each run predicts held-out text, and marks the speed-ups."""
-    known = [c for c in findings.comparisons if math.isfinite(_ratio(c, axis))]
+    known = [c for c in findings.comparisons if math.isfinite(c.speedup[axis.name])]
     marked = known if len(findings.comparisons) <= _MAX_MARKS else []
     title = f"Held-out quality against {axis.name}"
     text = "How well each run predicts text it never trained on; higher is better."
@@ -164,11 +164,6 @@ def speedup(findings: Findings, axis: XAxis) -> Chart | None:
     return curve_chart(findings, *shown, start=0, level=1.0)
 
 
-def _ratio(comparison: Comparison, axis: XAxis) -> float:
-    """Returns how many times sooner the run has the baseline's final value; NaN if unknown."""
-    return comparison.step_speedup if axis is STEPS else comparison.time_speedup
-
-
 def _mark(ax: Axes, comparison: Comparison, axis: XAxis, row: int) -> None:
     """Marks the baseline's final value, and the point where the run reaches it."""
     target, reached = comparison.target, comparison.reached
@@ -184,7 +179,7 @@ def _mark(ax: Axes, comparison: Comparison, axis: XAxis, row: int) -> None:
     before = x > left + 0.7 * (right - left)
     # The curves rise to the right, so the foot of the chart is free there.
     ax.annotate(
-        f"{bound}{_ratio(comparison, axis):.2f}× speed-up\n{where}",
+        f"{bound}{comparison.speedup[axis.name]:.2f}× speed-up\n{where}",
         (x, 0.03 + 0.16 * row),
         xycoords=ax.get_xaxis_transform(),
         xytext=(-4 if before else 4, 0),

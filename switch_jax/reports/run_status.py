@@ -8,12 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from switch_jax.reports.records import (
-    QUALITY,
-    experts_choose,
-    kept_records,
-    preferred_task,
-)
+from switch_jax.reports.records import QUALITY, experts_choose, kept_records, preferred_task
 from switch_jax.run_folder import (
     DESCRIPTION,
     MAX_WAITING,

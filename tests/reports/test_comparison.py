@@ -25,8 +25,8 @@ def test_speed_up_interpolates_between_evaluations():
     found = compare(DENSE, sparse)
     assert found.target == -4.0
     assert found.reached == (pytest.approx(500 / 3), pytest.approx(250), False)
-    assert found.step_speedup == pytest.approx(1.8)
-    assert found.time_speedup == pytest.approx(1.2)
+    assert found.speedup["steps"] == pytest.approx(1.8)
+    assert found.speedup["time"] == pytest.approx(1.2)
     assert found.sentence == (
         "switch reaches dense's final -4.000 at step 167 of 300: 1.80 times sooner in steps, 1.20 "
         "in time; at step 300 it is 1.000 nats ahead."
@@ -35,7 +35,7 @@ def test_speed_up_interpolates_between_evaluations():
 
 def test_the_speed_up_is_the_dense_runs_end_over_the_first_crossing():
     found = compare(DENSE, run("switch", 8, [(100, -5.0), (200, -3.0), (300, -5.0), (400, -3.0)]))
-    assert (found.reached.step, found.step_speedup) == (150, 300 / 150)
+    assert (found.reached.step, found.speedup["steps"]) == (150, 300 / 150)
 
 
 @pytest.mark.parametrize("start", [[], [(0, -9.0)], [(0, -3.9)]])
@@ -58,7 +58,7 @@ def test_the_lead_is_that_at_the_last_step_of_both():
 def test_the_dense_runs_final_value_may_never_be_reached():
     # At step 200 the dense curve is at -5.0.
     found = compare(DENSE, run("switch", 8, [(100, -7.0), (200, -4.5)]))
-    assert np.isnan([found.reached.step, found.step_speedup, found.time_speedup]).all()
+    assert np.isnan([found.reached.step, found.speedup["steps"], found.speedup["time"]]).all()
     assert found.sentence == (
         "switch does not reach dense's final -4.000 in 200 steps; at step 200 it is 0.500 nats "
         "ahead."
@@ -186,7 +186,7 @@ def test_runs_whose_steps_differ_are_compared_in_time_alone(facts, values):
     assert found.sentence == (
         "switch reaches dense's final -4.000 at step 167 of 300: 1.20 times sooner in time."
     )
-    assert np.isnan(found.step_speedup) and found.time_speedup == pytest.approx(1.2)
+    assert np.isnan(found.speedup["steps"]) and found.speedup["time"] == pytest.approx(1.2)
     assert np.isnan(found.speedups.get("steps")).all()
     # The dense run has -5 at 200 s, -3.5 and -3 never.
     np.testing.assert_allclose(found.speedups.get("time"), [200 / 150, np.nan, np.nan])
@@ -200,7 +200,7 @@ def test_runs_on_other_devices_are_compared_in_steps_alone():
         "switch reaches dense's final -4.000 at step 167 of 300: 1.80 times sooner in steps; at "
         "step 300 it is 1.000 nats ahead."
     )
-    assert np.isnan(found.time_speedup) and np.isnan(found.speedups.get("time")).all()
+    assert np.isnan(found.speedup["time"]) and np.isnan(found.speedups.get("time")).all()
 
 
 def test_runs_that_differ_in_both_have_no_speed_up():

@@ -21,12 +21,7 @@ from typing import NamedTuple
 from etils import epath
 
 from switch_jax.storage.locking.conditional_writes import SharedObject, Version
-from switch_jax.storage.locking.file_lock import (
-    FileLock,
-    HeldError,
-    process_name,
-    stale_locker,
-)
+from switch_jax.storage.locking.file_lock import FileLock, HeldError, process_name, stale_locker
 from switch_jax.storage.paths import in_bucket
 from switch_jax.utils.errors import TransientError
 from switch_jax.utils.json_text import parse_json
