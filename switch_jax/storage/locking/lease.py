@@ -205,9 +205,9 @@ def check_leases() -> None:
 def hold(file: epath.Path, wait: bool = True) -> FileLock | Lease:
     """Holds the folder of a file for this process, which writes the file.
 
-    With `wait` it waits for a minute where the last holder of a folder in a bucket may be gone;
-    without, what may be held is taken to be held. Raises HeldError where another process has it,
-    UserError in another bucket than Cloud Storage's, OSError where the file cannot be written.
+    If the last holder of a folder in a bucket may have ended, this waits for a minute to see, or
+    without `wait` treats the folder as held. Raises HeldError if another process has it, UserError
+    for a bucket of another service than Cloud Storage, OSError if the file cannot be written.
     """
     return Lease(file.parent, file.name, wait=wait) if in_bucket(file) else FileLock(file)
 
