@@ -94,7 +94,9 @@ def test_a_storage_that_stays_away_ends_the_run_as_transient(
     register("in_bucket", lines(bucket_path / "x.txt", "train", "validation"))
     train, held_out = (open_tasks(config_of("in_bucket", split=s)) for s in ("train", "validation"))
     monkeypatch.setattr(
-        reading, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
+        reading,
+        "TENSORSTORE_RETRIES",
+        {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"},
     )
     reading.key_value_store.cache_clear()
     faulty_storage.faults = Faults(itertools.repeat(503))
