@@ -23,7 +23,7 @@ from switch_jax import gin_config
 from switch_jax.conversion.hugging_face.tensor_names import tensor_names
 from switch_jax.conversion.tensor_layout import TensorNames
 from switch_jax.conversion.to_run import write_run
-from switch_jax.data.catalogue.configured_tasks import identities
+from switch_jax.data.catalogue.configured_tasks import vocabulary_fingerprints
 from switch_jax.model import abstract_parameters
 
 TASK = "english_span_corruption"
@@ -52,7 +52,7 @@ def write_random_run(folder: Path, model: str) -> None:
         tensor_names(config.model),
         shapes,
     )
-    found = identities(config.data)
+    found = vocabulary_fingerprints(config.data)
     write_run(folder, parameters, config, read.text, folder, None, found, without_bar)
 
 

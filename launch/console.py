@@ -11,7 +11,7 @@ def log(text: str) -> None:
 
 
 @contextlib.contextmanager
-def going_on(name: str, end: str) -> Iterator[None]:
+def explain_interrupt(name: str, end: str) -> Iterator[None]:
     """Says after Ctrl-C what the job does now, and that `end` is the command that ends it."""
     try:
         yield

@@ -17,9 +17,9 @@ from switch_jax.launch.commands import (
     render,
     shell_line,
 )
-from switch_jax.launch.console import going_on, log
+from switch_jax.launch.console import explain_interrupt, log
+from switch_jax.launch.secret_detection import hide_value, looks_secret
 from switch_jax.launch.target import Flag, JobName, Target, check_name
-from switch_jax.launch.variables import looks_secret, without_value
 from switch_jax.storage import bucket_path
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import counted
@@ -51,7 +51,7 @@ class GoogleCloudTarget(Target):
 
     Attributes:
       reads: what it reads from buckets beside MODEL_DIR: the macro or flag, and the URL.
-      own_files: gin files, task modules and a vocabulary that the image needs, relative to this
+      user_files: gin files, task modules and a vocabulary that the image needs, relative to this
         folder; those that end in '/' are folders.
     """
 
@@ -72,7 +72,7 @@ class GoogleCloudTarget(Target):
         Flag("one whose value is kept in the cloud, as WANDB_API_KEY; repeat it", "NAME"),
     ] = ()
     reads: tuple[tuple[str, str], ...] = ()
-    own_files: tuple[str, ...] = ()
+    user_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises UserError on mistakes that show late or cost money; gcloud finds the others."""
@@ -102,7 +102,7 @@ class GoogleCloudTarget(Target):
 
     @property
     def command(self) -> tuple[str, ...]:
-        return ("switch_jax", self.subcommand, "--multihost", *self.train)
+        return ("switch_jax", self.subcommand, "--multihost", *self.arguments)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -113,7 +113,7 @@ class GoogleCloudTarget(Target):
             found["LIBTPU_INIT_ARGS"] = _OVERLAP
         return {**found, **dict(variable.split("=", 1) for variable in self.env)}
 
-    def keep_secrets(self) -> list[Command]:
+    def store_secrets(self) -> list[Command]:
         """Commands that a person runs once, which store the job's secrets."""
         return setup_commands.secret_manager(self)
 
@@ -126,7 +126,7 @@ class GoogleCloudTarget(Target):
         """The commands and files of `start_and_follow`, in the order in which it uses them."""
 
     @abc.abstractmethod
-    def afterwards(self) -> list[Command]:
+    def cleanup_commands(self) -> list[Command]:
         """Commands that a person runs to end the job (the first one), and to stop paying."""
 
     @abc.abstractmethod
@@ -140,13 +140,13 @@ class GoogleCloudTarget(Target):
 
     def setup(self) -> list[Command | Piped]:
         """What a person runs once, in a checkout of switch_jax; the nodes come last."""
-        return [*self.keep_secrets(), *setup_commands.image(self), *self.create_nodes()]
+        return [*self.store_secrets(), *setup_commands.image(self), *self.create_nodes()]
 
     def describe(self) -> str:
         slices = self.hardware
         size = f"{counted(slices.chips, 'chip')}, {counted(slices.hosts, 'host')}"
         title = f"{self.job_name}: {size} ({self.topology})"
-        return render(title, [*self.setup(), *self.commands(), *self.afterwards()])
+        return render(title, [*self.setup(), *self.commands(), *self.cleanup_commands()])
 
     def preflight(self, config: Config, skip_plan: bool) -> None:
         from switch_jax.launch import preflight
@@ -157,7 +157,7 @@ class GoogleCloudTarget(Target):
             log(preflight.check_fits(config, self.hardware))
 
     def run(self) -> int:
-        with going_on(self.job_name, shell_line(self.afterwards()[0].argv)):
+        with explain_interrupt(self.job_name, shell_line(self.cleanup_commands()[0].argv)):
             return self.start_and_follow()
 
 
@@ -176,7 +176,7 @@ def _check_paths(job: GoogleCloudTarget) -> None:
 def _check_variables(job: GoogleCloudTarget) -> None:
     for variable in job.env:
         name, equals, value = variable.partition("=")
-        shown = without_value(variable)
+        shown = hide_value(variable)
         if not re.fullmatch(_VARIABLE, name) or not equals:
             raise UserError(f"--env={shown}: write --env=NAME=VALUE")
         if looks_secret(name, value):
@@ -187,7 +187,7 @@ def _check_variables(job: GoogleCloudTarget) -> None:
     for name in job.secret:
         if not re.fullmatch(_SECRET, name):
             raise UserError(
-                f"--secret={without_value(name)}: write the name alone, as in "
+                f"--secret={hide_value(name)}: write the name alone, as in "
                 "--secret=WANDB_API_KEY: capital letters, digits and _, a letter first"
             )
 

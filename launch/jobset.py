@@ -53,7 +53,7 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         return ("kubectl", *words, *((f"--context={self.context}",) if self.context else ()))
 
     @property
-    def looks(self) -> dict[str, Command]:
+    def queries(self) -> dict[str, Command]:
         """All that `follow` runs, by what it finds, in the order in which a dry run prints it."""
         pods = f"--selector=jobset.sigs.k8s.io/jobset-name={self.job_name}"
         get_pods = self.kubectl("get", "pods", pods)
@@ -88,7 +88,7 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         """Prints what the pods print until the JobSet ends; returns its `restarts.exit_code`."""
         running_before, last_line = None, None
         while not (state := self._final_state()):
-            running = len(output_with_retries(self.looks["running_pods"]).split())
+            running = len(output_with_retries(self.queries["running_pods"]).split())
             if running < self.hardware.hosts:
                 if running != running_before:
                     log(f"{self.job_name}: {running} of {self.hardware.hosts} pods run")
@@ -100,15 +100,15 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         log(f"{self.job_name}: {state}")
         if state == "Completed":
             return 0
-        codes = [int(code) for code in output_with_retries(self.looks["exit_codes"]).split()]
+        codes = [int(code) for code in output_with_retries(self.queries["exit_codes"]).split()]
         with contextlib.suppress(UserError):
-            run_command(self.looks["last_lines"])
+            run_command(self.queries["last_lines"])
         # After a failure the cluster ends the other pods, and kills those that do not react.
         return exit_code([code for code in codes if code != KILLED] or codes) or 1
 
     def _final_state(self) -> str:
         """'Completed' or 'Failed'; "" if the JobSet has not ended."""
-        kind, _, state = output_with_retries(self.looks["state"]).partition(" ")
+        kind, _, state = output_with_retries(self.queries["state"]).partition(" ")
         if not kind:
             raise UserError(f"the JobSet {self.job_name} is gone: somebody has deleted it")
         return state
@@ -119,7 +119,7 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         Returns when the last line came, as Kubernetes writes a time.
         """
         since = (f"--since-time={last_line}",) if last_line else ()
-        command = self.looks["logs"]
+        command = self.queries["logs"]
         command = dataclasses.replace(command, argv=(*command.argv, *since))
         with start_process(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             for line in output_lines(process):

@@ -41,7 +41,7 @@ def check(config: Config, hardware: Slice) -> list[str]:
     return warnings
 
 
-def check_rehearsal(config: Config, process_count: int) -> list[str]:
+def check_local(config: Config, process_count: int) -> list[str]:
     """Warnings about several processes on this machine; UserError where the run does not fit."""
     mesh = config.mesh
     if not 1 <= process_count <= _MOST_PROCESSES:

@@ -14,41 +14,41 @@ if TYPE_CHECKING:  # it imports this module
 _ONCE = "once, run it yourself: "
 
 
-def once(argv: tuple[str, ...], why: str) -> Command:
+def one_time(argv: tuple[str, ...], why: str) -> Command:
     return Command(argv, f"{_ONCE}{why}")
 
 
-def keep_secret(name: str, command: str) -> Command:
+def store_secret(name: str, command: str) -> Command:
     """Gives the value of this shell's variable to a command that reads and keeps it."""
     argv = ("bash", "-c", f': "${{{name}:?}}"; printf %s "${name}" | {command}')
-    return once(argv, f"keep the value of {name}, a variable of this shell (export {name}=...)")
+    return one_time(argv, f"keep the value of {name}, a variable of this shell (export {name}=...)")
 
 
 def secret_manager(job: GoogleCloudTarget) -> list[Command]:
     """Keeps the job's secrets in Secret Manager, where the hosts read them."""
     create = f"--data-file=- --project={job.project}"
-    return [keep_secret(name, f"gcloud secrets create {name} {create}") for name in job.secret]
+    return [store_secret(name, f"gcloud secrets create {name} {create}") for name in job.secret]
 
 
 def image(job: GoogleCloudTarget) -> list[Command | Piped]:
     """Makes the image, with the job's own files; one named by its digest is there already."""
     if "@" in job.image:
         return []
-    base = f"{job.image}-base" if job.own_files else job.image
+    base = f"{job.image}-base" if job.user_files else job.image
     build = ("docker", "build", "--platform=linux/amd64")
     commands: list[Command | Piped] = [
-        once(
+        one_time(
             (*build, "--file=launch/Dockerfile", f"--tag={base}", "."),
             "build the image of switch_jax, from a checkout",
         )
     ]
-    if job.own_files:
+    if job.user_files:
         # Each file goes to the folder that it has here, below the image's working directory.
-        folders = [f"/app/{file[: file.rfind('/') + 1]}" for file in job.own_files]
-        pairs = zip(job.own_files, folders, strict=True)
+        folders = [f"/app/{file[: file.rfind('/') + 1]}" for file in job.user_files]
+        pairs = zip(job.user_files, folders, strict=True)
         copies = (f"COPY {json.dumps(pair)}" for pair in pairs)
         own = (*build, f"--tag={job.image}", "--file=-", ".")
         why = f"{_ONCE}build one with your files on top of it, from the folder that has them"
         commands.append(Piped((f"FROM {base}", *copies), own, why))
     push = ("docker", "push", job.image)
-    return [*commands, once(push, "push the image to where the hosts pull it from")]
+    return [*commands, one_time(push, "push the image to where the hosts pull it from")]

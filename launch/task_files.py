@@ -16,10 +16,10 @@ from switch_jax.utils.tensorflow_setup import seqio
 _MOST_NAMED = 8
 
 
-def check(own_files: Sequence[str], config: Config) -> None:
+def check(user_files: Sequence[str], config: Config) -> None:
     """Raises UserError if a file that the tasks name is neither in a bucket nor in the image."""
     named = [*_sources(config), *_vocabularies(config)]
-    missing = [path for path in dict.fromkeys(named) if not _is_on_hosts(path, own_files)]
+    missing = [path for path in dict.fromkeys(named) if not _is_on_hosts(path, user_files)]
     if missing:
         more = [f"and {len(missing) - _MOST_NAMED} more"] if missing[_MOST_NAMED:] else []
         raise UserError(
@@ -65,8 +65,8 @@ def _vocabularies(config: Config) -> Iterator[str]:
             yield str(getattr(feature.vocabulary, "sentencepiece_model_file", ""))
 
 
-def _is_on_hosts(path: str, own_files: Sequence[str]) -> bool:
+def _is_on_hosts(path: str, user_files: Sequence[str]) -> bool:
     if not path or not local_paths([path]) or "site-packages" in Path(path).parts:
         return True
-    folders = [DATA, *map(Path, own_files)]
+    folders = [DATA, *map(Path, user_files)]
     return any(Path(path).resolve().is_relative_to(folder.resolve()) for folder in folders)

@@ -105,7 +105,7 @@ def _container(job: TpuSlicesTarget) -> tuple[str, ...]:
     )
 
 
-def on_hosts(job: TpuSlicesTarget, node: str) -> dict[str, Command]:
+def host_commands(job: TpuSlicesTarget, node: str) -> dict[str, Command]:
     """What is run on all hosts of a slice, by what it does; the last one a person runs."""
 
     def ssh(command: str, why: str) -> Command:
@@ -150,7 +150,7 @@ def gcloud(job: TpuSlicesTarget, kind: str, verb: str, *words: str) -> tuple[str
 
 
 def commands(job: TpuSlicesTarget) -> list[Command]:
-    of_nodes = [on_hosts(job, node) for node in job.nodes]
+    of_nodes = [host_commands(job, node) for node in job.nodes]
     return [found[kind] for kind in ("copy", "prune", "follow", "kill") for found in of_nodes]
 
 
@@ -159,7 +159,7 @@ def run(job: TpuSlicesTarget) -> int:
 
     UserError where another job runs there.
     """
-    of_nodes = [on_hosts(job, node) for node in job.nodes]
+    of_nodes = [host_commands(job, node) for node in job.nodes]
     for found in of_nodes:
         for kind in ("copy", "prune"):
             try:
@@ -217,7 +217,7 @@ def _wait(
             for node in job.nodes:
                 # Hosts that have ended have no container to kill.
                 with contextlib.suppress(UserError):
-                    run_command(on_hosts(job, node)["kill"])
+                    run_command(host_commands(job, node)["kill"])
             break
         time.sleep(0.2)
     for process in followed:

@@ -41,7 +41,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
       ready: the state of slices that can be used.
       gone: the states of slices that were taken away and have to be created again.
       delete_flags: with which gcloud asks nothing.
-      when_looking, when_creating, when_deleting, give_back: what is said above these commands.
+      when_querying, when_creating, when_deleting, give_back: what is said above these commands.
     """
 
     kind: ClassVar[str]
@@ -49,7 +49,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     ready: ClassVar[str]
     gone: ClassVar[Sequence[str]]
     delete_flags: ClassVar[Sequence[str]]
-    when_looking: ClassVar[str]
+    when_querying: ClassVar[str]
     when_creating: ClassVar[str]
     when_deleting: ClassVar[str]
     give_back: ClassVar[str]
@@ -83,8 +83,8 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return [self.job_name] if count == 1 else [f"{self.job_name}-{i}" for i in range(count)]
 
     @property
-    def look(self) -> Command:
-        why = f"repeated every {POLL_SECONDS:.0f} s until {self.when_looking}"
+    def query_state(self) -> Command:
+        why = f"repeated every {POLL_SECONDS:.0f} s until {self.when_querying}"
         return self._gcloud("describe", why, f"--format=value({self.state})")
 
     @property
@@ -109,12 +109,12 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return Command((*tpu_hosts.gcloud(self, self.kind, verb, self.job_name), *flags), why)
 
     def commands(self) -> list[Step]:
-        slices = self.look, self.delete, self.create
+        slices = self.query_state, self.delete, self.create
         release = [] if self.release == "never" else [self._release]
         return [tpu_hosts.script(self), *slices, *tpu_hosts.commands(self), *release]
 
-    def afterwards(self) -> list[Command]:
-        stops = [tpu_hosts.on_hosts(self, node)["stop"] for node in self.nodes]
+    def cleanup_commands(self) -> list[Command]:
+        stops = [tpu_hosts.host_commands(self, node)["stop"] for node in self.nodes]
         why = f"later, run it yourself: {self.give_back}"
         return [*stops, dataclasses.replace(self.delete, why=why)]
 
@@ -149,7 +149,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     def start_and_follow(self) -> int:
         """Creates the slices if needed, and runs the job until it is done or has to stop."""
         # Without retries: an account that may not ask for the state is an error at once.
-        had_slices = output(self.look, _NOT_FOUND) in (self.ready, *self.gone)
+        had_slices = output(self.query_state, _NOT_FOUND) in (self.ready, *self.gone)
 
         def attempt() -> int:
             nonlocal had_slices
@@ -163,7 +163,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
 
     def _state(self) -> str:
         """That of the slices; "" if they do not exist."""
-        return output_with_retries(self.look, _NOT_FOUND)
+        return output_with_retries(self.query_state, _NOT_FOUND)
 
     def _wait_until_ready(self, had_slices: bool) -> None:
         """Waits until the slices can be used, and creates them if they do not exist.

@@ -35,12 +35,12 @@ class Gke(JobSetTarget):
     def context(self) -> str:
         return f"gke_{self.project}_{self.zone}_{self.cluster}"
 
-    def keep_secrets(self) -> list[Command]:
+    def store_secrets(self) -> list[Command]:
         """Also makes the cluster kubectl's, if there is a secret to store."""
-        connect = setup_commands.once(_get_credentials(self).argv, "make it kubectl's cluster")
+        connect = setup_commands.one_time(_get_credentials(self).argv, "make it kubectl's cluster")
         create = "kubectl create secret generic"
         secrets = (
-            setup_commands.keep_secret(
+            setup_commands.store_secret(
                 name, f"{create} {_secret(name)} --from-file={name}=/dev/stdin"
             )
             for name in self.secret
@@ -51,9 +51,9 @@ class Gke(JobSetTarget):
         return [_create_node_pool(self, name) for name in _node_pools(self)]
 
     def commands(self) -> list[Step]:
-        return [_file(self), _get_credentials(self), self._apply(), *self.looks.values()]
+        return [_file(self), _get_credentials(self), self._apply(), *self.queries.values()]
 
-    def afterwards(self) -> list[Command]:
+    def cleanup_commands(self) -> list[Command]:
         delete = ("gcloud", "container", "node-pools", "delete")
         flags = (f"--cluster={self.cluster}", *_location(self), "--quiet")
         why = "later, run it yourself: gives a slice back"
@@ -97,7 +97,7 @@ def _create_node_pool(job: Gke, name: str) -> Command:
         *(("--reservation-affinity=specific", RESERVATION) if job.reserved else ()),
     )
     name_it = "; RESERVATION is the name of yours" if job.reserved else ""
-    return setup_commands.once(
+    return setup_commands.one_time(
         argv, f"create the nodes of a slice, which cost money from now on{name_it}"
     )
 

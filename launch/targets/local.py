@@ -32,7 +32,7 @@ class Local(Target):
         """What each process runs. The first one coordinates the others at the port."""
         return [
             [
-                *("python", "-m", "switch_jax", self.subcommand, *self.train),
+                *("python", "-m", "switch_jax", self.subcommand, *self.arguments),
                 f"--coordinator_address=localhost:{port}",
                 f"--process_count={self.process_count}",
                 f"--process_index={index}",
@@ -43,7 +43,7 @@ class Local(Target):
     def check(self, config: Config) -> list[str]:
         from switch_jax.launch import preflight  # loads JAX
 
-        return preflight.check_rehearsal(config, self.process_count)
+        return preflight.check_local(config, self.process_count)
 
     def describe(self) -> str:
         return "".join(

@@ -12,7 +12,7 @@ class QueuedResource(tpu_slices.TpuSlicesTarget):
     on, kind = "queued-resource", "queued-resources"
     state, ready, gone = "state.state", "ACTIVE", ("SUSPENDED",)
     delete_flags = ("--force", "--quiet")
-    when_looking = "the request is ACTIVE"
+    when_querying = "the request is ACTIVE"
     when_creating = "only if there is no request: requests the slices"
     when_deleting = "only if the request is SUSPENDED (after a preemption) or FAILED: deletes it"
     give_back = "gives the slices back when you no longer need them"

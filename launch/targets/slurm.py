@@ -27,11 +27,11 @@ from switch_jax.launch.commands import (
     start_process,
     write_file,
 )
-from switch_jax.launch.console import going_on, log
+from switch_jax.launch.console import explain_interrupt, log
 from switch_jax.launch.restarts import BEFORE_CRASHES, FINAL
+from switch_jax.launch.secret_detection import hide_value, looks_secret
 from switch_jax.launch.target import Flag, JobName, Target, check_name
 from switch_jax.launch.tpu_hosts import FAILURE_GRACE, SAVE_SECONDS
-from switch_jax.launch.variables import looks_secret, without_value
 from switch_jax.storage import resolved, storage_path
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import counted
@@ -108,7 +108,7 @@ class Slurm(Target):
             variables = (variable.partition("=") for variable in value.split(","))
             if looks_secret("", value) or any(looks_secret(v[0], v[2]) for v in variables):
                 raise UserError(
-                    f"--sbatch_option={without_value(option)}: this looks like a secret, and every "
+                    f"--sbatch_option={hide_value(option)}: this looks like a secret, and every "
                     "printed command would show it; the job has the variables of your shell"
                 )
             name = option.partition("=")[0]
@@ -139,7 +139,7 @@ class Slurm(Target):
         command = (self.python, "-m", "switch_jax", self.subcommand, "--multihost")
         text = _SCRIPT.format(
             options="\n".join(f"#SBATCH {option}" for option in options),
-            srun=" \\\n    ".join([*map(shell_line, (srun, command)), *map(quote, self.train)]),
+            srun=" \\\n    ".join([*map(shell_line, (srun, command)), *map(quote, self.arguments)]),
             final=" | ".join(map(str, FINAL)),
             ended_with=ENDED_WITH,
             name=self.job_name,
@@ -220,7 +220,7 @@ class Slurm(Target):
 
     def run(self) -> int:
         """Puts the job into the queue unless it is there, and prints its output to its end."""
-        with going_on(self.job_name, self.end_of("")):
+        with explain_interrupt(self.job_name, self.end_of("")):
             state = output(self.queue)
             if not state:
                 write_file(self.script)

@@ -13,7 +13,7 @@ class TpuVm(tpu_slices.TpuSlicesTarget):
     on = kind = "tpu-vm"
     state, ready, gone = "state", "READY", ("PREEMPTED", "TERMINATED")
     delete_flags = ("--quiet",)
-    when_looking = "the slice is READY"
+    when_querying = "the slice is READY"
     when_creating = "only if there is no slice: creates it"
     when_deleting = "only after a preemption: deletes what is left of the slice"
     give_back = "gives the slice back when you no longer need it"

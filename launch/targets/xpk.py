@@ -55,12 +55,12 @@ class Xpk(JobSetTarget):
             capacity,
         )
         why = f"create the cluster and its slices, which cost money from now on{name_it}"
-        return [setup_commands.once(argv, why)]
+        return [setup_commands.one_time(argv, why)]
 
     def commands(self) -> list[Step]:
-        return [_get_credentials(self), _create(self), *self.looks.values()]
+        return [_get_credentials(self), _create(self), *self.queries.values()]
 
-    def afterwards(self) -> list[Command]:
+    def cleanup_commands(self) -> list[Command]:
         workload = ("xpk", "workload", "delete", f"--workload={self.job_name}", *_cluster(self))
         why = "later, run it yourself: gives the slices and the cluster back"
         return [
@@ -71,7 +71,7 @@ class Xpk(JobSetTarget):
     def start_and_follow(self) -> int:
         """Has xpk make the JobSet if the cluster has none, running or not, and follows it."""
         run_command(_get_credentials(self))
-        if not output(self.looks["state"]):
+        if not output(self.queries["state"]):
             run_command(_create(self))
         return self.follow()
 

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     def exit_or_return(code: int) -> int:
         # Python would not exit: training may leave a thread that blocks in a read, and processes
         # that have joined would wait for each other.
-        if is_training or (is_program and multihost.joined()):
+        if is_training or (is_program and multihost.is_distributed()):
             multihost.exit_now(code)
         return code
 
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         if is_program and isinstance(error, OSError) and error.errno in _OUTPUT_IS_LOST:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes standard output again
             return exit_or_return(_OUTPUT_IS_LOST[error.errno])
-        if is_training or (is_program and multihost.joined()):
+        if is_training or (is_program and multihost.is_distributed()):
             traceback.print_exc()
         exit_or_return(exit_codes.FAILED)
         raise

@@ -80,7 +80,7 @@ def _description(args: argparse.Namespace) -> list[str]:
 def _to_run(folder: ModelFolder, target: epath.Path) -> None:
     from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
     from switch_jax.conversion.to_run import write_run
-    from switch_jax.data.catalogue.vocabularies import identity, vocabulary
+    from switch_jax.data.catalogue.vocabularies import fingerprint, get_vocabulary
 
     source, config, text = folder.source, folder.config, folder.config_text
     assert source is not None
@@ -88,11 +88,12 @@ def _to_run(folder: ModelFolder, target: epath.Path) -> None:
     file = sentencepiece_file(source.folder, config.model.num_embeddings)
     if config.data.vocabulary != str(RunFolder(target).vocabulary):  # --gin.VOCABULARY
         file = None
-    own = None if file is None else identity(vocabulary(str(file)))
-    identities = {} if own is None else dict.fromkeys(("inputs", "targets"), own)
+    prints = {}
+    if file is not None:
+        prints = dict.fromkeys(("inputs", "targets"), fingerprint(get_vocabulary(str(file))))
     if folder.note:
         print(folder.note)
-    write_run(target, source.parameters, config, text, source.path, file, identities, progress_bar)
+    write_run(target, source.parameters, config, text, source.path, file, prints, progress_bar)
     print(_dtype(source, config.model.activation_dtype))
 
 

@@ -71,7 +71,7 @@ def _config(args: argparse.Namespace) -> Config:
         args.gin_file = ["models/switch_demo.gin", "runs/demo.gin"]
         args.gin_bindings = [*by_default, *args.gin_bindings]
     found = gin_flags.read(args, ("INITIAL_CHECKPOINT_PATH", "MIXTURE_OR_TASK_NAME"))
-    if not multihost.joined():
+    if not multihost.is_distributed():
         multihost.connect(args, found.config.mesh, found.text)
     return found.config
 

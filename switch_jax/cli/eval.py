@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    gin_flags.say_that_it_loads()
+    gin_flags.announce_loading()
     model = inference_flags.open_model(args)
     decoding = inference_flags.decoding_config(args, model.config)
 

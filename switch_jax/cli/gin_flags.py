@@ -47,7 +47,7 @@ def expand_bindings(argv: Sequence[str]) -> list[str]:
     return [re.sub(r"^--gin\.", "--gin_bindings=", arg) for arg in argv]
 
 
-def say_that_it_loads() -> None:
+def announce_loading() -> None:
     """Prints, on a terminal, why nothing happens until the config is read."""
     if sys.stderr.isatty():
         print("loading TensorFlow and JAX, which takes some seconds", file=sys.stderr, flush=True)

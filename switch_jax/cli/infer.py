@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     _check_flags(args)
-    gin_flags.say_that_it_loads()
+    gin_flags.announce_loading()
     model = inference_flags.open_model(args)
     decoding = inference_flags.decoding_config(args, model.config)
     with inference_flags.fields_named_as_flags():
@@ -106,7 +106,7 @@ def _infer(
     if args.task is not None:
         opened = open_tasks(data)
         check_examples(opened)
-        examples = infer.examples_of_task(opened)
+        examples = infer.task_examples(opened)
     else:
         lengths, records = data.task_feature_lengths, read_records(args.input)
         examples = (encode(record, vocabulary_of, lengths) for record in records)
@@ -124,7 +124,7 @@ def _infer(
         def compute(part: Iterable[TextExample], first_id: int) -> Iterator[dict[str, Any]]:
             nonlocal num_done, num_cut, num_unknown
             vocabulary = None if args.score else vocabulary_of["targets"]
-            for result in infer.results(predictor, parameters, part, vocabulary, first_id):
+            for result in infer.predict_or_score(predictor, parameters, part, vocabulary, first_id):
                 progress.update()
                 num_done += 1
                 num_cut += "cut" in result

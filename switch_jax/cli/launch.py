@@ -89,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
     target = TARGETS[args.on]
     in_cloud = not target.sees_local_folders
     fields = _fields_of(args)
-    gin_flags.say_that_it_loads()
+    gin_flags.announce_loading()
     found = gin_flags.read(args)
     config = found.config
     data_flags.apply(args)
@@ -97,12 +97,12 @@ def main(args: argparse.Namespace) -> int:
     outside: list[str] = []
     if in_cloud:
         below, outside = _own_files(found)
-        fields |= {"reads": _reads(args, config), "own_files": tuple(below)}
+        fields |= {"reads": _reads(args, config), "user_files": tuple(below)}
     else:
         from switch_jax.gin_config.teacher import with_teacher
 
         config = with_teacher(config)
-    job = target(train=_train_arguments(args), model_dir=config.run.model_dir, **fields)
+    job = target(arguments=_arguments(args), model_dir=config.run.model_dir, **fields)
     warnings = job.check(config)
     if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
@@ -166,9 +166,9 @@ def _reads(args: argparse.Namespace, config: Config) -> tuple[tuple[str, str], .
 
 def _own_files(found: GinConfig) -> tuple[list[str], list[str]]:
     """The user's gin files, task modules and vocabulary: in or below this folder; others."""
-    from switch_jax.gin_config.own_files import own_files
+    from switch_jax.gin_config.user_files import user_files
 
-    own = own_files(found)
+    own = user_files(found)
     vocabulary = os.path.expanduser(found.config.data.vocabulary or "")
     if "://" not in vocabulary and is_file(vocabulary):
         own.append(vocabulary)
@@ -180,7 +180,7 @@ def _notes(
     args: argparse.Namespace, config: Config, below: list[str], outside: list[str]
 ) -> list[str]:
     """What hosts in a cloud may lack, which this machine has: files, data sets of TFDS, wandb."""
-    from switch_jax.data.catalogue.registry import tasks_of
+    from switch_jax.data.catalogue.registry import get_tasks
 
     why = "the hosts have no file of this machine: the image needs"
     built = "" if "@" in args.image else ", as the commands below build it"
@@ -191,7 +191,7 @@ def _notes(
             "relative to a folder that has all of them, and start `launch` there"
         )
     has_folder = args.tfds_data_dir or any(v.startswith("TFDS_DATA_DIR=") for v in args.env or ())
-    tasks = [] if config.data.use_cached_tasks else tasks_of(config.data.mixture_or_task_name)
+    tasks = [] if config.data.use_cached_tasks else get_tasks(config.data.mixture_or_task_name)
     for task in tasks if not has_folder else ():
         loader = getattr(task.source, "tfds_dataset", None)
         if loader and loader.name and not loader.data_dir:
@@ -205,7 +205,7 @@ def _notes(
     return notes
 
 
-def _train_arguments(args: argparse.Namespace) -> tuple[str, ...]:
+def _arguments(args: argparse.Namespace) -> tuple[str, ...]:
     own = ["--change_task"] if args.change_task else []
     data = [] if args.doctor else data_flags.as_arguments(args)  # it reads none
     return (*gin_flags.as_arguments(args), *data, *own)

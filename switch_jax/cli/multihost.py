@@ -54,14 +54,14 @@ def _check_address(address: str) -> None:
         )
 
 
-def joined() -> bool:
+def is_distributed() -> bool:
     jax = sys.modules.get("jax")  # not imported: nothing has used it
     return jax is not None and jax.distributed.is_initialized()
 
 
 def exit_together(exit_code: int) -> NoReturn:
     """Exits when all processes call this, without waiting for threads that block."""
-    if joined():
+    if is_distributed():
         from switch_jax.runtime import processes
 
         processes.disconnect()

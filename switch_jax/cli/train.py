@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     if not args.process_index:
-        gin_flags.say_that_it_loads()
+        gin_flags.announce_loading()
     from switch_jax.runtime.host_memory import keep_freed_memory
 
     keep_freed_memory()  # before the configs import TensorFlow, which starts threads
@@ -72,7 +72,7 @@ def _check(args: argparse.Namespace, found: GinConfig) -> int:
     from switch_jax.trainer.start.dry_run import dry_run
 
     lines = dry_run(config, args.change_task)
-    if own := found.own_settings():
+    if own := found.user_settings():
         print("# your files and flags set:")
     for setting in own:
         print(textwrap.indent(setting, "#   "))
@@ -117,7 +117,7 @@ def _connected(args: argparse.Namespace, found: GinConfig) -> Config:
 
     multihost.connect(args, found.config.mesh, found.text)
 
-    if not multihost.joined():  # a mistake is told before JAX is loaded
+    if not multihost.is_distributed():  # a mistake is told before JAX is loaded
         return with_teacher(found.config)
     from switch_jax.runtime.processes import run_on_all
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from switch_jax.config.stack import StackConfig
-from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks, ordered_examples
 from switch_jax.data.packing import Batch, empty_batch, pack_rows, write_row
 from switch_jax.data.reading.examples import no_examples
 
@@ -24,7 +24,9 @@ def eval_batches(
     config = opened.config
     lengths, is_empty = config.task_feature_lengths, True
     all_rows = itertools.chain.from_iterable(
-        pack_rows(((example, None) for example in in_order(task, config)), lengths, config.pack)
+        pack_rows(
+            ((example, None) for example in ordered_examples(task, config)), lengths, config.pack
+        )
         for task in opened
     )
     batches = iter(lambda: list(itertools.islice(all_rows, batch_size)), [])

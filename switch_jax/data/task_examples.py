@@ -1,6 +1,6 @@
 """The training examples of one task as independent endless streams, each resumable anywhere.
 
-In each epoch the files are dealt out to the streams as units, divided into blocks (`epoch_order`,
+In each epoch the files are dealt out to the streams as shards, divided into blocks (`epoch_order`,
 `shuffle_blocks`). Each block is preprocessed and shuffled by itself, with random numbers of its
 location. So a position in a stream is four numbers, and resuming from it costs one block; files
 that cannot be cut must also be read again from their beginning.
@@ -19,7 +19,7 @@ from switch_jax.data.reading.epoch_order import EpochOrder
 from switch_jax.data.reading.examples import has_inputs, no_examples, read_examples
 from switch_jax.data.reading.position import Cursor
 from switch_jax.data.reading.shuffle_blocks import Blocks, ChunkBlocks, SequentialBlocks
-from switch_jax.data.reading.sources import SourceFiles, source_files, source_of
+from switch_jax.data.reading.sources import SourceFiles, data_source, source_files
 from switch_jax.utils.errors import storage_error
 from switch_jax.utils.tensorflow_setup import seqio, tf
 
@@ -36,7 +36,7 @@ class TaskExamples:
     @functools.cached_property
     def _source(self) -> SourceFiles:
         split = self._config.split
-        return source_files(source_of(self._task, split, self._cached), split)
+        return source_files(data_source(self._task, split, self._cached), split)
 
     @functools.cached_property
     def _order(self) -> EpochOrder:
@@ -57,13 +57,13 @@ class TaskExamples:
         max_empty = 2 if num_streams == 1 else self._order.num_parts + _MAX_EMPTY_EPOCHS
         last_epoch, start = cursor.epoch, tuple(cursor)
         for location, index, example in self._preprocessed(stream, cursor):
-            epoch, unit, block = location.tolist()
+            epoch, shard, block = location.tolist()
             if index < 0 and epoch >= last_epoch + max_empty:
                 break
-            here = (epoch, unit, block, index)
+            here = (epoch, shard, block, index)
             if index >= 0 and here >= start and has_inputs(example):
                 last_epoch = epoch
-                yield example, Cursor(epoch, unit, block, int(index) + 1)
+                yield example, Cursor(epoch, shard, block, int(index) + 1)
         share = f", in the share of stream {stream} of {num_streams}," if num_streams > 1 else ""
         raise no_examples(f"{self._task.name}{share}", self._config)
 
@@ -88,13 +88,13 @@ class TaskExamples:
 
     def _block_inputs(self, stream: int, cursor: Cursor, state: "_ReadState") -> Iterator[tuple]:
         """The inputs of the stream's blocks without end; runs in a thread of TensorFlow."""
-        units = (
-            (unit, cursor.block if (unit.epoch, unit.index) == cursor[:2] else 0)
-            for unit in self._order.units(stream, cursor.epoch, cursor.unit)
+        shards = (
+            (shard, cursor.block if (shard.epoch, shard.index) == cursor[:2] else 0)
+            for shard in self._order.shards(stream, cursor.epoch, cursor.shard)
         )
         try:
-            for unit, inputs in self._blocks.inputs(units):
-                files = self._source.files[self._order.files_of(unit.group)]
+            for shard, inputs in self._blocks.inputs(shards):
+                files = self._source.files[self._order.files_in(shard.group)]
                 state.files = [file.path for file in files if file.path]
                 yield inputs
         except OSError as error:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks, ordered_examples
 from switch_jax.data.packing import Example
 from switch_jax.inference.predictor import Predictor
 from switch_jax.utils.errors import UserError
@@ -62,7 +62,7 @@ class DecodingEvaluation:
         """
         task = self._with_metrics[name]
         if name not in self._examples:
-            in_all = in_order(task, self._config)
+            in_all = ordered_examples(task, self._config)
             self._examples[name] = list(itertools.islice(in_all, self._num_examples))
         examples = self._examples[name]
         outputs = self._outputs(task, examples, parameters)
@@ -166,7 +166,7 @@ def check_metrics(opened: OpenedTasks) -> dict[str, list[str]]:
         except ValueError as error:
             raise UserError(f"{task.name}: {error}") from error
         names[task.name] = []
-        examples = list(itertools.islice(in_order(task, opened.config), _EXAMPLES_CHECKED))
+        examples = list(itertools.islice(ordered_examples(task, opened.config), _EXAMPLES_CHECKED))
         targets = (example["targets"].tolist() for example in examples)
         tokens = np.array([*itertools.zip_longest(*targets, fillvalue=0)]).T  # [N, L]
         scores = np.full(len(examples), -1.0)

@@ -43,7 +43,7 @@ class GinConfig:
         """The text, with a comment behind each setting in `origins`: what set it, and over what."""
         return "\n".join(text + self._origin(text) for text in self._statements())
 
-    def own_settings(self) -> list[str]:
+    def user_settings(self) -> list[str]:
         """The statements of the text that flags and the user's own files set, with these comments.
 
         Without those of files where no packaged file is read: they are a whole config.

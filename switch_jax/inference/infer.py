@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks, ordered_examples
 from switch_jax.data.catalogue.vocabularies import num_unknown
 from switch_jax.data.packing import Example
 from switch_jax.inference.input_records import TextExample
@@ -16,18 +16,18 @@ from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio
 
 
-def examples_of_task(opened: OpenedTasks) -> Iterator[TextExample]:
+def task_examples(opened: OpenedTasks) -> Iterator[TextExample]:
     """The examples of the split of a task, or of each task of a mixture, in their order."""
     for task in opened:
         features = task.output_features
-        for example in in_order(task, opened.config):
+        for example in ordered_examples(task, opened.config):
             ids = {name: np.asarray(example[name], np.int32) for name in ("inputs", "targets")}
             text = {name: features[name].vocabulary.decode(i.tolist()) for name, i in ids.items()}
             unknown = {name: num_unknown(features[name].vocabulary, i) for name, i in ids.items()}
             yield TextExample(text, ids, {}, {name: n for name, n in unknown.items() if n})
 
 
-def results(
+def predict_or_score(
     predictor: Predictor,
     parameters: Any,
     examples: Iterable[TextExample],

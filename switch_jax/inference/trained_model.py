@@ -16,7 +16,7 @@ from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
 from switch_jax.conversion.source import Source
 from switch_jax.conversion.source_to_gin import source_to_gin
 from switch_jax.data.catalogue.checks import check_vocabularies_of_run, check_vocabulary
-from switch_jax.data.catalogue.configured_tasks import identities, vocabularies
+from switch_jax.data.catalogue.configured_tasks import vocabularies, vocabulary_fingerprints
 from switch_jax.inference.decoding import DecodingConfig, check_options
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder, read_commit_time
@@ -127,7 +127,7 @@ class TrainedModel:
             "saved": read_commit_time(find_checkpoint(self.path, step)) if is_run else None,
             "model": dataclasses.asdict(self.config.model),
             "lengths": dict(data.task_feature_lengths),
-            "vocabulary": identities(data),
+            "vocabulary": vocabulary_fingerprints(data),
             "use_cached": data.use_cached_tasks,
             "batch_size": self.config.run.batch_size,
         }

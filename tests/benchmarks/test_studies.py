@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from switch_jax import gin_config
-from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
+from switch_jax.data.catalogue.registry import get_mixture_or_task, get_tasks, mixing_rates
 from switch_jax.model.flops import forward_flops
 from switch_jax.tasks.english import DATA, VOCABULARY
 from switch_jax.utils.errors import UserError
@@ -75,7 +75,7 @@ def test_the_two_models_of_a_study_have_the_same_flops_and_all_ids(name, models,
         bindings = ["MODEL_DIR=/run", "INITIAL_CHECKPOINT_PATH=/pretrained"]
         config = gin_config.read(files, bindings).config
         assert config.data.mixture_or_task_name == task
-        vocabulary = tasks_of(task)[0].output_features["targets"].vocabulary
+        vocabulary = get_tasks(task)[0].output_features["targets"].vocabulary
         assert vocabulary.vocab_size <= config.model.num_embeddings
         flops.add(forward_flops(config.model, config.data.task_feature_lengths))
     assert len(flops) == 1
@@ -94,12 +94,14 @@ def test_built_text_is_read_where_the_makefile_builds_it(name, file, tmp_path, m
     write = gzip.open if file.endswith(".gz") else open
     with write(path, "wt", encoding="utf-8") as text:
         text.write("a passage\n")
-    (line,) = provider(name).source.get_dataset("train", shuffle=False).as_numpy_iterator()
+    (line,) = (
+        get_mixture_or_task(name).source.get_dataset("train", shuffle=False).as_numpy_iterator()
+    )
     assert line == b"a passage"
 
 
 def test_languages_are_sampled_by_their_size(registered, tmp_path, monkeypatch):
-    tasks = tasks_of("large_multilingual")
+    tasks = get_tasks("large_multilingual")
     assert len(tasks) == 100
     with pytest.raises(UserError, match=r"no file runs/large_multilingual/\w+\.train.txt.gz"):
         mixing_rates("large_multilingual", tasks)
@@ -112,7 +114,7 @@ def test_languages_are_sampled_by_their_size(registered, tmp_path, monkeypatch):
 
 
 def test_a_fact_is_a_question_with_the_answer_masked():
-    rows = provider("factbook_facts").get_dataset(
+    rows = get_mixture_or_task("factbook_facts").get_dataset(
         {"inputs": 48, "targets": 32}, split="train", shuffle=False, seed=0
     )
     found = {
@@ -127,7 +129,7 @@ def test_a_fact_is_a_question_with_the_answer_masked():
         ("what is the national anthem of Norway called?", "Ja, vi elsker dette landet"),
     ):
         assert (f"{question} <extra_id_0>", f"<extra_id_0> {answer}") in found
-    tasks = tasks_of("english_and_facts")
+    tasks = get_tasks("english_and_facts")
     names, rates = [task.name for task in tasks], mixing_rates("english_and_facts", tasks)
     rates = dict(zip(names, rates, strict=True))
     assert rates.pop("factbook_facts") == pytest.approx(4 * sum(rates.values()))

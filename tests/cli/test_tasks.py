@@ -1,5 +1,5 @@
 from switch_jax.cli import main
-from switch_jax.data.catalogue.vocabularies import vocabulary
+from switch_jax.data.catalogue.vocabularies import get_vocabulary
 from switch_jax.utils.errors import UserError
 from tests.cli.mistakes import refused
 
@@ -40,7 +40,7 @@ def test_a_vocabulary_is_trained_and_serves_the_task(capsys, tmp_path):
     assert main(["tasks", "vocabulary", *arguments]) == 0
     printed = capsys.readouterr().out
     assert "NUM_EMBEDDINGS to 400 or more" in printed
-    assert vocabulary(path).vocab_size == 300 + 100
+    assert get_vocabulary(path).vocab_size == 300 + 100
     assert main(["tasks", "bible_span_corruption", "--vocabulary", path, "--examples", "1"]) == 0
     assert "targets, 29 tokens: 399 " in capsys.readouterr().out  # <extra_id_0> is the last id
     assert f"{path} exists already" in refused(capsys, "tasks", "vocabulary", *arguments)

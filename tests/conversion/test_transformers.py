@@ -14,7 +14,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from switch_jax import gin_config
 from switch_jax.config import DataConfig
 from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
-from switch_jax.data.catalogue.vocabularies import vocabulary
+from switch_jax.data.catalogue.vocabularies import get_vocabulary
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.model import abstract_parameters, bind
 from tests.conversion.folders import VOCABULARY, convert, parameters_of, with_vocabulary
@@ -199,7 +199,7 @@ def test_transformers_loads_what_we_write_without_a_warning(case, caplog, monkey
     for name, tensor in case.theirs.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name]), name
     tokenizer = transformers.AutoTokenizer.from_pretrained(case.exported)
-    assert tokenizer("Paris").input_ids == [*vocabulary(str(VOCABULARY)).encode("Paris"), 1]
+    assert tokenizer("Paris").input_ids == [*get_vocabulary(str(VOCABULARY)).encode("Paris"), 1]
     assert loaded.generation_config.decoder_start_token_id == 0
     assert loaded.generation_config.eos_token_id == 1
     scaled = getattr(loaded.config, "scale_decoder_outputs", None)
@@ -228,7 +228,7 @@ def test_the_tokenizer_gives_our_ids(tmp_path, kind):
     for name, content in tokenizer_files(data).items():
         (tmp_path / name).write_bytes(content)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    ours = vocabulary(file)
+    ours = get_vocabulary(file)
     assert len(theirs) == ours.vocab_size
     assert (theirs.pad_token_id, theirs.eos_token_id, theirs.unk_token_id) == (0, 1, 2)
     for text in (

@@ -2,7 +2,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from switch_jax.config.optimizer import OPTIMIZERS
-from switch_jax.data.catalogue.registry import tasks_of
+from switch_jax.data.catalogue.registry import get_tasks
 from switch_jax.model.flops import forward_flops
 from switch_jax.moe import capacity_of, group_shape
 from switch_jax.optim.schedules import learning_rate_schedule
@@ -61,7 +61,7 @@ def test_fine_tuning_on_the_tasks_of_section_4_1(run):
     check_batch(config, {"data": 1, "expert": 128, "model": 1})
     assert check_run(config, readers=1) == []
     # The metric is one of its task.
-    tasks = {task.name: task for task in tasks_of(config.data.mixture_or_task_name)}
+    tasks = {task.name: task for task in get_tasks(config.data.mixture_or_task_name)}
     name, _, metric = best_metric.rpartition("/")
     if metric == "generated_average":
         assert len(tasks) > 1

@@ -245,14 +245,14 @@ def test_own_settings_are_those_of_the_users_flags_and_files(file):
         "TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 16}\nModelConfig.norm_epsilon = 0.1\n"
     )
     name, settings = file(f"{DEMO}{lengths}"), ["SCALE=0.1", "RunConfig.log_period=3"]
-    assert _read(name, bindings=settings).own_settings() == [
+    assert _read(name, bindings=settings).user_settings() == [
         "SCALE = 0.1  # --gin.SCALE, over models/switch_demo.gin, models/switch_base.gin",
         "TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 16}  # mine.gin, over runs/demo.gin, "
         "runs/pretrain.gin",
         "ModelConfig.norm_epsilon = 0.1  # mine.gin",
         "RunConfig.log_period = 3  # --gin.RunConfig.log_period",
     ]
-    assert _read("runs/demo_switch.gin").own_settings() == []
+    assert _read("runs/demo_switch.gin").user_settings() == []
     whole = file(_read("runs/demo_switch.gin").text, "config.gin")
-    (changed,) = _read(whole, bindings=["TRAIN_STEPS=5"]).own_settings()
+    (changed,) = _read(whole, bindings=["TRAIN_STEPS=5"]).user_settings()
     assert changed == "TRAIN_STEPS = 5  # --gin.TRAIN_STEPS, over config.gin"

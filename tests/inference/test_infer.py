@@ -34,12 +34,16 @@ def with_index(inputs, index):
 
 def predictions(examples, predictor=None, **options):
     return list(
-        infer.results(predictor or FakePredictor(with_index), None, examples, BYTES, **options)
+        infer.predict_or_score(
+            predictor or FakePredictor(with_index), None, examples, BYTES, **options
+        )
     )
 
 
 def scores(examples, predictor=None, **options):
-    return list(infer.results(predictor or FakePredictor(), None, examples, None, **options))
+    return list(
+        infer.predict_or_score(predictor or FakePredictor(), None, examples, None, **options)
+    )
 
 
 CUT = {"inputs": 3, "targets": 2}  # tokens that are left out
@@ -86,7 +90,7 @@ def test_an_example_without_targets_is_named_by_its_number_in_the_file():
 
 def test_examples_of_a_mixture_are_those_of_each_task_in_order():
     opened = open_tasks(DataConfig("answers", LENGTHS, split="validation"))
-    examples = list(infer.examples_of_task(opened))
+    examples = list(infer.task_examples(opened))
     assert [e.text["inputs"] for e in examples] == answers.QUESTIONS * 2
     assert [e.text["targets"] for e in examples] == [str(i + 1) for i in range(10)] * 2
     features = opened.tasks[0].output_features
@@ -98,7 +102,7 @@ def test_an_example_of_a_task_counts_its_unknown_tokens():
     """The English vocabulary lacks the line of "trivia_qa question: ..."."""
     lengths = {"inputs": 64, "targets": 16}
     opened = open_tasks(DataConfig("factbook_qa_open", lengths, split="validation"))
-    assert next(infer.examples_of_task(opened)).unknown == {"inputs": 1}
+    assert next(infer.task_examples(opened)).unknown == {"inputs": 1}
 
 
 def test_no_file_that_is_answered_stays_open(tmp_path):

@@ -96,8 +96,8 @@ def test_kubernetes_expands_as_its_documentation_says():
 
 
 def test_hosts_of_tpu_vms_run_the_command_and_nothing_else(stand_ins):
-    job = make_job("v5e-16", train=TRAIN)
-    _bash(commands.render("base", [*job.commands(), *job.afterwards()]))
+    job = make_job("v5e-16", arguments=TRAIN)
+    _bash(commands.render("base", [*job.commands(), *job.cleanup_commands()]))
     script = (stand_ins / "launched/base.sh").read_text()
     assert script == tpu_hosts.script(job).text
     _bash(script, "base")
@@ -106,8 +106,8 @@ def test_hosts_of_tpu_vms_run_the_command_and_nothing_else(stand_ins):
 
 
 def test_a_pod_of_gke_runs_the_command_and_nothing_else(stand_ins):
-    job = make_job("2xv5e-16", Gke, train=TRAIN)
-    _bash(commands.render("base", [*job.commands(), *job.afterwards()]))
+    job = make_job("2xv5e-16", Gke, arguments=TRAIN)
+    _bash(commands.render("base", [*job.commands(), *job.cleanup_commands()]))
     text = (stand_ins / "launched/base.yaml").read_text()
     (slices,) = yaml.safe_load(text)["spec"]["replicatedJobs"]
     (container,) = slices["template"]["spec"]["template"]["spec"]["containers"]
@@ -132,8 +132,8 @@ XPK_CONTAINER = """
 
 
 def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
-    job = make_job("2xv5e-16", Xpk, train=TRAIN, secret=("A_KEY",))
-    _bash(commands.render("base", [*job.commands(), *job.afterwards()]))
+    job = make_job("2xv5e-16", Xpk, arguments=TRAIN, secret=("A_KEY",))
+    _bash(commands.render("base", [*job.commands(), *job.cleanup_commands()]))
     given = _argv(stand_ins, "xpk")
     (command,) = [word.removeprefix("--command=") for word in given if "--command=" in word]
     variables = [word.removeprefix("--env=").split("=", 1) for word in given if "--env=" in word]
@@ -146,7 +146,7 @@ def test_a_pod_of_xpk_runs_the_command_and_nothing_else(stand_ins):
 
 
 def test_a_rehearsal_runs_the_command_and_nothing_else(stand_ins):
-    printed = Local(model_dir="runs/x", train=TRAIN).describe()
+    printed = Local(model_dir="runs/x", arguments=TRAIN).describe()
     assert len(printed.splitlines()) == 4
     _bash(printed)
     assert tuple(_argv(stand_ins, "python")[3:-3]) == TRAIN
@@ -154,7 +154,12 @@ def test_a_rehearsal_runs_the_command_and_nothing_else(stand_ins):
 
 def test_slurm_s_processes_run_the_command_and_nothing_else(stand_ins):
     job = Slurm(
-        job_name="base", model_dir="x", nodes=2, gpus_per_node=8, train=TRAIN, python="/a b/python"
+        job_name="base",
+        model_dir="x",
+        nodes=2,
+        gpus_per_node=8,
+        arguments=TRAIN,
+        python="/a b/python",
     )
     _bash(job.script.text)
     argv = _argv(stand_ins, "srun")

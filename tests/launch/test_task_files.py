@@ -44,10 +44,10 @@ def run(data=DATA_CONFIG, eval_period=100):
     return SimpleNamespace(data=data, run=SimpleNamespace(eval_period=eval_period))
 
 
-def missing(own_files=(), **parts):
+def missing(user_files=(), **parts):
     """What the message names."""
     try:
-        task_files.check(own_files, run(**parts))
+        task_files.check(user_files, run(**parts))
     except UserError as error:
         return str(error).partition("tasks of this run read ")[2].partition(": copy them")[0]
     return ""
@@ -66,9 +66,9 @@ def test_what_hosts_have_is_not_named(here):
         "the image": ("a.txt", ("./a.txt",)),
         "an installed package": ("/usr/lib/python3/site-packages/x/y.txt", ()),
     }
-    for place, (file, own_files) in lies_in.items():
+    for place, (file, user_files) in lies_in.items():
         add_task(seqio.TextLineDataSource(PACKAGED | {"train": str(file)}))
-        assert missing(own_files=own_files) == "", place
+        assert missing(user_files=user_files) == "", place
         seqio.TaskRegistry.remove("launched_files")
 
 

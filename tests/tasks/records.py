@@ -8,7 +8,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
+from switch_jax.data.catalogue.registry import get_mixture_or_task, get_tasks, mixing_rates
 from switch_jax.data.catalogue.vocabularies import with_vocabulary
 from switch_jax.tasks.english import DATA
 from switch_jax.tasks.named_vocabularies import BYTE
@@ -26,7 +26,7 @@ def shipped(file: str) -> list[str]:
 
 def rates_of(mixture: str) -> dict[str, float]:
     """The rates of a mixture by task."""
-    tasks = tasks_of(mixture)
+    tasks = get_tasks(mixture)
     rates = mixing_rates(mixture, tasks)
     return {task.name: rate for task, rate in zip(tasks, rates, strict=True)}
 
@@ -44,7 +44,7 @@ def preprocess(name: str, records: Sequence[Record], data_set: str | None = None
 
     The records are in the schema of `data_set`, in TFDS; None = the one that the task reads.
     """
-    task = with_vocabulary(provider(name), "byte")
+    task = with_vocabulary(get_mixture_or_task(name), "byte")
     dataset = in_schema(data_set or task.source.tfds_dataset.name, records)
     dataset = task.preprocess_precache(dataset, seed=0)
     dataset = task.preprocess_postcache(dataset, LONG, seed=0)
@@ -63,7 +63,7 @@ def texts(examples: Sequence[Record]) -> list[tuple[str, str]]:
 
 def score(name: str, examples: Sequence[Record], predictions: Sequence[str]) -> dict[str, float]:
     """All metrics of the task, computed in the way of `seqio.Evaluator`."""
-    task = provider(name)
+    task = get_mixture_or_task(name)
     assert isinstance(task, seqio.Task)
     targets = [
         task.postprocess_fn(ex["targets_pretokenized"].decode(), example=ex, is_target=True)

@@ -21,9 +21,9 @@ def test_a_family_registers_its_tasks_alone_and_a_name_is_looked_for_until_it_is
         "import switch_jax.tasks.arc, seqio\n"
         "assert set(seqio.TaskRegistry.names()) == {'arc_easy', 'arc_challenge'}\n"
         "from switch_jax.data.catalogue import registry\n"
-        "registry.provider('arc_easy')\n"
+        "registry.get_mixture_or_task('arc_easy')\n"
         "assert len(seqio.TaskRegistry.names()) == 2\n"
-        "registry.provider('xsum')\n"
+        "registry.get_mixture_or_task('xsum')\n"
         "assert 'xsum' in seqio.TaskRegistry.names()\n"
         "assert 'winogrande_xl' not in seqio.TaskRegistry.names()\n"
         "assert 'glue_cola_v002' not in seqio.TaskRegistry.names()\n"
@@ -40,7 +40,7 @@ def test_every_module_of_tasks_is_a_family():
 
 
 def test_a_name_of_one_s_own_that_a_family_has_too_is_told(tmp_path, monkeypatch):
-    registry.provider("arc_easy")
+    registry.get_mixture_or_task("arc_easy")
     (tmp_path / "late_family.py").write_text(
         "import seqio\nseqio.MixtureRegistry.add('arc_easy_too', ['arc_easy'], default_rate=1.0)\n"
     )
@@ -49,6 +49,6 @@ def test_a_name_of_one_s_own_that_a_family_has_too_is_told(tmp_path, monkeypatch
     seqio.MixtureRegistry.add("arc_easy_too", ["arc_challenge"], default_rate=1.0)
     try:
         with pytest.raises(UserError, match="late_family cannot be .*: arc_easy_too: choose"):
-            registry.provider("no_such_task")
+            registry.get_mixture_or_task("no_such_task")
     finally:
         seqio.MixtureRegistry.remove("arc_easy_too")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from switch_jax.data.catalogue.registry import provider, tasks_of
+from switch_jax.data.catalogue.registry import get_mixture_or_task, get_tasks
 from switch_jax.tasks import mc4
 from tests.tasks.records import rates_of
 
@@ -21,10 +21,10 @@ CODES = """
 
 def test_mc4_has_mt5_s_107_tasks_with_its_splits():
     names = [f"mc4.{code.replace('-', '_')}" for code in CODES]
-    assert sorted(task.name for task in tasks_of("mc4")) == sorted(names)
+    assert sorted(task.name for task in get_tasks("mc4")) == sorted(names)
     assert len(names) == 107
     for code, name in zip(CODES, names, strict=True):
-        data_set = provider(name).source.tfds_dataset
+        data_set = get_mixture_or_task(name).source.tfds_dataset
         assert data_set.name == "c4/multilingual:3.0.1"
         assert data_set._map_split("train") == code
         assert data_set._map_split("validation") == f"{code}-validation"
@@ -46,5 +46,5 @@ def test_mc4_is_sampled_by_the_number_of_examples_to_the_power_of_0_3():
 
 
 def test_c4_is_the_version_that_tfds_makes():
-    assert provider("c4_span_corruption").source.tfds_dataset.name == "c4/en:3.1.0"
+    assert get_mixture_or_task("c4_span_corruption").source.tfds_dataset.name == "c4/en:3.1.0"
     assert str(tfds.builder("c4/en").version) == "3.1.0"

@@ -3,7 +3,7 @@ import json
 import pytest
 import seqio
 
-from switch_jax.data.catalogue.registry import provider, tasks_of
+from switch_jax.data.catalogue.registry import get_mixture_or_task, get_tasks
 from switch_jax.utils.errors import UserError
 from tests.tasks.records import rates_of
 from tests.tasks.test_offline import TASKS, read
@@ -38,12 +38,14 @@ def test_mixtures_are_proportional_to_the_training_examples(mixture, examples):
 
 
 def test_pretraining_is_found_under_t5_s_name():
-    assert provider("c4_v220_span_corruption").source.tfds_dataset.name == "c4/en:2.2.0"
+    assert get_mixture_or_task("c4_v220_span_corruption").source.tfds_dataset.name == "c4/en:2.2.0"
 
 
 def trained_on(rates):
     """The TFDS names of the tasks with a rate, without the benchmark's name and version."""
-    names = (provider(name).source.tfds_dataset.name for name, rate in rates.items() if rate)
+    names = (
+        get_mixture_or_task(name).source.tfds_dataset.name for name, rate in rates.items() if rate
+    )
     return {name.split("/")[-1].split(":")[0] for name in names}
 
 
@@ -73,7 +75,7 @@ def test_rates_by_tokens_are_those_of_the_caches(benchmark, caches):
     name = f"{benchmark}_by_tokens"
     with pytest.raises(UserError, match="from the cache of .*: make it with `switch_jax tasks cac"):
         rates_of(name)
-    for i, task in enumerate(tasks_of(name)):
+    for i, task in enumerate(get_tasks(name)):
         caches(task, inputs=10 * (i + 1), targets=i)
     rates = rates_of(name)
     # Winograd schemas of another data set, which T5 trains on too.

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from switch_jax.data.catalogue.registry import provider, tasks_of
+from switch_jax.data.catalogue.registry import get_mixture_or_task, get_tasks
 from tests.tasks.records import rates_of, shipped
 from tests.tasks.test_mc4 import CODES
 
@@ -24,11 +24,11 @@ def passages(code: str, split: str) -> list[str]:
 
 def test_every_language_of_mc4_but_sindhi_has_its_text_in_both_splits():
     assert len(LANGUAGES) == 100
-    assert {task.name for task in tasks_of("udhr")} == {f"udhr.{code}" for code in LANGUAGES}
+    assert {task.name for task in get_tasks("udhr")} == {f"udhr.{code}" for code in LANGUAGES}
     for split in ("train", "validation"):
         assert {record["language"] for record in read(split)} == set(LANGUAGES)
         for code in ("en", "zh"):
-            dataset = provider(f"udhr.{code}").source.get_dataset(split, shuffle=False)
+            dataset = get_mixture_or_task(f"udhr.{code}").source.get_dataset(split, shuffle=False)
             found = [ex["text"].decode() for ex in dataset.as_numpy_iterator()]
             assert found == passages(code, split)
 
@@ -62,6 +62,6 @@ def test_the_mixture_is_sampled_by_the_number_of_passages_to_the_power_of_0_3():
 
 
 def test_what_no_piece_has_is_written_in_bytes():
-    vocabulary = provider("udhr.en").output_features["targets"].vocabulary
+    vocabulary = get_mixture_or_task("udhr.en").output_features["targets"].vocabulary
     assert vocabulary.vocab_size == 8000 + 100
     assert vocabulary.decode(vocabulary.encode("right \N{OX}")) == "right \N{OX}"

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from switch_jax.data.catalogue.registry import provider
+from switch_jax.data.catalogue.registry import get_mixture_or_task
 from switch_jax.tasks.english import DATA
 from tests.tasks.records import shipped
 
@@ -33,7 +33,7 @@ def test_a_split_gives_all_its_records_without_a_connection(name, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     lengths = {"inputs": 64, "targets": 64}
-    dataset = provider(name).get_dataset(lengths, split="validation", shuffle=False)
+    dataset = get_mixture_or_task(name).get_dataset(lengths, split="validation", shuffle=False)
     examples = list(dataset.as_numpy_iterator())
     assert len(examples) == len(read(name, "validation")) > 30 and len(read(name, "test")) > 30
     assert all(ex["inputs"][-1] == ex["targets"][-1] == 1 for ex in examples)  # EOS

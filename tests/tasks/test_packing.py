@@ -8,7 +8,7 @@ import seqio
 
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import open_tasks
-from switch_jax.data.catalogue.registry import provider
+from switch_jax.data.catalogue.registry import get_mixture_or_task
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.train_batches import TrainBatches
 from tests.data.helpers import validation
@@ -32,7 +32,7 @@ def unpacked(batches):
 
 
 def test_questions_and_answers(register):
-    task = provider("trivia_qa_open")
+    task = get_mixture_or_task("trivia_qa_open")
 
     def read(split, shuffle_files, seed=None):
         return in_schema(task.source.tfds_dataset.name, TRIVIA.records)
@@ -55,7 +55,7 @@ def test_questions_and_answers(register):
 
 @pytest.mark.parametrize("name", ["bible_span_corruption", "udhr.zh"])
 def test_spans_put_back_are_the_text(name):
-    task = provider(name)
+    task = get_mixture_or_task(name)
     vocabulary = task.output_features["targets"].vocabulary
     source = task.source.get_dataset("validation", shuffle=False).as_numpy_iterator()
     texts = [(ex["text"] if isinstance(ex, dict) else ex).decode() for ex in source]

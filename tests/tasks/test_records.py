@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from switch_jax.data.catalogue.registry import provider
+from switch_jax.data.catalogue.registry import get_mixture_or_task
 from tests.tasks.records import preprocess, score, texts
 
 
@@ -260,6 +260,6 @@ def test_records_become_text_and_answers_are_scored(name, family):
     ],
 )
 def test_splits_are_those_of_the_data_set_or_parts_of_them(name, train, validation, test):
-    data_set = provider(name).source.tfds_dataset
+    data_set = get_mixture_or_task(name).source.tfds_dataset
     splits = [data_set._map_split(split) for split in ("train", "validation", "test")]
     assert splits == [train, validation, test]

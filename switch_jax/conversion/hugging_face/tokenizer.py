@@ -11,7 +11,7 @@ from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE, TOKENIZER_C
 from switch_jax.conversion.hugging_face.tokenizer_json import tokenizer_json
 from switch_jax.conversion.source import read_small_file
 from switch_jax.data.catalogue.configured_tasks import vocabularies
-from switch_jax.data.catalogue.vocabularies import identity, loaded, vocabulary
+from switch_jax.data.catalogue.vocabularies import ensure_loaded, fingerprint, get_vocabulary
 from switch_jax.storage import is_file, local_copy
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio
@@ -26,7 +26,7 @@ def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
     if not is_file(file):
         return None
     read_small_file(file)  # first: the vocabulary would take a file of any size
-    ids = vocabulary(str(file)).vocab_size
+    ids = get_vocabulary(str(file)).vocab_size
     if ids > rows:
         raise UserError(
             f"{file} has {ids} ids, and the model's embedding {rows} rows: it is the tokenizer of "
@@ -38,7 +38,7 @@ def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
 def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
     """Makes Hugging Face's files of the vocabulary, by name; UserError if none give its ids."""
     found = vocabularies(data)
-    if identity(found["inputs"]) != identity(found["targets"]):
+    if fingerprint(found["inputs"]) != fingerprint(found["targets"]):
         raise UserError(
             f"{data.mixture_or_task_name} has one vocabulary for inputs and another for targets: a "
             "Hugging Face folder holds one tokenizer"
@@ -49,7 +49,7 @@ def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
             f"the vocabulary is a {type(targets).__name__}, whose sentinels Hugging Face's "
             "tokenizers number otherwise: only SentencePiece vocabularies can be written"
         )
-    pieces = loaded(targets).tokenizer
+    pieces = ensure_loaded(targets).tokenizer
     ids = (pieces.pad_id(), pieces.eos_id(), pieces.unk_id())
     if ids != _IDS:
         raise UserError(

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from switch_jax.data.catalogue.registry import splits_of, tasks_of
-from switch_jax.data.catalogue.vocabularies import loaded
+from switch_jax.data.catalogue.registry import get_tasks, readable_splits
+from switch_jax.data.catalogue.vocabularies import ensure_loaded
 from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.sources import check_not_cut_off
 from switch_jax.tasks import FAMILIES
@@ -21,7 +21,7 @@ def cache(name: str, folder: str, modules: Sequence[str] = ()) -> list[str]:
     the workers of Apache Beam import them. Raises UserError: Apache Beam is missing, a task cannot
     be cached or is already, or data is missing.
     """
-    tasks = tasks_of(name)
+    tasks = get_tasks(name)
     seqio.add_global_cache_dirs([folder])
     for task in tasks:
         _check(task)
@@ -51,10 +51,10 @@ def _check(task: seqio.Task) -> None:
             f"{task.name} cannot be cached: put seqio.CacheDatasetPlaceholder() among its "
             "preprocessors, after those that tokenise and before those that shuffle or mask"
         )
-    for split in splits_of(task):
+    for split in readable_splits(task):
         check_not_cut_off(task, split)
     for feature in task.output_features.values():
-        loaded(feature.vocabulary)
+        ensure_loaded(feature.vocabulary)
     folder = seqio_internals.cache_folder(task)
     if folder:
         raise UserError(f"{task.name} has a cache in {folder} already: remove it first")

@@ -8,16 +8,20 @@ from switch_jax.config import Config, DataConfig
 from switch_jax.data.catalogue.configured_tasks import (
     OpenedTasks,
     all_tasks,
-    identities,
-    in_order,
+    ordered_examples,
+    vocabulary_fingerprints,
     vocabulary_size,
 )
 from switch_jax.data.catalogue.registry import no_split, tasks_with_split
-from switch_jax.data.catalogue.vocabularies import loaded, sentinels, with_vocabulary
+from switch_jax.data.catalogue.vocabularies import ensure_loaded, num_sentinels, with_vocabulary
 from switch_jax.data.preprocessing import preprocessing_key
 from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import no_examples
-from switch_jax.data.span_corruption.span_masking import arguments_of, masked_spans, row_length
+from switch_jax.data.span_corruption.span_masking import (
+    masked_spans,
+    row_length,
+    span_corruption_arguments,
+)
 from switch_jax.run_folder import RunFolder, read_run_facts
 from switch_jax.runtime.processes import is_first
 from switch_jax.utils.errors import UserError, storage_error
@@ -83,7 +87,7 @@ def check_examples(opened: OpenedTasks) -> None:
 
 def _first_example(task: seqio.Task, config: DataConfig) -> Mapping[str, Any] | None:
     try:
-        return next(in_order(task, config), None)
+        return next(ordered_examples(task, config), None)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # of a step, while the graph of the steps is made
@@ -106,7 +110,7 @@ def check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
     """Raises UserError where tasks do not fit the config; looks at no data."""
     for task in tasks:
         for feature in task.output_features.values():
-            loaded(feature.vocabulary)
+            ensure_loaded(feature.vocabulary)
         _check_lengths(task, config.task_feature_lengths)
         if task.requires_caching and not config.use_cached_tasks:
             raise UserError(
@@ -125,17 +129,17 @@ def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
     estimate is 2 tokens too low (inputs of 172, 316, 352, ...), and takes ordinary pieces of the
     vocabulary where sentinels run out.
     """
-    arguments = next(filter(None, map(arguments_of, task.preprocessors)), None)
+    arguments = next(filter(None, map(span_corruption_arguments, task.preprocessors)), None)
     if arguments is None:
         return
     density, mean_span = arguments["noise_density"], arguments["mean_noise_span_length"]
     inputs, tokens = lengths["inputs"], row_length(arguments, lengths["inputs"])
     masked, spans = masked_spans(tokens, density, mean_span)
-    num_sentinels = sentinels(task.output_features["inputs"].vocabulary)
-    if not 1 <= spans <= num_sentinels:
+    sentinels = num_sentinels(task.output_features["inputs"].vocabulary)
+    if not 1 <= spans <= sentinels:
         raise UserError(
             f"inputs of length {inputs} do not fit {task.name}: it masks {spans} spans in them, "
-            f"and its vocabulary has {num_sentinels} sentinels"
+            f"and its vocabulary has {sentinels} sentinels"
         )
     targets = masked + spans + 1
     if lengths["targets"] < targets:
@@ -181,7 +185,7 @@ def check_vocabularies_of_run(model_dir: Path, data: DataConfig) -> bool:
                 "checked"
             )
         return False
-    for name, vocabulary in identities(data).items():
+    for name, vocabulary in vocabulary_fingerprints(data).items():
         expected = trained_with.get(name, vocabulary)
         if vocabulary != expected:
             raise UserError(

@@ -6,11 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from switch_jax.config import DataConfig
-from switch_jax.data.catalogue.registry import tasks_of
-from switch_jax.data.catalogue.vocabularies import identity, loaded, with_vocabulary
+from switch_jax.data.catalogue.registry import get_tasks
+from switch_jax.data.catalogue.vocabularies import (
+    ensure_loaded,
+    fingerprint,
+    with_vocabulary,
+)
 from switch_jax.data.preprocessing import ordered_graph
 from switch_jax.data.reading.examples import has_inputs, read_examples
-from switch_jax.data.reading.sources import files_digest, open_source, source_of
+from switch_jax.data.reading.sources import data_source, files_digest, open_source
 from switch_jax.storage import local_paths
 from switch_jax.utils.tensorflow_setup import seqio, tf
 
@@ -46,18 +50,20 @@ class OpenedTasks:
 
 def all_tasks(config: DataConfig) -> list[seqio.Task]:
     """The task, or those of the mixture, with the config's vocabulary; looks at no data."""
-    return [with_vocabulary(t, config.vocabulary) for t in tasks_of(config.mixture_or_task_name)]
+    return [with_vocabulary(t, config.vocabulary) for t in get_tasks(config.mixture_or_task_name)]
 
 
 def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:
-    """Those of 'inputs' and 'targets', the same in all tasks of a mixture; see `loaded`."""
+    """Those of 'inputs' and 'targets', the same in all tasks of a mixture; see `ensure_loaded`."""
     task = all_tasks(config)[0]
-    return {name: loaded(feature.vocabulary) for name, feature in task.output_features.items()}
+    return {
+        name: ensure_loaded(feature.vocabulary) for name, feature in task.output_features.items()
+    }
 
 
-def identities(config: DataConfig) -> dict[str, str]:
-    """`vocabularies.identity` of 'inputs' and 'targets'; looks at no data."""
-    return {name: identity(found) for name, found in vocabularies(config).items()}
+def vocabulary_fingerprints(config: DataConfig) -> dict[str, str]:
+    """`vocabularies.fingerprint` of 'inputs' and 'targets'; looks at no data."""
+    return {name: fingerprint(found) for name, found in vocabularies(config).items()}
 
 
 def vocabulary_is_here(config: DataConfig) -> bool:
@@ -68,9 +74,9 @@ def vocabulary_is_here(config: DataConfig) -> bool:
 
 
 def vocabulary_size(config: DataConfig) -> int:
-    """Number of token ids that the features need, sentinels included; see `loaded`."""
+    """Number of token ids that the features need, sentinels included; see `ensure_loaded`."""
     return max(
-        loaded(feature.vocabulary).vocab_size
+        ensure_loaded(feature.vocabulary).vocab_size
         for task in all_tasks(config)
         for feature in task.output_features.values()
     )
@@ -81,11 +87,11 @@ def ordered_dataset(
 ) -> tf.data.Dataset:
     """The preprocessed examples of one pass: not shuffled, masked alike whatever the run's seed."""
     cached = config.use_cached_tasks and task.supports_caching
-    source = open_source(source_of(task, config.split, cached), config.split, seed=EVAL_SEED)
+    source = open_source(data_source(task, config.split, cached), config.split, seed=EVAL_SEED)
     return ordered_graph(task, lengths, cached, EVAL_SEED)(source)
 
 
-def in_order(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
+def ordered_examples(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
     """The examples of `ordered_dataset` that have inputs; nothing is opened before the first."""
     dataset = ordered_dataset(task, config, config.task_feature_lengths)
     for example in read_examples(dataset, task, config.split, config.use_cached_tasks):

@@ -19,7 +19,7 @@ def names() -> list[str]:
     return sorted(_registered())
 
 
-def provider(name: str) -> seqio.Task | seqio.Mixture:
+def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
     """The task or mixture with this name; imports families of tasks until one registers it.
 
     `name` may be rates by names, as 'my_task=3, c4_span_corruption=1'. Raises UserError where no
@@ -54,7 +54,9 @@ def _mixture(name: str) -> seqio.Mixture:
     if len(rates) <= name.count(","):
         raise UserError(f"{name!r} names a task twice")
     try:
-        return seqio.Mixture(name, [(provider(task), rate) for task, rate in rates.items()])
+        return seqio.Mixture(
+            name, [(get_mixture_or_task(task), rate) for task, rate in rates.items()]
+        )
     except ValueError as error:
         raise UserError(" ".join(str(error).split())) from error
 
@@ -70,18 +72,18 @@ def _import_family(family: str) -> None:
         raise UserError(f"{family} cannot be imported: {error}: choose another name") from error
 
 
-def tasks_of(name: str) -> list[seqio.Task]:
+def get_tasks(name: str) -> list[seqio.Task]:
     """The task itself, or the tasks of a mixture, sorted by name."""
-    found = provider(name)
+    found = get_mixture_or_task(name)
     return found.tasks if isinstance(found, seqio.Mixture) else [found]
 
 
 def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[seqio.Task]:
-    """The tasks of `tasks_of(name)` that have a split, in their caches with `use_cached`.
+    """The tasks of `get_tasks(name)` that have a split, in their caches with `use_cached`.
 
     Raises UserError where no task has it, or the data of a task is missing.
     """
-    splits = {task: splits_of(task, use_cached) for task in tasks_of(name)}
+    splits = {task: readable_splits(task, use_cached) for task in get_tasks(name)}
     found = [task for task, own_splits in splits.items() if split in own_splits]
     if not found:
         raise no_split(name, split, set().union(*splits.values()))
@@ -97,7 +99,7 @@ def no_split(name: str, split: str, known: Iterable[str]) -> UserError:
     )
 
 
-def splits_of(task: seqio.Task, use_cached: bool = False) -> list[str]:
+def readable_splits(task: seqio.Task, use_cached: bool = False) -> list[str]:
     """The splits that can be read, from the cache or the source; UserError where there is none."""
     loader = getattr(task.source, "tfds_dataset", None)
     try:
@@ -160,7 +162,7 @@ def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
     `tasks` are those of the task or mixture `name`, or variants with the same names. Raises
     UserError where a rate is no finite number of at least 0, or all are 0.
     """
-    found = provider(name)
+    found = get_mixture_or_task(name)
     if not isinstance(found, seqio.Mixture):
         return [1.0 for _ in tasks]
     registered = {task.name: task for task in found.tasks}

@@ -6,7 +6,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from switch_jax.data.catalogue.registry import names, provider, splits_of, tasks_of, tfds_folders
+from switch_jax.data.catalogue.registry import (
+    get_mixture_or_task,
+    get_tasks,
+    names,
+    readable_splits,
+    tfds_folders,
+)
 from switch_jax.data.reading.sources import files_digest
 from switch_jax.storage import list_names, storage_path
 from switch_jax.utils.errors import UserError
@@ -63,12 +69,12 @@ def _in_families(names: Sequence[str], smallest: int) -> Mapping[str, Sequence[s
 def _kind(names: Sequence[str]) -> str:
     if len(names) > 1:
         return f"{len(names)} of them"
-    return "mixture" if isinstance(provider(names[0]), seqio.Mixture) else "task"
+    return "mixture" if isinstance(get_mixture_or_task(names[0]), seqio.Mixture) else "task"
 
 
 def _splits_here(name: str) -> set[str]:
     """The splits of a task, or of all tasks of a mixture together; empty where one has no data."""
-    by_task = [_splits_of_task(task) for task in tasks_of(name)]
+    by_task = [_splits_of_task(task) for task in get_tasks(name)]
     return set().union(*by_task) if all(by_task) else set()
 
 
@@ -81,7 +87,7 @@ def _splits_of_task(task: seqio.Task) -> list[str]:
     if not any(data_set in _data_sets(str(folder)) for folder in tfds_folders(loader)):
         return []
     try:
-        return splits_of(task)
+        return readable_splits(task)
     except UserError:  # another version or config is there
         return []
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import check_examples, open_tasks
-from switch_jax.data.catalogue.configured_tasks import OpenedTasks, in_order
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks, ordered_examples
 from switch_jax.data.catalogue.lost_text import lost_text
 from switch_jax.data.catalogue.registry import mixing_rates
 
@@ -37,7 +37,7 @@ def first_examples(config: DataConfig, count: int) -> str:
 def _mixed(opened: OpenedTasks) -> Iterator[Mapping[str, Any]]:
     """Examples of tasks that are drawn at their rates, until all tasks are exhausted."""
     rates = np.asarray(mixing_rates(opened.config.mixture_or_task_name, opened.tasks))
-    readers = [in_order(task, opened.config) for task in opened]
+    readers = [ordered_examples(task, opened.config) for task in opened]
     rng = np.random.default_rng(0)
     while rates.any():
         task = rng.choice(len(readers), p=rates / rates.sum())

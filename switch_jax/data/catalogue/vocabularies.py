@@ -18,7 +18,7 @@ _NAMED = {"t5": T5, "mt5": MT5, "byte": BYTE}
 
 
 @functools.lru_cache
-def vocabulary(name: str) -> seqio.Vocabulary:
+def get_vocabulary(name: str) -> seqio.Vocabulary:
     """The vocabulary for a value of VOCABULARY: 't5', 'mt5', 'byte', or the path of a model.
 
     T5's 100 sentinels <extra_id_0>, <extra_id_1>, ... are added unless the model ends with
@@ -30,20 +30,20 @@ def vocabulary(name: str) -> seqio.Vocabulary:
         path = local_copy(storage_path(name, "VOCABULARY"))
     except OSError as error:
         raise _not_found(name, "it cannot be read", error) from error
-    found = loaded(seqio.SentencePieceVocabulary(path))
+    found = ensure_loaded(seqio.SentencePieceVocabulary(path))
     if found.tokenizer.pad_id() != seqio.PAD_ID or found.tokenizer.eos_id() < 0:
         raise UserError(
             f"the vocabulary {name} has padding {found.tokenizer.pad_id()} and EOS "
             f"{found.tokenizer.eos_id()}: padding must be 0, and there must be an EOS"
         )
-    return found if sentinels(found) else seqio.SentencePieceVocabulary(path, SENTINELS)
+    return found if num_sentinels(found) else seqio.SentencePieceVocabulary(path, SENTINELS)
 
 
-def sentinels(found: seqio.Vocabulary) -> int:
+def num_sentinels(found: seqio.Vocabulary) -> int:
     """Number of sentinels, which are the last ids; a SentencePiece file may include them itself."""
     if found.extra_ids or not isinstance(found, seqio.SentencePieceVocabulary):
         return found.extra_ids
-    model = loaded(found).tokenizer
+    model = ensure_loaded(found).tokenizer
     last = range(model.GetPieceSize() - 1, -1, -1)
     pieces = (model.IdToPiece(i).lstrip("▁") == f"<extra_id_{n}>" for n, i in enumerate(last))
     return next((n for n, is_sentinel in enumerate(pieces) if not is_sentinel), 0)
@@ -51,8 +51,8 @@ def sentinels(found: seqio.Vocabulary) -> int:
 
 def content_tokens(found: seqio.Vocabulary) -> np.ndarray:
     """bool [V], by token id: true but for EOS and sentinels, which say nothing about the text."""
-    is_content = np.ones(loaded(found).vocab_size, bool)
-    is_content[found.vocab_size - sentinels(found) :] = False
+    is_content = np.ones(ensure_loaded(found).vocab_size, bool)
+    is_content[found.vocab_size - num_sentinels(found) :] = False
     if found.eos_id is not None:
         is_content[found.eos_id] = False
     return is_content
@@ -70,15 +70,15 @@ def piece(found: seqio.Vocabulary, token: int) -> str:
     printed; <ID> where the token is no text by itself.
     """
     if isinstance(found, seqio.SentencePieceVocabulary):
-        name = loaded(found).tokenizer.IdToPiece(token)
-        return name.lstrip("▁") if token >= found.vocab_size - sentinels(found) else name
+        name = ensure_loaded(found).tokenizer.IdToPiece(token)
+        return name.lstrip("▁") if token >= found.vocab_size - num_sentinels(found) else name
     text = found.decode([token])
     if not text or not isinstance(text, str):  # seqio.PassThroughVocabulary gives the ids back
         return f"<{token}>"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.replace(" ", "▁"))
 
 
-def loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
+def ensure_loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
     """The same vocabulary, after its file was read; UserError if that is no SentencePiece model."""
     try:
         _ = found.vocab_size
@@ -97,11 +97,11 @@ def _not_found(path: str, reason: str, error: Exception) -> UserError:
     )
 
 
-def identity(found: seqio.Vocabulary) -> str:
+def fingerprint(found: seqio.Vocabulary) -> str:
     """Equal for equal vocabularies, wherever their files are, without added sentinels."""
     kind = type(found).__name__
     if isinstance(found, seqio.SentencePieceVocabulary):
-        return f"{kind} {_hash(loaded(found).sentencepiece_model_file)}"
+        return f"{kind} {_hash(ensure_loaded(found).sentencepiece_model_file)}"
     return kind
 
 
@@ -123,7 +123,7 @@ def with_vocabulary(task: seqio.Task, name: str | None) -> seqio.Task:
                 f"VOCABULARY = {name!r} cannot replace their vocabulary; set it to None"
             )
     features = {
-        key: dataclasses.replace(feature, vocabulary=vocabulary(name))
+        key: dataclasses.replace(feature, vocabulary=get_vocabulary(name))
         for key, feature in task.output_features.items()
     }
     return task.replace(output_features=features)

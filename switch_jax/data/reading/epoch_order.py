@@ -2,7 +2,7 @@
 
 Most files form groups, equally many for each stream. The files that are left over, fewer than the
 streams, are cut into parts, again equally many for each stream. In each epoch a permutation deals
-groups and parts out to the streams, as their units of the epoch.
+groups and parts out to the streams, as their shards of the epoch.
 """
 
 import itertools
@@ -17,8 +17,8 @@ _MAX_UNSHUFFLED_GROUPS = 256
 
 
 @dataclass(frozen=True)
-class Unit:
-    """A group of files or a part of a file; `index` counts the units of a stream in an epoch."""
+class Shard:
+    """A group of files or a part of a file; `index` counts the shards of a stream in an epoch."""
 
     epoch: int
     index: int
@@ -54,11 +54,11 @@ class EpochOrder:
         """Parts of a file that is cut: the smallest number that gives all streams equally many."""
         return self.num_streams // math.gcd(self.num_files, self.num_streams)
 
-    def parts_of(self, group: int) -> int:
+    def parts_in(self, group: int) -> int:
         """Number of parts of a group; 1: it is not cut."""
         return 1 if group < self._num_whole else self.num_parts
 
-    def files_of(self, group: int) -> slice:
+    def files_in(self, group: int) -> slice:
         """Where the files of a group are in the list of all files."""
         rest = self.num_files - self.num_files % self.num_streams
         if group < self._num_whole:
@@ -66,32 +66,32 @@ class EpochOrder:
         file = rest + group - self._num_whole
         return slice(file, file + 1)
 
-    def units(self, stream: int, first_epoch: int, first_unit: int) -> Iterator[Unit]:
-        """The units of a stream, epoch after epoch without end, from one of the first epoch on."""
-        places = [(g, part) for g in range(self.num_groups) for part in range(self.parts_of(g))]
+    def shards(self, stream: int, first_epoch: int, first_shard: int) -> Iterator[Shard]:
+        """The shards of a stream, epoch after epoch without end, from one of the first epoch on."""
+        places = [(g, part) for g in range(self.num_groups) for part in range(self.parts_in(g))]
         files = range(self.num_files)
-        sizes = np.array([len(files[self.files_of(g)]) / self.parts_of(g) for g, _ in places])
+        sizes = np.array([len(files[self.files_in(g)]) / self.parts_in(g) for g, _ in places])
         for epoch in itertools.count(first_epoch):
             order = np.arange(len(places))
             if self.shuffle:
                 order = np.random.default_rng((*self.seed, epoch)).permutation(order)
-            # There are as many units of each size for each stream. It reads its own as permuted.
+            # There are as many shards of each size for each stream. It reads its own as permuted.
             own = np.sort(np.argsort(sizes[order], kind="stable")[stream :: self.num_streams])
-            for index in range(first_unit, len(own)):
+            for index in range(first_shard, len(own)):
                 # Without adding the epoch, a stream could get an empty part in every epoch.
                 group, part = places[order[own[index]]]
-                yield Unit(epoch, index, group, (part + epoch) % self.parts_of(group))
-            first_unit = 0
+                yield Shard(epoch, index, group, (part + epoch) % self.parts_in(group))
+            first_shard = 0
 
-    def unit_seed(self, unit: Unit) -> np.int64:
-        """The seed of what is random within a unit."""
-        entropy = (*self.seed, unit.epoch, unit.group, unit.part)
+    def shard_seed(self, shard: Shard) -> np.int64:
+        """The seed of what is random within a shard."""
+        entropy = (*self.seed, shard.epoch, shard.group, shard.part)
         return np.int64(np.random.SeedSequence(entropy).generate_state(1)[0])
 
-    def chunks_of(self, unit: Unit, num_chunks: int, shuffle: bool) -> np.ndarray:
-        """Indices of the chunks of its group that a unit reads, in this order: int64 [N]."""
+    def chunk_order(self, shard: Shard, num_chunks: int, shuffle: bool) -> np.ndarray:
+        """Indices of the chunks of its group that a shard reads, in this order: int64 [N]."""
         order = np.arange(num_chunks)
         if shuffle:
             # Without the part in the seed: the parts of a group share an order, so none overlap.
-            order = np.random.default_rng((*self.seed, unit.epoch, unit.group)).permutation(order)
-        return order[unit.part :: self.parts_of(unit.group)]
+            order = np.random.default_rng((*self.seed, shard.epoch, shard.group)).permutation(order)
+        return order[shard.part :: self.parts_in(shard.group)]

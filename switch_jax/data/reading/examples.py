@@ -7,7 +7,7 @@ from typing import Any
 
 from switch_jax.config import DataConfig
 from switch_jax.data.reading.file_chunks import FileFormat, TextLines
-from switch_jax.data.reading.sources import source_files, source_of
+from switch_jax.data.reading.sources import data_source, source_files
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.fields import short_repr
 from switch_jax.utils.tensorflow_setup import seqio, tf
@@ -49,7 +49,7 @@ def read_examples(
             if found := _OS_ERROR.match(reason):
                 reason = f"{found['file']}: {found['reason']}"
             else:
-                source = source_files(source_of(task, split, use_cached), split)
+                source = source_files(data_source(task, split, use_cached), split)
                 all_files = [file.path for file in source.files if file.path]
                 files = current_files() if current_files else all_files
                 reason = _located(reason, source.format, files)

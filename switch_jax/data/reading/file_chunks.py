@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import google_crc32c
 import numpy as np
 
-from switch_jax.data.reading.read_ahead import at_once, read_ahead
+from switch_jax.data.reading.read_ahead import read_ahead, run_concurrently
 from switch_jax.storage import file_sizes, read_range
 from switch_jax.utils.errors import not_utf8
 
@@ -81,7 +81,7 @@ class ByteFormat(FileFormat, Protocol):
             functools.partial(self.part, ByteRange(path, 0, size), skip, take)
             for (path, skip, take), size in zip(files, sizes, strict=True)
         ]
-        return FileChunks(at_once(parts), self, num_parts)
+        return FileChunks(run_concurrently(parts), self, num_parts)
 
     def next_start(self, data: bytes, position: int) -> int:
         """Where in `data` the first example at or after `position` begins; -1 if none does."""

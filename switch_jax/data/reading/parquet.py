@@ -23,7 +23,7 @@ from switch_jax.data.reading.file_chunks import (
     FileSlice,
     chunks_per_block,
 )
-from switch_jax.data.reading.read_ahead import at_once
+from switch_jax.data.reading.read_ahead import run_concurrently
 from switch_jax.storage import explain_read_errors, file_sizes, read_range
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio, tf
@@ -116,7 +116,7 @@ class Parquet(FileFormat):
     def cut(self, files: Sequence[FileSlice], num_parts: int) -> Chunks:
         paths = [file.path for file in files]
         opens = map(functools.partial, itertools.repeat(self._open), paths, file_sizes(paths))
-        opened = at_once(list(opens))
+        opened = run_concurrently(list(opens))
         for file in opened:
             if file.schema != self._schema:
                 raise UserError(

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 class Cursor(NamedTuple):
     """Where the next example of one task is in one stream; `epoch` counts completed passes.
 
-    `unit` is an index among the stream's groups of files, or parts of a file, in this epoch,
-    `block` one in the unit, and `example` one in the preprocessed block; it may lie past its end.
+    `shard` is an index among the stream's groups of files, or parts of a file, in this epoch,
+    `block` one in the shard, and `example` one in the preprocessed block; it may lie past its end.
     """
 
     epoch: int = 0
-    unit: int = 0
+    shard: int = 0
     block: int = 0
     example: int = 0
 

@@ -46,7 +46,7 @@ def read_ahead(blocks: Iterable[tuple[Label, Sequence[Read]]]) -> Iterator[tuple
                 future.cancel()
 
 
-def at_once(calls: Sequence[Callable[[], Result]]) -> list[Result]:
+def run_concurrently(calls: Sequence[Callable[[], Result]]) -> list[Result]:
     """What these return; they wait for the storage at the same time."""
     return [future.result() for future in [_pool().submit(call) for call in calls]]
 

@@ -15,33 +15,33 @@ from typing import Any, Protocol
 import numpy as np
 
 from switch_jax.data.reading.compression import whole_copies_here
-from switch_jax.data.reading.epoch_order import FILES_PER_GROUP, EpochOrder, Unit
+from switch_jax.data.reading.epoch_order import FILES_PER_GROUP, EpochOrder, Shard
 from switch_jax.data.reading.file_chunks import Chunks
 from switch_jax.data.reading.read_ahead import read_ahead
-from switch_jax.data.reading.sources import Reader, SourceFiles, in_memory
+from switch_jax.data.reading.sources import Reader, SourceFiles, as_ram_files
 from switch_jax.utils.tensorflow_setup import tf
 
 _BLOCK_SIZE = 512  # examples of a block of files that are not cut
 _RUN_LENGTH, _WINDOW_RUNS = 32, 256  # examples of a run, and runs that are shuffled at a time
-# The location (epoch, unit, block), and the seed of the unit.
+# The location (epoch, shard, block), and the seed of the shard.
 _LOCATION_AND_SEED = (tf.TensorSpec([3], tf.int64), tf.TensorSpec([], tf.int64))
 
 
 class Blocks(Protocol):
-    """How units are divided into blocks.
+    """How shards are divided into blocks.
 
     `signature` has types and shapes of the elements of `inputs`; `to_blocks` is the graph from a
-    data set of these to one of (location, seed, block): int64 [3] epoch, unit and block; an int64;
+    data set of these to one of (location, seed, block): int64 [3] epoch, shard and block; an int64;
     and a data set of source examples.
     """
 
     signature: tuple[tf.TensorSpec, ...]
     to_blocks: Any
 
-    def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
-        """What `to_blocks` needs for some units, with the unit; OSError or UserError: a bad file.
+    def inputs(self, shards: Iterable[tuple[Shard, int]]) -> Iterator[tuple[Shard, tuple]]:
+        """What `to_blocks` needs for some shards, with the shard; OSError or UserError: a bad file.
 
-        Each unit comes with the first block that is read, and may be taken before it is needed.
+        Each shard comes with the first block that is read, and may be taken before it is needed.
         """
 
 
@@ -57,25 +57,25 @@ class ChunkBlocks(Blocks):
         self.to_blocks = _chunk_graph(source.read)
 
     def _cut_group(self, group: int) -> Chunks:
-        format, files = self._source.format, self._source.files[self._order.files_of(group)]
+        format, files = self._source.format, self._source.files[self._order.files_in(group)]
         assert format is not None
-        return format.cut(files, self._order.parts_of(group))
+        return format.cut(files, self._order.parts_in(group))
 
-    def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
-        """For each block its location, the unit's seed, and a file in TensorFlow's memory."""
-        for (unit, block), ram_file in in_memory(read_ahead(self._planned(units))):
-            location = np.array([unit.epoch, unit.index, block])
-            yield unit, (location, self._order.unit_seed(unit), ram_file)
+    def inputs(self, shards: Iterable[tuple[Shard, int]]) -> Iterator[tuple[Shard, tuple]]:
+        """For each block its location, the shard's seed, and a file in TensorFlow's memory."""
+        for (shard, block), ram_file in as_ram_files(read_ahead(self._planned(shards))):
+            location = np.array([shard.epoch, shard.index, block])
+            yield shard, (location, self._order.shard_seed(shard), ram_file)
 
     def _planned(
-        self, units: Iterable[tuple[Unit, int]]
-    ) -> Iterator[tuple[tuple[Unit, int], list[Callable[[], bytes]]]]:
-        """Each block, as a unit and an index, and what reads its chunks."""
-        for unit, first_block in units:
-            chunks = self._chunks(unit.group)
-            blocks = chunks.blocks(self._order.chunks_of(unit, len(chunks), self._shuffle))
+        self, shards: Iterable[tuple[Shard, int]]
+    ) -> Iterator[tuple[tuple[Shard, int], list[Callable[[], bytes]]]]:
+        """Each block, as a shard and an index, and what reads its chunks."""
+        for shard, first_block in shards:
+            chunks = self._chunks(shard.group)
+            blocks = chunks.blocks(self._order.chunk_order(shard, len(chunks), self._shuffle))
             for block in range(first_block, len(blocks)):
-                yield (unit, block), chunks.reads(blocks[block])
+                yield (shard, block), chunks.reads(blocks[block])
 
 
 @functools.cache  # tasks that one function reads share their graph
@@ -102,22 +102,22 @@ class SequentialBlocks(Blocks):
         self._source, self._order = source, order
         self.to_blocks = _sequential_graph(source.read, shuffle, _BLOCK_SIZE)
 
-    def inputs(self, units: Iterable[tuple[Unit, int]]) -> Iterator[tuple[Unit, tuple]]:
+    def inputs(self, shards: Iterable[tuple[Shard, int]]) -> Iterator[tuple[Shard, tuple]]:
         """The first block's location, seed, [parts of the group, part], and its `FileSlice`s."""
-        for unit, first_block in units:
-            files = self._source.files[self._order.files_of(unit.group)]
+        for shard, first_block in shards:
+            files = self._source.files[self._order.files_in(shard.group)]
             paths, skips, takes = zip(*files, strict=True)
-            location = np.array([unit.epoch, unit.index, first_block])
-            parts = np.array([self._order.parts_of(unit.group), unit.part])
+            location = np.array([shard.epoch, shard.index, first_block])
+            parts = np.array([self._order.parts_in(shard.group), shard.part])
             with whole_copies_here(paths) as here:
-                yield unit, (location, self._order.unit_seed(unit), parts, here, skips, takes)
+                yield shard, (location, self._order.shard_seed(shard), parts, here, skips, takes)
 
 
 @functools.cache
 def _sequential_graph(read: Reader, shuffle: bool, block_size: int) -> Any:
     """`SequentialBlocks.to_blocks` for files that `read` reads."""
 
-    def blocks_of_unit(
+    def shard_blocks(
         location: tf.Tensor,
         seed: tf.Tensor,
         parts: tf.Tensor,
@@ -141,11 +141,11 @@ def _sequential_graph(read: Reader, shuffle: bool, block_size: int) -> Any:
             return block_location, _block_seed(seed, index), tf.data.Dataset.zip(window)
 
         blocks = examples.window(block_size).enumerate().skip(location[2]).map(to_block)
-        # An empty block at the end shows that the unit was read, even if it has no examples.
+        # An empty block at the end shows that the shard was read, even if it has no examples.
         empty = tf.data.Dataset.range(1).map(lambda _: (location, seed, examples.take(0)))
         return blocks.concatenate(empty)
 
-    return tf.function(lambda inputs: inputs.flat_map(blocks_of_unit), autograph=False)
+    return tf.function(lambda inputs: inputs.flat_map(shard_blocks), autograph=False)
 
 
 def _block_seed(seed: tf.Tensor, block: tf.Tensor) -> tf.Tensor:

@@ -42,7 +42,7 @@ def data_locations() -> dict[str, Any]:
     }
 
 
-def source_of(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSource:
+def data_source(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSource:
     """The task's cache or its source, chosen as in `seqio.Task.get_dataset`."""
     if use_cached and task.supports_caching:
         return seqio_internals.cached_source(task, split)
@@ -76,10 +76,10 @@ class SourceFiles(NamedTuple):
                 yield from here
             return
         contents = ((None, content) for content in self.format.contents(path))
-        yield from (ram_file for _, ram_file in in_memory(contents))
+        yield from (ram_file for _, ram_file in as_ram_files(contents))
 
 
-def in_memory(contents: Iterable[tuple[Label, bytes]]) -> Iterator[tuple[Label, str]]:
+def as_ram_files(contents: Iterable[tuple[Label, bytes]]) -> Iterator[tuple[Label, str]]:
     """Labels, and the path of a file in TensorFlow's memory with one content after the other."""
     path = f"ram://switch_jax/{next(_RAM_FILE_NUMBERS)}"
     for label, content in contents:
@@ -196,7 +196,7 @@ def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
     """
     where = f"{task.name}, split {split!r}"
     try:
-        source = source_of(task, split, use_cached)
+        source = data_source(task, split, use_cached)
         if isinstance(source, seqio.FileDataSource):
             patterns = seqio_internals.file_patterns(source, split)
             relist(patterns)

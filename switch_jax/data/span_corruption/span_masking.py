@@ -114,7 +114,7 @@ def _cut(items: int, pieces: int, seeds: np.ndarray) -> np.ndarray:
     return np.diff(cuts, prepend=0, append=items)
 
 
-def arguments_of(step: Callable[..., Any]) -> dict[str, Any] | None:
+def span_corruption_arguments(step: Callable[..., Any]) -> dict[str, Any] | None:
     """The arguments of a step by name; None where it is not t5's `span_corruption`."""
     span_corruption = t5.data.preprocessors.span_corruption
     partial = step if isinstance(step, functools.partial) else functools.partial(step)
@@ -154,7 +154,7 @@ def span_masking(task: seqio.Task, lengths: Mapping[str, int]) -> SpanMasking | 
     steps = task.preprocessors[-2:]
     if len(steps) < 2 or steps[1] is not seqio.preprocessors.append_eos_after_trim:
         return None
-    arguments = arguments_of(steps[0])
+    arguments = span_corruption_arguments(steps[0])
     if arguments is None or lengths.keys() != {"inputs", "targets"}:
         return None
     inputs, targets = (task.output_features.get(name) for name in ("inputs", "targets"))

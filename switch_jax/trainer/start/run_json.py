@@ -6,7 +6,7 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
-from switch_jax.data.catalogue.configured_tasks import identities
+from switch_jax.data.catalogue.configured_tasks import vocabulary_fingerprints
 from switch_jax.model.flops import flops_per_token, parameter_count
 from switch_jax.trainer.start.teacher import Teacher
 
@@ -25,6 +25,6 @@ def run_json_fields(config: Config, mesh: Mesh, teacher: Teacher | None) -> dict
         "train_steps": run.train_steps,
         "batch_tokens": run.batch_size * tokens,
         "seed": run.random_seed,
-        "vocabulary": identities(config.data),
+        "vocabulary": vocabulary_fingerprints(config.data),
         "teacher_checkpoint": None if teacher is None else str(teacher.checkpoint),
     }

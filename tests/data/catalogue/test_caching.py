@@ -10,7 +10,7 @@ from switch_jax.cli import main
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.caching import cache
 from switch_jax.data.catalogue.checks import open_tasks
-from switch_jax.data.catalogue.registry import provider
+from switch_jax.data.catalogue.registry import get_mixture_or_task
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.utils.errors import UserError
 from tests.data.helpers import lines
@@ -52,7 +52,7 @@ def test_a_task_without_placeholder_and_a_cache_that_is_there_are_refused(tmp_pa
 )
 def test_a_cache_holds_the_tokens_of_the_text_and_is_trained_on(tmp_path):
     assert main(["tasks", "cache", NAME, "--output", str(tmp_path)]) == 0
-    task = provider(NAME)
+    task = get_mixture_or_task(NAME)
     encode = task.output_features["targets"].vocabulary.encode
     lines = task.source.get_dataset("validation", shuffle=False).as_numpy_iterator()
     expected = collections.Counter(tuple(encode(line.decode())) for line in lines)

@@ -6,12 +6,12 @@ from t5.data.preprocessors import span_corruption
 
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import check_examples, check_tasks, open_tasks
-from switch_jax.data.catalogue.registry import provider
+from switch_jax.data.catalogue.registry import get_mixture_or_task
 from switch_jax.tasks import english
 from switch_jax.utils.errors import UserError
 from tests.data.helpers import config_of, features, lines
 
-BIBLE = provider("bible_span_corruption")
+BIBLE = get_mixture_or_task("bible_span_corruption")
 README = lines(english.DATA / "README.md")
 TOKENIZE = seqio.preprocessors.tokenize
 ENGLISH = features(english.VOCABULARY, required=False)

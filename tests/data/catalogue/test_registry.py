@@ -6,9 +6,9 @@ from switch_jax.utils.errors import UserError
 
 def test_an_unknown_name_is_reported_with_similar_ones():
     with pytest.raises(UserError, match="'bible_corruption' .did you mean bible_span_corruption"):
-        registry.provider("bible_corruption")
+        registry.get_mixture_or_task("bible_corruption")
     with pytest.raises(UserError, match="'zzz': a task of your own .*`import my_tasks`"):
-        registry.provider("zzz")
+        registry.get_mixture_or_task("zzz")
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ def test_an_unknown_name_is_reported_with_similar_ones():
 def test_a_rate_that_is_none_is_reported(register, rate, message):
     register.mixture("uneven", [("toy_pairs", 0), ("toy_long", rate)])
     with pytest.raises(UserError, match=message):
-        registry.mixing_rates("uneven", registry.tasks_of("uneven"))
+        registry.mixing_rates("uneven", registry.get_tasks("uneven"))
 
 
 def test_a_mixture_is_written_as_rates():
     name = "toy_mixture=3, toy_long=0.5"
-    tasks = registry.tasks_of(name)
+    tasks = registry.get_tasks(name)
     assert [task.name for task in tasks] == ["toy_long", "toy_pairs"]
     # Half of the mixture's rate for each of its two tasks.
     assert registry.mixing_rates(name, tasks) == [0.5 + 1.5, 1.5]
@@ -44,4 +44,4 @@ def test_a_mixture_is_written_as_rates():
 )
 def test_rates_that_are_no_mixture(name, message):
     with pytest.raises(UserError, match=message):
-        registry.provider(name)
+        registry.get_mixture_or_task(name)

@@ -14,7 +14,7 @@ from switch_jax.config import DataConfig
 from switch_jax.data.catalogue import vocabularies
 from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.catalogue.configured_tasks import vocabulary_size
-from switch_jax.data.catalogue.registry import mixing_rates, provider, tasks_of
+from switch_jax.data.catalogue.registry import get_mixture_or_task, get_tasks, mixing_rates
 from switch_jax.data.catalogue.task_preview import first_examples
 from switch_jax.tasks.english import DATA
 from switch_jax.utils.errors import UserError
@@ -41,27 +41,30 @@ def _train(folder: Path, **options: int) -> str:
 
 def test_names():
     for name, task in (("t5", "glue_cola_v002"), ("t5", "c4_span_corruption"), ("mt5", "mc4.en")):
-        assert vocabularies.vocabulary(name) == provider(task).output_features["inputs"].vocabulary
+        assert (
+            vocabularies.get_vocabulary(name)
+            == get_mixture_or_task(task).output_features["inputs"].vocabulary
+        )
     # Padding, EOS, unknown, the bytes, the sentinels.
-    assert vocabularies.vocabulary("byte").vocab_size == 3 + 256 + 100
-    assert vocabularies.vocabulary("byte").encode("a\n") == [3 + 97, 3 + 10]
+    assert vocabularies.get_vocabulary("byte").vocab_size == 3 + 256 + 100
+    assert vocabularies.get_vocabulary("byte").encode("a\n") == [3 + 97, 3 + 10]
 
 
 def test_the_identity_of_a_vocabulary_is_the_content_of_its_file(tmp_path):
     copy = tmp_path / "copy.model"
     copy.write_bytes(Path(ENGLISH).read_bytes())
     names = (ENGLISH, str(copy), _train(tmp_path), "byte")
-    found = [vocabularies.identity(vocabularies.vocabulary(name)) for name in names]
+    found = [vocabularies.fingerprint(vocabularies.get_vocabulary(name)) for name in names]
     assert found[0] == found[1] and len(set(found)) == 3
     sentinels = seqio.SentencePieceVocabulary(ENGLISH, 7)  # differs only in the ids of sentinels
-    assert vocabularies.identity(sentinels) == found[0]
+    assert vocabularies.fingerprint(sentinels) == found[0]
 
 
 def test_a_task_may_name_a_file_in_a_bucket(bucket_path):
     (bucket_path / "own.model").write_bytes(Path(ENGLISH).read_bytes())
     found = seqio.SentencePieceVocabulary(f"{bucket_path}/own.model", 7)
     here = seqio.SentencePieceVocabulary(ENGLISH, 7)
-    assert vocabularies.identity(found) == vocabularies.identity(here)
+    assert vocabularies.fingerprint(found) == vocabularies.fingerprint(here)
     assert found.encode("In the beginning") == here.encode("In the beginning")
 
 
@@ -73,8 +76,8 @@ def test_a_file_with_sentinels_of_its_own_gets_no_more(tmp_path):
         piece = f"▁<extra_id_{number}>"
         model.pieces.add(piece=piece, type=ModelProto.SentencePiece.USER_DEFINED)
     Path(path).write_bytes(model.SerializeToString())
-    found = vocabularies.vocabulary(path)
-    assert (found.vocab_size, vocabularies.sentinels(found)) == (size + 5, 5)
+    found = vocabularies.get_vocabulary(path)
+    assert (found.vocab_size, vocabularies.num_sentinels(found)) == (size + 5, 5)
     # Inputs of 256 have 13 masked spans.
     config = dataclasses.replace(BIBLE, vocabulary=path)
     config = dataclasses.replace(config, task_feature_lengths={"inputs": 256, "targets": 64})
@@ -120,21 +123,21 @@ def test_an_unreadable_vocabulary_of_a_task_is_reported(bucket_path, register):
 
 def test_rates_are_those_of_the_registered_tasks(register):
     register.mixture("nested", [("english_span_corruption", 3.0), ("toy_pairs", 1.0)])
-    tasks = [task for task in tasks_of("nested") if task.name != "toy_pairs"]
+    tasks = [task for task in get_tasks("nested") if task.name != "toy_pairs"]
     replaced = [vocabularies.with_vocabulary(task, "byte") for task in tasks]
     # Three tasks share the rate of the mixture that they are in.
     assert mixing_rates("nested", replaced) == [1.0, 1.0, 1.0]
 
 
 def test_content_is_all_but_eos_and_sentinels():
-    is_content = vocabularies.content_tokens(vocabularies.vocabulary(ENGLISH))
+    is_content = vocabularies.content_tokens(vocabularies.get_vocabulary(ENGLISH))
     assert len(is_content) == 1100
     np.testing.assert_array_equal(np.flatnonzero(~is_content), [1, *range(1000, 1100)])
 
 
 def test_a_token_is_its_piece_of_sentencepiece_or_its_text():
     def pieces(name, text):
-        found = vocabularies.vocabulary(name)
+        found = vocabularies.get_vocabulary(name)
         return [vocabularies.piece(found, token) for token in [*found.encode(text), 1]]
 
     assert pieces(ENGLISH, "to be") == ["▁to", "▁be", "</s>"]

@@ -6,15 +6,15 @@ import itertools
 import numpy as np
 import pytest
 
-from switch_jax.data.reading.epoch_order import EpochOrder, Unit
+from switch_jax.data.reading.epoch_order import EpochOrder, Shard
 
 
 def first_epochs(order, stream, count):
-    """The units of a stream in its first epochs, a list for each."""
-    units = itertools.takewhile(lambda unit: unit.epoch < count, order.units(stream, 0, 0))
+    """The shards of a stream in its first epochs, a list for each."""
+    shards = itertools.takewhile(lambda shard: shard.epoch < count, order.shards(stream, 0, 0))
     epochs = [[] for _ in range(count)]
-    for unit in units:
-        epochs[unit.epoch].append(unit)
+    for shard in shards:
+        epochs[shard.epoch].append(shard)
     return epochs
 
 
@@ -30,9 +30,9 @@ def times_seen(sizes, streams, shuffle, first_epoch):
     seen = collections.Counter(range(ends[-1]))
     for stream in range(streams):
         left = ends[-1] // streams
-        for unit in order.units(stream, first_epoch, 0):
-            group = np.concatenate(examples[order.files_of(unit.group)])
-            read = group[order.chunks_of(unit, len(group), shuffle)][:left]
+        for shard in order.shards(stream, first_epoch, 0):
+            group = np.concatenate(examples[order.files_in(shard.group)])
+            read = group[order.chunk_order(shard, len(group), shuffle)][:left]
             seen.update(read.tolist())
             left -= len(read)
             if not left:
@@ -59,27 +59,27 @@ def test_all_examples_are_read_once_before_any_is_read_again(sizes, streams, shu
 
 def test_the_order_depends_on_the_epoch_and_on_the_seed():
     groups = [
-        [[unit.group for unit in epoch] for epoch in first_epochs(order, 0, 2)]
+        [[shard.group for shard in epoch] for epoch in first_epochs(order, 0, 2)]
         for order in (EpochOrder(400, 1, (seed,), True) for seed in (0, 1))
     ]
     assert groups[0][0] != groups[0][1]
     assert groups[0][0] != groups[1][0]
     unshuffled = first_epochs(EpochOrder(400, 1, (0,), False), 0, 1)
-    assert [unit.group for unit in unshuffled[0]] == list(range(256))
+    assert [shard.group for shard in unshuffled[0]] == list(range(256))
 
 
 def test_units_resume_in_the_middle_of_an_epoch():
     """Without a pass over those before, which only takes time."""
     order = EpochOrder(101, 2, (0,), True)
-    whole = list(itertools.islice(order.units(1, 0, 0), 12))
-    for start, unit in enumerate(whole):
-        resumed = order.units(1, unit.epoch, unit.index)
+    whole = list(itertools.islice(order.shards(1, 0, 0), 12))
+    for start, shard in enumerate(whole):
+        resumed = order.shards(1, shard.epoch, shard.index)
         assert list(itertools.islice(resumed, 12 - start)) == whole[start:]
 
 
 def test_the_seed_of_a_unit_depends_on_epoch_group_and_part():
     order = EpochOrder(1, 3, (0,), True)
-    units = [Unit(*place) for place in itertools.product((0, 1), (0,), (0, 1), (0, 1))]
-    assert len({int(order.unit_seed(unit)) for unit in units}) == len(units)
-    # The index among the units of a stream does not count.
-    assert order.unit_seed(Unit(0, 0, 1, 1)) == order.unit_seed(Unit(0, 7, 1, 1))
+    shards = [Shard(*place) for place in itertools.product((0, 1), (0,), (0, 1), (0, 1))]
+    assert len({int(order.shard_seed(shard)) for shard in shards}) == len(shards)
+    # The index among the shards of a stream does not count.
+    assert order.shard_seed(Shard(0, 0, 1, 1)) == order.shard_seed(Shard(0, 7, 1, 1))

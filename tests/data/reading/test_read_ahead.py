@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from switch_jax.data.reading import read_ahead as module
-from switch_jax.data.reading.read_ahead import at_once, read_ahead
+from switch_jax.data.reading.read_ahead import read_ahead, run_concurrently
 from tests.waiting import HANGS
 
 
@@ -58,4 +58,4 @@ def test_errors_come_in_their_place():
     assert next(reader) == (0, b"a")
     with pytest.raises(OSError, match="lost"):
         next(reader)
-    assert at_once([lambda: 1, lambda: 2]) == [1, 2]
+    assert run_concurrently([lambda: 1, lambda: 2]) == [1, 2]

@@ -10,11 +10,11 @@ import tensorflow as tf
 from t5.data import preprocessors
 
 from switch_jax.data import preprocessing
-from switch_jax.data.catalogue.registry import provider
+from switch_jax.data.catalogue.registry import get_mixture_or_task
 from switch_jax.data.span_corruption import span_masking
 from switch_jax.data.span_corruption.span_masking import SpanMasking
 
-BIBLE = provider("bible_span_corruption")
+BIBLE = get_mixture_or_task("bible_span_corruption")
 LENGTHS = {"inputs": 64, "targets": 16}
 VOCABULARY = seqio.PassThroughVocabulary(size=1100)
 

@@ -128,7 +128,7 @@ def test_what_the_cluster_refuses_is_an_error(calls, tmp_path, capfd):
 )
 def test_nodes_are_made_last_before_the_job(target, paid):
     """They cost money from then on: secrets and image are there before."""
-    job = make_job("2xv5e-16", target, secret=("A_KEY",), own_files=("my_run.gin",))
+    job = make_job("2xv5e-16", target, secret=("A_KEY",), user_files=("my_run.gin",))
     steps = "\n".join(" ".join(step.argv) for step in job.setup())
     before, paid, after = steps.partition(paid)
     assert before.count("docker build") == 2 and "docker push ghcr.io/me/switch_jax:1" in before

@@ -300,7 +300,7 @@ def test_two_processes_find_each_other_save_at_sigterm_and_go_on(monkeypatch, tm
     variables = {"ROOT": str(ROOT), "PIDS": str(pids), "SLURM_JOB_ID": number}
     flags = [f"--gin_file={TINY}", f"--gin.MODEL_DIR={folder}", "--gin.MESH_EXPERT=1"]
     flags += ["--gin.NUM_ENCODER_LAYERS=1", "--gin.EVAL_PERIOD=None"]
-    trainer = job(train=tuple(flags), gpus_per_node=1)
+    trainer = job(arguments=tuple(flags), gpus_per_node=1)
     env = {**without_virtual_devices(), **variables}
     with subprocess.Popen(["bash", "-c", trainer.script.text], env=env) as first:
         while not any(record["step"] >= 2 for record in records(folder)):

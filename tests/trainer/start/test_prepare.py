@@ -124,10 +124,10 @@ def test_files_are_looked_for_once_and_one_example_is_read(config, monkeypatch):
         )
 
     counted(configured_tasks, "files_digest")
-    counted(checks, "in_order")
+    counted(checks, "ordered_examples")
     prepare(config)
     # Of training and validation; the example is one for training.
-    assert calls == [("files_digest", "tiny_copy")] * 2 + [("in_order", "tiny_copy")]
+    assert calls == [("files_digest", "tiny_copy")] * 2 + [("ordered_examples", "tiny_copy")]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from switch_jax.launch.variables import looks_secret
+from switch_jax.launch.secret_detection import looks_secret
 from switch_jax.utils.errors import UserError
 from tests.launch.jobs import make_job
 

@@ -37,7 +37,7 @@ def looks_secret(name: str, value: str) -> bool:
     return bool(_SECRET_NAME.fullmatch(name) or _SECRET_VALUE.search(value))
 
 
-def without_value(variable: str) -> str:
+def hide_value(variable: str) -> str:
     """NAME=VALUE as messages show it, NAME=...; without "=" it may be a value, and is not shown."""
     name, equals, _ = variable.partition("=")
     return f"{quote(name)}=..." if equals else "..."

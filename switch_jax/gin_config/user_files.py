@@ -12,7 +12,7 @@ from switch_jax.storage import local_paths
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
 
-def own_files(read: GinConfig) -> list[str]:
+def user_files(read: GinConfig) -> list[str]:
     """Paths of gin files, and of modules of the current directory; the modules are imported.
 
     Of modules those that gin files import, and those that these import. A module that is in a
