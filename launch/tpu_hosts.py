@@ -201,9 +201,7 @@ def _print_output(process: subprocess.Popen[str], codes: dict[str, int]) -> None
 
 
 def _wait(
-    job: TpuSlicesTarget,
-    codes: dict[str, int],
-    followed: Sequence[subprocess.Popen[str]],
+    job: TpuSlicesTarget, codes: dict[str, int], followed: Sequence[subprocess.Popen[str]]
 ) -> Collection[str]:
     """Waits for all; kills them FAILURE_GRACE seconds after a failure. Returns those not killed."""
     not_killed: Collection[str] = codes

@@ -48,7 +48,5 @@ for corpus in CORPORA:
     add_task_of_lines(f"{corpus}_span_corruption", files)
 
 seqio.MixtureRegistry.add(
-    "english_span_corruption",
-    [f"{corpus}_span_corruption" for corpus in CORPORA],
-    default_rate=1.0,
+    "english_span_corruption", [f"{corpus}_span_corruption" for corpus in CORPORA], default_rate=1.0
 )

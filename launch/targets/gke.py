@@ -10,13 +10,7 @@ from switch_jax.exit_codes import PREEMPTED
 from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, File, Step, run_command, write_file
 from switch_jax.launch.google_cloud import ServiceAccount
-from switch_jax.launch.jobset import (
-    CONTAINER,
-    END_WHY,
-    RESERVATION,
-    JobSetTarget,
-    escape_variables,
-)
+from switch_jax.launch.jobset import CONTAINER, END_WHY, RESERVATION, JobSetTarget, escape_variables
 from switch_jax.launch.restarts import FINAL
 from switch_jax.launch.tpu_hosts import SAVE_SECONDS
 

@@ -12,13 +12,7 @@ import dataclasses
 from switch_jax.config import Config
 from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
 from switch_jax.launch.commands import Command, Step, output, run_command, shell_line
-from switch_jax.launch.jobset import (
-    CONTAINER,
-    END_WHY,
-    RESERVATION,
-    JobSetTarget,
-    escape_variables,
-)
+from switch_jax.launch.jobset import CONTAINER, END_WHY, RESERVATION, JobSetTarget, escape_variables
 
 _SPOT_RESTARTS = 100
 

@@ -50,16 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data_flags.add_data_flags(parser)
     show = parser.add_argument_group("to show examples")
     show.add_argument(
-        "--inputs",
-        type=int,
-        default=128,
-        help="tokens of the inputs; default: %(default)s",
+        "--inputs", type=int, default=128, help="tokens of the inputs; default: %(default)s"
     )
     show.add_argument(
-        "--targets",
-        type=int,
-        default=32,
-        help="tokens of the targets; default: %(default)s",
+        "--targets", type=int, default=32, help="tokens of the targets; default: %(default)s"
     )
     show.add_argument(
         "--vocabulary",

@@ -12,11 +12,7 @@ from switch_jax.checkpointing import chosen_step
 from switch_jax.data.catalogue.checks import check_examples, open_tasks
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks
 from switch_jax.data.reading.sources import data_locations
-from switch_jax.evaluation.task_metrics import (
-    DecodingEvaluation,
-    average_of_tasks,
-    check_metrics,
-)
+from switch_jax.evaluation.task_metrics import DecodingEvaluation, average_of_tasks, check_metrics
 from switch_jax.evaluation.teacher_forced import ALL, TeacherForcedEvaluation
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.predictor import Predictor

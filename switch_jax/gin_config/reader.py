@@ -15,13 +15,7 @@ from switch_jax.gin_config import gin_internals
 from switch_jax.gin_config.packaged import packaged_files
 from switch_jax.storage import in_bucket, is_file, local_copy
 from switch_jax.utils import imports
-from switch_jax.utils.errors import (
-    TransientError,
-    UserError,
-    did_you_mean,
-    not_utf8,
-    storage_error,
-)
+from switch_jax.utils.errors import TransientError, UserError, did_you_mean, not_utf8, storage_error
 from switch_jax.utils.paths import GIN_DIR
 
 _IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)

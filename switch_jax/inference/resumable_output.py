@@ -82,9 +82,7 @@ class ResumableOutput:
         write_file(file, description, str(self._folder))
 
     def fill(
-        self,
-        records: Iterable[Any],
-        compute: Callable[[list[Any], int], Iterator[dict[str, Any]]],
+        self, records: Iterable[Any], compute: Callable[[list[Any], int], Iterator[dict[str, Any]]]
     ) -> int:
         """Computes the missing parts of this job, and writes the file once all parts exist.
 

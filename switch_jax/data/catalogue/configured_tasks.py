@@ -7,11 +7,7 @@ from typing import Any
 
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.registry import get_tasks
-from switch_jax.data.catalogue.vocabularies import (
-    ensure_loaded,
-    fingerprint,
-    with_vocabulary,
-)
+from switch_jax.data.catalogue.vocabularies import ensure_loaded, fingerprint, with_vocabulary
 from switch_jax.data.preprocessing import ordered_graph
 from switch_jax.data.reading.examples import has_inputs, read_examples
 from switch_jax.data.reading.sources import data_source, files_digest, open_source
