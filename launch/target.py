@@ -37,13 +37,13 @@ class Target(abc.ABC):
     Attributes:
       on: the value of --on.
       sees_local_folders: whether its processes can read the folders of this machine.
-      train: the arguments of the command, without those by which processes find each other.
+      arguments: those of the command, without those by which processes find each other.
     """
 
     on: ClassVar[str]
     sees_local_folders: ClassVar[bool] = True
 
-    train: tuple[str, ...]
+    arguments: tuple[str, ...]
     model_dir: str
     subcommand: str = "train"
     max_restarts: Annotated[

@@ -143,15 +143,15 @@ def _remote(job: TpuSlicesTarget, verb: str, *words: str) -> tuple[str, ...]:
     return (program, "alpha", *argv)
 
 
-def gcloud(job: TpuSlicesTarget, kind: str, verb: str, *words: str) -> tuple[str, ...]:
+def gcloud(job: TpuSlicesTarget, resource: str, verb: str, *words: str) -> tuple[str, ...]:
     """A command of gcloud for a 'tpu-vm' or 'queued-resources', in the job's zone and project."""
     location = (f"--zone={job.zone}", f"--project={job.project}")
-    return ("gcloud", "compute", "tpus", kind, verb, *words, *location)
+    return ("gcloud", "compute", "tpus", resource, verb, *words, *location)
 
 
 def commands(job: TpuSlicesTarget) -> list[Command]:
     of_nodes = [host_commands(job, node) for node in job.nodes]
-    return [found[kind] for kind in ("copy", "prune", "follow", "kill") for found in of_nodes]
+    return [found[name] for name in ("copy", "prune", "follow", "kill") for found in of_nodes]
 
 
 def run(job: TpuSlicesTarget) -> int:
@@ -161,9 +161,9 @@ def run(job: TpuSlicesTarget) -> int:
     """
     of_nodes = [host_commands(job, node) for node in job.nodes]
     for found in of_nodes:
-        for kind in ("copy", "prune"):
+        for name in ("copy", "prune"):
             try:
-                run_command(found[kind])
+                run_command(found[name])
             except UserError as error:  # the slice may be gone
                 log(str(error))
                 return UNREACHABLE

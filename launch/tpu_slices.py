@@ -36,7 +36,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
     """Slices of TPU VMs. This machine starts the job on them by ssh.
 
     Attributes:
-      kind: what gcloud calls them.
+      resource: what gcloud calls them.
       state: of the slices, in gcloud's description.
       ready: the state of slices that can be used.
       gone: the states of slices that were taken away and have to be created again.
@@ -44,7 +44,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
       when_querying, when_creating, when_deleting, give_back: what is said above these commands.
     """
 
-    kind: ClassVar[str]
+    resource: ClassVar[str]
     state: ClassVar[str]
     ready: ClassVar[str]
     gone: ClassVar[Sequence[str]]
@@ -106,7 +106,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return self._gcloud("delete", self.when_deleting, *self.delete_flags)
 
     def _gcloud(self, verb: str, why: str, *flags: str) -> Command:
-        return Command((*tpu_hosts.gcloud(self, self.kind, verb, self.job_name), *flags), why)
+        return Command((*tpu_hosts.gcloud(self, self.resource, verb, self.job_name), *flags), why)
 
     def commands(self) -> list[Step]:
         slices = self.query_state, self.delete, self.create

@@ -9,7 +9,7 @@ from switch_jax.launch import tpu_slices
 class QueuedResource(tpu_slices.TpuSlicesTarget):
     """Slices that are requested by `gcloud compute tpus queued-resources create`."""
 
-    on, kind = "queued-resource", "queued-resources"
+    on, resource = "queued-resource", "queued-resources"
     state, ready, gone = "state.state", "ACTIVE", ("SUSPENDED",)
     delete_flags = ("--force", "--quiet")
     when_querying = "the request is ACTIVE"

@@ -10,7 +10,7 @@ from switch_jax.utils.errors import UserError
 class TpuVm(tpu_slices.TpuSlicesTarget):
     """A slice that is made by `gcloud compute tpus tpu-vm create`."""
 
-    on = kind = "tpu-vm"
+    on = resource = "tpu-vm"
     state, ready, gone = "state", "READY", ("PREEMPTED", "TERMINATED")
     delete_flags = ("--quiet",)
     when_querying = "the slice is READY"
