@@ -26,7 +26,7 @@ def make_job(topology: str, target: Any = QueuedResource, **fields: Any) -> Any:
     """A job named base, whose folder is gs://my-bucket/runs/base."""
     given: dict[str, Any] = {
         "job_name": "base",
-        "train": ("--gin_file=x.gin",),
+        "arguments": ("--gin_file=x.gin",),
         "model_dir": "gs://my-bucket/runs/base",
         "topology": topology,
         "project": "my-project",

@@ -58,7 +58,7 @@ def _parts(manifest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], di
 def test_xpk_makes_the_pods_of_our_own_manifest(topology, train, xpk, monkeypatch, tmp_path):
     record = "printf '%s\\0' \"$@\" > argv"
     put_on_path(monkeypatch, tmp_path, switch_jax=record, sleep="", date="")
-    options: dict[str, Any] = {"train": train, "env": ("A=b c",), "max_restarts": 7}
+    options: dict[str, Any] = {"arguments": train, "env": ("A=b c",), "max_restarts": 7}
     theirs = _manifest(xpk, make_job(topology, Xpk, **options), tmp_path)
     job = make_job(topology, Gke, **options)
     ours = gke.manifest(job)

@@ -28,7 +28,7 @@ def launch(*flags):
 
 
 def job(**fields):
-    given = {"job_name": "base", "train": ("--gin_file=x.gin",), "model_dir": "runs/base"}
+    given = {"job_name": "base", "arguments": ("--gin_file=x.gin",), "model_dir": "runs/base"}
     return Slurm(**(given | {"nodes": 2, "gpus_per_node": 8} | fields))
 
 
