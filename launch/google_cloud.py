@@ -50,7 +50,7 @@ class GoogleCloudTarget(Target):
     """A job on TPU hosts of Google Cloud, but for what differs between the targets there.
 
     Attributes:
-      reads: what it reads from buckets beside MODEL_DIR: the macro or flag, and the URL.
+      input_urls: what the job reads from buckets beside MODEL_DIR: (macro or flag, URL).
       user_files: gin files, task modules and a vocabulary that the image needs, relative to this
         folder; those that end in '/' are folders.
     """
@@ -71,7 +71,7 @@ class GoogleCloudTarget(Target):
         tuple[str, ...],
         Flag("one whose value is kept in the cloud, as WANDB_API_KEY; repeat it", "NAME"),
     ] = ()
-    reads: tuple[tuple[str, str], ...] = ()
+    input_urls: tuple[tuple[str, str], ...] = ()
     user_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -162,7 +162,7 @@ class GoogleCloudTarget(Target):
 
 
 def _check_paths(job: GoogleCloudTarget) -> None:
-    for name, url in (("MODEL_DIR", job.model_dir), *job.reads):
+    for name, url in (("MODEL_DIR", job.model_dir), *job.input_urls):
         if not url.startswith("gs://"):
             raise UserError(
                 f"{name} {url!r}: the hosts see no folder of this machine, and use Google Cloud's "

@@ -6,7 +6,6 @@ import errno
 import importlib
 import io
 import os
-import re
 import signal
 import sys
 import traceback
@@ -51,9 +50,6 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         arguments = gin_flags.expand_bindings(sys.argv[1:] if argv is None else argv)
-        for argument in arguments:
-            if re.fullmatch(r"--\w+=--", argument):  # Python 3.11's argparse makes a list [] of it
-                raise UserError(f"{argument}: write a value after the =")
         try:
             args = make_parser().parse_args(arguments)
         finally:  # --help exits here
@@ -88,13 +84,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Takes no abbreviated flags, and reports a mistake in one line, without the usage."""
+    """A parser that takes no abbreviated flags, and reports a mistake in one line without usage."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's; exits where an argument is not known, and names similar flags."""
+        """Parses as argparse does; exits where an argument is unknown, and names similar flags."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             advice = self._advice(unknown[0].partition("=")[0])
@@ -104,11 +100,8 @@ class _Parser(argparse.ArgumentParser):
     def _advice(self, argument: str) -> str:
         flags = list(self._option_string_actions)
         takes_gin = "--gin_bindings" in flags
-        if not argument.startswith("-"):  # of a value that the shell has split
-            return (
-                " (write --gin_file=FILE, or --gin.NAME=VALUE, in quotes if it has spaces)"
-                * takes_gin
-            )
+        if takes_gin and not argument.startswith("-"):  # the shell has split a value
+            return " (write --gin_file=FILE, or --gin.NAME=VALUE, in quotes if it has spaces)"
         _, dot, name = argument.partition(".")
         return did_you_mean(argument, [*flags, *[f"--gin.{name}"] * bool(dot and takes_gin)])
 
@@ -137,7 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 class _UnfailingOutput(io.FileIO):
-    """Drops what cannot be written: to a full disk, or a pipe that nobody reads any more."""
+    """A file that drops what cannot be written, as to a full disk or a pipe without a reader."""
 
     def write(self, data: Any) -> int:
         with contextlib.suppress(OSError):
@@ -146,7 +139,7 @@ class _UnfailingOutput(io.FileIO):
 
 
 def _unfailing(stream: TextIO | None) -> TextIO:
-    """The stream for a training run, which has its records in files and never ends by a print."""
+    """Wraps an output stream so that a failing print never ends a training run."""
     if stream is None:  # closed, as by >&-
         return open(os.devnull, "w")
     output = io.BufferedWriter(_UnfailingOutput(stream.fileno(), "w", closefd=False))

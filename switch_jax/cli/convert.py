@@ -100,11 +100,10 @@ def _to_run(folder: ModelFolder, target: epath.Path) -> None:
 def _dtype(source: Source, dtype: str) -> str:
     """Says in which dtype the new run computes, and its source does, since scores depend on it."""
     theirs = source.architecture.get("activation_dtype")
-    if theirs is None:
-        reason = f"; {source.path} does not say in which dtype it computes"
-    else:
-        same = theirs == dtype
-        reason = f", as in {source.path}" if same else f"; in {source.path} it is {theirs!r}"
+    reason = f"; in {source.path} it is {theirs!r}"
+    if theirs in (None, dtype):
+        none = f"; {source.path} does not say in which dtype it computes"
+        reason = f", as in {source.path}" if theirs else none
     return f"ACTIVATION_DTYPE is {dtype!r}{reason}"
 
 
@@ -125,9 +124,9 @@ def _checkpoint(args: argparse.Namespace, folder: ModelFolder) -> epath.Path:
     """The checkpoint of a run that --checkpoint names; says where the flags change its config."""
     from switch_jax.checkpointing import chosen_step, find_checkpoint
 
-    own = read_run_config(RunFolder(folder.path))
-    if others := folder.config.changes_since(own) if own else []:
-        print(f"with other values than the run's: {', '.join(others)}", file=sys.stderr)
+    trained = config_of_run(RunFolder(folder.path))
+    if changes := folder.config.changes_since(trained) if trained else []:
+        print(f"with other values than the run's: {', '.join(changes)}", file=sys.stderr)
     with inference_flags.fields_named_as_flags():
         step = chosen_step(folder.path, args.checkpoint)
     return find_checkpoint(folder.path, step)

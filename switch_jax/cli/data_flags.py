@@ -20,7 +20,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def as_arguments(args: argparse.Namespace) -> list[str]:
-    """The flags above as they were given, for a command that calls another."""
+    """Returns the data flags as they were given, for a command that calls another."""
     names = ("tfds_data_dir", "seqio_additional_cache_dirs")
     return [f"--{name}={getattr(args, name)}" for name in names if getattr(args, name)]
 

@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> Config:
-    """That of the gin files, or of the demo on all devices; joins the other processes."""
+    """Reads the run's config, by default the demo's on all devices; joins the other processes."""
     from switch_jax.config import MeshConfig
     from switch_jax.runtime.host_memory import only_cpus
 
@@ -77,7 +77,7 @@ def _config(args: argparse.Namespace) -> Config:
 
 
 def _mesh_of_all_devices() -> list[str]:
-    """Macros with which tokens go to all devices of a slice."""
+    """Returns bindings of a mesh in which tokens go to all devices of a slice."""
     import jax
 
     from switch_jax.hardware.tpus import num_slices

@@ -32,8 +32,8 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def as_arguments(args: argparse.Namespace) -> list[str]:
-    """The flags above as arguments, for a command that calls another."""
-    paths = [f"--gin_search_paths={args.gin_search_paths}"] if args.gin_search_paths else []
+    """Returns the gin flags as arguments, for a command that calls another."""
+    paths = [f"--gin_search_paths={args.gin_search_paths}"] * bool(args.gin_search_paths)
     files = [f"--gin_file={file}" for file in args.gin_file]
     return [*paths, *files, *(f"--gin.{binding}" for binding in args.gin_bindings)]
 
@@ -48,7 +48,7 @@ def expand_bindings(argv: Sequence[str]) -> list[str]:
 
 
 def announce_loading() -> None:
-    """Prints, on a terminal, why nothing happens until the config is read."""
+    """Explains on a terminal why the command takes some seconds to begin."""
     if sys.stderr.isatty():
         print("loading TensorFlow and JAX, which takes some seconds", file=sys.stderr, flush=True)
 

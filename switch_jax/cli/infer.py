@@ -22,6 +22,7 @@ import argparse
 import contextlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -108,27 +109,24 @@ def _infer(
         check_examples(opened)
         examples = infer.task_examples(opened)
     else:
-        lengths, records = data.task_feature_lengths, read_records(args.input)
-        examples = (encode(record, vocabulary_of, lengths) for record in records)
+        records = read_records(args.input)
+        examples = (encode(r, vocabulary_of, data.task_feature_lengths) for r in records)
     if args.output:
         part_size = -(-args.part_size // batch_size) * batch_size
         described = _options_and_versions(args, model, decoding, step)
         output = ResumableOutput(args.output, part_size, *described, args.shard, args.num_shards)
     # On a terminal, from the first result on; answers on standard output show the progress.
     no_bar = None if is_first() and args.output else True
-    num_done = num_cut = num_unknown = 0
+    counts: Counter[str] = Counter()
     with jax.set_mesh(model.mesh), tqdm(unit=" examples", delay=1e-3, disable=no_bar) as progress:
         predictor = Predictor(model.config, model.mesh, decoding)
         parameters = model.load(step)
 
         def compute(part: Iterable[TextExample], first_id: int) -> Iterator[dict[str, Any]]:
-            nonlocal num_done, num_cut, num_unknown
             vocabulary = None if args.score else vocabulary_of["targets"]
             for result in infer.predict_or_score(predictor, parameters, part, vocabulary, first_id):
                 progress.update()
-                num_done += 1
-                num_cut += "cut" in result
-                num_unknown += "unknown" in result
+                counts.update(["all", *({"cut", "unknown"} & result.keys())])
                 yield result
 
         if args.output:
@@ -137,29 +135,27 @@ def _infer(
             for result in compute(examples, 0):
                 if is_first():
                     print(json.dumps(result, ensure_ascii=False), flush=True)
-    if is_first() and num_cut:
-        print(
-            f"{num_cut} of {num_done} examples are longer than TASK_FEATURE_LENGTHS = "
-            f'{dict(data.task_feature_lengths)} and cut off: "cut" has the tokens left out',
-            file=sys.stderr,
-        )
-    if is_first() and num_unknown:
-        print(
-            f"{num_unknown} of {num_done} examples have characters that the vocabulary lacks: "
-            '"unknown" has the number of their tokens',
-            file=sys.stderr,
-        )
-    if is_first() and args.output:
-        print(
-            f"{missing} results are left to the other jobs" if missing else f"wrote {args.output}"
-        )
+    if not is_first():
+        return 0
+    lengths = dict(data.task_feature_lengths)
+    for key, what in {
+        "cut": f"are longer than TASK_FEATURE_LENGTHS = {lengths} and cut off: "
+        '"cut" has the tokens left out',
+        "unknown": "have characters that the vocabulary lacks: "
+        '"unknown" has the number of their tokens',
+    }.items():
+        if counts[key]:
+            print(f"{counts[key]} of {counts['all']} examples {what}", file=sys.stderr)
+    if args.output:
+        left = f"{missing} results are left to the other jobs"
+        print(left if missing else f"wrote {args.output}")
     return 0
 
 
 def _options_and_versions(
     args: argparse.Namespace, model: TrainedModel, decoding: DecodingConfig, step: int | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the results depend on: what was asked for, and the versions of checkpoint and input."""
+    """The options that the results depend on, and the versions of the checkpoint and the input."""
     from switch_jax.data.reading.sources import data_locations
 
     settings = model.settings(step)

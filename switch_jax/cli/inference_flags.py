@@ -1,4 +1,4 @@
-"""What `eval` and `infer` share: their flags, and the model in a folder."""
+"""The flags that `eval` and `infer` share, and the model that they name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # they load JAX and TensorFlow
 
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
-    """The run's folder, how to decode, gin, folders of data, and how processes find each other."""
+    """Adds the run's folder, and the flags of decoding, gin, data folders and processes."""
     parser.add_argument("model_dir", metavar="MODEL_DIR", help="folder of a model")
     parser.add_argument(
         "--batch_size", type=int, metavar="N", help="examples of a batch; default: the run's"
@@ -58,7 +58,7 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
 def add_checkpoint_flag(
     parser: argparse.ArgumentParser, choices: str = "latest, best or a step"
 ) -> None:
-    """--checkpoint, which names one of a run, or all."""
+    """Adds --checkpoint, which names one checkpoint of a run, or all."""
     help = f"{choices}; default: %(default)s"
     parser.add_argument("--checkpoint", default="latest", metavar="WHICH", help=help)
 
@@ -66,7 +66,7 @@ def add_checkpoint_flag(
 def read_folder(
     args: argparse.Namespace, path: str, target: epath.Path | None = None
 ) -> ModelFolder:
-    """What a folder holds, with the config as the gin flags change it; see `open_folder`."""
+    """Opens the folder of a model, whose config the gin flags change; see `open_folder`."""
     from switch_jax.inference.trained_model import open_folder
 
     paths = gin_flags.search_paths(args)
@@ -89,7 +89,7 @@ def open_model(args: argparse.Namespace) -> TrainedModel:
 
 
 def decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:
-    """How the flags say to decode; raises UserError if one is out of range."""
+    """Makes the config of decoding from the flags; UserError where one is out of range."""
     from switch_jax.inference import decoding, trained_model
 
     given = {name: getattr(args, name) for name in decoding.OPTIONS}
@@ -99,7 +99,7 @@ def decoding_config(args: argparse.Namespace, config: Config) -> DecodingConfig:
 
 @contextlib.contextmanager
 def fields_named_as_flags() -> Iterator[None]:
-    """Within, the error of a field names the flag, which is called like it."""
+    """Turns errors of fields into UserErrors that name the flag, which is called like the field."""
     try:
         yield
     except FieldError as error:

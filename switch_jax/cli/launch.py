@@ -46,15 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data_flags.add_data_flags(parser)
     add = parser.add_argument
     add("--on", required=True, choices=tuple(TARGETS), help="where the job runs")
-    for name, (kind, flag) in _target_flags().items():
-        if kind is bool:
+    for name, (type_, flag) in _target_flags().items():
+        if type_ is bool:
             add(f"--{name}", action="store_true", help=flag.help)
             continue
-        options: dict[str, Any] = {"type": int} if int in (kind, *typing.get_args(kind)) else {}
-        if typing.get_origin(kind) is tuple:
+        values, origin = typing.get_args(type_), typing.get_origin(type_)
+        options: dict[str, Any] = {"type": int} if int in (type_, *values) else {}
+        if origin is tuple:
             options = {"action": "append"}
-        if typing.get_origin(kind) is typing.Literal:
-            options = {"choices": typing.get_args(kind)}
+        if origin is typing.Literal:
+            options = {"choices": values}
         add(f"--{name}", metavar=flag.metavar, help=flag.help, **options)
     add(
         "--change_task",
@@ -81,14 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _target_flags() -> dict[str, tuple[Any, Flag]]:
-    """The type and the note of each flag that a target takes, by its name."""
+    """Returns the type and the `Flag` of each flag that a target takes, by name."""
     return {name: flag for target in TARGETS.values() for name, flag in target.flags().items()}
 
 
 def main(args: argparse.Namespace) -> int:
     target = TARGETS[args.on]
     in_cloud = not target.sees_local_folders
-    fields = _fields_of(args)
+    fields = _target_fields(args)
     gin_flags.announce_loading()
     found = gin_flags.read(args)
     config = found.config
@@ -96,8 +97,8 @@ def main(args: argparse.Namespace) -> int:
     below: list[str] = []
     outside: list[str] = []
     if in_cloud:
-        below, outside = _own_files(found)
-        fields |= {"reads": _reads(args, config), "user_files": tuple(below)}
+        below, outside = _user_files(found)
+        fields |= {"input_urls": _input_urls(args, config), "user_files": tuple(below)}
     else:
         from switch_jax.gin_config.teacher import with_teacher
 
@@ -130,8 +131,8 @@ def main(args: argparse.Namespace) -> int:
     return job.run()
 
 
-def _fields_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What the flags say of the job; UserError where one is missing, or is for another target."""
+def _target_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """The job's fields from the flags; UserError where one is missing or of another target."""
     if args.doctor and args.change_task:
         raise UserError("--change_task is for training: leave it out with --doctor")
     target = TARGETS[args.on]
@@ -149,8 +150,8 @@ def _fields_of(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _reads(args: argparse.Namespace, config: Config) -> tuple[tuple[str, str], ...]:
-    """`GoogleCloudTarget.reads`; a vocabulary that is a file of this machine is in the image."""
+def _input_urls(args: argparse.Namespace, config: Config) -> tuple[tuple[str, str], ...]:
+    """Returns `GoogleCloudTarget.input_urls`; a vocabulary on this machine is in the image."""
     vocabulary = config.data.vocabulary or ""
     named = [
         ("INITIAL_CHECKPOINT_PATH", config.run.initial_checkpoint_path),
@@ -164,22 +165,22 @@ def _reads(args: argparse.Namespace, config: Config) -> tuple[tuple[str, str], .
     return tuple((name, url) for name, url in named if url)
 
 
-def _own_files(found: GinConfig) -> tuple[list[str], list[str]]:
-    """The user's gin files, task modules and vocabulary: in or below this folder; others."""
+def _user_files(found: GinConfig) -> tuple[list[str], list[str]]:
+    """The user's gin files, task modules and vocabulary: those below this folder, and others."""
     from switch_jax.gin_config.user_files import user_files
 
-    own = user_files(found)
+    files = user_files(found)
     vocabulary = os.path.expanduser(found.config.data.vocabulary or "")
     if "://" not in vocabulary and is_file(vocabulary):
-        own.append(vocabulary)
-    outside = [file for file in own if file[0] == "/" or ".." in file.split("/")]
-    return [file for file in own if file not in outside], outside
+        files.append(vocabulary)
+    outside = [file for file in files if file[0] == "/" or ".." in file.split("/")]
+    return [file for file in files if file not in outside], outside
 
 
 def _notes(
     args: argparse.Namespace, config: Config, below: list[str], outside: list[str]
 ) -> list[str]:
-    """What hosts in a cloud may lack, which this machine has: files, data sets of TFDS, wandb."""
+    """Notes on what hosts in a cloud may lack: files of this machine, TFDS data sets, wandb."""
     from switch_jax.data.catalogue.registry import get_tasks
 
     why = "the hosts have no file of this machine: the image needs"
@@ -191,21 +192,21 @@ def _notes(
             "relative to a folder that has all of them, and start `launch` there"
         )
     has_folder = args.tfds_data_dir or any(v.startswith("TFDS_DATA_DIR=") for v in args.env or ())
-    tasks = [] if config.data.use_cached_tasks else get_tasks(config.data.mixture_or_task_name)
-    for task in tasks if not has_folder else ():
-        loader = getattr(task.source, "tfds_dataset", None)
-        if loader and loader.name and not loader.data_dir:
-            notes.append(
-                f"{task.name} reads the TFDS data set {loader.name}, which the hosts look for "
-                "in their container: give --tfds_data_dir=gs://BUCKET/FOLDER"
-            )
-            break
+    if not has_folder and not config.data.use_cached_tasks:
+        tasks = get_tasks(config.data.mixture_or_task_name)
+        loaders = ((task.name, getattr(task.source, "tfds_dataset", None)) for task in tasks)
+        notes += [
+            f"{task} reads the TFDS data set {loader.name}, which the hosts look for in their "
+            "container: give --tfds_data_dir=gs://BUCKET/FOLDER"
+            for task, loader in loaders
+            if loader and loader.name and not loader.data_dir
+        ][:1]
     if config.run.wandb_project is not None:
         notes.append("WANDB_PROJECT is set: the image needs wandb, which launch/Dockerfile lacks")
     return notes
 
 
 def _arguments(args: argparse.Namespace) -> tuple[str, ...]:
-    own = ["--change_task"] if args.change_task else []
-    data = [] if args.doctor else data_flags.as_arguments(args)  # it reads none
-    return (*gin_flags.as_arguments(args), *data, *own)
+    change = ["--change_task"] * args.change_task
+    data = [] if args.doctor else data_flags.as_arguments(args)  # `doctor` reads none
+    return (*gin_flags.as_arguments(args), *data, *change)

@@ -16,7 +16,7 @@ from switch_jax.utils.errors import UserError
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
-    """--multihost, or --coordinator_address, --process_count and --process_index."""
+    """Adds --multihost, --coordinator_address, --process_count and --process_index."""
     parser.add_argument(
         "--multihost",
         action="store_true",
@@ -55,6 +55,7 @@ def _check_address(address: str) -> None:
 
 
 def is_distributed() -> bool:
+    """Whether this process has joined others."""
     jax = sys.modules.get("jax")  # not imported: nothing has used it
     return jax is not None and jax.distributed.is_initialized()
 

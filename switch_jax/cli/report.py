@@ -40,5 +40,5 @@ def main(args: argparse.Namespace) -> int:
     print("\n".join([*text_lines(findings), "", f"page: {output}"]))
     for error in findings.left_out:
         print(f"switch_jax report: {error}", file=sys.stderr)
-    told = [e for e in findings.left_out if isinstance(e, NoFolderError | TransientError)]
-    return max((error.exit_code for error in told), default=exit_codes.DONE)
+    errors = [e for e in findings.left_out if isinstance(e, NoFolderError | TransientError)]
+    return max((error.exit_code for error in errors), default=exit_codes.DONE)

@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _read(folder: str) -> "Status | UserError":
-    """How the run is doing; or why that cannot be told."""
+    """Reads the status of a run; returns the error where its folder cannot be read."""
     from switch_jax.reports.run_status import page, read_status
 
     try:

@@ -72,9 +72,9 @@ def _check(args: argparse.Namespace, found: GinConfig) -> int:
     from switch_jax.trainer.start.dry_run import dry_run
 
     lines = dry_run(config, args.change_task)
-    if own := found.user_settings():
+    if settings := found.user_settings():
         print("# your files and flags set:")
-    for setting in own:
+    for setting in settings:
         print(textwrap.indent(setting, "#   "))
     for line in lines:
         if line.startswith("warning: "):
@@ -104,29 +104,25 @@ def _train(args: argparse.Namespace, found: GinConfig) -> int:
         print(f"switch_jax train: {stopped}", file=sys.stderr)
         return stopped.exit_code
     if is_first():
-        status = read_status(config.run.model_dir)
-        print(_what_next(config.run.model_dir))
-        if status.loss_rise:
-            print(f"switch_jax train: warning: {loss_rise(*status.loss_rise)}", file=sys.stderr)
+        folder = config.run.model_dir
+        print(
+            f"checkpoints and metrics are in {folder}\n"
+            f"  curves and numbers:  switch_jax report {folder}\n"
+            f"  ask the model:       switch_jax infer {folder} --input=FILE"
+        )
+        if rise := read_status(folder).loss_rise:
+            print(f"switch_jax train: warning: {loss_rise(*rise)}", file=sys.stderr)
     return 0
 
 
 def _connected(args: argparse.Namespace, found: GinConfig) -> Config:
-    """Joins the other processes; the config with its teacher's, which all read or all refuse."""
+    """Joins the other processes, and adds the teacher's config, which all read or all refuse."""
     from switch_jax.gin_config.teacher import with_teacher
 
     multihost.connect(args, found.config.mesh, found.text)
 
-    if not multihost.is_distributed():  # a mistake is told before JAX is loaded
+    if not multihost.is_distributed():  # a mistake is reported before JAX is loaded
         return with_teacher(found.config)
     from switch_jax.runtime.processes import run_on_all
 
     return run_on_all(lambda: with_teacher(found.config))
-
-
-def _what_next(model_dir: str) -> str:
-    return (
-        f"checkpoints and metrics are in {model_dir}\n"
-        f"  curves and numbers:  switch_jax report {model_dir}\n"
-        f"  ask the model:       switch_jax infer {model_dir} --input=FILE"
-    )
