@@ -32,17 +32,16 @@ if TYPE_CHECKING:  # it loads JAX and TensorFlow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source", metavar="SOURCE", help="a Hugging Face folder, a T5X checkpoint, or a MODEL_DIR"
-    )
-    parser.add_argument("target", metavar="TARGET", nargs="?", help="the folder to write")
-    parser.add_argument(
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="a Hugging Face folder, a T5X checkpoint, or a MODEL_DIR")
+    add("target", metavar="TARGET", nargs="?", help="the folder to write")
+    add(
         "--inspect",
         action="store_true",
         help="describe SOURCE by its headers, name its parameters, and write nothing",
     )
     inference_flags.add_checkpoint_flag(parser, "of a MODEL_DIR: latest, best or a step")
-    parser.add_argument(
+    add(
         "--model_type",
         choices=["switch_transformers", "t5", "mt5"],
         help="of the Hugging Face folder to write; default: switch_transformers or t5",

@@ -19,10 +19,11 @@ from switch_jax.cli import gin_flags, inference_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", metavar="NAME", help="task or mixture; default: the run's")
-    parser.add_argument("--split", default="validation", help="default: %(default)s")
+    add = parser.add_argument
+    add("--task", metavar="NAME", help="task or mixture; default: the run's")
+    add("--split", default="validation", help="default: %(default)s")
     inference_flags.add_checkpoint_flag(parser, "latest, best, all, or a step")
-    parser.add_argument(
+    add(
         "--max_examples",
         type=int,
         metavar="N",

@@ -13,16 +13,15 @@ if TYPE_CHECKING:  # it loads gin
 
 
 def add_gin_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeat it"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeat it")
+    add(
         "--gin_search_paths",
         default="",
         metavar="DIR,DIR",
         help="folders to look for gin files in, separated by commas",
     )
-    parser.add_argument(
+    add(
         "--gin_bindings",
         action="append",
         default=[],

@@ -38,16 +38,15 @@ if TYPE_CHECKING:  # they load JAX and TensorFlow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", metavar="FILE", help=".jsonl, text, or - for stdin")
     source.add_argument("--task", metavar="NAME", help="a registered task or mixture")
-    parser.add_argument("--split", default="validation", help="of --task; default: %(default)s")
-    parser.add_argument("--output", metavar="FILE", help="JSON lines; without it: standard output")
-    parser.add_argument(
-        "--score", action="store_true", help="score the given targets instead of decoding"
-    )
+    add("--split", default="validation", help="of --task; default: %(default)s")
+    add("--output", metavar="FILE", help="JSON lines; without it: standard output")
+    add("--score", action="store_true", help="score the given targets instead of decoding")
     inference_flags.add_checkpoint_flag(parser)
-    parser.add_argument(
+    add(
         "--part_size",
         type=int,
         default=1000,
@@ -55,10 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="results of each part, rounded up to whole batches: the batches, and so the tokens "
         "that experts drop, depend on the input only; default: %(default)s",
     )
-    parser.add_argument("--num_shards", type=int, default=1, metavar="N", help="number of jobs")
-    parser.add_argument(
-        "--shard", type=int, default=0, metavar="I", help="index of this job, from 0"
-    )
+    add("--num_shards", type=int, default=1, metavar="N", help="number of jobs")
+    add("--shard", type=int, default=0, metavar="I", help="index of this job, from 0")
     inference_flags.add_inference_flags(parser)
 
 

@@ -17,18 +17,15 @@ from switch_jax.utils.errors import UserError
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --multihost, --coordinator_address, --process_count and --process_index."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--multihost",
         action="store_true",
         help="find the other hosts through the platform (Cloud TPU, GKE, Slurm, Open MPI)",
     )
-    parser.add_argument(
-        "--coordinator_address", metavar="HOST:PORT", help="of process 0, without such a platform"
-    )
-    parser.add_argument("--process_count", type=int, metavar="N", help="number of processes")
-    parser.add_argument(
-        "--process_index", type=int, metavar="I", help="index of this process, from 0"
-    )
+    add("--coordinator_address", metavar="HOST:PORT", help="of process 0, without such a platform")
+    add("--process_count", type=int, metavar="N", help="number of processes")
+    add("--process_index", type=int, metavar="I", help="index of this process, from 0")
 
 
 def connect(args: argparse.Namespace, mesh: MeshConfig, config_text: str) -> None:

@@ -34,8 +34,9 @@ if TYPE_CHECKING:  # it loads JAX
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     gin_flags.add_gin_flags(parser)
-    parser.add_argument(
+    add(
         "--topology",
         required=True,
         metavar="SLICE",
@@ -56,16 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="compile the N most promising meshes (default 4) and rank them",
     )
-    parser.add_argument(
+    add(
         "--chip_hour",
         type=float,
         metavar="PRICE",
         help="of an hour of a chip, in any currency, to know what the run costs",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--picture", metavar="FILE", help="write a chart of memory and time, as PNG or SVG"
-    )
+    add("--json", action="store_true", help="print JSON")
+    add("--picture", metavar="FILE", help="write a chart of memory and time, as PNG or SVG")
 
 
 def main(args: argparse.Namespace) -> int:

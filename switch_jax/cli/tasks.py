@@ -25,21 +25,20 @@ _SIZES = Range(4, 2**20)  # padding, EOS, unknown, and one more
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "words",
         nargs="*",
         metavar="[vocabulary|cache] NAME",
         help="a task or mixture, and what to make from it",
     )
-    parser.add_argument(
-        "--split", help="split to read; default: validation for examples, train for a vocabulary"
-    )
-    parser.add_argument(
+    add("--split", help="split to read; default: validation for examples, train for a vocabulary")
+    add(
         "--examples",
         type=int,
         help="number of examples to show (default: 3), or to train a vocabulary on (100000)",
     )
-    parser.add_argument(
+    add(
         "--import",
         dest="modules",
         metavar="MODULE",

@@ -1,4 +1,4 @@
-"""What is checked of gin files beyond gin's own grammar: their order, and the macros in them."""
+"""Checks of gin files beyond the grammar of gin: their order, and the macros in them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""All uses of gin's private names: what another release of gin breaks is to be changed here."""
+"""All uses of gin's private names: if a release of gin breaks something, change it here."""
 
 import contextlib
 import copy
@@ -28,7 +28,7 @@ def read_files_with(
 
 @contextlib.contextmanager
 def setting_recorded(record: Callable[[str, Any], None]) -> Iterator[None]:
-    """Within, `record` gets what each statement sets: the name, as in `bindings`, and the value."""
+    """Passes to `record` what each statement sets: the name, as in `bindings`, and the value."""
     bind = gin.bind_parameter
 
     def recording(key: Any, value: Any) -> None:
@@ -45,7 +45,7 @@ def setting_recorded(record: Callable[[str, Any], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def state_restored() -> Iterator[None]:
-    """Any config may be parsed within, even while a file is read; then gin is as it was before."""
+    """Lets any config be parsed, even while a file is read; then gin is as it was before."""
     kept: list[Any] = [gin._CONFIG, gin._SINGLETONS, gin._OPERATIVE_CONFIG, gin._IMPORTS]
     kept += [gin._FILE_READERS, gin._LOCATION_PREFIXES]
     copies = [copy.copy(container) for container in kept]
@@ -62,7 +62,7 @@ def state_restored() -> Iterator[None]:
 
 
 def bindings() -> dict[str, Any]:
-    """All values set, by 'MACRO' or 'Config.field'; references in them are not resolved."""
+    """Returns all values set, by 'MACRO' or 'Config.field'; references are not resolved."""
     return {
         _name(scope, selector, parameter): value
         for (scope, selector), values in gin._CONFIG.items()
@@ -79,11 +79,8 @@ def _name(scope: str, selector: str, parameter: str) -> str:
 
 def macros() -> dict[str, Any]:
     """The macros that have been set; references in the values are not resolved."""
-    return {
-        scope: values["value"]
-        for (scope, selector), values in gin._CONFIG.items()
-        if selector == MACRO
-    }
+    config = gin._CONFIG.items()
+    return {scope: values["value"] for (scope, selector), values in config if selector == MACRO}
 
 
 def value_of(text: str) -> Any:

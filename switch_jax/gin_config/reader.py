@@ -46,7 +46,7 @@ class Reader:
 
     def read(self, file: str) -> Mapping[str, Any]:
         """Sets a file's values, and returns them by name; UserError where it is no valid gin."""
-        if not any(is_file(place) for place in self._places(file)):
+        if not any(is_file(path) for path in self._paths(file)):
             raise UserError(self._absent(file))
         self._open_files.clear()
         self._bindings = {}
@@ -55,21 +55,20 @@ class Reader:
         return self._bindings
 
     def _absent(self, file: str) -> str:
-        """The message that a file is not there, with similar names."""
+        """Returns the message that a file is missing, with similar names."""
         name = file if file.isprintable() else repr(file)
         similar = did_you_mean(file, [*packaged_files(), *self._files_beside(file)])
         return f"no gin file {name} in {', '.join(self._folders)}{similar}"
 
-    def _places(self, file: str) -> list[str]:
-        """Where a file is looked for; the URL of one in a bucket stays as it is."""
+    def _paths(self, file: str) -> list[str]:
+        """Returns the paths where a file is looked for; a URL is the only path of its file."""
         return [os.path.join("" if in_bucket(file) else folder, file) for folder in self._folders]
 
     def _files_beside(self, file: str) -> list[str]:
         """The user's gin files in the folder of a file that is not there, as they are written."""
         parent = Path(file).parent
-        places = {Path(folder) / parent for folder in self._folders}
-        found = {str(parent / beside.name) for place in places for beside in place.glob("*.gin")}
-        return sorted(found - set(packaged_files()))
+        beside = (path for root in self._folders for path in (Path(root) / parent).glob("*.gin"))
+        return sorted({str(parent / path.name) for path in beside} - set(packaged_files()))
 
     def set(self, name: str, text: str, file: str | None = None) -> None:
         """Sets 'MACRO' or 'Config.field' to a value as in a gin file; other text is a string.
@@ -141,18 +140,14 @@ class Reader:
 
     def _similar(self, message: str) -> str:
         """The end of an error message of gin about a config or a field that is not there."""
-        if unknown := re.search(r"No configurable matching '([^']+)'", message):
-            return did_you_mean(unknown[1].split(".")[0], list(self._fields))
-        parameter = re.search(
-            r"Configurable '(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message
-        )
-        if parameter and parameter[1] in self._fields:
-            return did_you_mean(parameter[2], self._fields[parameter[1]])
-        return ""
+        if unknown := re.search(r"No configurable matching '([^.']+)", message):
+            return did_you_mean(unknown[1], list(self._fields))
+        found = re.search(r"'(?:.*\.)?(\w+)' doesn't have a parameter named '(\w+)'", message)
+        return did_you_mean(found[2], self._fields.get(found[1], [])) if found else ""
 
 
 def _name(path: str) -> str:
-    """What messages call a file that was opened; a packaged one as 'models/t5_base.gin'."""
+    """Returns the name of an open file in messages; a packaged one is 'models/t5_base.gin'."""
     return path.removeprefix(f"{GIN_DIR}/").removeprefix("./")
 
 
@@ -162,8 +157,8 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:  # gin raises a subclass with a longer message
-        kind = TransientError if isinstance(error, TransientError) else UserError
-        raise kind(first_line(error)) from error
+        is_transient = isinstance(error, TransientError)
+        raise (TransientError if is_transient else UserError)(first_line(error)) from error
     except RecursionError:
         raise UserError("macros refer to each other in a circle") from None
     except Exception as error:

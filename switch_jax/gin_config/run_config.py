@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gin import config as gin
@@ -24,11 +24,11 @@ _CONFIGURABLES = {
 
 @dataclasses.dataclass(frozen=True)
 class GinConfig:
-    """What gin files and bindings say.
+    """A config, and the gin files and bindings that it was read from.
 
     Attributes:
       text: gin's operative config, a gin file that describes the same run.
-      note: what is taken from the run that this one starts from; '': nothing is. The text begins
+      note: what this run inherits from the one that it starts from, '' for nothing. The text begins
         with it.
       origins, files: see `Reader`.
     """
@@ -41,35 +41,27 @@ class GinConfig:
 
     def explained_text(self) -> str:
         """The text, with a comment behind each setting in `origins`: what set it, and over what."""
-        return "\n".join(text + self._origin(text) for text in self._statements())
+        return "\n".join(text for text, _ in self._explained_statements())
 
     def user_settings(self) -> list[str]:
-        """The statements of the text that flags and the user's own files set, with these comments.
+        """The statements of the text that flags and the user's files set, with these comments.
 
-        Without those of files where no packaged file is read: they are a whole config.
+        Where no packaged file is read, the files are a whole config, and only flags count.
         """
-        own = set(self.files) - set(packaged_files())
-        if len(own) == len(self.files):
-            own = set()
-        return [
-            text + self._origin(text)
-            for text in self._statements()
-            for last in self._setters(text)[:1]
-            if last in own or last.startswith("--gin.")
-        ]
+        files = set(self.files) - set(packaged_files())
+        if len(files) == len(self.files):
+            files = set()
+        statements = self._explained_statements()
+        return [text for text, last in statements if last in files or last.startswith("--gin.")]
 
-    def _statements(self) -> list[str]:
-        return re.split(r"\n(?=\S|\n)", self.text)
-
-    def _setters(self, statement: str) -> list[str]:
-        """What has set a statement's macro or field, the last first."""
-        name = re.match(r"[\w.]+(?= = )", statement)
-        return list(dict.fromkeys(reversed(self.origins.get(name[0], ())))) if name else []
-
-    def _origin(self, statement: str) -> str:
-        """The comment for a statement of a config; "" where nothing in `origins` sets it."""
-        last, *earlier = self._setters(statement) or [""]
-        return f"  # {last}{', over ' * bool(earlier)}{', '.join(earlier)}" if last else ""
+    def _explained_statements(self) -> Iterator[tuple[str, str]]:
+        """Yields each statement of the text with its comment, and what set it last, if known."""
+        for text in re.split(r"\n(?=\S|\n)", self.text):
+            name = re.match(r"[\w.]+(?= = )", text)
+            setters = self.origins.get(name[0], ()) if name else ()
+            last, *earlier = list(dict.fromkeys(reversed(setters))) or [""]
+            over = f", over {', '.join(earlier)}" if earlier else ""
+            yield f"{text}  # {last}{over}" if last else text, last
 
 
 def read(
@@ -105,7 +97,7 @@ def _parsed(
     search_paths: Sequence[str],
     unneeded: Sequence[str],
 ) -> tuple[Reader, str]:
-    """Sets in gin what files and bindings say; the reader, and what `take_model_of_parent` says."""
+    """Sets in gin the values of files and bindings; returns the reader and the parent's note."""
     if not files:
         raise UserError(
             "no --gin_file: give one of your own, or of those that come with switch_jax: "
@@ -162,7 +154,7 @@ def _built() -> Config:
 
 
 def _with_gin_name(config: Any, error: FieldError) -> UserError:
-    """The error with the name that sets the field in gin: that of its macro, or Config.field."""
+    """Returns the error with the name that sets the field in gin: its macro, or Config.field."""
     value = gin.get_bindings(config.__name__, resolve_references=False).get(error.field)
     macros = gin_internals.references(value)
     name = macros[0] if macros else f"{config.__name__}.{error.field}"

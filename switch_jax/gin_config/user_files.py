@@ -1,4 +1,4 @@
-"""The files of a config that do not come with switch_jax: gin files, and modules here."""
+"""The gin files and modules of a config that the user has written."""
 
 import ast
 import sys

@@ -56,11 +56,11 @@ def predict_or_score(
     for example, result in zip(examples, found, strict=True):
         text = {name: example.text[name] for name in given}
         score = result["score"] if math.isfinite(result["score"]) else None
-        notes = {"cut": example.cut, "unknown": example.unknown}
-        notes = {
-            key: {name: n for name, n in of.items() if name in given} for key, of in notes.items()
-        }
-        yield {**text, **result, "score": score, **{key: of for key, of in notes.items() if of}}
+        row = {**text, **result, "score": score}
+        for key, counts in (("cut", example.cut), ("unknown", example.unknown)):
+            if found_counts := {name: n for name, n in counts.items() if name in given}:
+                row[key] = found_counts
+        yield row
 
 
 def _to_score(examples: Iterable[TextExample], first_id: int) -> Iterator[Example]:

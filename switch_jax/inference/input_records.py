@@ -52,7 +52,7 @@ def read_records(path: str, stdin: BinaryIO | None = None) -> Iterator[Record]:
 
 
 def _from_lines(lines: Iterable[bytes], name: str, json_lines: bool | None) -> Iterator[Record]:
-    """If `json_lines` is None, the lines are JSON if the first one begins with a brace."""
+    """Yields a record for each line; with `json_lines` None a first brace tells that it is JSON."""
     for number, line in enumerate(lines, start=1):
         source, line = f"{name}, line {number}", line.removesuffix(b"\n").removesuffix(b"\r")
         if json_lines is None:

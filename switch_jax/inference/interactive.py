@@ -44,7 +44,7 @@ class InteractiveModel:
         self._predictors: dict[DecodingConfig, Predictor] = {}
 
     def __repr__(self) -> str:
-        """As "<InteractiveModel runs/tuned, step 900: Switch Transformer, 8 experts, ...>"."""
+        """Returns "<InteractiveModel runs/tuned, step 900: Switch Transformer, 8 experts, ...>"."""
         return f"<InteractiveModel {self._name}: {described(self.config.model)}>"
 
     @overload
@@ -116,14 +116,14 @@ class InteractiveModel:
             return list(self._predictor().score(self.parameters, examples))
 
     def _predictor(self, **options: Any) -> Predictor:
-        """The one that decodes like this, whose programs stay compiled."""
+        """Returns the predictor with these options, whose programs stay compiled."""
         decoding = decoding_config(self.config.data, **options)
         if decoding not in self._predictors:
             self._predictors[decoding] = Predictor(self.config, self.mesh, decoding)
         return self._predictors[decoding]
 
     def _encode(self, records: Sequence[Record]) -> list[Example]:
-        """Their ids; warns of the first text that is cut off, and says how many are."""
+        """Encodes texts; warns of the first one that is cut off, with the number of the others."""
         lengths = self.config.data.task_feature_lengths
         encoded = [encode(record, self.vocabularies, lengths) for record in records]
         cut = [(name, i, n) for i, e in enumerate(encoded) for name, n in e.cut.items()]

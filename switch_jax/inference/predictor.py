@@ -18,9 +18,9 @@ from switch_jax.train_step.lowering import compiler_options
 
 
 class Prediction(NamedTuple):
-    """The best sequence: tokens [max_new_tokens] int32, all EOS from the first on, and its score.
+    """An example's best sequence: tokens [max_new_tokens] int32, EOS to the end, and its score.
 
-    That is its log-probability; a beam search divides it by the length penalty.
+    The score is a log-probability; a beam search divides it by the length penalty.
     """
 
     tokens: np.ndarray

@@ -47,10 +47,10 @@ class ResumableOutput:
 
         The results depend, as JSON, on `options`, which the user chose, and on `versions`, which
         change under the same command: of the input, of the newest checkpoint. Where the parts have
-        other versions, the job begins anew, and says so. This job computes every part i with
-        i % num_shards == shard. Raises UserError where the file exists or cannot be written, the
-        parts have other options or another size, or other versions and there are several jobs,
-        since another one may be at work.
+        other versions, the job starts again from the first part, and says so. This job computes
+        every part i with i % num_shards == shard. Raises UserError where the file exists or cannot
+        be written, the parts have other options or another size, or other versions and there are
+        several jobs, since another one may be at work.
         """
         self.path = storage_path(path, "--output")
         self._folder = self.path.with_name(self.path.name + ".parts")
@@ -73,7 +73,7 @@ class ResumableOutput:
             return
         if existing:
             found = listed(differences(existing, ours))
-            if _without(may_differ, existing) != _without(may_differ, ours):
+            if any(existing.get(n) != ours.get(n) for n in {*existing, *ours} - may_differ):
                 raise UserError(
                     f"{self._folder} holds parts of other results ({found}): take the same input "
                     "and options, choose another output, or remove that folder"
@@ -112,7 +112,7 @@ class ResumableOutput:
         return from_first(lambda: exists(self._part_file(index)))
 
     def _write(self, file: epath.Path, text: str) -> None:
-        """Does not make the folder: a job that has joined all parts has removed it."""
+        """Writes a part, but makes no folder: a job that has joined all parts has removed it."""
         with explain_write_errors(file):
             atomic_write(file, text)
 
@@ -140,7 +140,3 @@ class ResumableOutput:
             raise storage_error(message, error) from error
         with contextlib.suppress(OSError):
             self._folder.rmtree()
-
-
-def _without(names: set[str], values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in names}

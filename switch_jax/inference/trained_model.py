@@ -58,8 +58,8 @@ def open_folder(
     """
     folder = storage_path(path, "path")
     if not exists(folder):
-        raise missing_model(path)
-    files, own_bindings, note = [str(RunFolder(folder).config)], list[str](), ""
+        raise no_model_there(path)
+    files, source_bindings, note = [str(RunFolder(folder).config)], list[str](), ""
     source = open_source(folder)  # first: the folder of a T5X model has a config.gin of T5X
     vocabulary_file = None
     if source is not None:
@@ -67,13 +67,13 @@ def open_folder(
         vocabulary_file = sentencepiece_file(source.folder, source.architecture["num_embeddings"])
         if vocabulary_file is not None:
             vocabulary = str(RunFolder(target).vocabulary if target else vocabulary_file)
-        files, own_bindings = source_to_gin(source, target or source.path, vocabulary)
+        files, source_bindings = gin_of_source(source, target or source.path, vocabulary)
     elif not gin_files and not is_file(RunFolder(folder).config):
         raise UserError(
             f"{path} holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a "
             "config.json, and a T5X checkpoint a file named checkpoint"
         )
-    bindings = [*own_bindings, *gin_bindings]
+    bindings = [*source_bindings, *gin_bindings]
     found = gin_config.read(gin_files or files, bindings, search_paths, ["MODEL_DIR"], keep=keep)
     if source and not vocabulary_file and found.config.data.vocabulary == source.vocabulary:
         note = (
@@ -98,7 +98,7 @@ class TrainedModel:
     parameters: Any
 
     def chosen_step(self, checkpoint: str) -> int | None:
-        """See `read_only.chosen_step`; None for a model of another format."""
+        """Returns the step of a checkpoint, see `read_only.chosen_step`; None for other formats."""
         if self.source is None:
             return chosen_step(self.path, checkpoint)
         if checkpoint != "latest":
@@ -117,7 +117,7 @@ class TrainedModel:
         return load_parameters(self.path, self.parameters, step)
 
     def settings(self, step: int | None) -> dict[str, Any]:
-        """What results depend on, apart from the examples and the decoding, as JSON.
+        """Returns, as JSON, the settings that results depend on, but for examples and decoding.
 
         The time of saving counts: a run that went back saves another checkpoint of the same step.
         """
@@ -164,7 +164,7 @@ def prepare_model(
 
 
 def decoding_config(data: DataConfig, **options: Any) -> DecodingConfig:
-    """How targets are decoded, by `decoding.OPTIONS`; by default up to their length in `data`.
+    """Makes the config of decoding from `decoding.OPTIONS`; by default up to the targets' length.
 
     Raises FieldError: a value is out of range, or two contradict; UserError: there is no such
     option, or no vocabulary.
