@@ -15,7 +15,7 @@ def eval_batches(
     batch_size: int,
     num_batches: int | None = None,
 ) -> Iterator[Batch]:
-    """One pass in a fixed order: batches as of `TrainBatches`, the last filled up with padding.
+    """Yields batches as `TrainBatches` does, in one pass; the last is filled up with padding.
 
     The masked spans do not depend on the config's seed, nor the order on its shuffle. A mixture is
     read task by task, to its end or up to `num_batches`. Raises UserError if there is no example at

@@ -46,9 +46,9 @@ class TaskExamples:
 
     @functools.cached_property
     def _blocks(self) -> Blocks:
-        kind = ChunkBlocks if self._source.format else SequentialBlocks
+        blocks = ChunkBlocks if self._source.format else SequentialBlocks
         shuffle = self._config.shuffle_train_examples and bool(self._task.shuffle_buffer_size)
-        return kind(self._source, self._order, shuffle)
+        return blocks(self._source, self._order, shuffle)
 
     def read(self, stream: int, cursor: Cursor) -> Iterator[tuple[Example, Cursor]]:
         """The examples of a stream from `cursor` on, without end, and the position after each."""
@@ -68,7 +68,7 @@ class TaskExamples:
         raise no_examples(f"{self._task.name}{share}", self._config)
 
     def _preprocessed(self, stream: int, cursor: Cursor) -> Iterator[Any]:
-        """`BlockGraph.examples` of the stream, starting with the cursor's block."""
+        """Yields `BlockGraph.examples` of the stream, starting with the cursor's block."""
         state = _ReadState()
         inputs = tf.data.Dataset.from_generator(
             lambda: self._block_inputs(stream, cursor, state),
@@ -87,7 +87,7 @@ class TaskExamples:
         raise state.error
 
     def _block_inputs(self, stream: int, cursor: Cursor, state: "_ReadState") -> Iterator[tuple]:
-        """The inputs of the stream's blocks without end; runs in a thread of TensorFlow."""
+        """Yields the inputs of the stream's blocks without end; runs in a thread of TensorFlow."""
         shards = (
             (shard, cursor.block if (shard.epoch, shard.index) == cursor[:2] else 0)
             for shard in self._order.shards(stream, cursor.epoch, cursor.shard)

@@ -104,7 +104,7 @@ def _mixed(
     draws: int,
     cursors: Sequence[Cursor],
 ) -> Iterator[tuple[Example, tuple[int, Cursor]]]:
-    """Each example with the index of its task and the position after it in that task."""
+    """Yields examples at the tasks' rates, each with its task's index and the position after it."""
     readers = [task.read(stream, cursor) for task, cursor in zip(tasks, cursors, strict=True)]
     probabilities = np.asarray(rates) / np.sum(rates)
     chunk, skip = divmod(draws, _DRAWS_AT_ONCE)

@@ -30,7 +30,7 @@ from switch_jax.utils.terminal import say
 
 
 def check_vocabulary(config: Config) -> list[str]:
-    """A warning where it fills under half of the embedding; UserError where it does not fit."""
+    """Warns of a vocabulary of under half of the embedding; UserError where it does not fit."""
     ids, rows, split = vocabulary_size(config.data), config.model.num_embeddings, config.mesh.model
     vocabulary = f"the vocabulary of {config.data.mixture_or_task_name} has {ids} ids"
     if ids > rows:
@@ -68,7 +68,7 @@ def open_tasks(config: DataConfig) -> OpenedTasks:
 
 
 def check_examples(opened: OpenedTasks) -> None:
-    """Reads one example of each kind of task; tasks of a kind are preprocessed alike.
+    """Reads an example of one task of all those that are preprocessed in the same way.
 
     Raises UserError where a preprocessing step fails, no example has these lengths, or examples
     have no inputs or targets.
@@ -97,7 +97,7 @@ def _first_example(task: seqio.Task, config: DataConfig) -> Mapping[str, Any] | 
 
 
 def _failure(error: Exception) -> str:
-    """Which step fails, with what message."""
+    """Names the step that fails, and its message."""
     step = seqio_internals.failed_step(error)
     reason = str(error).strip().split("\n")[0].split(" for '{{node")[0]
     failure = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
@@ -151,7 +151,7 @@ def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
 
 
 def check_streams(config: Config, readers: int) -> list[str]:
-    """A warning where hosts outnumber the streams; UserError where these split no batch evenly."""
+    """Warns where hosts outnumber streams; UserError where streams do not divide the batch."""
     streams, batch_size = config.data.data_streams, config.run.batch_size
     if batch_size % streams:
         raise UserError(

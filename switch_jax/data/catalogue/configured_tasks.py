@@ -34,12 +34,12 @@ class OpenedTasks:
 
     @functools.cached_property
     def files_digests(self) -> dict[str, str]:
-        """`sources.files_digest` of each task, by its name."""
+        """Returns `sources.files_digest` of each task, by name."""
         split, use_cached = self.config.split, self.config.use_cached_tasks
         return {task.name: files_digest(task, split, use_cached) for task in self.tasks}
 
     def only(self, name: str) -> "OpenedTasks":
-        """One of the tasks alone."""
+        """Returns one of the tasks alone."""
         config = dataclasses.replace(self.config, mixture_or_task_name=name)
         return OpenedTasks(config, tuple(task for task in self.tasks if task.name == name))
 
@@ -50,15 +50,13 @@ def all_tasks(config: DataConfig) -> list[seqio.Task]:
 
 
 def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:
-    """Those of 'inputs' and 'targets', the same in all tasks of a mixture; see `ensure_loaded`."""
+    """Returns the vocabularies by feature, the same in all tasks of a mixture; raises UserError."""
     task = all_tasks(config)[0]
-    return {
-        name: ensure_loaded(feature.vocabulary) for name, feature in task.output_features.items()
-    }
+    return {name: ensure_loaded(f.vocabulary) for name, f in task.output_features.items()}
 
 
 def vocabulary_fingerprints(config: DataConfig) -> dict[str, str]:
-    """`vocabularies.fingerprint` of 'inputs' and 'targets'; looks at no data."""
+    """Returns `vocabularies.fingerprint` of the vocabularies by feature; looks at no data."""
     return {name: fingerprint(found) for name, found in vocabularies(config).items()}
 
 

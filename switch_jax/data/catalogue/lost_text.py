@@ -1,4 +1,4 @@
-"""What a model does not see of the text: ends that are cut off, and characters that are unknown."""
+"""Counts the text that a model does not see: ends that are cut off, and unknown characters."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,9 +57,8 @@ def _unknown(
         if number := sum(num_unknown(vocabulary, example[feature]) for example in examples):
             is_content = content_tokens(vocabulary)
             total = sum(int(is_content[example[feature]].sum()) for example in examples)
-            shares.append(
-                f"{number:,} of {total:,} tokens of {feature} ({percent(number / total)})"
-            )
+            share = percent(number / total)
+            shares.append(f"{number:,} of {total:,} tokens of {feature} ({share})")
     if shares:
         yield (
             f"{task.name}: in the first {counted(len(examples), 'example')} {' and '.join(shares)} "

@@ -40,7 +40,7 @@ def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
 
 
 def _mixture(name: str) -> seqio.Mixture:
-    """The mixture of rates by name, as 'my_task=3, c4_span_corruption=1'."""
+    """Makes a mixture of rates by name, as 'my_task=3, c4_span_corruption=1'."""
     rates: dict[str, float] = {}
     for part in name.split(","):
         task, _, rate = map(str.strip, part.partition("="))
@@ -91,7 +91,7 @@ def tasks_with_split(name: str, split: str, use_cached: bool = False) -> list[se
 
 
 def no_split(name: str, split: str, known: Iterable[str]) -> UserError:
-    """The error that none of the tasks has a split; `known`: those that there are."""
+    """Makes the error that none of the tasks has a split; `known` are those that there are."""
     advice = "; to look at another one give --split, to train without evaluation EVAL_PERIOD = None"
     return UserError(
         f"{name} has no split {split!r}: its splits are {', '.join(sorted(known))}"
@@ -116,7 +116,7 @@ def readable_splits(task: seqio.Task, use_cached: bool = False) -> list[str]:
 
 
 def tfds_folders(loader: seqio.LazyTfdsLoader) -> list[Any]:
-    """Where a TFDS data set is looked for."""
+    """Returns the folders where a TFDS data set is looked for."""
     if loader.data_dir:
         return [loader.data_dir]
     return list(tfds.core.utils.file_utils.list_data_dirs(None))
@@ -157,7 +157,7 @@ def _splits_in_cache(task: seqio.Task) -> list[str]:
 
 
 def mixing_rates(name: str, tasks: Sequence[seqio.Task]) -> list[float]:
-    """How often an example of each task is read, relative to the others.
+    """Returns how often an example of each task is read, relative to the others.
 
     `tasks` are those of the task or mixture `name`, or variants with the same names. Raises
     UserError where a rate is no finite number of at least 0, or all are 0.

@@ -33,29 +33,26 @@ def task_list(pattern: str = "*") -> str:
         raise UserError(f"no task or mixture matches {pattern!r}: `switch_jax tasks` lists all")
     splits = {name: _splits_here(name) for name in found}
     smallest = _FAMILY if pattern == "*" else len(found) + 1
-    here = _in_families([name for name in found if splits[name]], smallest)
-    rest = _in_families([name for name in found if not splits[name]], smallest)
+    here = _by_family([name for name in found if splits[name]], smallest)
+    rest = _by_family([name for name in found if not splits[name]], smallest)
     lines = []
     if here:
         rows = [("can be read here", "kind", "splits")]
         for label, members in here.items():
-            of_all = set().union(*(splits[name] for name in members))
-            rows.append((label, _kind(members), ", ".join(sorted(of_all))))
+            all_splits = set().union(*(splits[name] for name in members))
+            rows.append((label, _kind(members), ", ".join(sorted(all_splits))))
         lines += aligned(rows)
     if rest:
         lines += ["", "not here; --tfds_data_dir gives TFDS data (docs/prepare_data.md):"]
-        shown = [
-            label if len(members) == 1 else f"{label} ({len(members)})"
-            for label, members in rest.items()
-        ]
-        lines += textwrap.wrap(", ".join(shown), 100, break_on_hyphens=False)
+        labels = (n + f" ({len(members)})" * (len(members) > 1) for n, members in rest.items())
+        lines += textwrap.wrap(", ".join(labels), 100, break_on_hyphens=False)
     if pattern == "*":
         lines += ["", "`switch_jax tasks 'glue*'` lists a family, `switch_jax tasks NAME` examples"]
     return "\n".join(lines).strip("\n")
 
 
-def _in_families(names: Sequence[str], smallest: int) -> Mapping[str, Sequence[str]]:
-    """The names by label: each by itself, or the members of a family by "mc4*"."""
+def _by_family(names: Sequence[str], smallest: int) -> Mapping[str, Sequence[str]]:
+    """Groups names by label: a large family has the label "mc4*", others are their own label."""
     families: dict[str, list[str]] = {}
     for name in names:
         families.setdefault(re.split(r"[_.]", name)[0], []).append(name)
@@ -73,13 +70,13 @@ def _kind(names: Sequence[str]) -> str:
 
 
 def _splits_here(name: str) -> set[str]:
-    """The splits of a task, or of all tasks of a mixture together; empty where one has no data."""
+    """Returns the splits of all tasks of a name together; none where a task has no data."""
     by_task = [_splits_of_task(task) for task in get_tasks(name)]
     return set().union(*by_task) if all(by_task) else set()
 
 
 def _splits_of_task(task: seqio.Task) -> list[str]:
-    """The splits that can be read here, without a look into the data or at a network."""
+    """Returns the splits that can be read on this machine; uses no network, and reads no data."""
     loader = getattr(task.source, "tfds_dataset", None)
     if loader is None:
         return [split for split in task.splits if _has_files(task, split)]

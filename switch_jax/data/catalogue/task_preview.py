@@ -18,8 +18,8 @@ _MAX_IDS = 12  # of a feature that are shown
 def first_examples(config: DataConfig, count: int) -> str:
     """The first examples of a task or mixture as the model sees them, before packing or shuffling.
 
-    Of each the number of tokens, the first and last ids, and the text; then `lost_text`. Raises
-    as `open_tasks` and `check_examples`.
+    Each is shown by its number of tokens, first and last ids, and text; `lost_text` follows. Raises
+    what `open_tasks` and `check_examples` raise.
     """
     opened = open_tasks(config)
     check_examples(opened)
@@ -35,7 +35,7 @@ def first_examples(config: DataConfig, count: int) -> str:
 
 
 def _mixed(opened: OpenedTasks) -> Iterator[Mapping[str, Any]]:
-    """Examples of tasks that are drawn at their rates, until all tasks are exhausted."""
+    """Yields examples of tasks chosen at their rates, until all tasks are exhausted."""
     rates = np.asarray(mixing_rates(opened.config.mixture_or_task_name, opened.tasks))
     readers = [ordered_examples(task, opened.config) for task in opened]
     rng = np.random.default_rng(0)

@@ -59,7 +59,7 @@ def content_tokens(found: seqio.Vocabulary) -> np.ndarray:
 
 
 def num_unknown(found: seqio.Vocabulary, ids: Sequence[int] | np.ndarray) -> int:
-    """How many ids stand for characters that the vocabulary lacks; 0 where it lacks none."""
+    """Number of ids that stand for characters which the vocabulary lacks; 0 where it lacks none."""
     return 0 if found.unk_id is None else int(np.sum(np.asarray(ids) == found.unk_id))
 
 
@@ -79,7 +79,7 @@ def piece(found: seqio.Vocabulary, token: int) -> str:
 
 
 def ensure_loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
-    """The same vocabulary, after its file was read; UserError if that is no SentencePiece model."""
+    """Reads the file of a vocabulary, and returns the vocabulary; UserError if it is no model."""
     try:
         _ = found.vocab_size
     except (tf.errors.OpError, OSError, DecodeError, RuntimeError) as error:
@@ -99,10 +99,10 @@ def _not_found(path: str, reason: str, error: Exception) -> UserError:
 
 def fingerprint(found: seqio.Vocabulary) -> str:
     """Equal for equal vocabularies, wherever their files are, without added sentinels."""
-    kind = type(found).__name__
+    name = type(found).__name__
     if isinstance(found, seqio.SentencePieceVocabulary):
-        return f"{kind} {_hash(ensure_loaded(found).sentencepiece_model_file)}"
-    return kind
+        return f"{name} {_hash(ensure_loaded(found).sentencepiece_model_file)}"
+    return name
 
 
 @functools.cache  # the file may be in a bucket
@@ -115,15 +115,13 @@ def with_vocabulary(task: seqio.Task, name: str | None) -> seqio.Task:
     """The task with another vocabulary, unless None; UserError where a feature is not text."""
     if name is None:
         return task
+    features = {}
     for key, feature in task.output_features.items():
-        own = getattr(feature, "vocabulary", None)
-        if own is None or isinstance(own, seqio.PassThroughVocabulary):
+        old = getattr(feature, "vocabulary", None)
+        if old is None or isinstance(old, seqio.PassThroughVocabulary):
             raise UserError(
-                f"{task.name} has {key!r} that are not text ({type(own or feature).__name__}), so "
+                f"{task.name} has {key!r} that are not text ({type(old or feature).__name__}), so "
                 f"VOCABULARY = {name!r} cannot replace their vocabulary; set it to None"
             )
-    features = {
-        key: dataclasses.replace(feature, vocabulary=get_vocabulary(name))
-        for key, feature in task.output_features.items()
-    }
+        features[key] = dataclasses.replace(feature, vocabulary=get_vocabulary(name))
     return task.replace(output_features=features)

@@ -13,9 +13,9 @@ _BLOCK = 64 * 1024  # bytes; a thousand times more at most when decompressed
 
 @contextlib.contextmanager
 def whole_copies_here(files: Sequence[str]) -> Iterator[list[str]]:
-    """As `local_copies`; when the files were read, OSError for one that was cut off; "" is none.
+    """Yields local copies as `copies_here`; then raises OSError where a file was cut off.
 
-    It is looked for at the end, since that means to decompress a file once more.
+    The check comes last, since it decompresses each file once more. "" stands for no file.
     """
     with local_copies(files) as here:
         yield here
@@ -25,7 +25,7 @@ def whole_copies_here(files: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _is_cut_off(path: str) -> bool:
-    """Whether a file has compressed data that do not end; other damage is TensorFlow's to find."""
+    """Whether a file's compressed data do not end; TensorFlow finds other damage."""
     with open(path, "rb") as file:
         data = file.read(_BLOCK)
         if not path.endswith(".gz") and not data.startswith(_BEGINNINGS):

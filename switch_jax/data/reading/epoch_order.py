@@ -1,8 +1,8 @@
-"""Which files of a task each stream reads in each epoch, and in which order; without TensorFlow.
+"""The order in which the streams read the files of a task in each epoch; without TensorFlow.
 
 Most files form groups, equally many for each stream. The files that are left over, fewer than the
-streams, are cut into parts, again equally many for each stream. In each epoch a permutation deals
-groups and parts out to the streams, as their shards of the epoch.
+streams, are cut into parts, again equally many for each stream. Each group that is not cut, and
+each part, is a shard. In each epoch a permutation gives every stream equally many shards.
 """
 
 import itertools
@@ -18,7 +18,7 @@ _MAX_UNSHUFFLED_GROUPS = 256
 
 @dataclass(frozen=True)
 class Shard:
-    """A group of files or a part of a file; `index` counts the shards of a stream in an epoch."""
+    """The files of a group, or a part of its file; `index` counts a stream's shards in an epoch."""
 
     epoch: int
     index: int
@@ -37,13 +37,12 @@ class EpochOrder:
 
     @property
     def _num_whole(self) -> int:
-        """Groups that are not cut; each of the other groups is a single file."""
+        """Number of groups that are not cut; each of the other groups is a single file."""
         per_stream = self.num_files // self.num_streams
         if self.shuffle:
             return self.num_streams * -(-per_stream // FILES_PER_GROUP)
-        return self.num_streams * min(
-            per_stream, max(_MAX_UNSHUFFLED_GROUPS // self.num_streams, 1)
-        )
+        most = max(_MAX_UNSHUFFLED_GROUPS // self.num_streams, 1)
+        return self.num_streams * min(per_stream, most)
 
     @property
     def num_groups(self) -> int:
@@ -51,15 +50,15 @@ class EpochOrder:
 
     @property
     def num_parts(self) -> int:
-        """Parts of a file that is cut: the smallest number that gives all streams equally many."""
+        """Parts of each file that is cut: as few as give all streams equally many."""
         return self.num_streams // math.gcd(self.num_files, self.num_streams)
 
     def parts_in(self, group: int) -> int:
-        """Number of parts of a group; 1: it is not cut."""
+        """Number of parts that a group is cut into; 1 for a group that is not cut."""
         return 1 if group < self._num_whole else self.num_parts
 
     def files_in(self, group: int) -> slice:
-        """Where the files of a group are in the list of all files."""
+        """The indices of a group's files in the list of all files."""
         rest = self.num_files - self.num_files % self.num_streams
         if group < self._num_whole:
             return slice(group, rest, self._num_whole)
@@ -68,18 +67,18 @@ class EpochOrder:
 
     def shards(self, stream: int, first_epoch: int, first_shard: int) -> Iterator[Shard]:
         """The shards of a stream, epoch after epoch without end, from one of the first epoch on."""
-        places = [(g, part) for g in range(self.num_groups) for part in range(self.parts_in(g))]
+        parts = [(g, part) for g in range(self.num_groups) for part in range(self.parts_in(g))]
         files = range(self.num_files)
-        sizes = np.array([len(files[self.files_in(g)]) / self.parts_in(g) for g, _ in places])
+        sizes = np.array([len(files[self.files_in(g)]) / self.parts_in(g) for g, _ in parts])
         for epoch in itertools.count(first_epoch):
-            order = np.arange(len(places))
+            order = np.arange(len(parts))
             if self.shuffle:
                 order = np.random.default_rng((*self.seed, epoch)).permutation(order)
-            # There are as many shards of each size for each stream. It reads its own as permuted.
-            own = np.sort(np.argsort(sizes[order], kind="stable")[stream :: self.num_streams])
-            for index in range(first_shard, len(own)):
+            # Each stream gets as many shards of each size, and reads them in permuted order.
+            mine = np.sort(np.argsort(sizes[order], kind="stable")[stream :: self.num_streams])
+            for index in range(first_shard, len(mine)):
                 # Without adding the epoch, a stream could get an empty part in every epoch.
-                group, part = places[order[own[index]]]
+                group, part = parts[order[mine[index]]]
                 yield Shard(epoch, index, group, (part + epoch) % self.parts_in(group))
             first_shard = 0
 

@@ -58,7 +58,7 @@ def read_examples(
 
 
 def _located(reason: str, format: FileFormat | None, files: Sequence[str]) -> str:
-    """What is wrong with the data of these files: with the line's number, or with their names."""
+    """Adds to the reason the number of the bad line, if there is one, or the names of the files."""
     bad = _BAD_LINE.fullmatch(reason)
     if not bad:
         return reason + _while_reading(files)
@@ -72,7 +72,7 @@ def _located(reason: str, format: FileFormat | None, files: Sequence[str]) -> st
 
 
 def _line_number(line: bytes, contents: Iterable[bytes]) -> int | None:
-    """Where the line is in a file, from 1, given in blocks of whole lines; None: nowhere."""
+    """Number of the line, from 1, in a file given in blocks of whole lines; None if absent."""
     before = 0
     for content in contents:
         lines = content.replace(b"\r", b"").split(b"\n")  # as TensorFlow reads them
@@ -83,7 +83,7 @@ def _line_number(line: bytes, contents: Iterable[bytes]) -> int | None:
 
 
 def _while_reading(files: Sequence[str]) -> str:
-    """The end of a message, with the files that were being read."""
+    """The end of a message, which names the files that were being read."""
     more = [f"{len(files) - _MAX_NAMED} more"] * (len(files) > _MAX_NAMED)
     return f"; while reading {', '.join([*files[:_MAX_NAMED], *more])}" if files else ""
 
@@ -100,10 +100,10 @@ def tensorflow_message(error: tf.errors.OpError | UnicodeDecodeError) -> str:
 
 
 def has_inputs(example: Mapping[str, Any]) -> bool:
-    """Whether the inputs have a token; of an example that has no 'inputs' `checks` tells.
+    """Whether the inputs have a token; `check_examples` refuses examples without 'inputs'.
 
-    Others are left out before packing: their targets would have nothing to attend to, and a row of
-    examples that are empty altogether would never be full.
+    Examples without a token are left out before packing: their targets would have nothing to attend
+    to, and a row of examples that are empty altogether would never be full.
     """
     return "inputs" not in example or len(example["inputs"]) > 0
 

@@ -55,7 +55,7 @@ class Chunks(Protocol):
         return [chunks[start : start + self._per_block].tolist() for start in starts]
 
     def reads(self, chunks: Sequence[int]) -> list[Callable[[], bytes]]:
-        """What reads chunks, joined in this order, also in threads; OSError: a file is damaged."""
+        """Calls that read chunks, to be joined in this order; OSError: a file is damaged."""
 
 
 class FileFormat(Protocol):
@@ -84,14 +84,14 @@ class ByteFormat(FileFormat, Protocol):
         return FileChunks(run_concurrently(parts), self, num_parts)
 
     def next_start(self, data: bytes, position: int) -> int:
-        """Where in `data` the first example at or after `position` begins; -1 if none does."""
+        """Index in `data` where the first example from `position` on begins; -1: none does."""
 
     def terminated(self, chunk: bytes) -> bytes:
         """The chunk in a form to which another chunk may be appended."""
         return chunk
 
     def damage(self, chunk: bytes, offset: int) -> str | None:
-        """What is wrong with a chunk of whole examples, and where; it begins at byte `offset`."""
+        """What is wrong with the chunk of whole examples from byte `offset` on; None: nothing."""
 
     def offset(self, file: ByteRange, index: int) -> int:
         """Bytes before the example with this index, at most all; OSError: the file is damaged."""
@@ -183,7 +183,7 @@ def _has_checksum(data: bytes, stored: bytes) -> bool:
 
 
 def chunks_per_block(size: int) -> int:
-    """How many chunks of this size in bytes a block has."""
+    """Number of chunks, of this size in bytes, of a block."""
     return max(_CHUNKS_PER_BLOCK, _CHUNKS_PER_BLOCK * MAX_CHUNK_BYTES // size)
 
 
@@ -212,13 +212,12 @@ class FileChunks(Chunks):
         range_ = self._ranges[index]
         start = range_.begin + (chunk - int(self._first_chunks[index])) * self._size
         offset, data = self._read_from(range_, start)
-        damage = self._format.damage(data, offset)
-        if damage:
+        if damage := self._format.damage(data, offset):
             raise OSError(errno.EBADMSG, damage, range_.name)
         return self._format.terminated(data)
 
     def _read_from(self, range_: ByteRange, start: int) -> tuple[int, bytes]:
-        """Where the first example of the chunk at byte `start` begins, and the chunk's examples."""
+        """The byte at which the chunk at byte `start` has its first example, and its examples."""
         file, begin, end = range_
         stop = min(start + self._size, end)
         base = max(start - 1, begin)  # the byte before shows whether a line begins at `start`

@@ -1,4 +1,4 @@
-"""Parquet files: a chunk is some rows of a row group, and reaches TensorFlow in Arrow's format.
+"""Reading of Parquet files: a chunk is some rows of a row group, given to TensorFlow by Arrow.
 
 A row group can only be read as a whole: each block that has some of its rows reads it, up to 32
 times in an epoch, and as often for each stream that shares its file.
@@ -35,7 +35,7 @@ _READING = threading.BoundedSemaphore(8)  # row groups that are in memory at a t
 
 
 class ParquetDataSource(seqio.FileDataSource):
-    """Rows of Parquet files: an example has a column's text, number, or True or False by its name.
+    """A source of the rows of Parquet files: an example has text, numbers and booleans by column.
 
     The rows are shuffled as a whole and resumed exactly, as lines of text are.
     """
@@ -57,7 +57,7 @@ class ParquetDataSource(seqio.FileDataSource):
         self._columns = columns
 
     def format(self, split: str) -> "Parquet":
-        """How the files of a split are read."""
+        """The format in which the files of a split are read."""
         return Parquet(self.list_shards(split)[0], self._columns)
 
     def _read_file(self, path: tf.Tensor) -> tf.data.Dataset:
@@ -115,8 +115,8 @@ class Parquet(FileFormat):
 
     def cut(self, files: Sequence[FileSlice], num_parts: int) -> Chunks:
         paths = [file.path for file in files]
-        opens = map(functools.partial, itertools.repeat(self._open), paths, file_sizes(paths))
-        opened = run_concurrently(list(opens))
+        sizes = zip(paths, file_sizes(paths), strict=True)
+        opened = run_concurrently([functools.partial(self._open, *file) for file in sizes])
         for file in opened:
             if file.schema != self._schema:
                 raise UserError(
@@ -146,7 +146,7 @@ class Parquet(FileFormat):
 
 
 def _num_bytes(group: Any, names: Sequence[str]) -> int:
-    """Of some columns of a row group, before compression: fewer than in memory if text repeats."""
+    """Bytes of some columns of a row group, uncompressed; in memory repeated text takes more."""
     columns = map(group.column, range(group.num_columns))
     return sum(c.total_uncompressed_size for c in columns if c.path_in_schema in names)
 
@@ -166,13 +166,13 @@ def _converted(type: Any, name: str, path: str) -> Any:
 
     if pa.types.is_dictionary(type):  # a categorical
         return _converted(type.value_type, name, path)
-    for is_kind, converted in (
+    for applies, converted in (
         (_is_text, pa.large_binary()),
         (pa.types.is_integer, pa.int64()),
         (pa.types.is_floating, pa.float64()),
         (pa.types.is_boolean, pa.bool_()),
     ):
-        if is_kind(type):
+        if applies(type):
             return converted
     raise UserError(
         f"{path}: the column {name!r} has the type {type}; only text, numbers and booleans "
@@ -189,7 +189,7 @@ def _in_words(schema: Any) -> str:
 
 
 class _Rows(NamedTuple):
-    """Rows of a row group, from `begin` up to `end`, which is not included."""
+    """A range of rows of a row group, from `begin` up to `end`, which is not included."""
 
     file: int
     group: int
@@ -198,26 +198,23 @@ class _Rows(NamedTuple):
 
 
 class ParquetChunks(Chunks):
-    """Rows of row groups."""
+    """Chunks that are rows of row groups."""
 
     def __init__(self, files: Sequence[ParquetFile], num_parts: int) -> None:
         """Reads nothing; `num_parts`: see `FileFormat.cut`."""
         self._files = files
-        groups = [
-            (number, index, file.metadata.row_group(index))
-            for number, file in enumerate(files)
-            for index in range(file.metadata.num_row_groups)
-        ]
-        least = -(-MIN_CHUNKS_PER_PART * num_parts // max(len(groups), 1))
+        num_groups = sum(file.metadata.num_row_groups for file in files)
+        least = -(-MIN_CHUNKS_PER_PART * num_parts // max(num_groups, 1))
         self._chunks: list[_Rows] = []
         total = 0
-        for number, index, group in groups:
-            size = _num_bytes(group, files[number].schema.names)
-            total += size
-            by_size = min(-(-size // file_chunks.MAX_CHUNK_BYTES), _MAX_CUTS)
-            cuts = min(max(by_size, least), group.num_rows)
-            bounds = np.linspace(0, group.num_rows, cuts + 1).astype(int).tolist()
-            self._chunks += [_Rows(number, index, *ends) for ends in itertools.pairwise(bounds)]
+        for number, file in enumerate(files):
+            for index in range(file.metadata.num_row_groups):
+                group = file.metadata.row_group(index)
+                total += (size := _num_bytes(group, file.schema.names))
+                by_size = min(-(-size // file_chunks.MAX_CHUNK_BYTES), _MAX_CUTS)
+                cuts = min(max(by_size, least), group.num_rows)
+                bounds = np.linspace(0, group.num_rows, cuts + 1).astype(int).tolist()
+                self._chunks += [_Rows(number, index, *ends) for ends in itertools.pairwise(bounds)]
         self._per_block = chunks_per_block(max(total // max(len(self), 1), 1))
 
     def __len__(self) -> int:
@@ -255,7 +252,7 @@ class ParquetChunks(Chunks):
 
 
 def _as_read(batch: Any, schema: Any, group: int) -> Any:
-    """Rows of a row group with the types of `schema`; raises ArrowInvalid if text is not UTF-8."""
+    """Casts rows of a row group to the types of `schema`; ArrowInvalid if text is not UTF-8."""
     import pyarrow as pa
 
     text = [

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 
 class Cursor(NamedTuple):
-    """Where the next example of one task is in one stream; `epoch` counts completed passes.
+    """The position of the next example of one task in one stream; `epoch` counts completed passes.
 
     `shard` is an index among the stream's groups of files, or parts of a file, in this epoch,
     `block` one in the shard, and `example` one in the preprocessed block; it may lie past its end.
@@ -18,14 +18,14 @@ class Cursor(NamedTuple):
 
 
 class StreamPosition(NamedTuple):
-    """`draws`: number of examples read, of all tasks; `cursors`: by name of the task."""
+    """The position of a stream: `draws`, the examples read of all tasks, and a cursor by task."""
 
     draws: int
     cursors: Mapping[str, Cursor]
 
 
 class Position(NamedTuple):
-    """How many global batches a run has read, and where each stream that this host reads is."""
+    """The number of global batches read, and the positions of the streams that this host reads."""
 
     batches: int
     streams: Mapping[int, StreamPosition]
@@ -36,14 +36,13 @@ class Position(NamedTuple):
         return draws, [cursors.get(task, Cursor()) for task in tasks]
 
     def at_next_epoch(self, tasks: Collection[str]) -> "Position":
-        """The same, with these tasks at the beginning of the next epoch of each stream."""
-        streams = {
-            index: StreamPosition(
-                draws,
-                {task: Cursor(c.epoch + 1) if task in tasks else c for task, c in cursors.items()},
-            )
-            for index, (draws, cursors) in self.streams.items()
-        }
+        """The position with these tasks at the beginning of the next epoch of each stream."""
+
+        def moved(stream: StreamPosition) -> StreamPosition:
+            next_epoch = {t: Cursor(c.epoch + 1) for t, c in stream.cursors.items() if t in tasks}
+            return stream._replace(cursors={**stream.cursors, **next_epoch})
+
+        streams = {index: moved(stream) for index, stream in self.streams.items()}
         return self._replace(streams=streams)
 
     def as_json(self) -> dict[str, Any]:

@@ -23,19 +23,20 @@ _READERS: set[object] = set()  # that are open, and share what may be read ahead
 
 
 def read_ahead(blocks: Iterable[tuple[Label, Sequence[Read]]]) -> Iterator[tuple[Label, bytes]]:
-    """Each block's label, and what its reads return one after the other, or the OSError of one.
+    """Yields the label of each block, and what its reads return, joined; raises their OSErrors.
 
-    `blocks` are labels and reads, taken some blocks ahead, and so are the iterable's own errors.
+    `blocks` are labels and reads. The iterable is read some blocks ahead, so its errors come early.
     """
     pending: deque[tuple[Label, list[Future[bytes]]]] = deque()
     _READERS.add(reader := object())
     try:
-        taken = 0
+        num_yielded = 0
         for label, reads in blocks:
             pending.append((label, [_pool().submit(read) for read in reads]))
             # At first few: what is needed now should not wait for what may be needed later.
-            while len(pending) > min(taken + 1, _BLOCKS_AHEAD, _ALL_BLOCKS_AHEAD // len(_READERS)):
-                taken += 1
+            share = _ALL_BLOCKS_AHEAD // len(_READERS)
+            while len(pending) > min(num_yielded + 1, _BLOCKS_AHEAD, share):
+                num_yielded += 1
                 yield _result(pending.popleft())
         while pending:
             yield _result(pending.popleft())
@@ -47,7 +48,7 @@ def read_ahead(blocks: Iterable[tuple[Label, Sequence[Read]]]) -> Iterator[tuple
 
 
 def run_concurrently(calls: Sequence[Callable[[], Result]]) -> list[Result]:
-    """What these return; they wait for the storage at the same time."""
+    """Returns the results of calls, which wait for the storage at the same time."""
     return [future.result() for future in [_pool().submit(call) for call in calls]]
 
 

@@ -28,7 +28,7 @@ _LOCATION_AND_SEED = (tf.TensorSpec([3], tf.int64), tf.TensorSpec([], tf.int64))
 
 
 class Blocks(Protocol):
-    """How shards are divided into blocks.
+    """A way to divide shards into blocks.
 
     `signature` has types and shapes of the elements of `inputs`; `to_blocks` is the graph from a
     data set of these to one of (location, seed, block): int64 [3] epoch, shard and block; an int64;
@@ -39,9 +39,9 @@ class Blocks(Protocol):
     to_blocks: Any
 
     def inputs(self, shards: Iterable[tuple[Shard, int]]) -> Iterator[tuple[Shard, tuple]]:
-        """What `to_blocks` needs for some shards, with the shard; OSError or UserError: a bad file.
+        """Yields each shard with an input of `to_blocks`; OSError or UserError: a file is bad.
 
-        Each shard comes with the first block that is read, and may be taken before it is needed.
+        Each of `shards` comes with the first block to read; they may be read some blocks ahead.
         """
 
 
@@ -62,7 +62,7 @@ class ChunkBlocks(Blocks):
         return format.cut(files, self._order.parts_in(group))
 
     def inputs(self, shards: Iterable[tuple[Shard, int]]) -> Iterator[tuple[Shard, tuple]]:
-        """For each block its location, the shard's seed, and a file in TensorFlow's memory."""
+        """Yields each block's location, its shard's seed, and a file in TensorFlow's memory."""
         for (shard, block), ram_file in as_ram_files(read_ahead(self._planned(shards))):
             location = np.array([shard.epoch, shard.index, block])
             yield shard, (location, self._order.shard_seed(shard), ram_file)
@@ -70,7 +70,7 @@ class ChunkBlocks(Blocks):
     def _planned(
         self, shards: Iterable[tuple[Shard, int]]
     ) -> Iterator[tuple[tuple[Shard, int], list[Callable[[], bytes]]]]:
-        """Each block, as a shard and an index, and what reads its chunks."""
+        """Yields each block, as a shard and an index, and the calls that read its chunks."""
         for shard, first_block in shards:
             chunks = self._chunks(shard.group)
             blocks = chunks.blocks(self._order.chunk_order(shard, len(chunks), self._shuffle))
@@ -103,7 +103,7 @@ class SequentialBlocks(Blocks):
         self.to_blocks = _sequential_graph(source.read, shuffle, _BLOCK_SIZE)
 
     def inputs(self, shards: Iterable[tuple[Shard, int]]) -> Iterator[tuple[Shard, tuple]]:
-        """The first block's location, seed, [parts of the group, part], and its `FileSlice`s."""
+        """Yields the first block's location, seed, [parts of the group, part], and `FileSlice`s."""
         for shard, first_block in shards:
             files = self._source.files[self._order.files_in(shard.group)]
             paths, skips, takes = zip(*files, strict=True)

@@ -18,7 +18,7 @@ from switch_jax.storage import file_sizes, relist, resolved, storage_path
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio, tf, tfds
 
-# Of a source without files, which is read once and kept: its arrays, and what each takes beside.
+# The most bytes of a source without files that is kept in memory, and those of an array's header.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
 _RAM_FILE_NUMBERS = itertools.count()
 
@@ -28,7 +28,7 @@ Label = TypeVar("Label")
 
 
 def data_locations() -> dict[str, Any]:
-    """Where seqio looks for data, as JSON: the data that is read depends on it."""
+    """Returns the folders where seqio looks for data, as JSON: what is read depends on them."""
 
     def absolute(folder: str, what: str) -> str:
         return str(resolved(storage_path(folder, what)))
@@ -43,7 +43,7 @@ def data_locations() -> dict[str, Any]:
 
 
 def data_source(task: seqio.Task, split: str, use_cached: bool) -> seqio.DataSource:
-    """The task's cache or its source, chosen as in `seqio.Task.get_dataset`."""
+    """Returns the task's cache or its source, chosen as in `seqio.Task.get_dataset`."""
     if use_cached and task.supports_caching:
         return seqio_internals.cached_source(task, split)
     return task.source
@@ -63,14 +63,14 @@ def open_source(source: seqio.DataSource, split: str, seed: int | None = None) -
 
 
 class SourceFiles(NamedTuple):
-    """A split's files in order, how they are read, and how they can be cut, None where not."""
+    """A split's files in order, how they are read, and their format; None: they cannot be cut."""
 
     files: Sequence[FileSlice]
     read: Reader
     format: FileFormat | None
 
     def readable(self, path: str) -> Iterator[str]:
-        """A file as paths that `read` takes: one in blocks of whole examples if it can be cut."""
+        """Yields a file as paths for `read`; one that can be cut in blocks of whole examples."""
         if self.format is None:
             with whole_copies_here([path]) as here:
                 yield from here
@@ -80,7 +80,7 @@ class SourceFiles(NamedTuple):
 
 
 def as_ram_files(contents: Iterable[tuple[Label, bytes]]) -> Iterator[tuple[Label, str]]:
-    """Labels, and the path of a file in TensorFlow's memory with one content after the other."""
+    """Yields each label with the path of a file in TensorFlow's memory that has its content."""
     path = f"ram://switch_jax/{next(_RAM_FILE_NUMBERS)}"
     for label, content in contents:
         with tf.io.gfile.GFile(path, "wb") as file:
@@ -113,21 +113,21 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
     Files of plain lines or TFRecords can be cut: those of seqio's `TextLineDataSource`,
     `TFExampleDataSource`, `ProtoDataSource` and caches, and those that TFDS has prepared.
     """
-    kind = type(source)
-    if kind.get_dataset is seqio.FileDataSource.get_dataset:
+    source_type = type(source)
+    if source_type.get_dataset is seqio.FileDataSource.get_dataset:
         files = [FileSlice(path) for path in source.list_shards(split)]
         read, header = seqio_internals.file_reader(source)
-        if kind is seqio.TextLineDataSource:
+        if source_type is seqio.TextLineDataSource:
             files = [file._replace(skip=header) for file in files]
             return SourceFiles(files, tf.data.TextLineDataset, TextLines())
-        if kind is ParquetDataSource and files:
+        if source_type is ParquetDataSource and files:
             format = source.format(split)
             return SourceFiles(files, format.read, format)
-        examples = kind in (seqio.TFExampleDataSource, seqio.ProtoDataSource)
+        examples = source_type in (seqio.TFExampleDataSource, seqio.ProtoDataSource)
         records = examples and source.reader_cls is tf.data.TFRecordDataset
         records = records or seqio_internals.is_cache(source)
         return SourceFiles(files, read, TFRecords() if records else None)
-    if kind is seqio.TfdsDataSource:
+    if source_type is seqio.TfdsDataSource:
         loader = source.tfds_dataset
         builder, decoders = seqio_internals.tfds_builder(loader, split)
         info = builder.info
@@ -168,7 +168,7 @@ def check_not_cut_off(task: seqio.Task, split: str) -> None:
 
 
 def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The data set, from memory where it is small.
+    """Returns the data set, from memory where it is small.
 
     Each stream reads all examples of such a source and keeps its share, so without that Python code
     might make each example once for every stream, in every epoch.

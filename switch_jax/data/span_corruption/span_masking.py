@@ -21,7 +21,7 @@ _MAX_DENSITY, _MIN_MEAN_SPAN = 0.5, 2.0  # within them tokens are left between a
 
 
 class SpanMasking(NamedTuple):
-    """How the rows of a task are masked.
+    """The arguments by which the rows of a task are masked.
 
     Attributes:
       noise_density: share of the tokens that are masked.
@@ -53,14 +53,14 @@ class SpanMasking(NamedTuple):
             noise = self.noise(int(length), seeds)
             inputs = self._ended("inputs", self._with_sentinels(tokens, noise))
             targets = self._ended("targets", self._with_sentinels(tokens, ~noise))
-            for row, its_inputs, its_targets in zip(alike, inputs, targets, strict=True):
-                found[row] = {"inputs": its_inputs, "targets": its_targets}
+            for row, *example in zip(alike, inputs, targets, strict=True):
+                found[row] = dict(zip(("inputs", "targets"), example, strict=True))
         return found
 
     def rows(
         self, dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
     ) -> tf.data.Dataset:
-        """What t5's `span_corruption` does before it masks; then the seed of each row is kept."""
+        """Makes rows as t5's `span_corruption` does before it masks, each with its seed."""
         steps = t5.data.preprocessors
         dataset = steps.select_random_chunk(
             dataset, output_features=output_features, feature_key="targets", max_length=65536
@@ -76,9 +76,9 @@ class SpanMasking(NamedTuple):
         return _with_seed(dataset)
 
     def noise(self, length: int, seeds: np.ndarray) -> np.ndarray:
-        """Which tokens are masked: bool [N, length], for seeds int64 [N, 2].
+        """Chooses the tokens that are masked: bool [N, length], for seeds int64 [N, 2].
 
-        `t5.data.preprocessors.random_spans_noise_mask`, with the seeds that `denoise` gives it.
+        They are those of `t5.data.preprocessors.random_spans_noise_mask`, as `denoise` calls it.
         """
         seeds = stateless_random.split(seeds, 6)  # [N, 6, 2]
         total = max(length, 2)
@@ -138,14 +138,14 @@ def row_length(arguments: Mapping[str, Any], inputs: int) -> int:
 
 
 def masked_spans(tokens: int, noise_density: float, mean_span: float) -> tuple[int, int]:
-    """How many tokens of a row t5 masks, and in how many spans; where one is 0, t5 takes 1."""
+    """Number of tokens of a row that t5 masks, and of spans; where one is 0, t5 takes 1."""
     # In float32, as in TensorFlow: there 0.15 * 190 rounds to 29, not to 28.
     masked = int(np.rint(np.float32(tokens) * np.float32(noise_density)))
     return masked, int(np.rint(np.float32(masked) / np.float32(mean_span)))
 
 
 def span_masking(task: seqio.Task, lengths: Mapping[str, int]) -> SpanMasking | None:
-    """How the rows of a task are masked; None where t5 has to do it.
+    """Returns the masking of a task's rows; None where t5 has to mask them.
 
     The last two steps have to be `span_corruption` and `append_eos_after_trim`. One example is made
     by them and here, too: where t5 or TensorFlow draw other numbers, or gin has changed what t5
