@@ -118,7 +118,7 @@ def run_command(command: Command) -> None:
 
 
 def output(command: Command, not_found: str | None = None) -> str:
-    """What the command prints, stripped; "" if its error has `not_found` in it, else UserError."""
+    """Returns what a command prints, or "" if its error contains `not_found`; else UserError."""
     process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     output, errors = process.communicate()
     if process.returncode == 0:
@@ -130,7 +130,7 @@ def output(command: Command, not_found: str | None = None) -> str:
 
 
 def output_with_retries(command: Command, not_found: str | None = None) -> str:
-    """The same as `output`, but tries again for ten minutes, for when the network is gone."""
+    """Returns `output`, and tries again for ten minutes, for when the network is gone."""
     for _ in range(_TRIES - 1):
         try:
             return output(command, not_found)

@@ -1,4 +1,4 @@
-"""The launcher's own messages."""
+"""The messages of the launcher."""
 
 import contextlib
 import sys
@@ -12,7 +12,7 @@ def log(text: str) -> None:
 
 @contextlib.contextmanager
 def explain_interrupt(name: str, end: str) -> Iterator[None]:
-    """Says after Ctrl-C what the job does now, and that `end` is the command that ends it."""
+    """Explains after Ctrl-C what the job does now, and that the command `end` ends it."""
     try:
         yield
     except KeyboardInterrupt as stop:

@@ -1,4 +1,4 @@
-"""What all targets on TPUs of Google Cloud share."""
+"""The base of all targets on TPUs of Google Cloud."""
 
 import abc
 import dataclasses
@@ -131,7 +131,7 @@ class GoogleCloudTarget(Target):
 
     @abc.abstractmethod
     def start_and_follow(self) -> int:
-        """As `run`, which adds what is printed after Ctrl-C."""
+        """Starts the job and follows it; `run` adds what is printed after Ctrl-C."""
 
     def check(self, config: Config) -> list[str]:
         from switch_jax.launch import preflight  # loads JAX
@@ -139,7 +139,7 @@ class GoogleCloudTarget(Target):
         return preflight.check(config, self.hardware)
 
     def setup(self) -> list[Command | Piped]:
-        """What a person runs once, in a checkout of switch_jax; the nodes come last."""
+        """Commands that a person runs once, in a checkout of switch_jax; the nodes come last."""
         return [*self.store_secrets(), *setup_commands.image(self), *self.create_nodes()]
 
     def describe(self) -> str:

@@ -28,7 +28,7 @@ _SETTLE_SECONDS = 1.0  # after the pods have ended, until the JobSet knows it
 
 
 def escape_variables(text: str) -> str:
-    """For a command or variable of a manifest, where Kubernetes replaces $(NAME), and $$ by $."""
+    """Escapes a text of a manifest, in which Kubernetes replaces $(NAME), and $$ by $."""
     return text.replace("$", "$$")
 
 
@@ -46,7 +46,7 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
 
     @property
     def context(self) -> str | None:
-        """Of kubectl, which says in which cluster the job is; None: the current one."""
+        """The context of kubectl for the cluster of the job; None: the current one."""
         return None
 
     def kubectl(self, *words: str) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
 
     @property
     def queries(self) -> dict[str, Command]:
-        """All that `follow` runs, by what it finds, in the order in which a dry run prints it."""
+        """The commands of `follow` by what they find, in the order of a dry run."""
         pods = f"--selector=jobset.sigs.k8s.io/jobset-name={self.job_name}"
         get_pods = self.kubectl("get", "pods", pods)
         running = ("--field-selector=status.phase=Running", "--output=name")
@@ -108,8 +108,8 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
 
     def _final_state(self) -> str:
         """'Completed' or 'Failed'; "" if the JobSet has not ended."""
-        kind, _, state = output_with_retries(self.queries["state"]).partition(" ")
-        if not kind:
+        found, _, state = output_with_retries(self.queries["state"]).partition(" ")
+        if not found:
             raise UserError(f"the JobSet {self.job_name} is gone: somebody has deleted it")
         return state
 
@@ -119,9 +119,9 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         Returns when the last line came, as Kubernetes writes a time.
         """
         since = (f"--since-time={last_line}",) if last_line else ()
-        command = self.queries["logs"]
-        command = dataclasses.replace(command, argv=(*command.argv, *since))
-        with start_process(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        logs = self.queries["logs"]
+        logs = dataclasses.replace(logs, argv=(*logs.argv, *since))
+        with start_process(logs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             for line in output_lines(process):
                 print(line, end="", flush=True)
                 # Not kubectl's errors, which come after a break: lines in between would be lost.

@@ -87,7 +87,7 @@ def supervise(
 
 
 def _newest_step(folder: RunFolder) -> int | None:
-    """None if there is no checkpoint, or it cannot be known."""
+    """Returns the newest step, or None if there is no checkpoint or the folder cannot be read."""
     try:
         return max(folder.checkpoint_steps(), default=None)
     except UserError as error:

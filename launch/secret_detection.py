@@ -1,4 +1,4 @@
-"""Which variables and options of a job hold secrets, and how a message names one."""
+"""Recognises variables and options that hold secrets, and hides their values in messages."""
 
 import re
 
@@ -38,6 +38,6 @@ def looks_secret(name: str, value: str) -> bool:
 
 
 def hide_value(variable: str) -> str:
-    """NAME=VALUE as messages show it, NAME=...; without "=" it may be a value, and is not shown."""
+    """Returns NAME=... for NAME=VALUE; a text without "=" may be a value, and gives "..."."""
     name, equals, _ = variable.partition("=")
     return f"{quote(name)}=..." if equals else "..."

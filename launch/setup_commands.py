@@ -15,23 +15,24 @@ _ONCE = "once, run it yourself: "
 
 
 def one_time(argv: tuple[str, ...], why: str) -> Command:
+    """A command that a person runs once, before the first job."""
     return Command(argv, f"{_ONCE}{why}")
 
 
 def store_secret(name: str, command: str) -> Command:
-    """Gives the value of this shell's variable to a command that reads and keeps it."""
+    """A command that stores the value of a variable of this shell by another command."""
     argv = ("bash", "-c", f': "${{{name}:?}}"; printf %s "${name}" | {command}')
     return one_time(argv, f"keep the value of {name}, a variable of this shell (export {name}=...)")
 
 
 def secret_manager(job: GoogleCloudTarget) -> list[Command]:
-    """Keeps the job's secrets in Secret Manager, where the hosts read them."""
+    """Commands that store the job's secrets in Secret Manager, where the hosts read them."""
     create = f"--data-file=- --project={job.project}"
     return [store_secret(name, f"gcloud secrets create {name} {create}") for name in job.secret]
 
 
 def image(job: GoogleCloudTarget) -> list[Command | Piped]:
-    """Makes the image, with the job's own files; one named by its digest is there already."""
+    """Commands that build the image with the user's files; one named by a digest exists already."""
     if "@" in job.image:
         return []
     base = f"{job.image}-base" if job.user_files else job.image
@@ -47,8 +48,8 @@ def image(job: GoogleCloudTarget) -> list[Command | Piped]:
         folders = [f"/app/{file[: file.rfind('/') + 1]}" for file in job.user_files]
         pairs = zip(job.user_files, folders, strict=True)
         copies = (f"COPY {json.dumps(pair)}" for pair in pairs)
-        own = (*build, f"--tag={job.image}", "--file=-", ".")
+        on_top = (*build, f"--tag={job.image}", "--file=-", ".")
         why = f"{_ONCE}build one with your files on top of it, from the folder that has them"
-        commands.append(Piped((f"FROM {base}", *copies), own, why))
+        commands.append(Piped((f"FROM {base}", *copies), on_top, why))
     push = ("docker", "push", job.image)
     return [*commands, one_time(push, "push the image to where the hosts pull it from")]

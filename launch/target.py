@@ -1,4 +1,4 @@
-"""What a target of `switch_jax launch` is: the class of the jobs that run there."""
+"""The base class of targets of `switch_jax launch`: a job that can run there."""
 
 import abc
 import dataclasses
@@ -17,7 +17,7 @@ _MAX_RESTARTS = 1_000_000  # JobSet counts them in 32 bits
 
 
 class Flag(NamedTuple):
-    """In the annotation of a field: it is a flag of `launch`, which has its name.
+    """An annotation of a field that is a flag of `launch` by the same name.
 
     A field without a default has to be given. One that is a bool takes no value, a Literal one of
     its values, and a tuple of texts has one for each time that the flag is given.
@@ -62,7 +62,7 @@ class Target(abc.ABC):
 
     @classmethod
     def flags(cls) -> dict[str, tuple[Any, Flag]]:
-        """The type and the note of each field that is a flag, by its name."""
+        """Returns the type and the `Flag` of each field that is a flag, by name."""
         return {
             name: (hint.__origin__, note)
             for name, hint in typing.get_type_hints(cls, include_extras=True).items()
@@ -77,7 +77,7 @@ class Target(abc.ABC):
 
     @property
     def restarts(self) -> int:
-        """How often the job starts again after crashes without a new checkpoint."""
+        """The most starts after crashes without a new checkpoint."""
         return 3 if self.max_restarts is None else self.max_restarts
 
     @abc.abstractmethod

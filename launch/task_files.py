@@ -29,13 +29,8 @@ def check(user_files: Sequence[str], config: Config) -> None:
         )
 
 
-def in_buckets(config: Config) -> list[str]:
-    """The files and folders in buckets that the tasks' examples are in, as patterns."""
-    return [path for path in _sources(config) if in_bucket(path)]
-
-
 def _sources(config: Config) -> Iterator[str]:
-    """The files and folders that the tasks' examples are in, as patterns."""
+    """Yields the files and folders that the tasks' examples are in, as patterns."""
     splits = {config.data.split, *(["validation"] if config.run.eval_period is not None else [])}
     for task in all_tasks(config.data):
         loader = getattr(task.source, "tfds_dataset", None)
@@ -51,7 +46,7 @@ def _sources(config: Config) -> Iterator[str]:
 
 
 def _caches(task: seqio.Task) -> Iterator[str]:
-    """Where the task's cache is; the folders in buckets, which are not looked into, come first."""
+    """Yields folders that may have the task's cache: all in buckets, or else the one found here."""
     in_cloud = [folder for folder in seqio.get_global_cache_dirs() if in_bucket(folder)]
     if in_cloud:
         yield from in_cloud

@@ -106,7 +106,7 @@ def _container(job: TpuSlicesTarget) -> tuple[str, ...]:
 
 
 def host_commands(job: TpuSlicesTarget, node: str) -> dict[str, Command]:
-    """What is run on all hosts of a slice, by what it does; the last one a person runs."""
+    """Commands for all hosts of a slice, by what they do; a person runs the last one."""
 
     def ssh(command: str, why: str) -> Command:
         words = (node, "--worker=all", "--batch-size=all", f"--command={command}")
@@ -150,8 +150,8 @@ def gcloud(job: TpuSlicesTarget, resource: str, verb: str, *words: str) -> tuple
 
 
 def commands(job: TpuSlicesTarget) -> list[Command]:
-    of_nodes = [host_commands(job, node) for node in job.nodes]
-    return [found[name] for name in ("copy", "prune", "follow", "kill") for found in of_nodes]
+    by_node = [host_commands(job, node) for node in job.nodes]
+    return [node[name] for name in ("copy", "prune", "follow", "kill") for node in by_node]
 
 
 def run(job: TpuSlicesTarget) -> int:
@@ -159,18 +159,18 @@ def run(job: TpuSlicesTarget) -> int:
 
     UserError where another job runs there.
     """
-    of_nodes = [host_commands(job, node) for node in job.nodes]
-    for found in of_nodes:
-        for name in ("copy", "prune"):
-            try:
-                run_command(found[name])
-            except UserError as error:  # the slice may be gone
-                log(str(error))
-                return UNREACHABLE
+    by_node = [host_commands(job, node) for node in job.nodes]
+    try:
+        for node in by_node:
+            run_command(node["copy"])
+            run_command(node["prune"])
+    except UserError as error:  # the slice may be gone
+        log(str(error))
+        return UNREACHABLE
     codes: dict[str, int] = {}
     followed = [
-        start_process(found["follow"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for found in of_nodes
+        start_process(node["follow"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for node in by_node
     ]
     readers = [
         threading.Thread(target=_print_output, args=(process, codes), daemon=True)
@@ -195,9 +195,8 @@ def _print_output(process: subprocess.Popen[str], codes: dict[str, int]) -> None
     """Prints what the hosts of a slice print, and collects their exit codes by their names."""
     for line in output_lines(process):
         print(line, end="", flush=True)
-        ended = _EXIT.fullmatch(line)
-        if ended:
-            codes[ended.group(1)] = int(ended.group(2))
+        if ended := _EXIT.fullmatch(line):
+            codes[ended[1]] = int(ended[2])
 
 
 def _wait(

@@ -41,7 +41,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
       ready: the state of slices that can be used.
       gone: the states of slices that were taken away and have to be created again.
       delete_flags: with which gcloud asks nothing.
-      when_querying, when_creating, when_deleting, give_back: what is said above these commands.
+      when_querying, when_creating, when_deleting, give_back: the comments above these commands.
     """
 
     resource: ClassVar[str]
@@ -119,7 +119,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return [*stops, dataclasses.replace(self.delete, why=why)]
 
     def run(self) -> int:
-        """As of other targets; then it deletes the slices, if `release` says so."""
+        """Runs the job as other targets do; then deletes the slices, if `release` says so."""
         try:
             code = super().run()
         except (KeyboardInterrupt, UserError):
@@ -162,7 +162,7 @@ class TpuSlicesTarget(google_cloud.GoogleCloudTarget):
         return supervise(attempt, self.restarts, RunFolder.at(self.model_dir))
 
     def _state(self) -> str:
-        """That of the slices; "" if they do not exist."""
+        """Returns the state of the slices; "" if they do not exist."""
         return output_with_retries(self.query_state, _NOT_FOUND)
 
     def _wait_until_ready(self, had_slices: bool) -> None:

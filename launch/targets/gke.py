@@ -30,16 +30,14 @@ class Gke(JobSetTarget):
         return f"gke_{self.project}_{self.zone}_{self.cluster}"
 
     def store_secrets(self) -> list[Command]:
-        """Also makes the cluster kubectl's, if there is a secret to store."""
+        """Commands that make the cluster kubectl's, and store the secrets there."""
         connect = setup_commands.one_time(_get_credentials(self).argv, "make it kubectl's cluster")
         create = "kubectl create secret generic"
-        secrets = (
-            setup_commands.store_secret(
-                name, f"{create} {_secret(name)} --from-file={name}=/dev/stdin"
-            )
-            for name in self.secret
-        )
-        return [connect, *secrets] if self.secret else []
+        stores = {
+            name: f"{create} {_secret(name)} --from-file={name}=/dev/stdin" for name in self.secret
+        }
+        secrets = [setup_commands.store_secret(name, store) for name, store in stores.items()]
+        return [connect, *secrets] if secrets else []
 
     def create_nodes(self) -> list[Command]:
         return [_create_node_pool(self, name) for name in _node_pools(self)]
@@ -143,7 +141,7 @@ def _metadata(job: Gke) -> dict[str, Any]:
 
 
 def _secret(name: str) -> str:
-    """What Kubernetes calls the secret of a variable; its key is the variable's name."""
+    """The name in Kubernetes of a variable's secret, whose key is the variable's name."""
     return name.lower().replace("_", "-")
 
 
@@ -213,7 +211,7 @@ def _container(job: Gke) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Also quotes the strings that kubectl's YAML reads as numbers or truth values."""
+    """A dumper that also quotes strings which kubectl's YAML reads as numbers or booleans."""
 
 
 for _kind, _pattern, _first in (

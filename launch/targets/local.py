@@ -29,7 +29,7 @@ class Local(Target):
     process_count: Annotated[int, Flag("processes of --on=local (default 2)", "N")] = 2
 
     def processes(self, port: int) -> list[list[str]]:
-        """What each process runs. The first one coordinates the others at the port."""
+        """Returns the command of each process; the first one coordinates the others at the port."""
         return [
             [
                 *("python", "-m", "switch_jax", self.subcommand, *self.arguments),
@@ -85,9 +85,8 @@ def _collected_signals() -> Iterator[list[int]]:
 
 def _environment() -> dict[str, str]:
     """The environment of the processes, which use CPUs only."""
-    flags = re.sub(
-        r"--xla_force_host_platform_device_count=\S+", "", os.environ.get("XLA_FLAGS", "")
-    )
+    count = r"--xla_force_host_platform_device_count=\S+"
+    flags = re.sub(count, "", os.environ.get("XLA_FLAGS", ""))
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
 
 

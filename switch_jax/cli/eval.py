@@ -63,46 +63,37 @@ def table(records: Sequence[dict[str, Any]]) -> list[str]:
             str(record["step"]),
             record["task"],
             record["kind"].replace("_", " "),
-            _measured_on(record, name),
-            name,
-            _format(value) if _is_generated(record) else _with_unit(name, value),
-            _format(baseline) if (baseline := _baseline(record).get(name)) is not None else "",
+            *_value_and_size(record, name, value),
+            "" if (baseline := _baselines(record).get(name)) is None else _number(baseline),
         )
         for record in records
         for name, value in record["metrics"].items()
-        if _is_generated(record) or not name.endswith(("cross_entropy", "tokens"))
+        if record["kind"] == "generated" or not name.endswith(("cross_entropy", "tokens"))
     ]
-    has_baseline = any(map(_baseline, records))
+    has_baseline = any(map(_baselines, records))
     head = ("step", "task", "kind", "of", "metric", "value", "majority baseline" * has_baseline)
     return aligned([head, *rows], right=(0, 3, 5, 6))
 
 
-def _is_generated(record: dict[str, Any]) -> bool:
-    return record["kind"] == "generated"
-
-
-def _measured_on(record: dict[str, Any], name: str) -> str:
-    from switch_jax.utils.units import counted
-
-    if _is_generated(record):  # a mixture's average has no examples of its own
-        return counted(record["examples"], "example") if "examples" in record else ""
-    tokens = record["metrics"]["content_tokens" if name.startswith("content_") else "tokens"]
-    return "" if name == "dropped" else counted(round(tokens), "token")  # also of the inputs'
-
-
-def _baseline(record: dict[str, Any]) -> dict[str, float | None]:
+def _baselines(record: dict[str, Any]) -> dict[str, float | None]:
     return record.get("majority_baseline", {})
 
 
-def _with_unit(name: str, value: float | None) -> str:
-    from switch_jax.utils.units import percent
+def _value_and_size(record: dict[str, Any], name: str, value: float | None) -> tuple[str, str, str]:
+    """The number of examples or tokens that a metric is of, its name, and its value."""
+    from switch_jax.utils.units import counted, percent
 
+    if record["kind"] == "generated":  # the average of a mixture is of no examples
+        examples = counted(record["examples"], "example") if "examples" in record else ""
+        return examples, name, _number(value)
+    tokens = record["metrics"]["content_tokens" if name.startswith("content_") else "tokens"]
+    size = "" if name == "dropped" else counted(round(tokens), "token")  # inputs are dropped, too
     if value is None:
-        return "-"
-    return f"{value:.4f} nats" if name.endswith("perplexity") else percent(value)
+        return size, name, "-"
+    return size, name, f"{value:.4f} nats" if name.endswith("perplexity") else percent(value)
 
 
-def _format(value: float | None) -> str:
+def _number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

@@ -11,7 +11,7 @@ from switch_jax.utils.errors import UserError
 from switch_jax.utils.fields import Use, uses
 from switch_jax.utils.units import beside_baseline, counted, percent
 
-GENERATED = "generated_"  # prefix of a task's own metrics, of generated text
+GENERATED = "generated_"  # prefix of the metrics that a task computes of generated text
 _QUALITY = "neg_log_perplexity"
 _NOTABLE_DROP = 0.02  # of the tokens: an evaluation that drops more says so
 # Fields of the data on which no evaluation depends. A run keeps its vocabulary, whose file may
@@ -22,7 +22,7 @@ _NOT_MEASURED = (
 )  # fmt: skip
 METRICS = (_QUALITY, "accuracy", f"{CONTENT}{_QUALITY}", f"{CONTENT}accuracy")
 
-# Metrics by task; under "generated" the task's own, by name, see `DecodingEvaluation`.
+# Metrics by task; under "generated" those of generated text by name, see `DecodingEvaluation`.
 Results = Mapping[str, Mapping[str, Any]]
 
 
@@ -47,7 +47,7 @@ class Best:
             self.since += 1
 
     def in_words(self, metric: str) -> str:
-        """How long there has been no better evaluation, for a message; `metric`: its name."""
+        """Says how long there has been no better evaluation by `metric`, for a message."""
         if self.value is None:
             return f"no number for {metric} in {self.since} evaluations"
         return f"no better {metric} than that of step {self.step} in {self.since} evaluations"
@@ -58,7 +58,7 @@ class Best:
 
 
 def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] | None:
-    """What BEST_METRIC is measured on, as JSON: values on other things are not compared.
+    """Returns, as JSON, what BEST_METRIC is measured on: values are compared on the same things.
 
     `files` are digests of those of the validation sets; with None, no evaluations, it is None.
     """
@@ -79,33 +79,36 @@ def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] 
     }
 
 
-def check_metric(name: str, tasks: Sequence[str], own: Mapping[str, Sequence[str]] | None) -> None:
+def check_metric(
+    name: str, tasks: Sequence[str], generated: Mapping[str, Sequence[str]] | None
+) -> None:
     """Raises UserError where BEST_METRIC, `name`, is no metric of the validation sets `tasks`.
 
-    `own` are the names of the tasks' own metrics, see `task_metrics.check_metrics`; None: they are
-    not computed.
+    `generated` are the names of each task's metrics of generated text, which
+    `task_metrics.check_metrics` returns; None: they are not computed.
     """
     if name.rpartition("/")[2].startswith(GENERATED):
-        if own is None:
+        if generated is None:
             raise UserError(
                 f"BEST_METRIC = {name!r} is a metric of generated text, computed with INFER_EVAL = "
                 "True"
             )
-        if not all(own.values()):
-            return  # the first evaluation tells
+        if not all(generated.values()):
+            return  # the first evaluation finds out
     given = dict.fromkeys(METRICS, math.nan)
     results: dict[str, dict[str, Any]] = {task: {**given} for task in tasks}
-    for task, names in (own or {}).items():
+    for task, names in (generated or {}).items():
         results[task]["generated"] = dict.fromkeys(names, math.nan)
     if len(tasks) > 1:
-        results[ALL] = {**given, "generated": {"average": math.nan}} if own else given
+        average = {"generated": {"average": math.nan}}
+        results[ALL] = {**given, **average} if generated else given
     metric_of(results, name)
 
 
 def in_words(results: Results, best_metric: str) -> str:
-    """For a message: the tasks' own metrics, quality, that of the best checkpoints, dropped tokens.
+    """Says the metrics of generated text, quality, BEST_METRIC, and dropped tokens, on all tasks.
 
-    All of them on all tasks. Where there are several, a line for the own metrics of each follows.
+    Where there are several tasks, a line for each with its metrics of generated text follows.
     """
     *tasks, (_, held_out) = results.items()
     parts = [f"held-out negative log perplexity {held_out[_QUALITY]:.4f} nats a token"]
@@ -119,11 +122,11 @@ def in_words(results: Results, best_metric: str) -> str:
     if held_out.get("dropped", 0.0) > _NOTABLE_DROP:
         parts.append(f"{percent(held_out['dropped'])} of the tokens dropped")
     quality = f"{', '.join(parts)} ({counted(round(held_out['tokens']), 'target token')})"
-    by_task = [f"  {task}: {own}" for task, values in tasks for own in _own_metrics(values)]
-    return "\n".join(["; ".join([*_own_metrics(held_out), quality]), *by_task])
+    by_task = [f"  {task}: {line}" for task, values in tasks for line in _of_generated(values)]
+    return "\n".join(["; ".join([*_of_generated(held_out), quality]), *by_task])
 
 
-def _own_metrics(values: Mapping[str, Any]) -> list[str]:
+def _of_generated(values: Mapping[str, Any]) -> list[str]:
     if "generated" not in values:
         return []
     metrics = beside_baseline(values["generated"], values.get("majority_baseline", {}))
@@ -133,19 +136,19 @@ def _own_metrics(values: Mapping[str, Any]) -> list[str]:
 def metric_of(results: Results, name: str) -> float:
     """The value of BEST_METRIC, over all tasks if it names none; UserError: it was not computed."""
     task, _, metric = name.rpartition("/")
-    *_, of_all = results.values()
-    values = results.get(task, of_all if task in ("", ALL) else {})
+    *_, on_all = results.values()
+    values = results.get(task, on_all if task in ("", ALL) else {})
     found = {m: values[m] for m in METRICS if m in values} | _generated(values)
     if metric not in found:
-        own = [f"{task}/{metric}" for task, v in results.items() for metric in _generated(v)]
-        others = "" if own else f", or with INFER_EVAL = True TASK/{GENERATED}NAME"
+        known = [f"{task}/{metric}" for task, v in results.items() for metric in _generated(v)]
+        others = "" if known else f", or with INFER_EVAL = True TASK/{GENERATED}NAME"
         raise UserError(
-            f"BEST_METRIC = {name!r}: write {' or '.join([*METRICS, *own])}, of one task as "
+            f"BEST_METRIC = {name!r}: write {' or '.join([*METRICS, *known])}, of one task as "
             f"TASK/accuracy{others}; tasks are {', '.join({**results, ALL: None})}"
         )
     return found[metric]
 
 
 def _generated(values: Mapping[str, Any]) -> dict[str, float]:
-    """A task's own metrics by their names in BEST_METRIC."""
+    """Returns the metrics of generated text by their names in BEST_METRIC."""
     return {f"{GENERATED}{name}": x for name, x in values.get("generated", {}).items()}

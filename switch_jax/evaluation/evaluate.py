@@ -101,7 +101,7 @@ class CheckpointEvaluator:
     def evaluate(self, step: int, settings: dict[str, Any]) -> list[Record]:
         """The records of one checkpoint; computes those that do not exist yet.
 
-        `settings` are what else its scores depend on, as JSON: records with other ones are not
+        `settings` are what else the scores depend on, as JSON: records with other ones are not
         reused. Each task has a record of kind 'teacher_forced' with 'neg_log_perplexity' and
         'accuracy'; one with metrics also one of kind 'generated' with their values and the
         'majority_baseline' of `TaskResult`. If several have metrics, one for the mixture has
@@ -110,16 +110,15 @@ class CheckpointEvaluator:
         Raises UserError: the checkpoint cannot be read; see also `DecodingEvaluation`.
         """
         data, given, decoded = self._opened.config, RecordKind.TEACHER_FORCED, RecordKind.GENERATED
-        options: dict[str, Any] = {"split": data.split, "max_examples": self._max_examples}
-        # As text: TensorBoard would show the numbers of a dict as metrics.
-        packed = json.dumps({**settings, "pack": data.pack}, sort_keys=True)
-        options_of = {
-            given: {**options, "settings": packed},
-            decoded: {
-                **options,
-                "settings": json.dumps(settings, sort_keys=True),
-                "decoding": self._decoding,
-            },
+
+        def options(**settings: Any) -> dict[str, Any]:
+            # As text: TensorBoard would show the numbers of a dict as metrics.
+            text = json.dumps(settings, sort_keys=True)
+            return {"split": data.split, "max_examples": self._max_examples, "settings": text}
+
+        options_by_kind = {
+            given: options(**settings, pack=data.pack),
+            decoded: options(**settings) | {"decoding": self._decoding},
         }
 
         @functools.cache
@@ -144,10 +143,10 @@ class CheckpointEvaluator:
 
         def record(kind: RecordKind, task: str, compute: Callable[[str], Any]) -> Record:
             """The record with these options, as the first process sees it; new if there is none."""
-            own = {"task": task, **options_of[kind]}
-            wanted = {"kind": kind, "step": step, **own}
+            described = {"task": task, **options_by_kind[kind]}
+            wanted = {"kind": kind, "step": step, **described}
             if not from_first(lambda: self._writer.find(wanted)):
-                values = {**own, **compute(task)}
+                values = {**described, **compute(task)}
                 run_on_all(lambda: self._writer.write(kind, step, 0.0, values))
             return from_first(lambda: self._writer.find(wanted)) or {}
 
@@ -166,7 +165,7 @@ class CheckpointEvaluator:
 
     @functools.cached_property
     def _by_targets(self) -> TeacherForcedEvaluation:
-        """Of all tasks together, whose batches are read and whose program is compiled once."""
+        """The evaluation of all tasks together; reads their batches and compiles a program once."""
         model, num_batches = self._model, None
         if self._max_examples is not None:
             num_batches = -(-self._max_examples // model.config.run.batch_size)

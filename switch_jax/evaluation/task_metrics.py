@@ -1,4 +1,4 @@
-"""Evaluation by decoding: the tasks' own metrics, which seqio has, of what the model predicts."""
+"""Evaluation by decoding: the metrics that seqio's tasks have, of the model's predictions."""
 
 import contextlib
 import itertools
@@ -22,7 +22,7 @@ _Output = seqio.metrics.ModelOutputType
 
 
 class TaskResult(NamedTuple):
-    """What was found of a task.
+    """The evaluation of a task.
 
     Attributes:
       metrics: by name; NaN where a metric has no number.
@@ -79,7 +79,7 @@ class DecodingEvaluation:
     def _outputs(
         self, task: seqio.Task, examples: Sequence[Example], parameters: Any
     ) -> dict[Any, Any]:
-        """What the task's metrics take of the model, by seqio's kind of output.
+        """Computes the outputs of the model that the task's metrics take, by seqio's output type.
 
         N examples, and L tokens of each prediction: [N, L] int32 ids, with scores [N] as auxiliary
         values, and the targets' log-probabilities [N].
@@ -97,7 +97,7 @@ class DecodingEvaluation:
             scores = np.array([prediction.score for prediction in predictions])
         if _Output.SCORE in wanted:
             of_targets = np.array(list(self._predictor.score(parameters, shown())))
-        return _by_kind(tokens, scores, of_targets)
+        return _by_output_type(tokens, scores, of_targets)
 
 
 def _computed(
@@ -139,7 +139,7 @@ def _rows(
 
 
 def _majority_baseline(task: seqio.Task, targets: Sequence[Any]) -> dict[str, float]:
-    """See `TaskResult`."""
+    """Computes `TaskResult.majority_baseline`."""
     values: dict[str, Any] = {}
     try:
         most_frequent = Counter(targets).most_common(1)
@@ -171,7 +171,9 @@ def check_metrics(opened: OpenedTasks) -> dict[str, list[str]]:
         tokens = np.array([*itertools.zip_longest(*targets, fillvalue=0)]).T  # [N, L]
         scores = np.full(len(examples), -1.0)
         try:
-            names[task.name] += _computed(task, examples, _by_kind(tokens, scores, scores))[0]
+            names[task.name] += _computed(task, examples, _by_output_type(tokens, scores, scores))[
+                0
+            ]
         except UserError:
             raise
         except Exception:  # a user's metric may need more examples, or other predictions
@@ -179,8 +181,8 @@ def check_metrics(opened: OpenedTasks) -> dict[str, list[str]]:
     return names
 
 
-def _by_kind(tokens: Any, scores: Any, of_targets: Any) -> dict[Any, Any]:
-    """What metrics take of the model, by seqio's kind of output; see `DecodingEvaluation`."""
+def _by_output_type(tokens: Any, scores: Any, of_targets: Any) -> dict[Any, Any]:
+    """Returns outputs of the model by seqio's output type; see `DecodingEvaluation._outputs`."""
     return {
         _Output.PREDICTION: tokens,
         _Output.PREDICTION_WITH_AUX: (tokens, {"scores": scores}),
