@@ -1,10 +1,8 @@
 """A JobSet on a cluster of GKE, whose variables tell `jax.distributed.initialize` of all pods."""
 
 import dataclasses
-import re
-from typing import Any
-
-import yaml
+import json
+from collections.abc import Iterable
 
 from switch_jax.exit_codes import PREEMPTED
 from switch_jax.launch import setup_commands
@@ -14,7 +12,67 @@ from switch_jax.launch.jobset import CONTAINER, END_WHY, RESERVATION, JobSetTarg
 from switch_jax.launch.restarts import FINAL
 from switch_jax.launch.tpu_hosts import SAVE_SECONDS
 
-_STOP = [code for code in FINAL if code]
+_STOP = sorted(code for code in FINAL if code)
+
+# The JobSet (jobset.x-k8s.io/v1alpha2, JobSet 0.10 and later). The exit code of a container
+# decides, as on other targets: 2, 3 and 130 fail the JobSet; 75 starts it again without counting,
+# and so does a pod that a spot node had to give up; any other code counts as a restart. Any failure
+# of a pod ends the Job of its slice, since no host can go on alone.
+_MANIFEST = """\
+apiVersion: jobset.x-k8s.io/v1alpha2
+kind: JobSet
+metadata: {metadata}
+spec:
+  failurePolicy:
+    maxRestarts: {restarts}
+    rules:
+    - name: stop
+      action: FailJobSet
+      onJobFailureReasons: [PodFailurePolicy]
+      onJobFailureMessagePatterns: ['exit code ({stop_pattern}) ']
+    - name: preempted
+      action: RestartJobSetAndIgnoreMaxRestarts
+      onJobFailureReasons: [PodFailurePolicy]
+  replicatedJobs:
+  - name: slice
+    replicas: {slices}
+    template:
+      spec:
+        parallelism: {hosts}
+        completions: {hosts}
+        completionMode: Indexed
+        backoffLimit: 0
+        podFailurePolicy:
+          rules:
+          - action: FailJob
+            onExitCodes: {{containerName: {container}, operator: In, values: {stop}}}
+          - action: FailJob
+            onExitCodes: {{containerName: {container}, operator: In, values: [{again}]}}{disrupted}
+        template:
+          spec:
+            restartPolicy: Never
+            terminationGracePeriodSeconds: {save_seconds}
+            # Else the trainer would be process 1, which ignores SIGTERM until it has a handler.
+            shareProcessNamespace: true{account}
+            nodeSelector:
+              cloud.google.com/gke-tpu-accelerator: {accelerator}
+              cloud.google.com/gke-tpu-topology: {topology}{on_spot}
+            containers:
+            - name: {container}
+              image: {image}
+              command:{command}
+              env:{env}
+              resources: {{limits: {{google.com/tpu: "{chips}"}}}}  # requests are the same
+"""
+# The kubelet also sets this condition for a pod that takes too much memory or disk, which would
+# then start again for ever. That is acceptable on spot nodes alone, which are taken away before a
+# pod can save.
+_DISRUPTED = """
+          - action: FailJob
+            onPodConditions: [{type: DisruptionTarget, status: "True"}]"""
+_ON_SPOT = """
+              cloud.google.com/gke-spot: "true"
+            tolerations: [{key: cloud.google.com/gke-spot, operator: Equal, value: "true"}]"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,45 +157,43 @@ def _get_credentials(job: Gke) -> Command:
     return Command((*connect, *_location(job)), "gives kubectl access to the cluster")
 
 
-def manifest(job: Gke) -> dict[str, Any]:
-    """The JobSet (jobset.x-k8s.io/v1alpha2, JobSet 0.10 and later).
+def manifest(job: Gke) -> str:
+    """The JobSet as YAML; texts of the user are in quotes, as JSON has them."""
+    hardware, name = job.hardware, json.dumps(job.job_name)
+    metadata = f"{{name: {name}}}"
+    if hardware.hosts_per_slice > 1:  # all pods of a Job have to be in one node pool, its slice
+        one_pool = "alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool"
+        metadata = f"{{name: {name}, annotations: {{{one_pool}}}}}"
+    variables = job.variables.items()
+    env = [{"name": name, "value": escape_variables(value)} for name, value in variables]
+    secrets = [(name, {"name": _secret(name), "key": name}) for name in job.secret]
+    env += [{"name": name, "valueFrom": {"secretKeyRef": key}} for name, key in secrets]
+    account = f"\n            serviceAccountName: {json.dumps(job.service_account)}"
+    return _MANIFEST.format(
+        metadata=metadata,
+        restarts=job.restarts,
+        stop_pattern="|".join(map(str, _STOP)),
+        stop=_STOP,
+        again=PREEMPTED,
+        slices=hardware.count,
+        hosts=hardware.hosts_per_slice,
+        container=CONTAINER,
+        disrupted=_DISRUPTED if job.spot else "",
+        save_seconds=SAVE_SECONDS,
+        account=account if job.service_account else "",
+        accelerator=hardware.generation.gke_accelerator,
+        topology=hardware.topology,
+        on_spot=_ON_SPOT if job.spot else "",
+        image=json.dumps(job.image),
+        command=_items(map(escape_variables, job.command)),
+        env=_items(env),
+        chips=hardware.chips_per_host,
+    )
 
-    The exit code of a container decides, as on other targets: 2, 3 and 130 fail the JobSet; 75
-    starts it again without counting, and so does a pod that a spot node had to give up; any other
-    code counts as a restart.
-    """
-    rules: list[dict[str, Any]] = [
-        {
-            "name": "stop",
-            "action": "FailJobSet",
-            "onJobFailureReasons": ["PodFailurePolicy"],
-            "onJobFailureMessagePatterns": [f"exit code ({'|'.join(map(str, _STOP))}) "],
-        },
-        {
-            "name": "preempted",
-            "action": "RestartJobSetAndIgnoreMaxRestarts",
-            "onJobFailureReasons": ["PodFailurePolicy"],
-        },
-    ]
-    return {
-        "apiVersion": "jobset.x-k8s.io/v1alpha2",
-        "kind": "JobSet",
-        "metadata": _metadata(job),
-        "spec": {
-            "failurePolicy": {"maxRestarts": job.restarts, "rules": rules},
-            "replicatedJobs": [
-                {"name": "slice", "replicas": job.hardware.count, "template": {"spec": _slice(job)}}
-            ],
-        },
-    }
 
-
-def _metadata(job: Gke) -> dict[str, Any]:
-    if job.hardware.hosts_per_slice == 1:
-        return {"name": job.job_name}
-    # A slice of several hosts is a node pool: all pods of a Job have to be in the same one.
-    one_pool = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
-    return {"name": job.job_name, "annotations": one_pool}
+def _items(values: Iterable[object]) -> str:
+    """The items of a list in the manifest, a line each."""
+    return "".join(f"\n              - {json.dumps(value, ensure_ascii=False)}" for value in values)
 
 
 def _secret(name: str) -> str:
@@ -145,85 +201,5 @@ def _secret(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def _slice(job: Gke) -> dict[str, Any]:
-    """The Job of one slice. Any failure of a pod ends it, since no host can go on alone."""
-    hosts = job.hardware.hosts_per_slice
-    by_code = {"containerName": CONTAINER, "operator": "In"}
-    rules: list[dict[str, Any]] = [
-        {"action": "FailJob", "onExitCodes": {**by_code, "values": sorted(_STOP)}},
-        {"action": "FailJob", "onExitCodes": {**by_code, "values": [PREEMPTED]}},
-    ]
-    if job.spot:
-        # The kubelet also sets this condition for a pod that takes too much memory or disk, which
-        # would then start again for ever. That is acceptable on spot nodes alone, which are taken
-        # away before a pod can save.
-        disrupted = {"type": "DisruptionTarget", "status": "True"}
-        rules.append({"action": "FailJob", "onPodConditions": [disrupted]})
-    return {
-        "parallelism": hosts,
-        "completions": hosts,
-        "completionMode": "Indexed",
-        "backoffLimit": 0,
-        "podFailurePolicy": {"rules": rules},
-        "template": _pod(job),
-    }
-
-
-def _pod(job: Gke) -> dict[str, Any]:
-    hardware = job.hardware
-    select = {
-        "cloud.google.com/gke-tpu-accelerator": hardware.generation.gke_accelerator,
-        "cloud.google.com/gke-tpu-topology": hardware.topology,
-    }
-    spec: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": SAVE_SECONDS,
-        # Else the trainer would be process 1, which ignores SIGTERM until it has a handler.
-        "shareProcessNamespace": True,
-        "nodeSelector": select,
-        "containers": [_container(job)],
-    }
-    if job.spot:
-        select["cloud.google.com/gke-spot"] = "true"
-        spec["tolerations"] = [
-            {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true"}
-        ]
-    if job.service_account:
-        spec["serviceAccountName"] = job.service_account
-    return {"spec": spec}
-
-
-def _container(job: Gke) -> dict[str, Any]:
-    chips = {"google.com/tpu": str(job.hardware.chips_per_host)}
-    env: list[dict[str, Any]] = [
-        {"name": name, "value": escape_variables(value)} for name, value in job.variables.items()
-    ]
-    for name in job.secret:
-        key = {"secretKeyRef": {"name": _secret(name), "key": name}}
-        env.append({"name": name, "valueFrom": key})
-    return {
-        "name": CONTAINER,
-        "image": job.image,
-        "command": [escape_variables(word) for word in job.command],
-        "env": env,
-        "resources": {"limits": chips},  # requests are the same
-    }
-
-
-class _Dumper(yaml.SafeDumper):
-    """A dumper that also quotes strings which kubectl's YAML reads as numbers or booleans."""
-
-
-for _kind, _pattern, _first in (
-    ("float", r"\d+(\.\d*)?e[-+]?\d+", "0123456789"),
-    ("int", r"0o[0-7]+", "0"),
-    ("bool", r"[yYnN]", "yYnN"),
-):
-    _Dumper.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$", re.IGNORECASE), list(_first)
-    )
-
-
 def _file(job: Gke) -> File:
-    text = yaml.dump(manifest(job), Dumper=_Dumper, sort_keys=False, width=1000)
-    return File(f"launched/{job.job_name}.yaml", text, "the JobSet")
+    return File(f"launched/{job.job_name}.yaml", manifest(job), "the JobSet")

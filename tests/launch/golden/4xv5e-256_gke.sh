@@ -51,24 +51,18 @@ mkdir -p launched
 cat > launched/base.yaml <<'END'
 apiVersion: jobset.x-k8s.io/v1alpha2
 kind: JobSet
-metadata:
-  name: base
-  annotations:
-    alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool
+metadata: {name: "base", annotations: {alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool}}
 spec:
   failurePolicy:
     maxRestarts: 3
     rules:
     - name: stop
       action: FailJobSet
-      onJobFailureReasons:
-      - PodFailurePolicy
-      onJobFailureMessagePatterns:
-      - 'exit code (2|3|130) '
+      onJobFailureReasons: [PodFailurePolicy]
+      onJobFailureMessagePatterns: ['exit code (2|3|130) ']
     - name: preempted
       action: RestartJobSetAndIgnoreMaxRestarts
-      onJobFailureReasons:
-      - PodFailurePolicy
+      onJobFailureReasons: [PodFailurePolicy]
   replicatedJobs:
   - name: slice
     replicas: 4
@@ -81,53 +75,40 @@ spec:
         podFailurePolicy:
           rules:
           - action: FailJob
-            onExitCodes:
-              containerName: train
-              operator: In
-              values:
-              - 2
-              - 3
-              - 130
+            onExitCodes: {containerName: train, operator: In, values: [2, 3, 130]}
           - action: FailJob
-            onExitCodes:
-              containerName: train
-              operator: In
-              values:
-              - 75
+            onExitCodes: {containerName: train, operator: In, values: [75]}
         template:
           spec:
             restartPolicy: Never
             terminationGracePeriodSeconds: 600
+            # Else the trainer would be process 1, which ignores SIGTERM until it has a handler.
             shareProcessNamespace: true
+            serviceAccountName: "trainer"
             nodeSelector:
               cloud.google.com/gke-tpu-accelerator: tpu-v5-lite-podslice
               cloud.google.com/gke-tpu-topology: 16x16
             containers:
             - name: train
-              image: us-docker.pkg.dev/my-project/images/switch_jax:1
+              image: "us-docker.pkg.dev/my-project/images/switch_jax:1"
               command:
-              - switch_jax
-              - train
-              - --multihost
-              - --gin_file=models/switch_base.gin
-              - --gin_file=runs/pretrain.gin
-              - --gin.MODEL_DIR=gs://my-bucket/runs/base
-              - --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption
-              - --gin.TRAIN_STEPS=100000
-              - --gin.MESH_EXPERT=128
-              - --gin.GROUP_SIZE=1024
-              - --gin.DECODER_GROUP_SIZE=256
-              - --gin.DATA_STREAMS=256
-              - --tfds_data_dir=gs://my-bucket/tfds
+              - "switch_jax"
+              - "train"
+              - "--multihost"
+              - "--gin_file=models/switch_base.gin"
+              - "--gin_file=runs/pretrain.gin"
+              - "--gin.MODEL_DIR=gs://my-bucket/runs/base"
+              - "--gin.MIXTURE_OR_TASK_NAME=c4_span_corruption"
+              - "--gin.TRAIN_STEPS=100000"
+              - "--gin.MESH_EXPERT=128"
+              - "--gin.GROUP_SIZE=1024"
+              - "--gin.DECODER_GROUP_SIZE=256"
+              - "--gin.DATA_STREAMS=256"
+              - "--tfds_data_dir=gs://my-bucket/tfds"
               env:
-              - name: JAX_PLATFORMS
-                value: tpu,cpu
-              - name: LIBTPU_INIT_ARGS
-                value: --xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true
-              resources:
-                limits:
-                  google.com/tpu: '4'
-            serviceAccountName: trainer
+              - {"name": "JAX_PLATFORMS", "value": "tpu,cpu"}
+              - {"name": "LIBTPU_INIT_ARGS", "value": "--xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true"}
+              resources: {limits: {google.com/tpu: "4"}}  # requests are the same
 END
 
 # gives kubectl access to the cluster

@@ -22,22 +22,18 @@ mkdir -p launched
 cat > launched/demo.yaml <<'END'
 apiVersion: jobset.x-k8s.io/v1alpha2
 kind: JobSet
-metadata:
-  name: demo
+metadata: {name: "demo"}
 spec:
   failurePolicy:
     maxRestarts: 0
     rules:
     - name: stop
       action: FailJobSet
-      onJobFailureReasons:
-      - PodFailurePolicy
-      onJobFailureMessagePatterns:
-      - 'exit code (2|3|130) '
+      onJobFailureReasons: [PodFailurePolicy]
+      onJobFailureMessagePatterns: ['exit code (2|3|130) ']
     - name: preempted
       action: RestartJobSetAndIgnoreMaxRestarts
-      onJobFailureReasons:
-      - PodFailurePolicy
+      onJobFailureReasons: [PodFailurePolicy]
   replicatedJobs:
   - name: slice
     replicas: 1
@@ -50,67 +46,43 @@ spec:
         podFailurePolicy:
           rules:
           - action: FailJob
-            onExitCodes:
-              containerName: train
-              operator: In
-              values:
-              - 2
-              - 3
-              - 130
+            onExitCodes: {containerName: train, operator: In, values: [2, 3, 130]}
           - action: FailJob
-            onExitCodes:
-              containerName: train
-              operator: In
-              values:
-              - 75
+            onExitCodes: {containerName: train, operator: In, values: [75]}
           - action: FailJob
-            onPodConditions:
-            - type: DisruptionTarget
-              status: 'True'
+            onPodConditions: [{type: DisruptionTarget, status: "True"}]
         template:
           spec:
             restartPolicy: Never
             terminationGracePeriodSeconds: 600
+            # Else the trainer would be process 1, which ignores SIGTERM until it has a handler.
             shareProcessNamespace: true
             nodeSelector:
               cloud.google.com/gke-tpu-accelerator: tpu-v6e-slice
               cloud.google.com/gke-tpu-topology: 2x4
-              cloud.google.com/gke-spot: 'true'
+              cloud.google.com/gke-spot: "true"
+            tolerations: [{key: cloud.google.com/gke-spot, operator: Equal, value: "true"}]
             containers:
             - name: train
-              image: ghcr.io/me/switch_jax@sha256:0000000000000000000000000000000000000000000000000000000000000000
+              image: "ghcr.io/me/switch_jax@sha256:0000000000000000000000000000000000000000000000000000000000000000"
               command:
-              - switch_jax
-              - doctor
-              - --multihost
-              - --gin_file=runs/demo_switch.gin
-              - --gin.MODEL_DIR=gs://my-bucket/runs/demo
-              - --gin.MESH_DATA=2
-              - --gin.MESH_EXPERT=8
-              - --gin.GROUP_SIZE=64
-              - --gin.DATA_STREAMS=4
-              - --gin.MESH_DATA=1
+              - "switch_jax"
+              - "doctor"
+              - "--multihost"
+              - "--gin_file=runs/demo_switch.gin"
+              - "--gin.MODEL_DIR=gs://my-bucket/runs/demo"
+              - "--gin.MESH_DATA=2"
+              - "--gin.MESH_EXPERT=8"
+              - "--gin.GROUP_SIZE=64"
+              - "--gin.DATA_STREAMS=4"
+              - "--gin.MESH_DATA=1"
               env:
-              - name: JAX_PLATFORMS
-                value: tpu,cpu
-              - name: NOTE
-                value: a=b, $$c
-              - name: TEAM
-                value: '1e3'
-              - name: CONFIRM
-                value: 'y'
-              - name: WANDB_API_KEY
-                valueFrom:
-                  secretKeyRef:
-                    name: wandb-api-key
-                    key: WANDB_API_KEY
-              resources:
-                limits:
-                  google.com/tpu: '8'
-            tolerations:
-            - key: cloud.google.com/gke-spot
-              operator: Equal
-              value: 'true'
+              - {"name": "JAX_PLATFORMS", "value": "tpu,cpu"}
+              - {"name": "NOTE", "value": "a=b, $$c"}
+              - {"name": "TEAM", "value": "1e3"}
+              - {"name": "CONFIRM", "value": "y"}
+              - {"name": "WANDB_API_KEY", "valueFrom": {"secretKeyRef": {"name": "wandb-api-key", "key": "WANDB_API_KEY"}}}
+              resources: {limits: {google.com/tpu: "8"}}  # requests are the same
 END
 
 # gives kubectl access to the cluster

@@ -7,6 +7,7 @@ import re
 import time
 
 import pytest
+import yaml
 
 from switch_jax.launch import commands, jobset
 from switch_jax.launch.targets import gke
@@ -150,7 +151,7 @@ def test_on_spot_chips_xpk_may_start_a_job_again_more_often():
 
 def test_exit_codes_decide_as_elsewhere():
     """What a Job says of a failure, as Kubernetes writes it, and the rule that it falls under."""
-    rules = gke.manifest(_job())["spec"]["failurePolicy"]["rules"]
+    rules = yaml.safe_load(gke.manifest(_job()))["spec"]["failurePolicy"]["rules"]
 
     def action(reason: str, message: str) -> str:
         for rule in rules:

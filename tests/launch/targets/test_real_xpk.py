@@ -61,7 +61,7 @@ def test_xpk_makes_the_pods_of_our_own_manifest(topology, train, xpk, monkeypatc
     options: dict[str, Any] = {"arguments": train, "env": ("A=b c",), "max_restarts": 7}
     theirs = _manifest(xpk, make_job(topology, Xpk, **options), tmp_path)
     job = make_job(topology, Gke, **options)
-    ours = gke.manifest(job)
+    ours = yaml.safe_load(gke.manifest(job))
     their_slices, their_pod, their_container = _parts(theirs)
     our_slices, our_pod, our_container = _parts(ours)
     assert theirs["kind"] == ours["kind"] and theirs["apiVersion"] == ours["apiVersion"]
