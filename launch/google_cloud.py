@@ -114,8 +114,10 @@ class GoogleCloudTarget(Target):
         return {**found, **dict(variable.split("=", 1) for variable in self.env)}
 
     def store_secrets(self) -> list[Command]:
-        """Commands that a person runs once, which store the job's secrets."""
-        return setup_commands.secret_manager(self)
+        """Commands that a person runs once, which store secrets where the hosts read them."""
+        create = f"--data-file=- --project={self.project}"
+        commands = {name: f"gcloud secrets create {name} {create}" for name in self.secret}
+        return [setup_commands.store_secret(name, command) for name, command in commands.items()]
 
     def create_nodes(self) -> list[Command]:
         """Commands that a person runs once, after which chips cost money; none if `run` does it."""

@@ -66,7 +66,8 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) 
             if sent > 1:
                 kill_at = min(kill_at, time.monotonic() + _FAILURE_GRACE)
         for index in [i for i, process in running.items() if process.poll() is not None]:
-            code = _shell_code(running.pop(index).returncode)
+            code = running.pop(index).returncode
+            code = 128 - code if code < 0 else code  # 128 + N, as a shell says, after signal N
             first = not any(codes)
             if code not in by_us:
                 codes.append(code)
@@ -83,11 +84,6 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) 
             by_us.add(KILLED)
         time.sleep(0.05)
     return exit_code(codes or [KILLED])
-
-
-def _shell_code(returncode: int) -> int:
-    """128 + N if signal N ended the process."""
-    return 128 - returncode if returncode < 0 else returncode
 
 
 def _send(processes: Iterable[subprocess.Popen[bytes]], number: int) -> None:

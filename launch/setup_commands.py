@@ -25,12 +25,6 @@ def store_secret(name: str, command: str) -> Command:
     return one_time(argv, f"keep the value of {name}, a variable of this shell (export {name}=...)")
 
 
-def secret_manager(job: GoogleCloudTarget) -> list[Command]:
-    """Commands that store the job's secrets in Secret Manager, where the hosts read them."""
-    create = f"--data-file=- --project={job.project}"
-    return [store_secret(name, f"gcloud secrets create {name} {create}") for name in job.secret]
-
-
 def image(job: GoogleCloudTarget) -> list[Command | Piped]:
     """Commands that build the image with the user's files; one named by a digest exists already."""
     if "@" in job.image:

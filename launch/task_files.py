@@ -18,8 +18,10 @@ _MOST_NAMED = 8
 
 def check(user_files: Sequence[str], config: Config) -> None:
     """Raises UserError if a file that the tasks name is neither in a bucket nor in the image."""
-    named = [*_sources(config), *_vocabularies(config)]
-    missing = [path for path in dict.fromkeys(named) if not _is_on_hosts(path, user_files)]
+    features = [f for task in all_tasks(config.data) for f in task.output_features.values()]
+    vocabularies = [getattr(f.vocabulary, "sentencepiece_model_file", "") for f in features]
+    named = dict.fromkeys([*_sources(config), *map(str, vocabularies)])
+    missing = [path for path in named if not _is_on_hosts(path, user_files)]
     if missing:
         more = [f"and {len(missing) - _MOST_NAMED} more"] if missing[_MOST_NAMED:] else []
         raise UserError(
@@ -52,12 +54,6 @@ def _caches(task: seqio.Task) -> Iterator[str]:
         yield from in_cloud
     elif task.cache_dir:
         yield task.cache_dir
-
-
-def _vocabularies(config: Config) -> Iterator[str]:
-    for task in all_tasks(config.data):
-        for feature in task.output_features.values():
-            yield str(getattr(feature.vocabulary, "sentencepiece_model_file", ""))
 
 
 def _is_on_hosts(path: str, user_files: Sequence[str]) -> bool:

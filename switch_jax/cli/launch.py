@@ -103,7 +103,10 @@ def main(args: argparse.Namespace) -> int:
         from switch_jax.gin_config.teacher import with_teacher
 
         config = with_teacher(config)
-    job = target(arguments=_arguments(args), model_dir=config.run.model_dir, **fields)
+    # `doctor` reads no data.
+    given = [*gin_flags.as_arguments(args), *data_flags.as_arguments(args) * (not args.doctor)]
+    given += ["--change_task"] * args.change_task
+    job = target(arguments=tuple(given), model_dir=config.run.model_dir, **fields)
     warnings = job.check(config)
     if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
@@ -204,9 +207,3 @@ def _notes(
     if config.run.wandb_project is not None:
         notes.append("WANDB_PROJECT is set: the image needs wandb, which launch/Dockerfile lacks")
     return notes
-
-
-def _arguments(args: argparse.Namespace) -> tuple[str, ...]:
-    change = ["--change_task"] * args.change_task
-    data = [] if args.doctor else data_flags.as_arguments(args)  # `doctor` reads none
-    return (*gin_flags.as_arguments(args), *data, *change)

@@ -91,19 +91,13 @@ def _first_example(task: seqio.Task, config: DataConfig) -> Mapping[str, Any] | 
     except (UserError, MemoryError):
         raise
     except Exception as error:  # of a step, while the graph of the steps is made
-        raise storage_error(
-            f"the examples of {task.name} cannot be preprocessed: {_failure(error)}", error
-        ) from error
-
-
-def _failure(error: Exception) -> str:
-    """Names the step that fails, and its message."""
-    step = seqio_internals.failed_step(error)
-    reason = str(error).strip().split("\n")[0].split(" for '{{node")[0]
-    failure = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    if step is None:
-        return failure
-    return f"the step {getattr(step, '__name__', type(step).__name__)} fails: {failure}"
+        step = seqio_internals.failed_step(error)
+        name = getattr(step, "__name__", type(step).__name__)
+        where = "" if step is None else f" the step {name} fails:"
+        reason = str(error).strip().split("\n")[0].split(" for '{{node")[0]
+        failure = f"{where} {type(error).__name__}" + (f": {reason}" if reason else "")
+        message = f"the examples of {task.name} cannot be preprocessed:{failure}"
+        raise storage_error(message, error) from error
 
 
 def check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:

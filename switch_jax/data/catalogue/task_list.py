@@ -1,5 +1,6 @@
 """The list of tasks and mixtures, for `switch_jax tasks`: what can be read here, and the rest."""
 
+import contextlib
 import functools
 import re
 import textwrap
@@ -31,7 +32,10 @@ def task_list(pattern: str = "*") -> str:
     found = [name for name in names() if fnmatchcase(name, pattern)]
     if not found:
         raise UserError(f"no task or mixture matches {pattern!r}: `switch_jax tasks` lists all")
-    splits = {name: _splits_here(name) for name in found}
+    splits: dict[str, set[str]] = {}
+    for name in found:
+        by_task = [_local_splits(task) for task in get_tasks(name)]
+        splits[name] = set().union(*by_task) if all(by_task) else set()
     smallest = _FAMILY if pattern == "*" else len(found) + 1
     here = _by_family([name for name in found if splits[name]], smallest)
     rest = _by_family([name for name in found if not splits[name]], smallest)
@@ -69,17 +73,16 @@ def _kind(names: Sequence[str]) -> str:
     return "mixture" if isinstance(get_mixture_or_task(names[0]), seqio.Mixture) else "task"
 
 
-def _splits_here(name: str) -> set[str]:
-    """Returns the splits of all tasks of a name together; none where a task has no data."""
-    by_task = [_splits_of_task(task) for task in get_tasks(name)]
-    return set().union(*by_task) if all(by_task) else set()
-
-
-def _splits_of_task(task: seqio.Task) -> list[str]:
+def _local_splits(task: seqio.Task) -> list[str]:
     """Returns the splits that can be read on this machine; uses no network, and reads no data."""
     loader = getattr(task.source, "tfds_dataset", None)
     if loader is None:
-        return [split for split in task.splits if _has_files(task, split)]
+        splits = []
+        for split in task.splits:
+            with contextlib.suppress(UserError):  # files are missing
+                files_digest(task, split, use_cached=False)
+                splits.append(split)
+        return splits
     data_set = re.split("[/:]", loader.name or "")[0]
     if not any(data_set in _data_sets(str(folder)) for folder in tfds_folders(loader)):
         return []
@@ -87,13 +90,6 @@ def _splits_of_task(task: seqio.Task) -> list[str]:
         return readable_splits(task)
     except UserError:  # another version or config is there
         return []
-
-
-def _has_files(task: seqio.Task, split: str) -> bool:
-    try:
-        return bool(files_digest(task, split, use_cached=False))
-    except UserError:
-        return False
 
 
 @functools.cache

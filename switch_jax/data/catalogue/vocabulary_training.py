@@ -31,8 +31,9 @@ def lines(name: str, split: str, examples: int) -> Iterator[str]:
         dataset = steps.preprocess_postcache(open_source(task.source, split), None, seed=0)
         dataset = dataset.take(round(examples * rate / sum(rates)))
         for example in read_examples(dataset, task, split, use_cached=False):
-            for feature in task.output_features:
-                yield from _lines_of(example.get(feature))
+            for text in map(example.get, task.output_features):
+                if isinstance(text, bytes):
+                    yield from filter(str.strip, text.decode("utf-8", "replace").splitlines())
 
 
 def _before_tokens(task: seqio.Task) -> seqio.Task:
@@ -45,12 +46,6 @@ def _before_tokens(task: seqio.Task) -> seqio.Task:
         f"{task.name} has no step seqio.preprocessors.tokenize, before which its text could be "
         "read: give a task or a mixture that has one"
     )
-
-
-def _lines_of(text: object) -> list[str]:
-    if not isinstance(text, bytes):
-        return []
-    return [line for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
 
 
 def train(text: Sequence[str], size: int, byte_fallback: bool) -> bytes:

@@ -137,7 +137,8 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
                 shards = loader.files(split)
             except ValueError as error:  # it has several configs, and the name has none
                 raise UserError(f"the data set {loader.name!r} of TFDS: {error}") from error
-            files = [FileSlice(f.filename, f.skip, _num_taken(f)) for f in shards]
+            takes = (-1 if f.skip + f.take == f.examples_in_shard else f.take for f in shards)
+            files = [FileSlice(f.filename, f.skip, n) for f, n in zip(shards, takes, strict=True)]
 
             def read_records(path: tf.Tensor) -> tf.data.Dataset:
                 return tf.data.TFRecordDataset(path).map(
@@ -181,10 +182,6 @@ def _kept_if_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
         if size > _MAX_KEPT_BYTES:
             return dataset
     return kept
-
-
-def _num_taken(file: Any) -> int:
-    return -1 if file.skip + file.take == file.examples_in_shard else file.take
 
 
 def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
