@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def each_command_in_a_process(monkeypatch):
-    """As far as the folders of data are concerned, which a command tells seqio."""
+    """Undoes what a command sets in seqio, as if each ran in another process."""
     monkeypatch.setattr(seqio.utils, "_TFDS_DATA_DIR_OVERRIDE", None)
     monkeypatch.setattr(seqio.utils, "_GLOBAL_CACHE_DIRECTORIES", [])
 

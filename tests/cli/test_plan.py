@@ -231,7 +231,7 @@ def test_out_of_memory_reports_the_sizes_and_the_nearest_change(capsys, planned)
 
 
 def test_microbatches_that_cannot_suffice_are_not_compiled(capsys, planned):
-    """Of 100 GiB half and a quarter are more than 16; an eighth, 12.5, is less."""
+    """The step takes 100 GiB; 50 and 25 are more than a chip's 16, and 12.5 is less."""
     planned.too_many_bytes = 100 * GIB
     planned.fits = lambda config: config.run.num_microbatches >= 8
     assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1"]) == 3

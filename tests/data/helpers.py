@@ -38,7 +38,7 @@ def parse(line):
 
 @seqio.map_over_dataset
 def as_pair(example):
-    """The same of an example's 'number'."""
+    """Makes inputs and targets of an example's 'number'."""
     number = tf.cast(example["number"][None], tf.int32)
     return {"inputs": number, "targets": number}
 

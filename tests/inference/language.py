@@ -25,7 +25,7 @@ class Language:
         return logits - np.log(np.exp(logits).sum())
 
     def log_prob(self, row, words):
-        """Of the whole sequence of words."""
+        """Returns the log-probability of a whole sequence of words."""
         return sum(self.log_probs(row, words[:i])[w] for i, w in enumerate(words))
 
     def sequences(self):

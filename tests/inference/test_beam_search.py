@@ -44,7 +44,7 @@ def test_enough_beams_find_the_best_of_all_sequences(length_penalty):
 
 
 def search_in_lists(language, row, beams, length_penalty):
-    """The same search with lists, which never stops early."""
+    """Searches as `beam_search`, but with lists, and never stops early."""
     live, finished = [((), 0.0)], []
     for length in range(1, LENGTH + 1):
         extended = [

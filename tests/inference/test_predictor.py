@@ -82,7 +82,7 @@ def make_predictor(model, batch_size, mesh_shape=(1, 1, 1), **decoding):
 
 @pytest.fixture(scope="module", params=[(1, 1, 1), (2, 2, 2)], ids=str)
 def of_experts(request):
-    """Of four examples a batch: the last batch has one."""
+    """A predictor of a model with experts, of four examples a batch: the last batch has one."""
     return make_predictor(SWITCH, 4, request.param)
 
 

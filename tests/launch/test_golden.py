@@ -124,7 +124,7 @@ def test_shells_take_it(name):
 
 
 def test_the_manifests_fit_the_schemas_of_jobset_and_kubernetes():
-    """Of JobSet v1alpha2 and the Kubernetes objects in it; fields that it has not are errors."""
+    """Unknown fields of JobSet v1alpha2, and of the Kubernetes objects in it, are errors."""
     found = JobsetV1alpha2JobSet.model_json_schema(by_alias=True)
     for definition in [found, *found["$defs"].values()]:
         definition["additionalProperties"] = False
@@ -137,7 +137,7 @@ def test_the_manifests_fit_the_schemas_of_jobset_and_kubernetes():
 
 
 def test_the_commands_of_the_docs_for_a_job_are_in_a_dry_run():
-    """Those on its pages that are about a cluster or an account are a person's own."""
+    """Commands for a cluster or an account, which a person types, are left out."""
     pages = (LAUNCH.parent / f"docs/{name}.md" for name in ("launching", "gke", "rehearsal"))
     typed = [command for page in pages for command in commands(page.read_text())]
     printed = {c for name in CASES for c in in_words((GOLDEN / f"{name}.sh").read_text())}

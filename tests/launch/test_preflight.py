@@ -79,7 +79,7 @@ def started(monkeypatch):
 
 
 def planned(monkeypatch, gibibytes, tokens_per_second):
-    """As if the compiler had found a program of so much memory; None tokens: it does not fit."""
+    """Fakes a compiled program of so much memory; None tokens: it does not fit."""
 
     class Plan:
         fits = tokens_per_second is not None

@@ -24,7 +24,7 @@ esac
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
-    """Of a host whose number in its slice is 3."""
+    """The calls of a host whose number in its slice is 3."""
     (tmp_path / "code").write_text("75\n")
     return put_on_path(
         monkeypatch, tmp_path, docker=DOCKER, curl="echo 3", sudo='exec "$@"', gcloud=""

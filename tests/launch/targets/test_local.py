@@ -56,7 +56,7 @@ def start():
 
 
 def pid_of(index, log):
-    """Of a process of the launcher's run, found by what it was started with."""
+    """Returns the id of a process of the launcher's run, found by its arguments."""
     found = subprocess.run(["ps", "-eo", "pid,args", "-ww"], capture_output=True, text=True)
     (line,) = [
         line
@@ -127,7 +127,7 @@ def alone(tmp_path_factory):
 
 
 def assert_same_run(folder, expected):
-    """The same global batches in the same order, and losses equal to rounding."""
+    """Checks for the same global batches in the same order, and losses equal to rounding."""
     found, expected = losses(folder), losses(expected)
     assert found.keys() == expected.keys() == set(range(1, 21))
     for step in found:

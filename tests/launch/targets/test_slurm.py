@@ -215,7 +215,7 @@ def test_exit_codes_decide_as_elsewhere(codes, expected, requeues, monkeypatch, 
 def test_a_mistake_and_a_signal_count_whatever_becomes_of_the_other_processes(
     ended, code, expected, requeues, monkeypatch, tmp_path
 ):
-    """Of an earlier start of the job there may be files."""
+    """An earlier start of the job may have left files."""
     (tmp_path / "launched").mkdir()
     for stale in (2, 75, 130):
         (tmp_path / f"launched/base_7.code_{stale}").touch()
@@ -263,7 +263,7 @@ exit $code
 
 @pytest.mark.slow
 def test_two_processes_find_each_other_save_at_sigterm_and_go_on(monkeypatch, tmp_path):
-    """As nodes of a cluster, but for Slurm itself."""
+    """Two processes run as on nodes of a cluster, but without Slurm."""
     calls = put_on_path(monkeypatch, tmp_path, srun=SRUN, scontrol="")
     folder, pids = tmp_path / "run", tmp_path / "pids"
     number = str(random.randrange(10**6))  # JAX derives the coordinator's port from it
