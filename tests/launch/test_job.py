@@ -26,7 +26,7 @@ RUN = [*ON_VM, *DEMO, "--dry_run"]  # a later --on is taken
         ({"image": "x/y:1 --net"}, r"--image='x/y:1 --net': write HOST/PATH:TAG"),
         ({"model_dir": "runs/demo"}, r"MODEL_DIR 'runs/demo': .*write gs://BUCKET/FOLDER"),
         ({"model_dir": "gs://my-bucket"}, r"write a folder of the bucket"),
-        ({"reads": (("A", "gs://b/../x"),)}, r"A .*without '//', '\.' and"),
+        ({"input_urls": (("A", "gs://b/../x"),)}, r"A .*without '//', '\.' and"),
         ({"topology": "2xv5e-16"}, r"several slices find each other by --on=queued-resource"),
         ({"topology": "tpu7x-128"}, r"--on=tpu-vm: Google Cloud offers tpu7x on GKE only"),
         ({"topology": "v5e:1x2"}, r"1x2 is not a number of whole hosts, of 4 chips"),

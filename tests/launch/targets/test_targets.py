@@ -41,7 +41,7 @@ def test_the_flags_of_a_target_are_its_fields(monkeypatch):
     launch.add_arguments(parser)
 
     def fields(*flags):
-        return launch._fields_of(parser.parse_args(["--on=printed", *flags]))
+        return launch._target_fields(parser.parse_args(["--on=printed", *flags]))
 
     given = ["--queue=a", "--size=0", "--quiet", "--note=x", "--note=y", "--max_restarts=2"]
     expected = {"queue": "a", "size": 0, "quiet": True, "note": ("x", "y"), "max_restarts": 2}
