@@ -240,7 +240,7 @@ def test_the_explained_config_says_what_set_each_macro_and_describes_the_same_ru
     assert "\nRunConfig.train_steps = %TRAIN_STEPS\n" in text
 
 
-def test_own_settings_are_those_of_the_users_flags_and_files(file):
+def test_user_settings_are_those_of_the_users_flags_and_files(file):
     lengths = (
         "TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 16}\nModelConfig.norm_epsilon = 0.1\n"
     )
