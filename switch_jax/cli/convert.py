@@ -123,7 +123,7 @@ def _checkpoint(args: argparse.Namespace, folder: ModelFolder) -> epath.Path:
     """The checkpoint of a run that --checkpoint names; says where the flags change its config."""
     from switch_jax.checkpointing import chosen_step, find_checkpoint
 
-    trained = config_of_run(RunFolder(folder.path))
+    trained = read_run_config(RunFolder(folder.path))
     if changes := folder.config.changes_since(trained) if trained else []:
         print(f"with other values than the run's: {', '.join(changes)}", file=sys.stderr)
     with inference_flags.fields_named_as_flags():

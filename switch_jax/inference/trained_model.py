@@ -58,7 +58,7 @@ def open_folder(
     """
     folder = storage_path(path, "path")
     if not exists(folder):
-        raise no_model_there(path)
+        raise missing_model(path)
     files, source_bindings, note = [str(RunFolder(folder).config)], list[str](), ""
     source = open_source(folder)  # first: the folder of a T5X model has a config.gin of T5X
     vocabulary_file = None
@@ -67,7 +67,7 @@ def open_folder(
         vocabulary_file = sentencepiece_file(source.folder, source.architecture["num_embeddings"])
         if vocabulary_file is not None:
             vocabulary = str(RunFolder(target).vocabulary if target else vocabulary_file)
-        files, source_bindings = gin_of_source(source, target or source.path, vocabulary)
+        files, source_bindings = source_to_gin(source, target or source.path, vocabulary)
     elif not gin_files and not is_file(RunFolder(folder).config):
         raise UserError(
             f"{path} holds no model: a MODEL_DIR has a config.gin, a Hugging Face folder a "

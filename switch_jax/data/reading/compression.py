@@ -12,8 +12,8 @@ _BLOCK = 64 * 1024  # bytes; a thousand times more at most when decompressed
 
 
 @contextlib.contextmanager
-def whole_copies_here(files: Sequence[str]) -> Iterator[list[str]]:
-    """Yields local copies as `copies_here`; then raises OSError where a file was cut off.
+def checked_local_copies(files: Sequence[str]) -> Iterator[list[str]]:
+    """Yields local copies as `local_copies`; then raises OSError where a file was cut off.
 
     The check comes last, since it decompresses each file once more. "" stands for no file.
     """

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from switch_jax.data.reading.compression import whole_copies_here
+from switch_jax.data.reading.compression import checked_local_copies
 from switch_jax.data.reading.epoch_order import FILES_PER_GROUP, EpochOrder, Shard
 from switch_jax.data.reading.file_chunks import Chunks
 from switch_jax.data.reading.read_ahead import read_ahead
@@ -109,7 +109,7 @@ class SequentialBlocks(Blocks):
             paths, skips, takes = zip(*files, strict=True)
             location = np.array([shard.epoch, shard.index, first_block])
             parts = np.array([self._order.parts_in(shard.group), shard.part])
-            with whole_copies_here(paths) as here:
+            with checked_local_copies(paths) as here:
                 yield shard, (location, self._order.shard_seed(shard), parts, here, skips, takes)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from switch_jax.data.reading import seqio_internals
-from switch_jax.data.reading.compression import whole_copies_here
+from switch_jax.data.reading.compression import checked_local_copies
 from switch_jax.data.reading.file_chunks import FileFormat, FileSlice, TextLines, TFRecords
 from switch_jax.data.reading.parquet import ParquetDataSource
 from switch_jax.storage import file_sizes, relist, resolved, storage_path
@@ -72,7 +72,7 @@ class SourceFiles(NamedTuple):
     def readable(self, path: str) -> Iterator[str]:
         """Yields a file as paths for `read`; one that can be cut in blocks of whole examples."""
         if self.format is None:
-            with whole_copies_here([path]) as here:
+            with checked_local_copies([path]) as here:
                 yield from here
             return
         contents = ((None, content) for content in self.format.contents(path))
@@ -161,7 +161,7 @@ def check_not_cut_off(task: seqio.Task, split: str) -> None:
         return
     for file in found.files:
         try:
-            with whole_copies_here([file.path]):
+            with checked_local_copies([file.path]):
                 pass
         except OSError as error:
             where = f"{task.name}, split {split!r}: {error.filename}"
