@@ -1,8 +1,11 @@
 """A JobSet on a cluster of GKE, whose variables tell `jax.distributed.initialize` of all pods."""
 
 import dataclasses
-import json
+import math
 from collections.abc import Iterable
+from typing import Any
+
+import yaml
 
 from switch_jax.exit_codes import PREEMPTED
 from switch_jax.launch import setup_commands
@@ -158,8 +161,8 @@ def _get_credentials(job: Gke) -> Command:
 
 
 def manifest(job: Gke) -> str:
-    """The JobSet as YAML; texts of the user are in quotes, as JSON has them."""
-    hardware, name = job.hardware, json.dumps(job.job_name)
+    """The JobSet as YAML; all texts of the user are in quotes."""
+    hardware, name = job.hardware, _quoted(job.job_name)
     metadata = f"{{name: {name}}}"
     if hardware.hosts_per_slice > 1:  # all pods of a Job have to be in one node pool, its slice
         one_pool = "alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool"
@@ -168,7 +171,7 @@ def manifest(job: Gke) -> str:
     env = [{"name": name, "value": escape_variables(value)} for name, value in variables]
     secrets = [(name, {"name": _secret(name), "key": name}) for name in job.secret]
     env += [{"name": name, "valueFrom": {"secretKeyRef": key}} for name, key in secrets]
-    account = f"\n            serviceAccountName: {json.dumps(job.service_account)}"
+    account = f"\n            serviceAccountName: {_quoted(job.service_account)}"
     return _MANIFEST.format(
         metadata=metadata,
         restarts=job.restarts,
@@ -184,7 +187,7 @@ def manifest(job: Gke) -> str:
         accelerator=hardware.generation.gke_accelerator,
         topology=hardware.topology,
         on_spot=_ON_SPOT if job.spot else "",
-        image=json.dumps(job.image),
+        image=_quoted(job.image),
         command=_items(map(escape_variables, job.command)),
         env=_items(env),
         chips=hardware.chips_per_host,
@@ -193,7 +196,13 @@ def manifest(job: Gke) -> str:
 
 def _items(values: Iterable[object]) -> str:
     """The items of a list in the manifest, a line each."""
-    return "".join(f"\n              - {json.dumps(value, ensure_ascii=False)}" for value in values)
+    return "".join(f"\n              - {_quoted(value)}" for value in values)
+
+
+def _quoted(value: object) -> str:
+    """A value as YAML on one line, with all texts in quotes."""
+    style: dict[str, Any] = {"default_style": '"', "default_flow_style": True, "sort_keys": False}
+    return yaml.safe_dump(value, **style, allow_unicode=True, width=math.inf).strip()
 
 
 def _secret(name: str) -> str:
