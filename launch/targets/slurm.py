@@ -40,7 +40,7 @@ _POLL_SECONDS = 10.0  # between two looks at the queue
 _SETTLE_SECONDS = 2.0  # after the job has left the queue, until its last lines are in the log
 _TAIL_BYTES = 65536  # of the log, which are searched for the exit code
 # Options of sbatch that the script sets, or with which the job could not be followed.
-_OWN_OPTIONS = (
+_RESERVED = (
     "array chdir clusters error gpus-per-node job-name no-requeue nodes ntasks-per-node open-mode "
     "output requeue signal test-only wait wrap"
 ).split()
@@ -113,10 +113,10 @@ class Slurm(Target):
                 )
             name = option.partition("=")[0]
             # The beginning of a name counts: sbatch takes it for the name.
-            if name[:2] != "--" or any(own.startswith(name[2:]) for own in _OWN_OPTIONS):
+            if name[:2] != "--" or any(reserved.startswith(name[2:]) for reserved in _RESERVED):
                 raise UserError(
                     f"--sbatch_option={quote(name)}: write an option of sbatch that begins with "
-                    f"--, but none of those that the job needs itself: {', '.join(_OWN_OPTIONS)}"
+                    f"--, but none of those that the job needs itself: {', '.join(_RESERVED)}"
                 )
 
     @property
@@ -127,7 +127,7 @@ class Slurm(Target):
             f"--nodes={self.nodes}",
             f"--ntasks-per-node={self.gpus_per_node}",
             f"--gpus-per-node={self.gpus_per_node}",
-            f"--output={self.log_of('%j')}",
+            f"--output={self.log_path('%j')}",
             "--open-mode=append",  # a job that starts again keeps its number
             "--requeue" if self.subcommand == "train" else "--no-requeue",
             f"--signal=TERM@{SAVE_SECONDS}",  # to the processes, before the time limit
@@ -150,7 +150,7 @@ class Slurm(Target):
         )
         return File(f"launched/{self.job_name}.sbatch", text, "the script of the job")
 
-    def log_of(self, number: str) -> str:
+    def log_path(self, number: str) -> str:
         """The file that the processes of the job of this number print to."""
         return f"launched/{self.job_name}_{number}.log"
 
@@ -170,7 +170,7 @@ class Slurm(Target):
 
     def print_output(self, number: str) -> Command:
         """Prints what the processes of the job have printed and will print."""
-        argv = ("tail", "--lines=+1", "--follow=name", "--retry", self.log_of(number))
+        argv = ("tail", "--lines=+1", "--follow=name", "--retry", self.log_path(number))
         return Command(argv, "prints the output of all processes; JOB_ID is the job's number")
 
     @property
@@ -178,7 +178,7 @@ class Slurm(Target):
         return [self.script, self.queue, self.submit, self.print_output("JOB_ID")]
 
     @property
-    def end(self) -> tuple[Command, Command]:
+    def end_commands(self) -> tuple[Command, Command]:
         """Commands for a person, who ends the job with a checkpoint or without one."""
         cancel = ("scancel", "--me", f"--name={self.job_name}")
         later = "later, run it yourself: "
@@ -187,9 +187,9 @@ class Slurm(Target):
             Command(cancel, f"{later}takes the job out of the queue, or ends it at once"),
         )
 
-    def end_of(self, state: str) -> str:
+    def end_command(self, state: str) -> str:
         """The command that ends the job in this state: with a checkpoint, if it runs."""
-        with_checkpoint, at_once = self.end
+        with_checkpoint, at_once = self.end_commands
         return shell_line((with_checkpoint if "RUNNING" in state else at_once).argv)
 
     def check(self, config: Config) -> list[str]:
@@ -206,7 +206,7 @@ class Slurm(Target):
 
     def describe(self) -> str:
         nodes, gpus = counted(self.nodes, "node"), counted(self.nodes * self.gpus_per_node, "GPU")
-        return render(f"{self.job_name}: {nodes}, {gpus}", [*self.steps, *self.end])
+        return render(f"{self.job_name}: {nodes}, {gpus}", [*self.steps, *self.end_commands])
 
     def preflight(self, config: Config, skip_plan: bool) -> None:
         """Looks for Slurm's programs; `switch_jax plan` compiles for GPUs of a known kind."""
@@ -214,7 +214,7 @@ class Slurm(Target):
 
     def run(self) -> int:
         """Puts the job into the queue unless it is there, and prints its output to its end."""
-        with explain_interrupt(self.job_name, self.end_of("")):
+        with explain_interrupt(self.job_name, self.end_command("")):
             state = output(self.queue)
             if not state:
                 write_file(self.script)
@@ -229,7 +229,7 @@ class Slurm(Target):
             if script.read_text("utf-8") != self.script.text:
                 raise UserError(
                     f"job {number} {named} and another script: end it first "
-                    f"(`{self.end_of(state)}`), or launch under another name"
+                    f"(`{self.end_command(state)}`), or launch under another name"
                 )
             return _follow(self, number)
 
@@ -245,7 +245,8 @@ def _follow(job: Slurm, number: str) -> int:
             time.sleep(_POLL_SECONDS)
         time.sleep(_SETTLE_SECONDS)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"goes on ({before}); `{job.end_of(before)}` ends it") from None
+        end = job.end_command(before)
+        raise KeyboardInterrupt(f"goes on ({before}); `{end}` ends it") from None
     finally:
         tail.terminate()
         tail.wait()
@@ -261,7 +262,7 @@ def _follow(job: Slurm, number: str) -> int:
 
 
 def _last_lines(job: Slurm, number: str) -> str:
-    path = Path(job.log_of(number))
+    path = Path(job.log_path(number))
     if not path.exists():
         return ""
     with path.open("rb") as file:
