@@ -28,7 +28,7 @@ def write_run(
     config_text: str,
     origin: epath.Path,
     vocabulary_file: epath.Path | None,
-    identities: Mapping[str, str],
+    fingerprints: Mapping[str, str],
     progress: Progress,
 ) -> None:
     """Writes a folder that `eval` and `infer` accept, and `train` as INITIAL_CHECKPOINT_PATH.
@@ -37,7 +37,7 @@ def write_run(
 
     `parameters` are nested `StackedTensors` of the model's shapes, from `origin`. `config`, with
     `config_text` as gin, is how `eval` and `infer` use them. `vocabulary_file` is a SentencePiece
-    model; `identities` are of each feature's vocabulary, empty where they are not known.
+    model; `fingerprints` are of each feature's vocabulary, empty where they are not known.
     """
     total = sum(math.prod(stacked.shape) for stacked in jax.tree.leaves(parameters))
     stacked_axes = jax.tree.map(lambda stacked: stacked.stacked_axes, parameters)
@@ -50,7 +50,7 @@ def write_run(
             "parameters": total,
             "num_experts": config.model.num_experts,
             "flops_per_token": flops_per_token(config.model, config.data.task_feature_lengths),
-            "vocabulary": dict(identities),
+            "vocabulary": dict(fingerprints),
         }
         write_description(folder, facts, origin, config, config_text)
         checkpoint = folder.checkpoint(0)  # no step of ours made it
