@@ -47,7 +47,7 @@ from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
 from switch_jax.run_folder import RunFolder  # noqa: E402
 from switch_jax.runtime.host_memory import keep_freed_memory  # noqa: E402
 from switch_jax.train_step.cross_entropy import token_sums  # noqa: E402
-from switch_jax.train_step.state import TrainState, init_state  # noqa: E402
+from switch_jax.train_step.state import TrainState, init_state, state_of_step  # noqa: E402
 from switch_jax.trainer.device_batches import device_batches  # noqa: E402
 from switch_jax.trainer.instruments import Instruments  # noqa: E402
 from switch_jax.trainer.loop import TrainingLoop  # noqa: E402
@@ -167,7 +167,10 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
 
     batches = [driven._batches.get().arrays for _ in range(8)]
     signals = driven._stop.array()
-    whole = driven._train_step
+
+    def whole(state: TrainState, *args: Any) -> tuple[TrainState, Any]:
+        return driven._train_step(state_of_step(config, state), *args)
+
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
     jitted = jax.jit(bare_step, donate_argnums=0, out_shardings=(shardings, None))
     bare = jitted.lower(abstract, batches[0]).compile()

@@ -111,7 +111,7 @@ def our_step(sizes: Sizes, experts: int, *, packed: bool = False, **changes) -> 
     init = jax.jit(
         lambda key: init_state(config, optimizer, key), compiler_options=compiler_options()
     )
-    state = state_of_step(config, init(jax.random.key(0)), free=True)
+    state = state_of_step(config, init(jax.random.key(0)))
     del init
     return_freed_memory()  # here and below as `switch_jax train` does
     step = make_train_step(config, optimizer)

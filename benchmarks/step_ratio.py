@@ -63,7 +63,7 @@ def turn_of(config: Config) -> Callable[[], float]:
         shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
         init = functools.partial(init_state, config, optimizer)
         state = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
-        state = state_of_step(config, state, free=True)
+        state = state_of_step(config, state)
         on_devices = put_batch(batch, mesh)
         signals = jax.device_put(np.zeros(mesh.size, np.int32), abstract_signals(mesh).sharding)
 

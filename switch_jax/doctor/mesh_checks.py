@@ -167,7 +167,7 @@ def first_steps(mesh: Mesh, microbatches: int = 1) -> list[tuple[dict[str, float
         batch = put_batch(repeated_batch(config), mesh)
         signals = jax.device_put(np.zeros(mesh.size, np.int32), abstract_signals(mesh).sharding)
         for _ in range(2):
-            state = state_of_step(config, init(jax.random.key(0)), free=True)
+            state = state_of_step(config, init(jax.random.key(0)))
             state, metrics = compiled(state, batch, signals)
             results.append((reference_numbers(metrics), local_bytes(state.parameters)))
     return results

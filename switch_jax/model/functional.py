@@ -10,7 +10,6 @@ from flax import nnx
 from switch_jax.config import ModelConfig
 from switch_jax.model.mixed_precision import is_cast
 from switch_jax.model.transformer import Transformer
-from switch_jax.model.unstacked_layers import stack_layers
 
 Parameters = dict[str, Any]
 
@@ -39,10 +38,10 @@ def logical_axes(config: ModelConfig) -> Parameters:
 
 
 def bind(config: ModelConfig, parameters: Parameters) -> Transformer:
-    """The module with these parameters, whose layers may be unstacked, see `unstacked_layers`."""
+    """The module with these parameters."""
     graph, state = _abstract(config)
     state = jax.tree.map(lambda leaf: leaf, state)  # a copy
-    nnx.replace_by_pure_dict(state, stack_layers(parameters))
+    nnx.replace_by_pure_dict(state, parameters)
     return nnx.merge(graph, state)
 
 

@@ -13,6 +13,7 @@ from switch_jax.model.transformer import Output
 from switch_jax.moe import RouterStatistics, by_join
 from switch_jax.train_step.cross_entropy import TokenSums, soft_cross_entropy, token_sums
 from switch_jax.train_step.microbatches import Batch
+from switch_jax.train_step.unstacked_layers import stack_layers
 
 
 class LossSums(NamedTuple):
@@ -108,7 +109,7 @@ def forward(
     model: ModelConfig, parameters: Any, batch: Batch, key: jax.Array | None = None
 ) -> tuple[Output, TokenSums]:
     """The output for a batch, and its sums over the target tokens; no key = evaluation."""
-    output = bind(model, parameters)(*model_inputs(model, batch), key=key)
+    output = bind(model, stack_layers(parameters))(*model_inputs(model, batch), key=key)
     last = model.stacks[-1]
     with jax.named_scope("logits"):
         sums = token_sums(output.logits, batch[last.target_tokens], batch[last.loss_weights])

@@ -8,25 +8,38 @@ from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.config import Config, MeshConfig, ModelConfig
 from switch_jax.model import abstract_parameters, init_parameters, logical_axes
-from switch_jax.model.unstacked_layers import are_unstacked, unstack_layers, unstacked_shapes
 from switch_jax.optim.apply import Optimizer
 from switch_jax.optim.optimizer import make_optimizer, state_shardings
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.rules import parameter_specs, shardings
 from switch_jax.train_step.bad_step_guard import Guard, init_guard
+from switch_jax.train_step.unstacked_layers import (
+    are_unstacked,
+    has_lists,
+    stack_layers,
+    unstack_layers,
+    unstacked_shapes,
+)
 
 
 class TrainState(NamedTuple):
     """Everything that training changes.
 
     `step`, an int32 scalar, counts optimiser steps done; `parameters` are a nested dict of float32
-    arrays, see also `state_of_step`.
+    arrays. Between steps layers may be unstacked, see `state_of_step`.
     """
 
     step: Any
     parameters: Any
     optimizer: Any
     guard: Guard
+
+    def stacked(self) -> "TrainState":
+        """The state with stacks of layers, as all but a step takes it.
+
+        Unstacked layers are deleted: the state that they are of must not be used afterwards.
+        """
+        return stack_layers(self, free=True)
 
 
 def init_state(config: Config, optimizer: Optimizer, key: jax.Array) -> TrainState:
@@ -61,19 +74,19 @@ def abstract_state(config: Config, mesh: Mesh | AbstractMesh) -> TrainState:
     return jax.tree.map(_placed, shapes, all_shardings)
 
 
-def state_of_step(config: Config, state: TrainState, *, free: bool = False) -> TrainState:
+def state_of_step(config: Config, state: TrainState) -> TrainState:
     """The state, arrays or shapes, as a step takes it on the mesh set by `jax.set_mesh`.
 
-    On a CPU, layers that are not scanned are unstacked (`model.unstacked_layers`). `free` deletes
-    each array once its layers are there: `state` must not be used afterwards.
+    On a CPU, layers that are not scanned are unstacked (`unstacked_layers`). Their stacks are
+    deleted: `state` must not be used afterwards. A state that a step returned is as it is.
     """
-    if not are_unstacked(config.model):
+    if has_lists(state.parameters) or not are_unstacked(config.model):
         return state
     parameters = unstacked_shapes(logical_axes(config.model), abstract_parameters(config.model))
     optimizer = jax.eval_shape(make_optimizer(config).init, parameters)
     return state._replace(
-        parameters=unstack_layers(parameters, state.parameters, free=free),
-        optimizer=unstack_layers(optimizer, state.optimizer, free=free),
+        parameters=unstack_layers(parameters, state.parameters),
+        optimizer=unstack_layers(optimizer, state.optimizer),
     )
 
 

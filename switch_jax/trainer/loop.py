@@ -10,7 +10,6 @@ from switch_jax.data.reading.prefetch import Prefetch
 from switch_jax.evaluation.best_evaluation import in_words, metric_of
 from switch_jax.evaluation.task_metrics import DecodingEvaluation, average_of_tasks
 from switch_jax.evaluation.teacher_forced import ALL, TeacherForcedEvaluation
-from switch_jax.model.unstacked_layers import stack_layers
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.run_folder import RecordKind
 from switch_jax.train_step.state import TrainState, state_of_step
@@ -88,7 +87,7 @@ class TrainingLoop:
             due = last or run.step % config.checkpoint_period == 0
             if not (evaluate or due or self._signal or self._bad.too_many()):
                 continue
-            self._finish(dispatched)  # so that a checkpoint is never ahead of the metrics
+            self._finish_last(dispatched)  # so that a checkpoint is never ahead of the metrics
             dispatched = None
             if self._bad.too_many():
                 self._roll_back()
@@ -104,7 +103,7 @@ class TrainingLoop:
         if run.stops_early(self._config):
             instruments.progress.say(f"{run.best.in_words(config.best_metric)}: stopping early")
         self._checkpoints.wait()
-        return stack_layers(run.state, free=True)
+        return run.state
 
     def _dispatch(self) -> _Dispatched:
         """Gives the devices one more step."""
@@ -118,7 +117,9 @@ class TrainingLoop:
         instruments.profiler.before(run.step)
         with instruments.goodput.spend("step"), instruments.profiler.annotate(run.step):
             run.state, metrics = self._train_step(
-                run.state, batch.arrays, self._stop.array(no_step=self._without_data)
+                state_of_step(self._config, run.state),
+                batch.arrays,
+                self._stop.array(no_step=self._without_data),
             )
         trace = instruments.profiler.after(run.step, metrics)
         if trace:
@@ -167,6 +168,11 @@ class TrainingLoop:
         if step % self._config.run.log_period == 0:
             instruments.records.flush(batch.position.batches)
 
+    def _finish_last(self, dispatched: _Dispatched) -> None:
+        """Waits for the last step that the devices were given, and takes in it and its state."""
+        self._finish(dispatched)
+        self.run.state = self.run.state.stacked()
+
     def _roll_back(self) -> None:
         """Returns to the last checkpoint before the bad steps; the data go on."""
         run, instruments = self.run, self._instruments
@@ -186,7 +192,7 @@ class TrainingLoop:
             if run.step in self._checkpoints.steps():
                 self._checkpoints.amend(run.step, run.notes())
             else:
-                self._write_checkpoint(None)
+                self._checkpoints.save(run.step, run.state, run.notes(), None, run.best.of)
         instruments.progress.back_to(run.step)
         instruments.progress.say(f"{bad}: back to step {run.step}, and on with new data")
 
@@ -213,9 +219,8 @@ class TrainingLoop:
             instruments.watchdog.alive()
             if self._infer_evaluation is not None:
                 own = {}
-                parameters = stack_layers(run.state.parameters)
                 for task in self._infer_evaluation.tasks:
-                    found = self._infer_evaluation(task, parameters)
+                    found = self._infer_evaluation(task, run.state.parameters)
                     own[task] = found.metrics
                     results[task] |= {
                         "examples": len(found.rows),
@@ -236,24 +241,16 @@ class TrainingLoop:
         if run.step == self._saved:
             return
         with self._instruments.goodput.spend("checkpoint"):
-            self._write_checkpoint(value)
+            self._checkpoints.save(run.step, run.state, run.notes(), value, run.best.of)
         self._saved = run.step
         self._instruments.watchdog.alive()
         self._bad.saved()
-
-    def _write_checkpoint(self, value: float | None) -> None:
-        """Saves the state with stacks of layers, as all checkpoints have it."""
-        run = self.run
-        run.state = stack_layers(run.state, free=True)
-        self._checkpoints.save(run.step, run.state, run.notes(), value, run.best.of)
-        if not (self._signal or run.is_over(self._config)):  # another step follows
-            run.state = state_of_step(self._config, run.state, free=True)
 
     def _save_after_data_error(self, dispatched: _Dispatched | None) -> None:
         """Saves the last step; not with several hosts, since others do not know of the error."""
         run, instruments = self.run, self._instruments
         if dispatched is not None:
-            self._finish(dispatched)
+            self._finish_last(dispatched)
         saved = run.step in (0, *self._checkpoints.steps())
         if jax.process_count() > 1 or self._bad.in_a_row or saved:
             return

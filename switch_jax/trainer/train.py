@@ -15,14 +15,13 @@ from switch_jax.evaluation.task_metrics import DecodingEvaluation
 from switch_jax.evaluation.teacher_forced import TeacherForcedEvaluation
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import decoding_config
-from switch_jax.model.unstacked_layers import stack_layers
 from switch_jax.partitioning.placing import rows_on_this_host
 from switch_jax.run_folder import create_run_folder, write_description
 from switch_jax.runtime.host_memory import return_freed_memory
 from switch_jax.runtime.open_files import raise_limit_of_open_files
 from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
-from switch_jax.train_step.state import TrainState, state_of_step
+from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.device_batches import device_batches
 from switch_jax.trainer.instruments import Instruments, closed_by
 from switch_jax.trainer.loop import Compiled, TrainingLoop
@@ -79,7 +78,7 @@ def train(config: Config, config_text: str | None = None, change_task: bool = Fa
         if run.is_over(config):
             if is_first():
                 print(nothing_to_do(prepared, run.step))
-            return stack_layers(run.state, free=True)
+            return run.state
         run_on_first(
             lambda: write_description(
                 folder,
@@ -113,9 +112,8 @@ def compile_run(prepared: Prepared, run: RunState, instruments: Instruments) -> 
             validation, abstract = prepared.validation_tasks, prepared.state
             if validation is not None:
                 num_batches = config.run.eval_steps
-                parameters = state_of_step(config, abstract).parameters
                 evaluation = TeacherForcedEvaluation(
-                    config, mesh, parameters, validation, num_batches
+                    config, mesh, abstract.parameters, validation, num_batches
                 )
                 if config.run.infer_eval:
                     predictor = Predictor(config, mesh, decoding_config(config.data))

@@ -8,7 +8,7 @@ from switch_jax.checkpointing import Checkpoints
 from switch_jax.data.reading.position import Position
 from switch_jax.evaluation.best_evaluation import Best, measured
 from switch_jax.runtime.processes import gather
-from switch_jax.train_step.state import TrainState, state_of_step
+from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.start.prepare import Prepared
 from switch_jax.trainer.start.resume import ResumePoint, resume_point
 from switch_jax.trainer.start.warm_start import initial_state
@@ -18,7 +18,7 @@ from switch_jax.trainer.start.warm_start import initial_state
 class RunState(ResumePoint):
     """What a run continues from; a checkpoint holds all of it.
 
-    `files` are digests of each task's data files; `state` is as `state_of_step` makes it.
+    `files` are digests of each task's data files.
     """
 
     files: Mapping[str, str]
@@ -44,5 +44,4 @@ def restore(prepared: Prepared, checkpoints: Checkpoints, last: int | None = Non
     else:
         state = restored.state
         run = resume_point(config, files, restored.step, restored.notes)
-    state = state_of_step(config, state, free=True)
     return RunState(run.step, run.position, run.best, run.anew, files.train, state)
