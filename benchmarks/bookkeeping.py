@@ -113,12 +113,13 @@ class Loop(TrainingLoop):
 
     def steps(self, number: int) -> None:
         """Each step is looked at while the next one runs, as `train` does it."""
-        dispatched = None
         for _ in range(number):
-            before, dispatched = dispatched, self._dispatch()
+            before = self._in_flight
+            self._dispatch()
             if before is not None:
                 self._finish(before)
-        self._finish(dispatched)
+        self._finish(self._in_flight)
+        self._in_flight = None
 
 
 def turns_of(step: Callable, state: TrainState, batches: Iterator) -> Callable[[int], None]:

@@ -65,7 +65,8 @@ def turn_of(config: Config) -> Callable[[], float]:
         state = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
         state = state_of_step(config, state)
         on_devices = put_batch(batch, mesh)
-        signals = jax.device_put(np.zeros(mesh.size, np.int32), abstract_signals(mesh).sharding)
+        shape = abstract_signals(mesh)
+        signals = jax.device_put(np.zeros(shape.shape, np.int32), shape.sharding)
 
     def turn() -> float:
         nonlocal state

@@ -165,7 +165,8 @@ def first_steps(mesh: Mesh, microbatches: int = 1) -> list[tuple[dict[str, float
         options: Any = {"xla_gpu_deterministic_ops": True} if on_gpus else {}
         compiled = lower_train_step(config, mesh, shapes).compile(options)
         batch = put_batch(repeated_batch(config), mesh)
-        signals = jax.device_put(np.zeros(mesh.size, np.int32), abstract_signals(mesh).sharding)
+        shape = abstract_signals(mesh)
+        signals = jax.device_put(np.zeros(shape.shape, np.int32), shape.sharding)
         for _ in range(2):
             state = state_of_step(config, init(jax.random.key(0)))
             state, metrics = compiled(state, batch, signals)

@@ -46,9 +46,9 @@ def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stage
 
 
 def abstract_signals(mesh: Mesh) -> jax.ShapeDtypeStruct:
-    """int32 [devices], one on each device: a host puts its signal on its own devices."""
+    """int32 [devices, 2], a row on each device: a host puts its signals on its own devices."""
     sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    return jax.ShapeDtypeStruct((mesh.size,), np.int32, sharding=sharding)
+    return jax.ShapeDtypeStruct((mesh.size, 2), np.int32, sharding=sharding)
 
 
 def compiler_options() -> dict[str, Any]:

@@ -19,11 +19,6 @@ from switch_jax.train_step.microbatches import Batch, accumulate, split
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import TrainState
 
-# Each device brings the code of the signal that its host got, from 0 to 2 (trainer.signals). A host
-# without a batch brings padding, and adds NO_STEP to its code. If the largest code is NO_STEP or
-# more, no host does the step: the state stays as it is.
-NO_STEP = 4
-
 
 class Metrics(NamedTuple):
     """What a step reports; means over the real tokens of the whole batch, float32.
@@ -45,8 +40,8 @@ class Metrics(NamedTuple):
       bad_in_a_row: int32, number of bad steps in a row up to this one.
       updates: int32, number of steps so far that were not bad.
       batch_hash: uint32 of the batch's tokens.
-      signal: int32, the largest signal of all hosts; 0 if there is none. From `NO_STEP` on the step
-        was not done: the state is unchanged, and the other metrics mean nothing.
+      signals: int32 [2], the largest of all hosts (`make_train_step`). Where the second is not 0,
+        the step was not done: the state is unchanged, and the other metrics mean nothing.
       routers: of each stack with experts, by router.
       tokens: real tokens of the batch, of all stacks.
     """
@@ -69,7 +64,7 @@ class Metrics(NamedTuple):
     bad_in_a_row: jax.Array
     updates: jax.Array
     batch_hash: jax.Array
-    signal: jax.Array
+    signals: jax.Array
     routers: dict[str, RouterStatistics]
     tokens: jax.Array
 
@@ -81,8 +76,10 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Builds the function that one `jax.jit` with donated state runs.
 
-    It takes state, batch, int32 [devices] signals (or None, see `Metrics.signal`) and the
-    parameters of `config.teacher_model`, if any, and gives the new state and the step's metrics.
+    It takes state, batch, signals and the parameters of `config.teacher_model`, if any, and gives
+    the new state and the step's metrics. The signals, int32 [devices, 2] or None, are two numbers
+    that each host brings on its devices: the signal that it got (`trainer.signals`), and 1 if it
+    has no batch, else 0. If any host has none, which then brings padding, no host does the step.
 
     The gradients of the microbatches are summed, each normalised by the tokens of the whole batch,
     so, apart from noise, they are those of the one large batch. Noise is drawn from the run's seed,
@@ -129,8 +126,8 @@ def make_train_step(
         with jax.named_scope("optimizer"):
             gradient_norms = Norms.of(jax.tree.map(sum_of_squares, gradients), axes)
             bad, limits, guarded = judge(state.guard, config.guard, sums.loss, gradient_norms.all)
-            signal = jnp.int32(0) if signals is None else signals.max()
-            done = signal < NO_STEP
+            largest = jnp.zeros(2, jnp.int32) if signals is None else signals.max(axis=0)  # [2]
+            done = largest[1] == 0
             guarded = jax.tree.map(lambda n, o: jnp.where(done, n, o), guarded, state.guard)
             updated, optimizer_state = optimizer.step(
                 gradients, state.optimizer, state.parameters, bad | ~done
@@ -153,7 +150,7 @@ def make_train_step(
             bad_in_a_row=guarded.in_a_row,
             updates=guarded.good,
             batch_hash=batch_hash(model.stacks, batch),
-            signal=signal,
+            signals=largest,
             routers={stack: join_devices(s) for stack, s in sums.routers.items()},
             tokens=functools.reduce(operator.add, totals.read.values()),
         )

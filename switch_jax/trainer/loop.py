@@ -13,7 +13,7 @@ from switch_jax.evaluation.teacher_forced import ALL, TeacherForcedEvaluation
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.run_folder import RecordKind
 from switch_jax.train_step.state import TrainState, state_of_step
-from switch_jax.train_step.step import NO_STEP, Metrics
+from switch_jax.train_step.step import Metrics
 from switch_jax.trainer.bad_steps import BadSteps
 from switch_jax.trainer.device_batches import DeviceBatch
 from switch_jax.trainer.instruments import Instruments
@@ -44,7 +44,11 @@ class Compiled(NamedTuple):
 
 
 class TrainingLoop:
-    """A run from where it is to its last step; `run` holds where it is."""
+    """A run from where it is to its last step.
+
+    `run` is where it is, as of the last step that is finished: its metrics are known, and it
+    changed the state. While the loop looks at it the devices have the next one, `_in_flight`.
+    """
 
     def __init__(
         self,
@@ -56,12 +60,14 @@ class TrainingLoop:
         stop: StopSignals,
     ) -> None:
         self._prepared, self._config = prepared, prepared.config
-        self.run, self._saved = run, run.step
+        self.run = run
+        self._in_flight: _Dispatched | None = None
         self._checkpoints, self._instruments, self._stop = checkpoints, instruments, stop
         self._train_step, self._evaluation, self._infer_evaluation, self._batches = compiled
         self._bad = BadSteps(prepared.config.guard, instruments.folder)
-        self._signal = NONE
-        self._has_data = self._without_data = self._undone = False
+        self._saved = run.step  # of the newest checkpoint
+        self._signal = NONE  # the largest of all hosts in any step
+        self._out_of_data = False  # a signal came while this host waited for its next batch
 
     def train(self) -> TrainState:
         """Trains to the end, and returns the final state; raises as `train.train`."""
@@ -69,32 +75,32 @@ class TrainingLoop:
         period = config.eval_period
         if run.step == 0 and period is not None:
             self._evaluate()
-        dispatched: _Dispatched | None = None
+        # The pipeline starts beside the compilation, so the wait for its first batch is of that.
+        with instruments.goodput.spend("compile"):
+            self._wait_for_data()
         while not run.is_over(self._config):
+            before = self._in_flight
             try:
-                before, dispatched = dispatched, self._dispatch()
+                step = self._dispatch()
             except UserError:  # of the data
-                self._save_after_data_error(dispatched)
+                self._save_after_data_error()
                 raise
             # The devices have their next step already, so waiting for this one leaves them busy.
             if before is not None:
                 self._finish(before)
             self._checkpoints.check()
-            # `run.step` is the step that was dispatched; `_bad`, `_signal` and `run.position` know
-            # of the one before it, until it is finished.
-            last = run.step == config.train_steps
-            evaluate = period is not None and (last or run.step % period == 0)
-            due = last or run.step % config.checkpoint_period == 0
-            if not (evaluate or due or self._signal or self._bad.too_many()):
+            last = step == config.train_steps
+            evaluate = period is not None and (last or step % period == 0)
+            save = last or step % config.checkpoint_period == 0
+            if not (evaluate or save or self._signal or self._bad.too_many()):
                 continue
-            self._finish_last(dispatched)  # so that a checkpoint is never ahead of the metrics
-            dispatched = None
+            self._finish_all()  # so that a checkpoint is never ahead of the metrics
             if self._bad.too_many():
                 self._roll_back()
             else:
-                save = last or (due and self._bad.may_save())
                 instruments.records.flush(run.position.batches)
-                value = self._evaluate() if evaluate and not self._undone else None
+                value = self._evaluate() if evaluate and run.step == step else None
+                save = last or (save and self._bad.may_save())
                 if save or self._signal or run.stops_early(self._config):
                     self._save(value)
             if self._signal:  # a return has its checkpoint, too
@@ -105,27 +111,26 @@ class TrainingLoop:
         self._checkpoints.wait()
         return run.state
 
-    def _dispatch(self) -> _Dispatched:
-        """Gives the devices one more step."""
+    def _dispatch(self) -> int:
+        """Gives the devices one more step, and returns its number."""
         run, instruments = self.run, self._instruments
-        # The pipeline starts beside the compilation, so the wait for its first batch is of that.
-        with instruments.goodput.spend("data" if self._has_data else "compile"):
+        with instruments.goodput.spend("data"):
             batch = self._next_batch()
-        self._has_data = True
-        run.step += 1
+        step = (run.step if self._in_flight is None else self._in_flight.step) + 1
         instruments.watchdog.alive()
-        instruments.profiler.before(run.step)
-        with instruments.goodput.spend("step"), instruments.profiler.annotate(run.step):
+        instruments.profiler.before(step)
+        with instruments.goodput.spend("step"), instruments.profiler.annotate(step):
             run.state, metrics = self._train_step(
                 state_of_step(self._config, run.state),
                 batch.arrays,
-                self._stop.array(no_step=self._without_data),
+                self._stop.array(no_batch=self._out_of_data),
             )
-        trace = instruments.profiler.after(run.step, metrics)
+        self._in_flight = _Dispatched(step, metrics, batch)
+        trace = instruments.profiler.after(step, metrics)
         if trace:
             instruments.progress.say(trace)
         instruments.progress.advance()
-        return _Dispatched(run.step, metrics, batch)
+        return step
 
     def _next_batch(self) -> DeviceBatch:
         """Waits for data. If a signal to stop comes meanwhile, the batch is padding from then on.
@@ -133,31 +138,38 @@ class TrainingLoop:
         The other hosts may have begun the step, and wait for this one to take part. With what
         `StopSignals` gives it then, the step changes nothing on any host.
         """
-        while not self._without_data:
-            if self._batches.is_ready(_PATIENCE):
-                return self._batches.get()
-            self._without_data = self._stop.is_wanted()
+        self._wait_for_data()
+        if not self._out_of_data:
+            return self._batches.get()
         config = self._config
         lengths = config.data.task_feature_lengths
         padding = empty_batch(config.model.stacks, config.run.batch_size, lengths)
         return DeviceBatch(put_batch(padding, self._prepared.mesh), padding, self.run.position)
+
+    def _wait_for_data(self) -> None:
+        while not (self._out_of_data or self._batches.is_ready(_PATIENCE)):
+            self._out_of_data = self._stop.is_wanted()
+
+    def _finish_all(self) -> None:
+        """Finishes the step in flight; `run` is then of one step, and its layers are in stacks."""
+        if self._in_flight is not None:
+            self._finish(self._in_flight)
+        self._in_flight = None
+        self.run.state = self.run.state.stacked()
 
     def _finish(self, dispatched: _Dispatched) -> None:
         """Waits for a step, and takes in what it reports."""
         step, metrics, batch = dispatched
         instruments = self._instruments
         with instruments.goodput.spend("step"):
-            skipped, in_a_row, norm, signal = jax.device_get(
-                (metrics.skipped, metrics.bad_in_a_row, metrics.gradient_norm, metrics.signal)
+            skipped, in_a_row, norm, (signal, no_batch) = jax.device_get(
+                (metrics.skipped, metrics.bad_in_a_row, metrics.gradient_norm, metrics.signals)
             )
-        stop, undone = int(signal) % NO_STEP, signal >= NO_STEP  # two values in one number
-        self._signal = max(self._signal, stop)
-        if undone:  # a host had no data
-            self.run.step -= 1
-            self._undone = True
+        self._signal = max(self._signal, int(signal))
+        if no_batch:  # the step was not done
             return
+        self.run.step, self.run.position = step, batch.position
         self._bad.in_a_row = int(in_a_row)
-        self.run.position = batch.position
         instruments.records.add(step, metrics)
         if skipped:
             text, values = self._bad.describe(step, metrics, batch)
@@ -167,11 +179,6 @@ class TrainingLoop:
             instruments.progress.say(warning)
         if step % self._config.run.log_period == 0:
             instruments.records.flush(batch.position.batches)
-
-    def _finish_last(self, dispatched: _Dispatched) -> None:
-        """Waits for the last step that the devices were given, and takes in it and its state."""
-        self._finish(dispatched)
-        self.run.state = self.run.state.stacked()
 
     def _roll_back(self) -> None:
         """Returns to the last checkpoint before the bad steps; the data go on."""
@@ -246,11 +253,10 @@ class TrainingLoop:
         self._instruments.watchdog.alive()
         self._bad.saved()
 
-    def _save_after_data_error(self, dispatched: _Dispatched | None) -> None:
+    def _save_after_data_error(self) -> None:
         """Saves the last step; not with several hosts, since others do not know of the error."""
         run, instruments = self.run, self._instruments
-        if dispatched is not None:
-            self._finish_last(dispatched)
+        self._finish_all()
         saved = run.step in (0, *self._checkpoints.steps())
         if jax.process_count() > 1 or self._bad.in_a_row or saved:
             return

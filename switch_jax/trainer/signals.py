@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 from switch_jax import exit_codes
 from switch_jax.runtime.processes import publish, published
 from switch_jax.train_step.lowering import abstract_signals
-from switch_jax.train_step.step import NO_STEP
 from switch_jax.utils.interrupts import raise_if_interrupted
 
 NONE, INTERRUPTED, PREEMPTED = range(3)
@@ -50,19 +49,19 @@ class Stopped(Exception):
 class StopSignals:
     """Catches SIGTERM, SIGHUP and SIGINT, and passes them to the step, whose metrics all hosts see.
 
-    The first signal is only noted: the next step reports it to every host in `Metrics.signal`. A
+    The first signal is only noted: the next step reports it to every host in `Metrics.signals`. A
     second SIGINT goes to the handler that was there before. SIGUSR1 requests a profiler trace.
     SIGHUP stays ignored if it was ignored before, as under nohup.
 
     A host that waits for data learns from the coordinator that another one got a signal
-    (`is_wanted`), and takes part with padding, and with the signal that the step must not be done.
+    (`is_wanted`), and takes part with padding, telling the step that it has no batch.
     """
 
     def __init__(self, mesh: Mesh, request_trace: Callable[[], None]) -> None:
         self._signal = NONE
         self._others = NONE
         self._shape = abstract_signals(mesh)
-        self._arrays = {NONE: self._array(NONE)}
+        self._arrays: dict[tuple[int, bool], jax.Array] = {}
         self._request_trace = request_trace
         self._closing = contextlib.ExitStack()
 
@@ -84,23 +83,20 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         self._closing.close()
 
-    def array(self, no_step: bool = False) -> jax.Array:
-        """This host's signal on its own devices, int32 [devices]; `no_step`: it has no batch."""
-        number = max(self._signal, self._others) + (NO_STEP if no_step else 0)
-        if number not in self._arrays:
-            self._arrays[number] = self._array(number)
-        return self._arrays[number]
+    def array(self, *, no_batch: bool = False) -> jax.Array:
+        """What this host tells the step: int32 [devices, 2], a row on each of its own devices."""
+        row = max(self._signal, self._others), no_batch
+        if row not in self._arrays:
+            values = np.full(self._shape.shape, row, np.int32)
+            self._arrays[row] = jax.make_array_from_callback(
+                self._shape.shape, self._shape.sharding, lambda index: values[index]
+            )
+        return self._arrays[row]
 
     def is_wanted(self) -> bool:
         """Whether this host or another has got a signal; asks the coordinator."""
         self._others = max(map(int, published("signal")), default=NONE)
         return max(self._signal, self._others) != NONE
-
-    def _array(self, number: int) -> jax.Array:
-        values = np.full(self._shape.shape, number, np.int32)
-        return jax.make_array_from_callback(
-            self._shape.shape, self._shape.sharding, lambda index: values[index]
-        )
 
     def _handle(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
         self._closing.callback(signal.signal, number, signal.signal(number, handler))

@@ -11,7 +11,6 @@ import pytest
 
 from switch_jax.config import MeshConfig
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.train_step.step import NO_STEP
 from switch_jax.trainer import signals as signals_module
 from switch_jax.trainer.signals import INTERRUPTED, NONE, PREEMPTED, Stopped, StopSignals
 from switch_jax.utils.interrupts import InterruptHandler
@@ -33,8 +32,9 @@ def signals():
         yield signals
 
 
-def _assert_told(signals, number, **options):
-    np.testing.assert_array_equal(signals.array(**options), [number] * 4)
+def _assert_told(signals, number, no_batch=False):
+    told = signals.array(no_batch=no_batch)
+    np.testing.assert_array_equal(told, [[number, int(no_batch)]] * 4)
 
 
 def test_signals_become_what_the_step_is_told(signals):
@@ -46,7 +46,7 @@ def test_signals_become_what_the_step_is_told(signals):
     _send(signal.SIGTERM)
     assert signals.is_wanted()
     _assert_told(signals, PREEMPTED)
-    _assert_told(signals, NO_STEP + PREEMPTED, no_step=True)  # of a host without data
+    _assert_told(signals, PREEMPTED, no_batch=True)  # of a host without data
 
 
 def test_a_second_interrupt_ends_the_process_at_once(signals, capfd):
@@ -120,7 +120,7 @@ def test_a_signal_to_another_host_is_found_when_it_is_asked_for(signals, monkeyp
     words += [str(INTERRUPTED), str(PREEMPTED)]
     _assert_told(signals, NONE)
     assert signals.is_wanted()
-    _assert_told(signals, NO_STEP + PREEMPTED, no_step=True)
+    _assert_told(signals, PREEMPTED, no_batch=True)
 
 
 def test_other_hosts_hear_of_a_signal_though_the_main_thread_is_not_in_python(monkeypatch):
@@ -178,7 +178,7 @@ def test_in_a_thread_there_are_no_handlers_and_no_error():
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    np.testing.assert_array_equal(arrays[0], [NONE] * 4)
+    np.testing.assert_array_equal(arrays[0], [[NONE, 0]] * 4)
 
 
 @pytest.mark.parametrize(("number", "code"), [(PREEMPTED, 75), (INTERRUPTED, 130)])

@@ -18,7 +18,8 @@ from switch_jax.trainer.start.warm_start import initial_state
 class RunState(ResumePoint):
     """What a run continues from; a checkpoint holds all of it.
 
-    `files` are digests of each task's data files.
+    `files` are digests of each task's data files. While the loop has a step in flight, `state` is
+    what comes out of that step, and all else is of the step before it.
     """
 
     files: Mapping[str, str]
