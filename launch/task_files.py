@@ -31,6 +31,11 @@ def check(user_files: Sequence[str], config: Config) -> None:
         )
 
 
+def in_buckets(config: Config) -> list[str]:
+    """Returns the files and folders in buckets that the tasks' examples are in, as patterns."""
+    return [path for path in _sources(config) if in_bucket(path)]
+
+
 def _sources(config: Config) -> Iterator[str]:
     """Yields the files and folders that the tasks' examples are in, as patterns."""
     splits = {config.data.split, *(["validation"] if config.run.eval_period is not None else [])}

@@ -343,6 +343,22 @@ DEMO = "runs/demo_switch.gin"
             lambda _, model: model.generate(["a"], max_tokens=5),
             "no option 'max_tokens' (did you mean max_new_tokens?): the options are max_new_",
         ),
+        (
+            lambda _, model: model.generate(["a"], do_sample=True),
+            "no option 'do_sample': a temperature above 0 samples",
+        ),
+        (
+            lambda _, model: model.generate(["a"], num_return_sequences=3),
+            "no option 'num_return_sequences': a text has one output; repeat it in the list",
+        ),
+        (
+            lambda _, model: model.generate(["a"], max_length=9),
+            "'max_length': it is max_new_tokens",
+        ),
+        (
+            lambda _, model: model.generate(["a"], output_scores=True),
+            "'output_scores': it is return_scores",
+        ),
         (lambda _, model: model.generate(["a"], eos_id=7), "no option 'eos_id': the options are "),
         (lambda run, _: switch_jax.evaluate(run, num_beam=4), "(did you mean num_beams?)"),
         (lambda _, model: model.score(["a", "b"], ["c"]), "2 inputs and 1 targets: write a targ"),

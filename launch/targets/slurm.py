@@ -202,6 +202,12 @@ class Slurm(Target):
                 f"warning: MODEL_DIR {config.run.model_dir!r} looks like a disk of this machine "
                 "alone: all nodes have to see the same folder there"
             )
+        if found := _buckets(config):
+            warnings.append(
+                f"note: the nodes need credentials for {', '.join(found)}: the file that "
+                "GOOGLE_APPLICATION_CREDENTIALS names, or that `gcloud auth application-default "
+                "login` writes, has to be there on all of them (docs/slurm.md)"
+            )
         return warnings
 
     def describe(self) -> str:
@@ -232,6 +238,16 @@ class Slurm(Target):
                     f"(`{self.end_command(state)}`), or launch under another name"
                 )
             return _follow(self, number)
+
+
+def _buckets(config: Config) -> list[str]:
+    """Returns the buckets in gs:// that the run names, but for those of vocabularies of tasks."""
+    from switch_jax.launch import task_files  # loads TensorFlow
+
+    run = config.run.model_dir, config.run.initial_checkpoint_path, config.distillation.teacher_dir
+    named = [*run, config.data.vocabulary, *task_files.in_buckets(config)]
+    found = (re.match("gs://[^/]+", path or "") for path in named)
+    return sorted({bucket[0] for bucket in found if bucket})
 
 
 def _follow(job: Slurm, number: str) -> int:

@@ -54,13 +54,23 @@ class DecodingConfig:
         return f"{method}, at most {self.max_new_tokens} tokens"
 
 
-# The options that a user may set.
+# What a user may set.
 OPTIONS = tuple(f.name for f in dataclasses.fields(DecodingConfig) if f.name != "eos_id")
+
+_OUR_WAY = {  # to say what Hugging Face's `generate` has other names for
+    "max_length": "it is max_new_tokens",
+    "do_sample": "a temperature above 0 samples",
+    "num_return_sequences": "a text has one output; repeat it in the list to sample several",
+    "return_dict_in_generate": "it is return_scores",
+    "output_scores": "it is return_scores",
+}
 
 
 def check_options(names: Iterable[str]) -> None:
     """Raises UserError, which names ours, where one of the names is no option of decoding."""
     for name in names:
+        if name in _OUR_WAY:
+            raise UserError(f"decoding has no option {name!r}: {_OUR_WAY[name]}")
         if name not in OPTIONS:
             similar, options = did_you_mean(name, OPTIONS), ", ".join(OPTIONS)
             raise UserError(f"decoding has no option {name!r}{similar}: the options are {options}")

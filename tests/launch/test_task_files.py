@@ -78,6 +78,7 @@ def test_a_tfds_data_set_in_a_folder_of_the_task_is_named():
     assert missing() == "tfds/glue"
     seqio.set_tfds_data_dir_override("gs://my-data/tfds")
     assert missing() == "", "the flag comes first"
+    assert task_files.in_buckets(run()) == ["gs://my-data/tfds/glue"]
     seqio.set_tfds_data_dir_override(None)
     assert missing() == "tfds/glue"
 

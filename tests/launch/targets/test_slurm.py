@@ -8,11 +8,14 @@ import subprocess
 import time
 
 import pytest
+import seqio
 
 from switch_jax.cli import main
 from switch_jax.launch import commands
 from switch_jax.launch.targets import slurm
 from switch_jax.launch.targets.slurm import Slurm
+from switch_jax.tasks.building_blocks import T5_FEATURES
+from switch_jax.tasks.english import as_targets
 from switch_jax.utils.errors import UserError
 from tests.launch.fakes import put_on_path
 from tests.trainer.worker_processes import ROOT, TINY, losses, records, without_virtual_devices
@@ -233,6 +236,33 @@ def test_a_folder_that_other_nodes_may_not_see_is_told(folder, warned, capsys):
     launch("--dry_run", "--skip_storage", f"--gin.MODEL_DIR={folder}")
     said = f"warning: MODEL_DIR '{folder}' looks like a disk of this machine alone: all nodes"
     assert (said in capsys.readouterr().err) == warned
+
+
+@pytest.mark.parametrize(
+    ("files", "folder", "named"),
+    [
+        ("/shared/a.txt", "/shared/run", ""),
+        ("gs://texts/*.txt", "/shared/run", "gs://texts"),
+        ("s3://texts/a.txt", "gs://runs/a", "gs://runs"),
+        ("gs://texts/a.txt", "gs://runs/a", "gs://runs, gs://texts"),
+    ],
+)
+def test_buckets_that_the_nodes_need_credentials_for_are_told(files, folder, named, capsys):
+    """Not that of T5's vocabulary, which is public."""
+    seqio.TaskRegistry.add(
+        "slurm_lines",
+        source=seqio.TextLineDataSource({"train": files, "validation": files}),
+        preprocessors=[as_targets, seqio.preprocessors.tokenize],
+        output_features=T5_FEATURES,
+    )
+    try:
+        run = ["--gin.MIXTURE_OR_TASK_NAME=slurm_lines", "--gin.NUM_EMBEDDINGS=32128"]
+        assert launch("--dry_run", "--skip_storage", f"--gin.MODEL_DIR={folder}", *run) == 0
+    finally:
+        seqio.TaskRegistry.remove("slurm_lines")
+    said = capsys.readouterr().err
+    told = re.findall("note: the nodes need credentials for (.*): the file", said)
+    assert told == ([named] if named else [])
 
 
 def test_a_job_that_cannot_be_requeued_ends_with_75(monkeypatch, tmp_path):
