@@ -14,8 +14,8 @@ from etils import epath
 from switch_jax.storage.clients import file_system
 from switch_jax.storage.errors import explain_write_errors
 from switch_jax.storage.listing import COMMITTED, entry, list_names
-from switch_jax.storage.locking.conditional_writes import SharedObject, Version
 from switch_jax.storage.paths import in_bucket, resolved
+from switch_jax.storage.reading import read_bytes
 from switch_jax.utils.errors import UserError
 
 # Files without which nothing takes a folder for a checkpoint, a run, or a model.
@@ -106,23 +106,34 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
 def _claimed(folder: epath.Path) -> Iterator[None]:
     """Lets this process alone move files to the folder; UserError if another one has, or does.
 
-    A disk replaces an empty folder only. In Cloud Storage the process that creates an object may;
-    in S3 a process is refused once another one has moved a file.
+    A disk replaces an empty folder only. In a bucket the process that creates an object may.
     """
     if not in_bucket(folder):
         yield
         return
-    claim, content = folder / _CLAIM, uuid.uuid4().hex.encode()
+    claim = folder / _CLAIM
     refusal = UserError(f"{folder} is there already: another job has written it meanwhile")
-    if str(claim).startswith("gs://") and SharedObject(claim).write(content, Version()) is None:
+    if not _create(claim):
         raise refusal
     try:
-        if set(list_names(folder)) - {_CLAIM}:
+        if list_names(folder) != [_CLAIM]:
             raise refusal
         yield
     finally:
         with contextlib.suppress(OSError):
             claim.unlink()
+
+
+def _create(file: epath.Path) -> bool:
+    """Creates an object in a bucket; returns False where another process has created it."""
+    content = uuid.uuid4().hex.encode()
+    try:
+        file_system(file).pipe_file(str(file), content, mode="create")
+    except OSError:  # of several kinds; or the answer was lost, and the repeated request refused
+        if not entry(file):
+            raise
+        return read_bytes(file) == content
+    return True
 
 
 def move_folder(folder: epath.Path, target: epath.Path) -> None:
