@@ -26,7 +26,11 @@ class Join(enum.StrEnum):
 
     def of(self, values: Sequence[Any]) -> np.ndarray:
         """What numbers or arrays of the same shape become, all of the same weight."""
-        functions = {Join.MEAN: np.mean, Join.SUM: np.sum, Join.LARGEST: np.max}
+        functions: Mapping[Join, Callable[..., np.ndarray]] = {
+            Join.MEAN: np.mean,
+            Join.SUM: np.sum,
+            Join.LARGEST: np.max,
+        }
         return functions[self](values, axis=0)
 
 
