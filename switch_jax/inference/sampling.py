@@ -108,16 +108,24 @@ def truncate_logits(logits: jax.Array, top_k: int | None, top_p: float | None) -
     """Sets the logits, [..., V] float32, of all but the most probable tokens to -inf.
 
     `top_k` keeps the k most probable tokens; `top_p` keeps, of those, the fewest whose
-    probabilities add up to at least p (nucleus sampling, Holtzman et al. 2020); None keeps all.
-    Tokens that are as probable as the last one that is kept are kept, too.
+    probabilities add up to at least p (nucleus sampling, Holtzman et al. 2020); None keeps all. Of
+    equally probable tokens the lowest ids are kept, as in `jax.lax.top_k`.
     """
     if top_k is not None:
-        least = lax.top_k(logits, min(top_k, logits.shape[-1]))[0][..., -1:]
-        logits = jnp.where(logits < least, -jnp.inf, logits)
+        count = min(top_k, logits.shape[-1])
+        threshold = lax.top_k(logits, count)[0][..., -1:]
+        logits = _keep_first(logits, threshold, count)
     if top_p is not None:
         descending = -jnp.sort(-logits, axis=-1)
         probs = jax.nn.softmax(descending, axis=-1)
         in_nucleus = jnp.cumsum(probs, axis=-1) - probs < top_p
-        least = jnp.min(jnp.where(in_nucleus, descending, jnp.inf), axis=-1, keepdims=True)
-        logits = jnp.where(logits < least, -jnp.inf, logits)
+        threshold = jnp.min(jnp.where(in_nucleus, descending, jnp.inf), axis=-1, keepdims=True)
+        logits = _keep_first(logits, threshold, in_nucleus.sum(-1, keepdims=True))
     return logits
+
+
+def _keep_first(logits: jax.Array, threshold: jax.Array, count: jax.Array | int) -> jax.Array:
+    """Keeps `count` logits: those above `threshold` [..., 1], then the first equal to it."""
+    above, tied = logits > threshold, logits == threshold
+    num_tied = count - above.sum(-1, keepdims=True)
+    return jnp.where(above | (tied & (jnp.cumsum(tied, axis=-1) <= num_tied)), logits, -jnp.inf)

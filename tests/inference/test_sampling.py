@@ -106,8 +106,10 @@ def test_samples_of_a_row_depend_on_its_key_only():
         ([0.1, 0.5, 0.15, 0.25], None, 0.8, [1, 2, 3]),
         ([0.1, 0.5, 0.15, 0.25], None, 0.1, [1]),
         ([0.1, 0.5, 0.15, 0.25], 3, 0.8, [1, 3]),  # of the three, 5/9 and 2.5/9 and 1.5/9
-        ([0.15, 0.3, 0.15, 0.35, 0.05], 3, None, [0, 1, 2, 3]),  # two are as probable as the third
-        ([0.15, 0.3, 0.15, 0.35, 0.05], None, 0.75, [0, 1, 2, 3]),
+        # Of equally probable words the first are kept.
+        ([0.1, 0.3, 0.1, 0.4, 0.1], 3, None, [0, 1, 3]),
+        ([0.1, 0.3, 0.1, 0.4, 0.1], None, 0.75, [0, 1, 3]),
+        ([0.2, 0.2, 0.2, 0.2, 0.2], 4, 0.6, [0, 1, 2]),  # of the four, each has 1/4
     ],
 )
 def test_truncated_logits_by_hand(probabilities, top_k, top_p, kept):
