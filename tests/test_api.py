@@ -124,7 +124,7 @@ def test_it_shows_its_config_parameters_and_vocabularies(model):
 
 
 def test_the_experts_of_a_text(model):
-    """Against the model's own `choose_experts`, which is compared with transformers' router."""
+    """Against the choices of the model itself, which are compared with transformers' router."""
     routing = switch_jax.route(model, TEXTS[0], TARGETS[0])
     vocabularies, stack_of = model.vocabularies, model.config.model.stack
     for stack, name, text in ("encoder", "inputs", TEXTS[0]), ("decoder", "targets", TARGETS[0]):

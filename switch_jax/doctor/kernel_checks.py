@@ -23,8 +23,8 @@ Attend = Callable[..., jax.Array]
 
 # Queries and keys of a row, multiples of 128 or not; whether it is causal; whether it has a bias.
 CASES = {
-    "encoder": (512, 512, False, True),
-    "decoder": (114, 114, True, True),
+    "self-attention": (512, 512, False, True),
+    "causal self-attention": (114, 114, True, True),
     "cross-attention": (114, 512, False, False),
 }
 

@@ -121,9 +121,9 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
 
 @functools.lru_cache(maxsize=8)
 def _expert_chooser(config: ModelConfig, mesh: Mesh) -> Callable[[Any, dict[str, jax.Array]], Any]:
-    """`Transformer.choose_experts` as a function of parameters and batch; once compiled, kept."""
+    """Makes a function of parameters and batch to `Output.choices`; once compiled, it is kept."""
 
     def choose(parameters: Any, batch: dict[str, jax.Array]) -> Any:
-        return bind(config, parameters).choose_experts(*model_inputs(config, batch))
+        return bind(config, parameters)(*model_inputs(config, batch), with_choices=True).choices
 
     return jax.jit(choose, out_shardings=replicated(mesh))

@@ -14,7 +14,7 @@ from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import fused_kernel, on_mesh
 from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.layers import project
-from switch_jax.moe import RouterStatistics, Tokens
+from switch_jax.moe import RouterOutput, Tokens
 
 KeysAndValues = tuple[jax.Array, jax.Array]
 
@@ -62,8 +62,8 @@ class SelfAttention(nnx.Module):
 
     def queries_keys_and_values(
         self, x: jax.Array, tokens: Tokens, context: LayerContext
-    ) -> tuple[jax.Array, KeysAndValues, RouterStatistics | None]:
-        """[B, L, D] -> queries, keys and values, [B, L, H * K] each, and a router's statistics."""
+    ) -> tuple[jax.Array, KeysAndValues, RouterOutput | None]:
+        """[B, L, D] -> queries, keys and values, [B, L, H * K] each, and of a router."""
         raise NotImplementedError
 
     def __call__(
@@ -72,7 +72,7 @@ class SelfAttention(nnx.Module):
         tokens: Tokens,
         context: LayerContext,
         cached: KeysAndValues | None = None,
-    ) -> tuple[jax.Array, KeysAndValues, RouterStatistics | None]:
+    ) -> tuple[jax.Array, KeysAndValues, RouterOutput | None]:
         """Attends from x to itself or, in decoding, to the tokens before it and to itself.
 
         Args:
@@ -83,16 +83,17 @@ class SelfAttention(nnx.Module):
           cached: in decoding keys and values [B, beams, L, H * K], of which those before the
             position of the context are used.
 
-        Returns the shape of x; keys and values of x, [B, L, H * K] each; and a router's statistics.
+        Returns the shape of x; keys and values of x, [B, L, H * K] each; and what its router
+        returns, if it has one.
         """
-        q, own, statistics = self.queries_keys_and_values(x, tokens, context)  # [B, L, H * K] each
+        q, own, router = self.queries_keys_and_values(x, tokens, context)  # [B, L, H * K] each
         if cached is None:
             bias, segments = context.position_bias, tokens.segments
             key = context.dropout.self_attention
             y = attend(self.config, q, *own, bias, segments, segments, causal=self.causal, key=key)
         else:
             y = attend_to_cache(self.config, q, own, cached, context)
-        return project(y, self.out[...]), own, statistics
+        return project(y, self.out[...]), own, router
 
 
 class DenseSelfAttention(SelfAttention, Projections):

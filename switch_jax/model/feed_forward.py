@@ -11,8 +11,9 @@ from switch_jax.model.activations import ACTIVATIONS
 from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.layers import dropout, project
 from switch_jax.moe import (
+    Choices,
     Distribution,
-    RouterStatistics,
+    RouterOutput,
     SwitchWeights,
     Tokens,
     dropless_ffn,
@@ -36,7 +37,7 @@ class DenseFeedForward(nnx.Module):
     def __call__(
         self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, None]:
-        """[B, L, D] -> [B, L, D], and no statistics; padding is computed like other tokens."""
+        """[B, L, D] -> [B, L, D], and no router; padding is computed like other tokens."""
         del tokens
         activation = ACTIVATIONS[self.config.activation]
         kernels = [getattr(self, f"wi_{i}") for i in range(activation.num_projections)]
@@ -69,15 +70,14 @@ class Experts(nnx.Module):
         if config.load_balance == "bias":
             self.router_bias = parameters.zeros((experts,), ("router",))
         self.policy = make_router(config, stack, first_router)
-        self.returns_choices = False  # see `Transformer.choose_experts`
         self.config = config
 
     def through_experts(
         self, x: jax.Array, tokens: Tokens, context: LayerContext
-    ) -> tuple[jax.Array, RouterStatistics | None]:
-        """[B, L, D] -> [B, L, width of `_wo`], see `moe.switch_ffn`, and the router's statistics.
+    ) -> tuple[jax.Array, RouterOutput | None]:
+        """[B, L, D] -> [B, L, width of `_wo`], see `moe.switch_ffn`, and what the router did.
 
-        In decoding no token is dropped, and there are no statistics.
+        In decoding no token is dropped, and nothing is returned of the router.
         """
         weights, activation = self._weights(), ACTIVATIONS[self.config.activation].function
         if context.decode:
@@ -86,25 +86,23 @@ class Experts(nnx.Module):
         y, statistics = switch_ffn(
             x, tokens, weights, self.policy, activation, training=training, key=key
         )
-        if self.returns_choices:
-            statistics = statistics._replace(choices=self._choices(x, tokens, weights))
-        return y, statistics
+        choices = self._choices(x, tokens, weights) if context.with_choices else None
+        return y, RouterOutput(statistics, choices)
 
-    def _choices(
-        self, x: jax.Array, tokens: Tokens, weights: SwitchWeights
-    ) -> tuple[jax.Array, jax.Array]:
-        """The experts [B, k, L] of each token and their gates; see `Transformer.choose_experts`."""
+    def _choices(self, x: jax.Array, tokens: Tokens, weights: SwitchWeights) -> Choices:
+        """The choices of evaluation."""
         batch, length, _ = x.shape
         groups, size = self.policy.group_shape(batch, length)
         logits = self.policy.logits(x, weights.router).reshape(groups, size, -1)  # [G, S, E]
         found = self.policy.choose(
             Distribution.of(logits), tokens.in_groups(groups, size), weights.router_bias, None
         )
-        experts, gates = (
-            jnp.swapaxes(jnp.swapaxes(of_groups, 1, 2).reshape(batch, length, -1), 1, 2)
-            for of_groups in found  # [G, k, S]
+        return Choices(
+            *(
+                jnp.swapaxes(jnp.swapaxes(of_groups, 1, 2).reshape(batch, length, -1), 1, 2)
+                for of_groups in found  # [G, k, S]
+            )
         )
-        return experts, gates
 
     def _wo(self) -> jax.Array:
         """[E, F, width], the output projections of the experts."""
@@ -136,12 +134,12 @@ class SwitchFeedForward(Experts):
 
     def __call__(
         self, x: jax.Array, tokens: Tokens, context: LayerContext
-    ) -> tuple[jax.Array, RouterStatistics | None]:
-        """[B, L, D] -> [B, L, D], 0 for a dropped token without a shared expert; and statistics."""
-        y, statistics = self.through_experts(x, tokens, context)
+    ) -> tuple[jax.Array, RouterOutput | None]:
+        """[B, L, D] -> [B, L, D], 0 for a dropped token without a shared expert; of the router."""
+        y, router = self.through_experts(x, tokens, context)
         if self.config.shared_expert_mlp_dim:
             y += self.shared_expert(x, tokens, context)[0]
-        return y, statistics
+        return y, router
 
     def _wo(self) -> jax.Array:
         return self.wo[...]

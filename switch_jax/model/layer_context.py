@@ -28,6 +28,7 @@ class LayerContext(struct.PyTreeNode):
       position_bias: [H, 2 W] float32, added to the scores of self-attention by query-minus-key
         distance, from -W to W - 1. W is at least L, and on TPU a multiple of 128. None = nothing is
         added; see `RelativePositionBias`.
+      with_choices: whether routers return the choices of all tokens, too.
       position: in decoding, int32 scalar, where the new tokens of all beams stand; None elsewhere.
     """
 
@@ -35,6 +36,7 @@ class LayerContext(struct.PyTreeNode):
     dropout: DropoutKeys = DropoutKeys()
     position_bias: jax.Array | None = None
     position: jax.Array | None = None
+    with_choices: bool = struct.field(pytree_node=False, default=False)
 
     @property
     def training(self) -> bool:

@@ -19,7 +19,7 @@ from switch_jax.model.mixed_precision import cast_and_gather
 from switch_jax.model.relative_position_bias import RelativePositionBias
 from switch_jax.model.remat import rematerialise
 from switch_jax.model.switch_attention import SwitchAttention
-from switch_jax.moe import LayerKey, RouterStatistics, Tokens
+from switch_jax.moe import LayerKey, RouterOutput, Tokens
 from switch_jax.partitioning.mesh import constrain_batch
 
 
@@ -49,9 +49,9 @@ class LayerCache(NamedTuple):
 
 
 class LayerOutput(NamedTuple):
-    """Statistics of the routers, if any; in decoding the new keys and values [B, beams, H * K]."""
+    """What routers return, if any; in decoding the new keys and values [B, beams, H * K]."""
 
-    statistics: list[RouterStatistics]
+    routers: list[RouterOutput]
     keys_and_values: KeysAndValues | None
 
 
@@ -101,8 +101,8 @@ class Layer(nnx.Module):
             x = constrain_batch(x + dropout(y, self.rate, keys.after_cross_attention))
         y, of_feed_forward = self.feed_forward(self.feed_forward_norm(x), tokens, context)
         x = constrain_batch(x + dropout(y, self.rate, keys.after_feed_forward))
-        statistics = [its for its in (of_attention, of_feed_forward) if its is not None]
-        return x, LayerOutput(statistics, new if context.decode else None)
+        routers = [its for its in (of_attention, of_feed_forward) if its is not None]
+        return x, LayerOutput(routers, new if context.decode else None)
 
 
 class Block(nnx.Module):
@@ -173,7 +173,8 @@ class Stack(nnx.Module):
         key: jax.Array | None = None,
         decoding: DecodingState | None = None,
         position: jax.Array | None = None,
-    ) -> tuple[jax.Array, RouterStatistics | None, list[KeysAndValues | None]]:
+        with_choices: bool = False,
+    ) -> tuple[jax.Array, RouterOutput | None, list[KeysAndValues | None]]:
         """Runs the stack on whole rows or, in decoding, on one new token of each beam.
 
         Args:
@@ -182,11 +183,12 @@ class Stack(nnx.Module):
           encoded: what it sees of the stack that it attends to, if any.
           key: of the stack in a step of training; None elsewhere.
           decoding, position: in decoding, the state before these tokens, and their position.
+          with_choices: see `LayerContext`.
 
         Returns:
-          The shape of x. The routers' statistics with a leading axis of `StackConfig.routers`; None
-          without experts and in decoding. And for each layer of a block, in decoding, the keys and
-          values of the new tokens, each [blocks, B, beams, H * K].
+          The shape of x. What the routers return, with a leading axis of `StackConfig.routers`;
+          None without experts and in decoding. And for each layer of a block, in decoding, the keys
+          and values of the new tokens, each [blocks, B, beams, H * K].
         """
         rate, first_key, last_key, layer_key = self.config.dropout_rate, None, None, None
         if key is not None:
@@ -196,9 +198,11 @@ class Stack(nnx.Module):
             bias = self.relative_position_bias(x.shape[1])  # [H, 2 W]
         else:
             bias, encoded = decoding.position_bias, decoding.encoded
-        context = LayerContext(layer_key, position_bias=bias, position=position)
+        context = LayerContext(
+            layer_key, position_bias=bias, position=position, with_choices=with_choices
+        )
         x = constrain_batch(dropout(x, rate, first_key))
-        statistics: list[RouterStatistics] = []
+        routers: list[RouterOutput] = []
         new: list[KeysAndValues | None] = []
         for graph, state in self._blocks():
             num_blocks = jax.tree.leaves(state)[0].shape[0]
@@ -223,9 +227,9 @@ class Stack(nnx.Module):
                 unroll=1 if in_loop else num_blocks,
             )
             # Only the last layer of a block has routers.
-            statistics += [_of_routers(its.statistics) for its in outputs if its.statistics]
+            routers += [_of_routers(its.routers) for its in outputs if its.routers]
             new += [its.keys_and_values for its in outputs]
-        return dropout(self.final_norm(x), rate, last_key), _in_a_row(statistics), new
+        return dropout(self.final_norm(x), rate, last_key), _in_a_row(routers), new
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """The keys and values of the cross-attention, computed once for all steps of decoding.
@@ -250,8 +254,8 @@ class Stack(nnx.Module):
         return nnx.merge(graph, cast_and_gather(state, self.config.activation_dtype))
 
 
-def _of_routers(by_router: list[RouterStatistics]) -> RouterStatistics:
-    """Joins the statistics of a block's routers: [blocks, ...] each -> [blocks * routers, ...]."""
+def _of_routers(by_router: list[RouterOutput]) -> RouterOutput:
+    """Stacks what a block's routers return: [blocks, ...] each -> [blocks * routers, ...]."""
     if len(by_router) == 1:
         return by_router[0]
     return jax.tree.map(
@@ -259,8 +263,8 @@ def _of_routers(by_router: list[RouterStatistics]) -> RouterStatistics:
     )
 
 
-def _in_a_row(by_blocks: list[RouterStatistics]) -> RouterStatistics | None:
-    """Joins the statistics of several kinds of blocks on axis 0; None where there are none."""
+def _in_a_row(by_blocks: list[RouterOutput]) -> RouterOutput | None:
+    """Joins what several kinds of blocks return, on axis 0; None where no block has a router."""
     if len(by_blocks) < 2:
         return by_blocks[0] if by_blocks else None
     return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *by_blocks)

@@ -10,7 +10,7 @@ from switch_jax.model import parameters
 from switch_jax.model.attention import KeysAndValues, SelfAttention
 from switch_jax.model.feed_forward import Experts
 from switch_jax.model.layer_context import LayerContext
-from switch_jax.moe import RouterStatistics, Tokens
+from switch_jax.moe import RouterOutput, Tokens
 from switch_jax.partitioning.mesh import constrain_heads
 
 
@@ -44,11 +44,11 @@ class SwitchAttention(SelfAttention, Experts):
 
     def queries_keys_and_values(
         self, x: jax.Array, tokens: Tokens, context: LayerContext
-    ) -> tuple[jax.Array, KeysAndValues, RouterStatistics | None]:
-        """As `SelfAttention.queries_keys_and_values`; in decoding there are no statistics."""
-        y, statistics = self.through_experts(x, tokens, context)  # [B, L, 2 H K]
+    ) -> tuple[jax.Array, KeysAndValues, RouterOutput | None]:
+        """As `SelfAttention.queries_keys_and_values`; in decoding nothing of the router."""
+        y, router = self.through_experts(x, tokens, context)  # [B, L, 2 H K]
         q, k = (constrain_heads(part) for part in jnp.split(y, 2, axis=-1))  # [B, L, H * K]
-        return q, (k, k), statistics
+        return q, (k, k), router
 
     def _wo(self) -> jax.Array:
         return jnp.concatenate([self.query_wo[...], self.key_wo[...]], axis=-1)  # [E, F, 2 H K]

@@ -12,7 +12,7 @@ from switch_jax.model import parameters
 from switch_jax.model.attention import Encoded
 from switch_jax.model.layers import Embedding
 from switch_jax.model.stack import DecodingState, Stack
-from switch_jax.moe import RouterStatistics, Tokens
+from switch_jax.moe import Choices, RouterStatistics, Tokens
 from switch_jax.partitioning.mesh import constrain_batch
 
 
@@ -23,10 +23,12 @@ class Output(NamedTuple):
       logits: [B, L, V] float32.
       routers: the routers' statistics of each stack with experts, by its name; each field has a
         leading axis of routers, in the order of `StackConfig.routers`.
+      choices: of the same routers the experts of all tokens, [N, B, k, L]; empty unless asked for.
     """
 
     logits: jax.Array
     routers: dict[str, RouterStatistics]
+    choices: dict[str, Choices]
 
 
 class Transformer(nnx.Module):
@@ -51,6 +53,7 @@ class Transformer(nnx.Module):
         segments: Mapping[str, jax.Array],
         *,
         key: jax.Array | None = None,
+        with_choices: bool = False,
     ) -> Output:
         """Predicts each token of the last stack from those before it, and from the other stacks.
 
@@ -61,40 +64,25 @@ class Transformer(nnx.Module):
             from 1; 0 = padding.
           key: of training, for dropout and the routers' noise. None = evaluation: neither, and the
             capacity factor of evaluation.
+          with_choices: whether the output has the choices of the routers, those of evaluation.
         """
         stacks = self.config.stacks
         keys = [None] * len(stacks) if key is None else list(jax.random.split(key, len(stacks)))
         embedded = self.token_embedding(*(tokens[s.name] for s in stacks))  # [B, L, D] each
         encoded: dict[str | None, Encoded] = {}
         routers: dict[str, RouterStatistics] = {}
+        choices: dict[str, Choices] = {}
         for stack, x, stack_key in zip(stacks, embedded, keys, strict=True):
             own = Tokens(tokens[stack.name], segments[stack.name])
-            x, statistics, _ = self._stack(stack.name)(
-                x, own, encoded.get(stack.attends_to), key=stack_key
+            x, found, _ = self._stack(stack.name)(
+                x, own, encoded.get(stack.attends_to), key=stack_key, with_choices=with_choices
             )
             encoded[stack.name] = Encoded(x, own.segments)
-            if statistics is not None:
-                routers[stack.name] = statistics
-        return Output(self._logits(x), routers)
-
-    def choose_experts(
-        self, tokens: Mapping[str, jax.Array], segments: Mapping[str, jax.Array]
-    ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Runs the model in evaluation, and says which experts each router chooses.
-
-        Args:
-          tokens, segments: as for `__call__`.
-
-        Returns:
-          For each stack with experts, by its name, the experts [N, B, k, L] int32, N routers, best
-          first, with their gates [N, B, k, L] float32. A token has them whether or not it gets a
-          slot. Where experts choose, k is E: those that take the token, and the number E behind the
-          last one.
-        """
-        model = nnx.merge(*nnx.split(self))  # this module itself stays as it is
-        model.set_attributes(returns_choices=True, raise_if_not_found=False)
-        routers = model(tokens, segments).routers
-        return {stack: r.choices for stack, r in routers.items() if r.choices}
+            if found is not None:
+                routers[stack.name] = found.statistics
+                if found.choices is not None:
+                    choices[stack.name] = found.choices
+        return Output(self._logits(x), routers, choices)
 
     def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
         """[B, M] int32 ids and segments -> [B, M, D], in evaluation.

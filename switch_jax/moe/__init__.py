@@ -24,6 +24,8 @@ from switch_jax.moe.random_streams import LayerKey
 from switch_jax.moe.router import Distribution, router_logits
 from switch_jax.moe.slots import assign_choices
 from switch_jax.moe.statistics import (
+    Choices,
+    RouterOutput,
     RouterStatistics,
     by_join,
     join_devices,

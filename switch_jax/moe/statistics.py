@@ -30,7 +30,6 @@ class RouterStatistics(NamedTuple):
       router_logit_max: scalar, the largest logit; [devices] until `join_devices`.
       several_experts: scalar, fraction of tokens that have slots in two or more experts; None where
         a token has one at most.
-      choices: what `Transformer.choose_experts` collects; None elsewhere.
     """
 
     load: jax.Array
@@ -40,7 +39,27 @@ class RouterStatistics(NamedTuple):
     entropy: jax.Array
     router_logit_max: jax.Array
     several_experts: jax.Array | None = None
-    choices: tuple[jax.Array, jax.Array] | None = None
+
+
+class Choices(NamedTuple):
+    """The experts of each token, whether or not it gets a slot, the best one first.
+
+    Where experts choose, k is E: those that take the token, and the number E behind the last one.
+
+    Attributes:
+      experts: [B, k, L] int32.
+      gates: [B, k, L] float32.
+    """
+
+    experts: jax.Array
+    gates: jax.Array
+
+
+class RouterOutput(NamedTuple):
+    """What a layer returns of its router; the choices are None where nobody asks for them."""
+
+    statistics: RouterStatistics
+    choices: Choices | None
 
 
 def by_join(

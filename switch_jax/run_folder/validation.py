@@ -100,7 +100,6 @@ DESCRIPTION: Mapping[str, Check] = {
     "name": _is_text,
     "num_experts": _is_count,
     "train_steps": _is_count,
-    "encoder_router_type": _is_text,
 }
 STATUS: Mapping[str, Check] = {
     "state": _is_text,

@@ -97,7 +97,7 @@ def write_bad_batch(
     Raises UserError if it cannot be written.
     """
     path = folder.bad_batch(number, process)
-    here = batch["encoder_segment_ids"].any(1)
+    here = np.any([array.any(axis=1) for array in batch.values()], axis=0)  # [B]
     rows: dict[str, Any] = {name: array[here] for name, array in batch.items()}
     with explain_write_errors(path):
         path.parent.mkdir(exist_ok=True)

@@ -192,7 +192,7 @@ _KINDS = {
     "quotes",
     tuple[int, int]: "a pair, as in (10, 20)",
     tuple[str, ...]: 'a tuple of names of modules, as ("my_tasks",)',
-    tuple[tuple[str, str | None], ...]: "a list of pairs, as in [('encoder/.*', 'encoder/.*')]",
+    tuple[tuple[str, str | None], ...]: "a list of pairs, as in [('.*/router', None)]",
     tuple[tuple[str, float], ...]: "a list of pairs, as in [('.*/router', 0.1)]",
 }
 

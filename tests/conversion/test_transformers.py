@@ -139,9 +139,9 @@ def test_activations_logits_and_loss_are_theirs(case):
     def forward(parameters):
         model = bind(config, parameters)
         memory = model.encode(inputs, segments[0])
-        return model(*arguments), memory, model.choose_experts(*arguments)
+        return model(*arguments, with_choices=True), memory
 
-    output, memory, chosen = jax.jit(forward)(case.parameters)
+    output, memory = jax.jit(forward)(case.parameters)
     _assert_close(memory, wanted.encoder_last_hidden_state, segments[0])
     _assert_close(output.logits, wanted.logits, segments[1])
     log_probs = jax.nn.log_softmax(output.logits)
@@ -150,7 +150,7 @@ def test_activations_logits_and_loss_are_theirs(case):
     cross_entropy = torch.nn.functional.cross_entropy(wanted.logits.mT, labels)
     np.testing.assert_allclose(loss, cross_entropy, atol=1e-5)
     if is_sparse:
-        for stack, (experts, gates) in chosen.items():  # [N, B, 1, L] each
+        for stack, (experts, gates) in output.choices.items():  # [N, B, 1, L] each
             found = getattr(wanted, f"{stack}_router_logits")
             probs = [x.softmax(-1) for x in found if torch.is_tensor(x) and x.ndim == 3]
             for ours, gate, theirs in zip(experts[:, :, 0], gates[:, :, 0], probs, strict=True):

@@ -191,8 +191,8 @@ def test_the_chosen_experts_are_those_that_the_load_counts(parameters):
     @jax.jit
     def run(parameters):
         model, inputs = bind(BOTH, parameters), model_inputs(BOTH, BATCH)
-        chosen = model.choose_experts(*inputs)["encoder"]
-        return model(*inputs).routers["encoder"].load, chosen
+        output = model(*inputs, with_choices=True)
+        return output.routers["encoder"].load, output.choices["encoder"]
 
     loads, (experts, _) = run(parameters)  # [N, E], [N, B, K, L]; the load counts the first
     real = BATCH["encoder_segment_ids"] > 0

@@ -31,13 +31,12 @@ def step():
 def test_tokens_without_a_slot_are_counted_with_evaluations_capacity_and_no_noise(step, parameters):
     """Of the experts that the tokens choose, counted here."""
     sums = step(parameters, BATCH)
-    chosen = jax.jit(lambda p: bind(MODEL, p).choose_experts(*model_inputs(MODEL, BATCH)))(
-        parameters
-    )
+    inputs = model_inputs(MODEL, BATCH)
+    output = jax.jit(lambda p: bind(MODEL, p)(*inputs, with_choices=True))(parameters)
     dropped = tokens = 0
     # The tokens of a group, and the slots of each of the four experts.
     for stack, group, slots in ("encoder", 32, 4), ("decoder", 16, 2):
-        (experts,) = np.asarray(chosen[stack][0])  # of one Switch layer, [B, 1, L]
+        (experts,) = np.asarray(output.choices[stack].experts)  # of one Switch layer, [B, 1, L]
         real = BATCH[f"{stack}_segment_ids"] != 0
         groups = zip(experts.reshape(-1, group), real.reshape(-1, group), strict=True)
         load = np.array([np.bincount(e[valid], minlength=4) for e, valid in groups])  # [G, E]

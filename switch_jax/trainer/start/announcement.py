@@ -20,13 +20,13 @@ from switch_jax.trainer.start.warm_start import describe_start
 def announcement(config: Config, mesh: Mesh) -> list[str]:
     """Lines with the model, data, devices and batch, and with the routing groups of each stack."""
     model = config.model
-    inputs, targets = config.data.lengths
+    lengths = (config.data.task_feature_lengths[stack.feature] for stack in model.stacks)
     sizes = " x ".join(str(size) for size in mesh.shape.values())
     lines = [
         f"{described(model)}; {config.data.mixture_or_task_name}; "
         f"mesh {' x '.join(mesh.axis_names)} = {sizes} of {mesh.devices.flat[0].device_kind}",
         f"{config.run.train_steps:,} steps of {config.tokens_per_step:,} tokens: "
-        f"{config.run.batch_size:,} rows of {inputs} + {targets}, padding included",
+        f"{config.run.batch_size:,} rows of {' + '.join(map(str, lengths))}, padding included",
         *reading(config, readers(jax.process_count(), mesh.shape)),
     ]
     for stack, groups in routing_groups(config).items():

@@ -13,17 +13,19 @@ from switch_jax.trainer.start.teacher import Teacher
 
 def run_json_fields(config: Config, mesh: Mesh, teacher: Teacher | None) -> dict[str, Any]:
     """The fields of run.json that follow from the config and the devices; docs/run_folder.md."""
-    run, model, tokens = config.run, config.model, sum(config.data.lengths)
+    run, model = config.run, config.model
+    # Experts can choose where a token may depend on those after it.
+    router_types = {f"{s.name}_router_type": s.router_type for s in model.stacks if not s.causal}
     return {
         "parameters": parameter_count(model),
         "num_experts": model.num_experts,
         "sparse_layers": {stack.name: list(stack.sparse_layers) for stack in model.stacks},
-        "encoder_router_type": model.encoder_router_type,
+        **router_types,
         "flops_per_token": flops_per_token(model, config.data.task_feature_lengths),
         "mesh": dict(mesh.shape),
         "device": f"{jax.devices()[0].device_kind} x {mesh.size}",
         "train_steps": run.train_steps,
-        "batch_tokens": run.batch_size * tokens,
+        "batch_tokens": config.tokens_per_step,
         "seed": run.random_seed,
         "vocabulary": vocabulary_fingerprints(config.data),
         "teacher_checkpoint": None if teacher is None else str(teacher.checkpoint),
