@@ -138,7 +138,7 @@ def make_train_step(
             update_norms = Norms.of(updated.update_square_sum, axes)
         metrics = Metrics(
             loss=sums.loss,
-            **_target_metrics(LossWeights.at(state.step, config.loss), sums, totals),
+            **_loss_metrics(LossWeights.at(state.step, config.loss), sums, totals),
             gradient_norm=gradient_norms.all,
             parameter_norm=parameter_norms.all,
             gradient_norms=gradient_norms.groups,
@@ -179,9 +179,10 @@ def batch_hash(stacks: Sequence[StackConfig], batch: Batch) -> jax.Array:
     return functools.reduce(operator.add, hashes)
 
 
-def _target_metrics(
+def _loss_metrics(
     weights: LossWeights, sums: LossSums, totals: TokenTotals
 ) -> dict[str, jax.Array]:
+    """The parts of the loss, and the accuracy: fields of `Metrics`."""
     routers, zero = sums.routers.values(), jnp.zeros([], jnp.float32)
     soft = sums.soft_cross_entropy
     return {
