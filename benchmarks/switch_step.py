@@ -59,6 +59,7 @@ def use_one_hot_einsum() -> None:
             z_loss=moe.router_z_loss(assignment.router.log_normalizer, valid),
             dropped=jnp.mean(slot == slots, dtype=jnp.float32),
             entropy=assignment.router.entropy.mean(),
+            router_logit_max=assignment.router.highest_logit.max()[None],
         )
         return y.reshape(x.shape), sums
 

@@ -145,7 +145,7 @@ class Block(nnx.Module):
     def __call__(self, x, key):
         tokens, context = text_tokens(x), LayerContext(LayerKey(key))
         x += self.dense(self.norms[0](x), tokens, context)[0]
-        y, statistics = self.switch(self.norms[1](x), tokens, context)
+        y, (statistics, _) = self.switch(self.norms[1](x), tokens, context)
         return self.norms[2](x + y), statistics
 
 

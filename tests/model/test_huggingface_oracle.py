@@ -115,9 +115,9 @@ class Recorder:
         self.layer, self.notes = layer, notes
 
     def __call__(self, x, tokens, context):
-        y, statistics = self.layer(x, tokens, context)
+        y, router = self.layer(x, tokens, context)
         self.notes.append((x, y))
-        return y, statistics
+        return y, router
 
 
 def run_layers(stack, x, tokens, encoded=None):

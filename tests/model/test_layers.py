@@ -87,7 +87,7 @@ def test_a_shared_expert_is_added_for_every_token_dropped_ones_too():
         plain = dataclasses.replace(config, shared_expert_mlp_dim=None)
         alone = SwitchFeedForward(plain, config.stacks[0], rngs=nnx.Rngs(0))
         tokens = _tokens([[1] * 8])
-        y, statistics = layer(x, tokens, LayerContext())
+        y, (statistics, _) = layer(x, tokens, LayerContext())
         noisy, _ = layer(x, tokens, LayerContext(dropout=DropoutKeys(feed_forward=key)))
         without, _ = alone(x, tokens, LayerContext())
         wi, wo = layer.shared_expert.wi_0[...], layer.shared_expert.wo[...]

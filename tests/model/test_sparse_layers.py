@@ -39,8 +39,8 @@ def layer_by_layer(parameters, tokens, segments, key):
         nnx.update(layer, of_layer)
         context = LayerContext(LayerKey(stack_key, number), position_bias=position_bias)
         x, output = layer(x, Tokens(tokens, segments), context)
-        assert bool(output.statistics) == sparse
-        loads += [its.load for its in output.statistics]
+        assert bool(output.routers) == sparse
+        loads += [router.statistics.load for router in output.routers]
     return transformer.encoder.final_norm(x), jnp.stack(loads)
 
 
@@ -58,7 +58,7 @@ def test_the_stack_is_its_layers_in_their_order():
 
     arrays = jax.device_get(parameters)
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
-        found, statistics = jax.device_get(jax.jit(stack)(arrays))
+        found, (statistics, _) = jax.device_get(jax.jit(stack)(arrays))
     real = segments != 0
     np.testing.assert_allclose(found[real], np.asarray(expected)[real], atol=1e-5)
     np.testing.assert_allclose(statistics.load, loads, atol=1e-6)

@@ -13,7 +13,7 @@ from switch_jax.config.model import router_names
 from switch_jax.model import bind, init_parameters, model_inputs
 from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.switch_attention import SwitchAttention
-from switch_jax.moe import LayerKey, Tokens, expert_capacity
+from switch_jax.moe import LayerKey, Tokens, expert_capacity, join_devices
 from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.loss import TokenTotals, microbatch_loss
 from switch_jax.train_step.state import abstract_model
@@ -94,7 +94,7 @@ def _loss(x, weights, segments, bias, y_weights, causal):
     for name, value in weights.items():
         getattr(layer, name)[...] = value
     context = LayerContext(LayerKey(jax.random.key(0)), position_bias=bias)
-    y, _, statistics = layer(x, Tokens(segments, segments), context)
+    y, _, (statistics, _) = layer(x, Tokens(segments, segments), context)
     return (y * y_weights).sum() + statistics.load_balance_loss + statistics.z_loss
 
 
@@ -141,7 +141,9 @@ def _loss_and_gradients(model, parameters, mesh):
     with jax.set_mesh(mesh):
         batch = jax.device_put(BATCH, batch_sharding(mesh))
         run = jax.jit(jax.value_and_grad(loss, has_aux=True))
-        return jax.device_get(run(jax.device_get(parameters), batch))
+        (value, sums), gradients = run(jax.device_get(parameters), batch)
+        routers = {stack: join_devices(router) for stack, router in sums.routers.items()}
+        return jax.device_get(((value, sums._replace(routers=routers)), gradients))
 
 
 def test_loss_and_gradients_are_the_same_on_a_mesh_unscanned_and_rematerialised(parameters):
