@@ -167,7 +167,7 @@ def print_steps(folder: Path, number: int, closing: contextlib.ExitStack) -> Any
     driven = Loop(prepared, state, checkpoints, instruments, compiled, stop)
 
     batches = [driven._batches.get().arrays for _ in range(8)]
-    signals = driven._stop.array()
+    signals = driven._stop.arrays()
 
     def whole(state: TrainState, *args: Any) -> tuple[TrainState, Any]:
         return driven._train_step(state_of_step(config, state), *args)

@@ -31,7 +31,7 @@ from switch_jax.optim.optimizer import make_optimizer  # noqa: E402
 from switch_jax.partitioning.mesh import make_mesh  # noqa: E402
 from switch_jax.partitioning.placing import put_batch  # noqa: E402
 from switch_jax.runtime.host_memory import keep_freed_memory  # noqa: E402
-from switch_jax.train_step.lowering import abstract_signals, lower_train_step  # noqa: E402
+from switch_jax.train_step.lowering import lower_train_step, put_signals  # noqa: E402
 from switch_jax.train_step.state import abstract_state, init_state, state_of_step  # noqa: E402
 
 STEPS_A_TURN = 5
@@ -65,8 +65,7 @@ def turn_of(config: Config) -> Callable[[], float]:
         state = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
         state = state_of_step(config, state)
         on_devices = put_batch(batch, mesh)
-        shape = abstract_signals(mesh)
-        signals = jax.device_put(np.zeros(shape.shape, np.int32), shape.sharding)
+        signals = put_signals(mesh)
 
     def turn() -> float:
         nonlocal state

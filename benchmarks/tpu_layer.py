@@ -36,10 +36,10 @@ from switch_jax.moe import (
     make_router,
     switch_ffn,
 )
+from switch_jax.partitioning.devices import compiler_options
 from switch_jax.partitioning.mesh import BATCH, EXPERT, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
 from switch_jax.planning.plan import Costs, costs_of
-from switch_jax.train_step.lowering import compiler_options
 from switch_jax.utils.errors import UserError
 
 D, F = 768, 2048

@@ -16,10 +16,10 @@ from switch_jax.hardware.tpus import parse_slice
 from switch_jax.model import logical_axes
 from switch_jax.optim.apply import sum_of_squares
 from switch_jax.optim.optimizer import make_optimizer
+from switch_jax.partitioning.devices import compiler_options
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.plan import costs_of
-from switch_jax.train_step.lowering import compiler_options
 from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import abstract_state
 from switch_jax.utils.errors import UserError

@@ -27,7 +27,7 @@ from switch_jax.partitioning.placing import put_batch
 from switch_jax.planning.collective_costs import seconds_of
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import gather, is_first
-from switch_jax.train_step.lowering import abstract_signals, lower_train_step
+from switch_jax.train_step.lowering import lower_train_step, put_signals
 from switch_jax.train_step.state import abstract_state, init_state, state_of_step
 from switch_jax.train_step.step import Metrics
 
@@ -165,8 +165,7 @@ def first_steps(mesh: Mesh, microbatches: int = 1) -> list[tuple[dict[str, float
         options: Any = {"xla_gpu_deterministic_ops": True} if on_gpus else {}
         compiled = lower_train_step(config, mesh, shapes).compile(options)
         batch = put_batch(repeated_batch(config), mesh)
-        shape = abstract_signals(mesh)
-        signals = jax.device_put(np.zeros(shape.shape, np.int32), shape.sharding)
+        signals = put_signals(mesh)
         for _ in range(2):
             state = state_of_step(config, init(jax.random.key(0)))
             state, metrics = compiled(state, batch, signals)

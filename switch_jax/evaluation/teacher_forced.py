@@ -14,11 +14,12 @@ from switch_jax.data.catalogue.configured_tasks import OpenedTasks
 from switch_jax.data.catalogue.vocabularies import content_tokens
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.packing import Batch
+from switch_jax.partitioning.devices import compiler_options
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.train_step.cross_entropy import TokenSums
 from switch_jax.train_step.eval_step import EvalSums, make_eval_step
-from switch_jax.train_step.lowering import abstract_batch, compiler_options
+from switch_jax.train_step.lowering import abstract_batch
 
 ALL = "all"
 CONTENT = "content_"  # prefix of what is measured without EOS and sentinels

@@ -1,1 +1,4 @@
-"""Pallas kernels for TPU: functions of arrays that know nothing of models, configs or meshes."""
+"""Pallas kernels for TPUs, and operations that platforms compute in forms of their own.
+
+They are functions of arrays that know nothing of models and configs.
+"""

@@ -16,13 +16,12 @@ from switch_jax.config import ModelConfig
 from switch_jax.kernels.attention_kernel import fused_attention
 from switch_jax.kernels.attention_sizes import choose_tiling
 from switch_jax.model.dot_product_attention import bias_by_pair, causal_mask, segment_mask
+from switch_jax.partitioning.devices import device_kind, has_kernels
 from switch_jax.partitioning.mesh import (
     BATCH,
     MODEL,
     batch_shards,
     current_mesh,
-    device_kind,
-    has_kernels,
 )
 
 

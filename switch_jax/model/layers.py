@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.config import ModelConfig
+from switch_jax.kernels.by_platform import matmul
 from switch_jax.model import parameters
-from switch_jax.partitioning.mesh import platform
 
 
 class RMSNorm(nnx.Module):
@@ -25,13 +25,7 @@ class RMSNorm(nnx.Module):
 
 def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """[..., D] x [D, F] -> [..., F], in x's dtype."""
-    kernel = kernel.astype(x.dtype)
-    if platform() != "cpu":  # a TPU does not fuse across a reshape, even if that moves nothing
-        return x @ kernel
-    # As one matrix of rows: a CPU's compiler would transpose the gradient of the result, to sum it
-    # over the batch and the length.
-    rows = x.reshape(-1, x.shape[-1])  # [B * L, D]
-    return (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+    return matmul(x, kernel.astype(x.dtype))
 
 
 def _normalise(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:

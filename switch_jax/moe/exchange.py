@@ -5,7 +5,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from switch_jax.kernels.tiles import LANES, SUBLANES
-from switch_jax.partitioning.mesh import EXPERT, has_async_all_to_all
+from switch_jax.partitioning.devices import has_async_all_to_all
+from switch_jax.partitioning.mesh import EXPERT
 
 # In a chunk with fewer rows of an expert, reading its weights takes more than a sixth of the time
 # of its products on a v5p, and more than half on a v6e.

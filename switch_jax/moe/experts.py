@@ -8,11 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from switch_jax.kernels.by_platform import batched_matmul
 from switch_jax.partitioning.collectives import axis_index, mark_varying, psum
-from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL, platform
+from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL
 from switch_jax.partitioning.rules import splits_experts
-
-_FEW_ROWS = 64  # with fewer, a CPU multiplies faster expert by expert
 
 
 class SwitchWeights(NamedTuple):
@@ -101,41 +100,15 @@ def expert_mlp(
     # matrix products. With one expert on a device this moves nothing.
     x = mark_varying(buffers, (MODEL,))
     x = jnp.swapaxes(x, 0, 1).reshape(experts, shards * rows, dim)  # [E_local, shards * rows, D]
-    hidden = activation(*[_matmul(x, w) for w in weights.wi])  # [E_local, shards * rows, F_local]
+    hidden = activation(
+        *[batched_matmul(x, w) for w in weights.wi]
+    )  # [E_local, shards * rows, F_local]
     if dropout is not None:
         hidden = dropout(hidden)  # [E_local, shards * rows, F_local]
-    y = _matmul(hidden, weights.wo)  # [E_local, shards * rows, D], the part of this device's F
+    y = batched_matmul(hidden, weights.wo)  # [E_local, shards * rows, D], of this device's F
     y = psum(y, (MODEL,))  # [E_local, shards * rows, D]
     y = y.reshape(experts, shards, rows, y.shape[-1])  # [E_local, shards, rows, D]
     return jnp.swapaxes(y, 0, 1)  # [shards, E_local, rows, D]
-
-
-def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
-    """[E_local, rows, D] x [E_local, D, F] -> [E_local, rows, F]."""
-    if x.shape[0] == 1:  # a batch axis of 1 makes a TPU copy the weights into another layout
-        return (x[0] @ w[0])[None]
-    if platform() == "cpu" and x.shape[1] < _FEW_ROWS:
-        return _matmul_one_by_one(x, w)
-    return jnp.einsum("erd,edf->erf", x, w)
-
-
-@jax.custom_vjp
-def _matmul_one_by_one(x: jax.Array, w: jax.Array) -> jax.Array:
-    """`_matmul`, one expert after another."""
-    return lax.map(lambda one: one[0] @ one[1], (x, w))  # [E_local, rows, F]
-
-
-def _one_by_one_fwd(x, w):
-    return _matmul_one_by_one(x, w), (x, w)
-
-
-def _one_by_one_bwd(residuals, y_grad):
-    x, w = residuals
-    x_grad = lax.map(lambda one: one[0] @ one[1].T, (y_grad, w))  # [E_local, rows, D]
-    return x_grad, jnp.einsum("erd,erf->edf", x, y_grad)  # [E_local, D, F]
-
-
-_matmul_one_by_one.defvjp(_one_by_one_fwd, _one_by_one_bwd)
 
 
 def expert_dropout(

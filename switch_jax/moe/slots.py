@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from switch_jax.kernels.by_platform import put_in_order, stable_argsort
 from switch_jax.moe.dispatch import Assignment
 from switch_jax.moe.router import Distribution
-from switch_jax.partitioning.mesh import platform
 
 
 def assign_choices(
@@ -79,17 +79,17 @@ def take_slots(
     if order is not None:
         expert_index = jnp.take_along_axis(expert_index, order, axis=1)  # [G, T]
         position, place, load = take_slots(expert_index, experts, capacity)
-        return _in_order(order, position), _take(order, place), load
+        return put_in_order(order, position), _take(order, place), load
 
     groups, number = expert_index.shape
     # A position in an expert is the rank among those that want it. The sort is stable: they stay in
     # order.
     iota = lax.broadcasted_iota(jnp.int32, (groups, number), 1)  # [G, T]
-    sorted_index, sorted_choices = _sorted_by_expert(expert_index, iota, experts)  # [G, T], [G, T]
+    sorted_index, sorted_choices = stable_argsort(expert_index, experts + 1)  # [G, T], [G, T]
     previous = jnp.pad(sorted_index, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]  # [G, T]
     first_of_expert = jnp.where(sorted_index != previous, iota, 0)  # [G, T]
     sorted_rank = iota - lax.cummax(first_of_expert, axis=1)  # [G, T]
-    rank = _in_order(sorted_choices, sorted_rank)  # [G, T]
+    rank = put_in_order(sorted_choices, sorted_rank)  # [G, T]
     position = jnp.where((rank < capacity) & (expert_index < experts), rank, capacity)  # [G, T]
 
     # The inverse map: those of an expert are consecutive, from `start` on.
@@ -106,25 +106,3 @@ def _take(choices: jax.Array, places: jax.Array) -> jax.Array:
     """[G, T] choices, [G, E, C] places among them -> [G, E, C] choices; T where a place is T."""
     fill = choices.shape[1]
     return jax.vmap(lambda c, p: c.at[p].get(mode="fill", fill_value=fill))(choices, places)
-
-
-def _sorted_by_expert(
-    expert_index: jax.Array, iota: jax.Array, experts: int
-) -> tuple[jax.Array, jax.Array]:
-    """[G, T], [G, T] -> the same, sorted by the experts; among equal ones in their order."""
-    number = iota.shape[1]
-    if platform() == "cpu" and (experts + 1) * number < 2**31:
-        # A CPU sorts single numbers three times faster than pairs.
-        both = lax.sort(expert_index * number + iota, dimension=1, is_stable=False)  # [G, T]
-        return both // number, both % number
-    expert_index, iota = lax.sort((expert_index, iota), dimension=1, num_keys=1, is_stable=True)
-    return expert_index, iota
-
-
-def _in_order(order: jax.Array, values: jax.Array) -> jax.Array:
-    """[G, T] values, of which the i-th belongs at `order[i]`, where they belong."""
-    if platform() == "cpu":
-        put = jax.vmap(lambda o, v: jnp.zeros_like(v).at[o].set(v, unique_indices=True))
-        return put(order, values)
-    # On a TPU a scatter costs more than a sort.
-    return lax.sort((order, values), dimension=1, num_keys=1, is_stable=False)[1]

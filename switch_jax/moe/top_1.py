@@ -13,7 +13,7 @@ from switch_jax.kernels.routing_kernel import route, route_gradient
 from switch_jax.moe.dispatch import Assignment
 from switch_jax.moe.router import RouterSums
 from switch_jax.moe.slots import take_slots
-from switch_jax.partitioning.mesh import has_kernels
+from switch_jax.partitioning.devices import has_kernels
 
 
 def assign(router_logits: jax.Array, capacity: int, valid: jax.Array | None = None) -> Assignment:

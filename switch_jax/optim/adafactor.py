@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from switch_jax.optim import matrix_by_matrix
+from switch_jax.kernels.by_platform import update_matrices, weighted_mean
 from switch_jax.optim.apply import NOTHING, Optimizer, Updated, by_field, sum_of_squares
-from switch_jax.optim.parameter_kinds import Names, map_parameters, num_stacked, square_sum
-from switch_jax.partitioning.mesh import platform
+from switch_jax.optim.parameter_kinds import Names, map_parameters, num_stacked
 
 _DECAY_RATE = 0.8  # the moment's decay at update t (from 1) is 1 - t^-0.8
 _CLIPPING_THRESHOLD = 1.0  # largest RMS of an update, before it is scaled
@@ -75,7 +74,7 @@ def adafactor(
         if not is_trained:
             return Moment(None, None, None, None)
         own = p.shape[num_stacked(names) :]
-        squares = square_sum(names, p)
+        squares = jnp.sum(jnp.square(p), axis=tuple(range(num_stacked(names), p.ndim)))  # [...]
         if len(own) == 2 and min(own) >= min_dim_size_to_factor:
             row = jnp.zeros(p.shape[:-1], jnp.float32)
             column = jnp.zeros((*p.shape[:-2], p.shape[-1]), jnp.float32)
@@ -88,7 +87,6 @@ def adafactor(
         return AdafactorState(jnp.zeros([], jnp.int32), moments)
 
     def update_one(
-        names: Names,
         gradient: jax.Array,
         moment: Moment,
         parameter: jax.Array,
@@ -99,7 +97,7 @@ def adafactor(
     ) -> tuple[Updated, Moment]:
         if moment.square_sum is None:  # not trained
             return Updated(parameter, sum_of_squares(parameter), jnp.float32(0)), moment
-        own_axes = tuple(range(num_stacked(names), parameter.ndim))
+        own_axes = tuple(range(moment.square_sum.ndim, parameter.ndim))
         decay = 1.0 - (count.astype(jnp.float32) + 1.0) ** -_DECAY_RATE
         gradient = gradient.astype(jnp.float32)
         square = jnp.square(gradient)
@@ -109,7 +107,7 @@ def adafactor(
             column_factor = jax.lax.rsqrt(column)[..., None, :]  # [..., 1, C]
             # The mean square of the update g / sqrt(row / mean(row) * column), computed from its
             # rows: computed from the update itself, the update would be written out once more.
-            weighted = _row_means(square, 1 / column)  # [..., R]
+            weighted = weighted_mean(square, 1 / column)  # [..., R]
             row = decay * moment.row + (1 - decay) * (square.mean(-1) + _EPSILON)  # [..., R]
             full, row_mean = None, row.mean(-1)  # [...]
             mean_square = row_mean * jnp.mean(weighted / row, axis=-1)  # [...]
@@ -122,7 +120,7 @@ def adafactor(
             mean_square = jnp.mean(square / full, axis=own_axes)  # [...]
             normalizer = jnp.float32(1.0)
         clip = jnp.maximum(1.0, jnp.sqrt(mean_square) / _CLIPPING_THRESHOLD)  # [...]
-        size = float(math.prod(parameter.shape[num_stacked(names) :]))
+        size = float(math.prod(parameter.shape[i] for i in own_axes))
         scale = jnp.maximum(jnp.sqrt(moment.square_sum / size), _MIN_SCALE)  # [...]
         rate = -learning_rate(count) * scale / clip  # [...]
         if factor != 1:
@@ -134,25 +132,27 @@ def adafactor(
         update = jnp.where(skip, NOTHING, update)
         new = Moment(row, column, full, moment.square_sum)
         kept = jax.tree.map(lambda o, n: jnp.where(skip, o, n), moment, new)
-        kept = kept._replace(square_sum=square_sum(names, parameter + update))
+        squares = jnp.sum(jnp.square(parameter + update), axis=own_axes)
+        kept = kept._replace(square_sum=squares)
         new_parameter = (parameter + update).astype(parameter.dtype)
         return Updated(new_parameter, sum_of_squares(new_parameter), update_square_sum), kept
 
     def step(
         gradients: Any, state: AdafactorState, parameters: Any, skip: jax.Array | bool
     ) -> tuple[Updated, AdafactorState]:
-        def one_or_each(
-            names: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array, factor: float
+        def update(
+            _: Names, gradient: jax.Array, moment: Moment, parameter: jax.Array, factor: float
         ) -> tuple:
             own = functools.partial(update_one, factor=factor, count=state.updates, skip=skip)
-            if moment.row is not None and matrix_by_matrix.is_faster(names, parameter):
-                updated, new = matrix_by_matrix.update_each(own, names, gradient, moment, parameter)
+            updated: tuple[jax.Array, ...]
+            if moment.row is None:
+                updated, new = own(gradient, moment, parameter)
             else:
-                updated, new = own(names, gradient, moment, parameter)
+                updated, new = update_matrices(own, gradient, moment, parameter)
             return *updated, new
 
         trees = gradients, state.moments, parameters, factors
-        *updated, moments = by_field(map_parameters(one_or_each, axes, *trees))
+        *updated, moments = by_field(map_parameters(update, axes, *trees))
         return Updated(*updated), AdafactorState(state.updates + jnp.where(skip, 0, 1), moments)
 
     return Optimizer(init, step)
@@ -170,10 +170,3 @@ def moment_axes(axes: Any, moments: Any) -> Any:
         return Moment(names[:-1], (*names[:-2], names[-1]), None, stacked)
 
     return map_parameters(one, axes, moments)
-
-
-def _row_means(square: jax.Array, weights: jax.Array) -> jax.Array:
-    """Means over the rows of [..., R, C] squares, with weights [..., C]."""
-    if platform() == "cpu":  # a product writes no weighted squares
-        return jnp.einsum("...rc,...c->...r", square, weights) / square.shape[-1]
-    return jnp.mean(square * weights[..., None, :], axis=-1)

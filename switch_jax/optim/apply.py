@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from switch_jax.partitioning.mesh import platform
+from switch_jax.kernels.by_platform import add_update
 
 NOTHING = -0.0  # x + NOTHING is x, bit for bit; -0.0 + 0.0 is not -0.0
 
@@ -52,12 +52,8 @@ def with_step(transformation: optax.GradientTransformation) -> Optimizer:
 
 def add(parameter: jax.Array, update: jax.Array) -> Updated:
     """A parameter after its update."""
-    new = (parameter + update).astype(parameter.dtype)
-    if platform() == "tpu":
-        # For the norm of `update` it would write that out, and read it to add it. Other platforms
-        # would copy the old parameter for the norm of the difference.
-        update = new - parameter
-    return Updated(new, sum_of_squares(new), sum_of_squares(update))
+    new, added = add_update(parameter, update)
+    return Updated(new, sum_of_squares(new), sum_of_squares(added))
 
 
 def sum_of_squares(array: jax.Array) -> jax.Array:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from switch_jax.partitioning.rules import STACKED, is_axes
 
@@ -32,11 +31,6 @@ def is_matrix(names: Names) -> bool:
 def is_router_bias(names: Names) -> bool:
     """Whether it is the biases by which a router evens out the load of the experts."""
     return own_names(names) == ("router",)
-
-
-def square_sum(names: Names, p: jax.Array) -> jax.Array:
-    """The sum of squares of each layer and expert: [...own] -> [stacked axes]."""
-    return jnp.sum(jnp.square(p), axis=tuple(range(num_stacked(names), p.ndim)))
 
 
 def map_parameters(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:

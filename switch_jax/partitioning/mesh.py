@@ -7,16 +7,10 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import MeshConfig
-from switch_jax.hardware.tpus import (
-    has_accelerator,
-    has_cuda_plugin,
-    num_slices,
-    tpu_generation,
-)
+from switch_jax.hardware.tpus import has_accelerator, has_cuda_plugin, num_slices
 from switch_jax.utils.errors import UserError
 
 DATA, EXPERT, MODEL = AXES = ("data", "expert", "model")
@@ -121,41 +115,6 @@ def current_mesh() -> Mesh | AbstractMesh:
     return jax.make_mesh(
         (1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:1]
     )
-
-
-def platform() -> str:
-    """'tpu', 'gpu' or 'cpu': the platform of the mesh set by `jax.set_mesh`.
-
-    It may differ from this machine's platform: a program can be compiled for other devices.
-    """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.devices()[0].platform if device is None else device.platform
-
-
-def device_kind() -> str:
-    """What JAX calls the devices of the mesh set by `jax.set_mesh`, as 'NVIDIA H100 80GB HBM3'."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.devices()[0].device_kind if device is None else device.device_kind
-
-
-def has_kernels() -> bool:
-    """Whether the mesh's devices run our kernels: TPUs from v4 on.
-
-    Up to v3, kernels cannot multiply bfloat16.
-    """
-    return platform() == "tpu" and pltpu.get_tpu_info().generation >= 4
-
-
-def has_async_all_to_all() -> bool:
-    """Whether the mesh's devices can compute while an all-to-all runs: TPUs, but not a v5e.
-
-    For a v5e the compiler refuses this where the expert axis is not all devices of one slice.
-    Programs need the options of `train_step.lowering.compiler_options` for it.
-    """
-    if platform() != "tpu":
-        return False
-    generation = tpu_generation(device_kind())
-    return generation is None or generation.name != "v5e"
 
 
 def constrain_batch(x: jax.Array, axis: int = 0) -> jax.Array:

@@ -1,25 +1,16 @@
 """The training step of a run as a program: `train` runs it, and `plan` estimates its cost."""
 
-from typing import Any
-
 import jax
 import numpy as np
-from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from switch_jax.config import Config
 from switch_jax.data.packing import empty_batch
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.mesh import (
-    batch_sharding,
-    has_async_all_to_all,
-    platform,
-    replicated,
-)
+from switch_jax.partitioning.devices import compiler_options
+from switch_jax.partitioning.mesh import batch_sharding, replicated
 from switch_jax.train_step.state import TrainState, abstract_model, state_of_step
-from switch_jax.train_step.step import make_train_step
-
-_MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
+from switch_jax.train_step.step import HostSignals, make_train_step
 
 
 def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stages.Lowered:
@@ -45,25 +36,22 @@ def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stage
     return jitted.lower(state, abstract_batch(config, mesh), abstract_signals(mesh), **teacher)
 
 
-def abstract_signals(mesh: Mesh) -> jax.ShapeDtypeStruct:
-    """int32 [devices, 2], a row on each device: a host puts its signals on its own devices."""
+def abstract_signals(mesh: Mesh) -> HostSignals:
+    """Shapes, dtypes and shardings of the signals that a step takes, one on each device."""
     sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    return jax.ShapeDtypeStruct((mesh.size, 2), np.int32, sharding=sharding)
+    shape = jax.ShapeDtypeStruct((mesh.size,), np.int32, sharding=sharding)
+    return HostSignals(shape, shape)
 
 
-def compiler_options() -> dict[str, Any]:
-    """Options for the compiler of the mesh's devices, beyond its defaults."""
-    if platform() != "tpu":
-        return {}
-    options: dict[str, Any] = {}
-    if has_async_all_to_all():
-        # All-to-alls run while other operations compute, where there are some that do not need
-        # their result: docs/performance.md says how much that saves.
-        options["xla_tpu_enable_async_all_to_all"] = True
-    if pltpu.get_tpu_info().vmem_capacity_bytes >= _MUCH_VMEM:
-        # Tiles half as large again as by default take 2 % fewer estimated cycles of a layer on v5p.
-        options["xla_tpu_scoped_vmem_limit_kib"] = 24 * 1024
-    return options
+def put_signals(mesh: Mesh, signal: int = 0, no_batch: int = 0) -> HostSignals:
+    """This host's two numbers on its own devices."""
+    shape = abstract_signals(mesh).signal
+
+    def put(number: int) -> jax.Array:
+        values = np.full(shape.shape, number, shape.dtype)
+        return jax.make_array_from_callback(values.shape, shape.sharding, lambda i: values[i])
+
+    return HostSignals(put(signal), put(no_batch))
 
 
 def abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:

@@ -20,6 +20,19 @@ from switch_jax.train_step.norms import Norms
 from switch_jax.train_step.state import TrainState
 
 
+class HostSignals(NamedTuple):
+    """What each host brings to a step, int32 [devices] each; or the largest of all, int32 scalars.
+
+    Attributes:
+      signal: the one that the host got, see `trainer.signals`; 0 = none.
+      no_batch: 1 if the host has no batch, else 0. If any host has none, which then brings padding,
+        no host does the step.
+    """
+
+    signal: Any
+    no_batch: Any
+
+
 class Metrics(NamedTuple):
     """What a step reports; means over the real tokens of the whole batch, float32.
 
@@ -40,8 +53,8 @@ class Metrics(NamedTuple):
       bad_in_a_row: int32, number of bad steps in a row up to this one.
       updates: int32, number of steps so far that were not bad.
       batch_hash: uint32 of the batch's tokens.
-      signals: int32 [2], the largest of all hosts (`make_train_step`). Where the second is not 0,
-        the step was not done: the state is unchanged, and the other metrics mean nothing.
+      signals: the largest of all hosts. With `no_batch` the step was not done: the state is
+        unchanged, and the other metrics mean nothing.
       routers: of each stack with experts, by router.
       tokens: real tokens of the batch, of all stacks.
     """
@@ -64,7 +77,7 @@ class Metrics(NamedTuple):
     bad_in_a_row: jax.Array
     updates: jax.Array
     batch_hash: jax.Array
-    signals: jax.Array
+    signals: HostSignals
     routers: dict[str, RouterStatistics]
     tokens: jax.Array
 
@@ -76,10 +89,8 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Builds the function that one `jax.jit` with donated state runs.
 
-    It takes state, batch, signals and the parameters of `config.teacher_model`, if any, and gives
-    the new state and the step's metrics. The signals, int32 [devices, 2] or None, are two numbers
-    that each host brings on its devices: the signal that it got (`trainer.signals`), and 1 if it
-    has no batch, else 0. If any host has none, which then brings padding, no host does the step.
+    It takes state, batch, `HostSignals` (or None) and the parameters of `config.teacher_model`, if
+    any, and gives the new state and the step's metrics.
 
     The gradients of the microbatches are summed, each normalised by the tokens of the whole batch,
     so, apart from noise, they are those of the one large batch. Noise is drawn from the run's seed,
@@ -111,7 +122,7 @@ def make_train_step(
     def train_step(
         state: TrainState,
         batch: Batch,
-        signals: jax.Array | None = None,
+        signals: HostSignals | None = None,
         teacher: Any = None,
     ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.run.random_seed), state.step)
@@ -126,8 +137,9 @@ def make_train_step(
         with jax.named_scope("optimizer"):
             gradient_norms = Norms.of(jax.tree.map(sum_of_squares, gradients), axes)
             bad, limits, guarded = judge(state.guard, config.guard, sums.loss, gradient_norms.all)
-            largest = jnp.zeros(2, jnp.int32) if signals is None else signals.max(axis=0)  # [2]
-            done = largest[1] == 0
+            largest = HostSignals(*[jnp.zeros(1, jnp.int32)] * 2) if signals is None else signals
+            largest = jax.tree.map(jnp.max, largest)
+            done = largest.no_batch == 0
             guarded = jax.tree.map(lambda n, o: jnp.where(done, n, o), guarded, state.guard)
             updated, optimizer_state = optimizer.step(
                 gradients, state.optimizer, state.parameters, bad | ~done

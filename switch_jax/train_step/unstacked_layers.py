@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.config import ModelConfig
-from switch_jax.partitioning.mesh import platform
+from switch_jax.partitioning.devices import platform
 from switch_jax.partitioning.rules import is_axes
 
 

@@ -123,7 +123,7 @@ class TrainingLoop:
             run.state, metrics = self._train_step(
                 state_of_step(self._config, run.state),
                 batch.arrays,
-                self._stop.array(no_batch=self._out_of_data),
+                self._stop.arrays(no_batch=self._out_of_data),
             )
         self._in_flight = _Dispatched(step, metrics, batch)
         trace = instruments.profiler.after(step, metrics)
@@ -162,11 +162,11 @@ class TrainingLoop:
         step, metrics, batch = dispatched
         instruments = self._instruments
         with instruments.goodput.spend("step"):
-            skipped, in_a_row, norm, (signal, no_batch) = jax.device_get(
+            skipped, in_a_row, norm, signals = jax.device_get(
                 (metrics.skipped, metrics.bad_in_a_row, metrics.gradient_norm, metrics.signals)
             )
-        self._signal = max(self._signal, int(signal))
-        if no_batch:  # the step was not done
+        self._signal = max(self._signal, int(signals.signal))
+        if signals.no_batch:  # the step was not done
             return
         self.run.step, self.run.position = step, batch.position
         self._bad.in_a_row = int(in_a_row)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from types import FrameType
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax import exit_codes
 from switch_jax.runtime.processes import publish, published
-from switch_jax.train_step.lowering import abstract_signals
+from switch_jax.train_step.lowering import put_signals
+from switch_jax.train_step.step import HostSignals
 from switch_jax.utils.interrupts import raise_if_interrupted
 
 NONE, INTERRUPTED, PREEMPTED = range(3)
@@ -60,8 +60,8 @@ class StopSignals:
     def __init__(self, mesh: Mesh, request_trace: Callable[[], None]) -> None:
         self._signal = NONE
         self._others = NONE
-        self._shape = abstract_signals(mesh)
-        self._arrays: dict[tuple[int, bool], jax.Array] = {}
+        self._mesh = mesh
+        self._arrays: dict[tuple[int, bool], HostSignals] = {}
         self._request_trace = request_trace
         self._closing = contextlib.ExitStack()
 
@@ -83,15 +83,12 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         self._closing.close()
 
-    def array(self, *, no_batch: bool = False) -> jax.Array:
-        """What this host tells the step: int32 [devices, 2], a row on each of its own devices."""
-        row = max(self._signal, self._others), no_batch
-        if row not in self._arrays:
-            values = np.full(self._shape.shape, row, np.int32)
-            self._arrays[row] = jax.make_array_from_callback(
-                self._shape.shape, self._shape.sharding, lambda index: values[index]
-            )
-        return self._arrays[row]
+    def arrays(self, *, no_batch: bool = False) -> HostSignals:
+        """What this host tells the step; `no_batch`: that it has none."""
+        numbers = max(self._signal, self._others), no_batch
+        if numbers not in self._arrays:
+            self._arrays[numbers] = put_signals(self._mesh, *numbers)
+        return self._arrays[numbers]
 
     def is_wanted(self) -> bool:
         """Whether this host or another has got a signal; asks the coordinator."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from switch_jax.kernels import by_platform
 from switch_jax.kernels.routing_kernel import route, route_gradient
 from switch_jax.moe import (
     Assignment,
@@ -56,7 +57,7 @@ def _on_a_tpu(logits, slots, valid):
 
 def _on_a_gpu(logits, slots, valid):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("switch_jax.moe.slots.platform", lambda: "gpu")
+        patch.setattr(by_platform, "platform", lambda: "gpu")
         return _with_choices(top_1._assign_by_sorting(logits, valid, slots))
 
 

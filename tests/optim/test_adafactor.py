@@ -3,14 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from switch_jax.optim import adafactor as module
+from switch_jax.kernels import by_platform
 from switch_jax.optim.adafactor import adafactor
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
 def test_an_update_and_its_norm_are_those_written_out_on_every_platform(monkeypatch, platform):
     """The first update of a stack of factored matrices, in NumPy's float64."""
-    monkeypatch.setattr(module, "platform", lambda: platform)
+    monkeypatch.setattr(by_platform, "platform", lambda: platform)
     rate, rng = 0.1, np.random.default_rng(0)
     w, g = rng.normal(size=(2, 2, 128, 130)).astype(np.float32)
     g *= np.float32([[[1e-3]], [[30.0]]])  # each matrix is clipped by itself

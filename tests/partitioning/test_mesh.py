@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from switch_jax.config import MeshConfig
-from switch_jax.partitioning.mesh import has_async_all_to_all, make_mesh
+from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.utils.errors import UserError
 
 
@@ -96,19 +96,6 @@ def test_virtual_cpus_are_all_used_or_as_many_as_the_sizes_ask_for():
     assert make_mesh(MeshConfig(expert=2)).devices.shape == (4, 2, 1)
     assert make_mesh(MeshConfig(1, 2, 2)).devices.shape == (1, 2, 2)
     assert make_mesh(MeshConfig(1, 2, 1), jax.devices()[4:]).devices.ravel()[0].id == 4
-
-
-@pytest.mark.parametrize(
-    ("platform", "kind", "expected"),
-    [
-        *(("tpu", "TPU v5 lite", False), ("tpu", "TPU v5e", False), ("tpu", "TPU v5", True)),
-        *(("tpu", "TPU of tomorrow", True), ("cpu", "cpu", False), ("gpu", "NVIDIA H100", False)),
-    ],
-)
-def test_tpus_but_v5e_compute_while_an_all_to_all_runs(platform, kind, expected, monkeypatch):
-    monkeypatch.setattr("switch_jax.partitioning.mesh.platform", lambda: platform)
-    monkeypatch.setattr("switch_jax.partitioning.mesh.device_kind", lambda: kind)
-    assert has_async_all_to_all() is expected
 
 
 # As jax's plugin for CUDA, which fails where CUDA would be used and has no driver.

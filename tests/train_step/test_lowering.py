@@ -1,19 +1,11 @@
 import dataclasses
-import types
 
 import jax
-import pytest
 
 from switch_jax.config import DistillationConfig, MeshConfig
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.mesh import make_mesh
-from switch_jax.train_step import lowering
-from switch_jax.train_step.lowering import (
-    abstract_batch,
-    abstract_signals,
-    compiler_options,
-    lower_train_step,
-)
+from switch_jax.train_step.lowering import abstract_batch, abstract_signals, lower_train_step
 from switch_jax.train_step.state import abstract_model, abstract_state
 from switch_jax.train_step.step import make_train_step
 from tests.trainer.helpers import tiny_config, tiny_model
@@ -62,12 +54,3 @@ def test_the_step_lowers_for_gpus():
     assert "stablehlo.all_to_all" in program and "tpu_custom_call" not in program
     products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
     assert sum("xbf16>, tensor" in line for line in products) > 20
-
-
-@pytest.mark.parametrize("split", [False, True])
-def test_all_to_alls_are_split_where_the_compiler_can_do_that(monkeypatch, split):
-    monkeypatch.setattr(lowering, "platform", lambda: "tpu")
-    monkeypatch.setattr(lowering, "has_async_all_to_all", lambda: split)
-    info = types.SimpleNamespace(vmem_capacity_bytes=128 * 2**20)
-    monkeypatch.setattr(lowering.pltpu, "get_tpu_info", lambda: info)
-    assert compiler_options().get("xla_tpu_enable_async_all_to_all", False) is split

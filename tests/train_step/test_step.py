@@ -14,7 +14,7 @@ from switch_jax.partitioning.mesh import batch_sharding, make_mesh
 from switch_jax.train_step.loss import LossWeights
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import abstract_state, fresh_state
-from switch_jax.train_step.step import batch_hash, make_train_step
+from switch_jax.train_step.step import HostSignals, batch_hash, make_train_step
 from tests.trainer.helpers import (
     GRADIENTS,
     KEPT,
@@ -201,7 +201,7 @@ def test_noise_follows_the_step_and_the_seed():
 def run_with_noise():
     """The state that a run on eight devices starts from, and its step, with dropout and jitter.
 
-    The step takes a state, a batch and two numbers of each device.
+    The step takes a state, a batch, and of each device a signal and whether it has no batch.
     """
     model = tiny_model(dropout_rate=0.1, jitter_noise=0.1, group_size=8, **LAYERS)
     optimizer = OptimizerConfig(warmup_steps=10)
@@ -213,8 +213,9 @@ def run_with_noise():
     rows = batch_sharding(mesh)
     places = jax.tree.map(lambda s: s.sharding, shapes), rows, rows
 
-    def step(state, batch, signals=((0, 0),) * 8):
-        given = state, batch, np.array(signals, np.int32)
+    def step(state, batch, signals=(0,) * 8, no_batch=(0,) * 8):
+        of_hosts = HostSignals(np.array(signals, np.int32), np.array(no_batch, np.int32))
+        given = state, batch, of_hosts
         copies = jax.tree.map(np.array, given)  # a step writes over what it is given
         return jax.device_get(compiled(*jax.device_put(copies, places)))
 
@@ -257,11 +258,11 @@ def test_a_step_that_one_host_has_no_batch_for_changes_nothing(run_with_noise):
     state, _ = step(start, random_batch(8))
     batch = random_batch(8, seed=1)
     batch["decoder_loss_weights"][:] = np.nan  # of no weight, whatever it is
-    after, metrics = step(state, batch, [[0, 0]] * 3 + [[2, 1]] + [[0, 0], [1, 0]] * 2)
-    assert metrics.signals.tolist() == [2, 1]
+    after, metrics = step(state, batch, [0, 0, 0, 2, 0, 1, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0])
+    assert tuple(metrics.signals) == (2, 1)
     assert _bits(after) == _bits(state)
-    one_more, metrics = step(state, random_batch(8), [[0, 0], [1, 0]] + [[0, 0]] * 5 + [[2, 0]])
-    assert metrics.signals.tolist() == [2, 0], "the largest of all devices"
+    one_more, metrics = step(state, random_batch(8), [0, 1, 0, 0, 0, 0, 0, 2])
+    assert tuple(metrics.signals) == (2, 0), "the largest of all devices"
     assert int(one_more.step) == int(state.step) + 1, "a signal alone leaves the step as it is"
 
 

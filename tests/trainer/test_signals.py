@@ -33,13 +33,13 @@ def signals():
 
 
 def _assert_told(signals, number, no_batch=False):
-    told = signals.array(no_batch=no_batch)
-    np.testing.assert_array_equal(told, [[number, int(no_batch)]] * 4)
+    told = signals.arrays(no_batch=no_batch)
+    np.testing.assert_array_equal(told, [[number] * 4, [no_batch] * 4])
 
 
 def test_signals_become_what_the_step_is_told(signals):
     _assert_told(signals, NONE)
-    assert signals.array() is signals.array()  # nothing is sent while nothing happens
+    assert signals.arrays() is signals.arrays()  # nothing is sent while nothing happens
     _send(signal.SIGUSR1)
     assert signals.asked == ["trace"] and not signals.is_wanted()
     _assert_told(signals, NONE)
@@ -173,12 +173,12 @@ def test_in_a_thread_there_are_no_handlers_and_no_error():
 
     def work():
         with StopSignals(MESH, lambda: None) as signals:
-            arrays.append(signals.array())
+            arrays.append(signals.arrays())
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    np.testing.assert_array_equal(arrays[0], [[NONE, 0]] * 4)
+    np.testing.assert_array_equal(arrays[0], [[NONE] * 4, [0] * 4])
 
 
 @pytest.mark.parametrize(("number", "code"), [(PREEMPTED, 75), (INTERRUPTED, 130)])

@@ -18,7 +18,7 @@ from switch_jax.data.catalogue.checks import check_vocabularies_of_run
 from switch_jax.model import init_parameters
 from switch_jax.model.parameter_names import parameter_axes
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.mesh import platform
+from switch_jax.partitioning.devices import options_for_little_memory
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.processes import from_first, run_on_all
 from switch_jax.storage import resolved, storage_path
@@ -36,7 +36,6 @@ from switch_jax.trainer.start.teacher import Teacher
 from switch_jax.trainer.start.upcycling import dense_twin, upcycled, upcycled_moments
 from switch_jax.utils.errors import UserError
 
-_LITTLE_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 _REMEDY = (
     "take that model's config, or another checkpoint; or of this one what RESTORED_PARAMETERS "
     "says; with UPCYCLE the checkpoint has to be of the dense model"
@@ -128,8 +127,7 @@ def initial_state(config: Config, abstract: TrainState, start: Start | None) -> 
         # Layers and experts have another shape than what they are made of: nothing can be reused.
         donate_argnames="loaded" if all(o.is_whole for o in origins.values()) else None,
         out_shardings=jax.tree.map(lambda s: s.sharding, abstract),
-        # By default, a CPU draws many arrays at once, which takes more memory than a step.
-        compiler_options=_LITTLE_MEMORY if platform() == "cpu" else None,
+        compiler_options=options_for_little_memory(),
     )
     # Steps fold their number into the same key: this is one that no run reaches.
     key = jax.random.fold_in(jax.random.key(config.run.random_seed), 2**32 - 1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from switch_jax.config import MeshConfig
-from switch_jax.optim import matrix_by_matrix
+from switch_jax.kernels import by_platform
 from switch_jax.optim.adafactor import adafactor
 from switch_jax.partitioning.mesh import make_mesh
 
@@ -47,15 +47,16 @@ def _steps():
 
 def test_each_matrix_by_itself_is_updated_as_in_the_stack(monkeypatch):
     calls = []
-    each = matrix_by_matrix.update_each
+    each = by_platform._update_one_by_one
     monkeypatch.setattr(
-        matrix_by_matrix, "update_each", lambda *args: calls.append(args[1]) or each(*args)
+        by_platform, "_update_one_by_one", lambda *args: calls.append(args[3].shape) or each(*args)
     )
     expected, state = _steps()
     assert calls == [], "they are in the cache"
-    monkeypatch.setattr(matrix_by_matrix, "_CACHE", 1000)
+    monkeypatch.setattr(by_platform, "_CACHE", 1000)
     found, found_state = _steps()
-    assert calls == [AXES["query"], AXES["wi"]], "stacks that are factored, and no others"
+    shapes = [PARAMETERS[name][1] for name in ("query", "wi")]
+    assert calls == shapes, "stacks that are factored, and no others"
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5)
     for name, start in _arrays(0).items():
         moved = np.abs(expected.parameter[name] - start).max()
@@ -66,15 +67,22 @@ def test_each_matrix_by_itself_is_updated_as_in_the_stack(monkeypatch):
 
 
 def test_a_stack_on_several_devices_stays_together():
+    seen = []
+
+    def update(gradient, state, parameter):
+        seen.append(parameter.shape)
+        return (parameter + gradient,), state
+
     wi = jax.ShapeDtypeStruct((4, 8, 256, 128), jnp.float32)
-    assert matrix_by_matrix.is_faster(AXES["wi"], wi)
+    jax.eval_shape(functools.partial(by_platform.update_matrices, update), wi, (), wi)
     with jax.set_mesh(make_mesh(MeshConfig(1, 2, 1))):
-        assert not matrix_by_matrix.is_faster(AXES["wi"], wi)
+        jax.eval_shape(functools.partial(by_platform.update_matrices, update), wi, (), wi)
+    assert seen == [(256, 128), wi.shape]
 
 
 def test_the_new_matrices_take_the_place_of_the_old_ones(monkeypatch):
     """No copy of the whole stack is made at any of the matrices; it would cost a hundred times."""
-    monkeypatch.setattr(matrix_by_matrix, "_CACHE", 1000)
+    monkeypatch.setattr(by_platform, "_CACHE", 1000)
     axes = {"wi": AXES["wi"]}
     optimizer = adafactor(lambda _: 0.1, axes)
     parameters = {"wi": jax.ShapeDtypeStruct((2, 8, 128, 256), jnp.float32)}
