@@ -25,7 +25,7 @@ class Join(enum.StrEnum):
     LARGEST = "largest"
 
     def of(self, values: Sequence[Any]) -> np.ndarray:
-        """What numbers or arrays of the same shape become, all of the same weight."""
+        """Joins numbers, or arrays of the same shape, all of the same weight."""
         functions: Mapping[Join, Callable[..., np.ndarray]] = {
             Join.MEAN: np.mean,
             Join.SUM: np.sum,

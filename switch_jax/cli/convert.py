@@ -87,12 +87,14 @@ def _to_run(folder: ModelFolder, target: epath.Path) -> None:
     file = sentencepiece_file(source.folder, config.model.num_embeddings)
     if config.data.vocabulary != str(RunFolder(target).vocabulary):  # --gin.VOCABULARY
         file = None
-    hashes = {}
+    fingerprints = {}
     if file is not None:
-        hashes = dict.fromkeys(("inputs", "targets"), fingerprint(get_vocabulary(str(file))))
+        fingerprints = dict.fromkeys(("inputs", "targets"), fingerprint(get_vocabulary(str(file))))
     if folder.note:
         print(folder.note)
-    write_run(target, source.parameters, config, text, source.path, file, hashes, progress_bar)
+    write_run(
+        target, source.parameters, config, text, source.path, file, fingerprints, progress_bar
+    )
     print(_dtype(source, config.model.activation_dtype))
 
 

@@ -58,7 +58,7 @@ class Best:
 
 
 def measured(config: Config, files: Mapping[str, str] | None) -> dict[str, Any] | None:
-    """Returns, as JSON, what BEST_METRIC is measured on: values are compared on the same things.
+    """Returns, as JSON, what BEST_METRIC is measured on; only values on the same are compared.
 
     `files` are digests of those of the validation sets; with None, no evaluations, it is None.
     """

@@ -96,7 +96,9 @@ def read_run_facts(folder: RunFolder) -> tuple[dict[str, Any], str | None]:
     file, found = folder.description, read_object(folder.description)
     if found.error is not None:
         reason = found.error.strerror or found.error
-        raise TransientError(f"{file} cannot be read: {reason}; this may pass: start again")
+        raise TransientError(f"{file} cannot be read: {reason}; this may pass: start again") from (
+            found.error
+        )
     if found.value:
         return found.value, None
     return {}, f"{file} is {'damaged' if found.left_out else 'not there'}"

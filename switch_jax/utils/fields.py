@@ -55,8 +55,8 @@ class OneOf(tuple[str, ...]):
 class With(NamedTuple):
     """What a field goes with.
 
-    The field `other` has one of `values`; (): any value but None and 0. `of` is the value of the
-    field that this is said of; None: all but its default, None and 0.
+    The field `other` has one of `values`; (): any value but None and 0. The rule holds where the
+    field itself is `of`; None: wherever it is not its default, None or 0.
     """
 
     other: str
@@ -64,7 +64,7 @@ class With(NamedTuple):
     of: Any = None
 
     def is_about(self, value: Any, default: Any) -> bool:
-        """Whether this is said of a value of the field, which has this default."""
+        """Whether the rule holds for a value of the field, which has this default."""
         return bool(value) and value != default if self.of is None else value == self.of
 
 

@@ -1,6 +1,6 @@
 """The fused kernel, interpreted on CPU, against attention with explicit [B, H, L, M] arrays.
 
-In float32; tests/doctor/test_kernels.py has bfloat16 too.
+In float32; tests/doctor/test_kernel_checks.py has bfloat16 too.
 """
 
 import functools

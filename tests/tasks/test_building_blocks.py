@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from t5.data import preprocessors
 
-from switch_jax.tasks import building_blocks
+from switch_jax.tasks import building_blocks, span_corruption
 from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features, parse_json_lines
 from switch_jax.tasks.english import VOCABULARY
 from tests.data.helpers import assert_both_end, lines
@@ -16,6 +16,14 @@ from tests.data.helpers import assert_both_end, lines
 def parsed(lines, *field_names):
     dataset = parse_json_lines(tf.data.Dataset.from_tensor_slices(lines), field_names)
     return [{k: v.decode() for k, v in row.items()} for row in dataset.as_numpy_iterator()]
+
+
+def test_tasks_of_users_may_import_them_by_the_earlier_name():
+    for name, value in vars(span_corruption).items():
+        if not name.startswith("_"):
+            assert value is getattr(building_blocks, name)
+    names = "features T5_FEATURES TEXT_TO_TEXT SPAN_CORRUPTION parse_json_lines trivia_qa"
+    assert {*names.split(), "answer_text", "language_rate"} <= set(vars(span_corruption))
 
 
 @pytest.mark.parametrize("at_once", [1, 256])

@@ -107,7 +107,7 @@ def _dtypes(**fields: Any) -> dict[str, str]:
 
 
 def _activation(config: Mapping[str, Any]) -> str:
-    """Returns the activation; GELU is computed by tanh there, too, in 'gated-gelu' as gelu_new."""
+    """Returns the activation. Hugging Face, too, computes the GELU of gated-gelu by tanh."""
     default = _DEFAULT_PROJECTION.get(config["model_type"]) or config.get("dense_act_fn", "relu")
     name = config.get("feed_forward_proj", default)
     if name == "gelu_new" and config.get("is_gated_act"):

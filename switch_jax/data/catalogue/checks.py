@@ -68,7 +68,7 @@ def open_tasks(config: DataConfig) -> OpenedTasks:
 
 
 def check_examples(opened: OpenedTasks) -> None:
-    """Reads an example of one task of all those that are preprocessed in the same way.
+    """Reads one example for each way of preprocessing, from the last task that has it.
 
     Raises UserError where a preprocessing step fails, no example has these lengths, or examples
     have no inputs or targets.

@@ -94,7 +94,8 @@ class Lease:
     ) -> None:
         """Takes the lease, an object of this name in the folder; raises as `hold`.
 
-        Another job takes it over after `seconds` without a renewal, by its own `clock`.
+        Another job takes it over after `seconds` without a renewal, which it counts by a clock of
+        its own; `clock` is that of this process.
         """
         if any(lease.covers(folder) for lease in _held):
             raise HeldError(process_name())

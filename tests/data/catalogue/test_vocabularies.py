@@ -50,7 +50,7 @@ def test_names():
     assert vocabularies.get_vocabulary("byte").encode("a\n") == [3 + 97, 3 + 10]
 
 
-def test_the_identity_of_a_vocabulary_is_the_content_of_its_file(tmp_path):
+def test_the_fingerprint_of_a_vocabulary_is_the_content_of_its_file(tmp_path):
     copy = tmp_path / "copy.model"
     copy.write_bytes(Path(ENGLISH).read_bytes())
     names = (ENGLISH, str(copy), _train(tmp_path), "byte")

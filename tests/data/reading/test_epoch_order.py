@@ -68,7 +68,7 @@ def test_the_order_depends_on_the_epoch_and_on_the_seed():
     assert [shard.group for shard in unshuffled[0]] == list(range(256))
 
 
-def test_units_resume_in_the_middle_of_an_epoch():
+def test_shards_resume_in_the_middle_of_an_epoch():
     """Without a pass over those before, which only takes time."""
     order = EpochOrder(101, 2, (0,), True)
     whole = list(itertools.islice(order.shards(1, 0, 0), 12))
@@ -77,7 +77,7 @@ def test_units_resume_in_the_middle_of_an_epoch():
         assert list(itertools.islice(resumed, 12 - start)) == whole[start:]
 
 
-def test_the_seed_of_a_unit_depends_on_epoch_group_and_part():
+def test_the_seed_of_a_shard_depends_on_epoch_group_and_part():
     order = EpochOrder(1, 3, (0,), True)
     shards = [Shard(*place) for place in itertools.product((0, 1), (0,), (0, 1), (0, 1))]
     assert len({int(order.shard_seed(shard)) for shard in shards}) == len(shards)
