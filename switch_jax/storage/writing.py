@@ -84,11 +84,19 @@ def new_folder(path: PurePath) -> Iterator[epath.Path]:
     `path` is there already, or cannot be made.
     """
     folder = resolved(epath.Path(path))
-    unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid.uuid4().hex}")
+    beginning = f".{folder.name}.unfinished-"
+    unfinished = folder.with_name(f"{beginning}{uuid.uuid4().hex}")
     with explain_write_errors(path):
         found = entry(folder)
         if found and (found.kind != "folder" or list_names(folder)):
-            raise UserError(f"{path} is there already: name a folder that is not, or an empty one")
+            message = f"{path} is there already: name a folder that is not, or an empty one"
+            beside = [name for name in list_names(folder.parent) if name.startswith(beginning)]
+            if in_bucket(folder) and beside and _MAKE_WHOLE.isdisjoint(list_names(folder)):
+                message += (
+                    f"; {beside[0]} beside it is of a job that was killed: if it was to become "
+                    f"{folder.name}, remove both"
+                )
+            raise UserError(message)
         unfinished.mkdir(parents=True)
         moving = False
         try:

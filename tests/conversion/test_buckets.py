@@ -82,7 +82,7 @@ def test_what_is_left_of_a_killed_conversion_is_no_model(
     if moment == "moved":
         assert "run holds no model" in printed and len(list_names(target)) > 0
         assert main(["convert", str(theirs), str(target)]) == 2
-        assert "run is there already: name a folder" in capsys.readouterr().err
+        assert f"{left[0]} beside it is of a job that was killed" in capsys.readouterr().err
         target.rmtree()
     assert main(["convert", str(theirs), str(target)]) == 0
     assert main(["convert", "--inspect", str(target)]) == 0

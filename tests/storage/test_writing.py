@@ -37,6 +37,16 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(storage):
     assert list_names(storage) == ["x.json"]
 
 
+def test_what_a_killed_job_has_moved_of_a_folder_is_named(bucket_path):
+    for name in ("run", "whole"):
+        _fill(bucket_path, [f".{name}.unfinished-1/config.gin", f"{name}/spiece.model"])
+    (bucket_path / "whole" / "config.gin").write_text("")
+    killed = r"run is there already: .* one; \.run\.unfinished-1 beside it is .* remove both$"
+    for folder, message in (("run", killed), ("whole", "already: .* empty one$")):
+        with pytest.raises(UserError, match=message), new_folder(bucket_path / folder):
+            pass
+
+
 def test_of_a_folder_that_cannot_be_moved_to_its_end_nothing_is_removed(bucket_path, monkeypatch):
     move = CloudStorage._mv_file
 
