@@ -6,6 +6,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -50,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         arguments = gin_flags.expand_bindings(sys.argv[1:] if argv is None else argv)
+        for argument in arguments:
+            if re.fullmatch(r"--\w+=--", argument):  # Python 3.11's argparse makes a list [] of it
+                raise UserError(f"{argument}: write a value after the =")
         try:
             args = make_parser().parse_args(arguments)
         finally:  # --help exits here

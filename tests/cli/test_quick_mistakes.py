@@ -79,6 +79,13 @@ def test_help_and_mistakes_are_quick():
         ),
         # No abbreviation of a flag is a flag.
         (["plan", DEMO, "--topol=v5p-8"], "switch_jax plan: the following arguments are required"),
+        *(
+            ([command, f"{flag}=--"], f"switch_jax: {flag}=--: write a value after the =")
+            for command, flag in (
+                *(("train", "--gin_file"), ("launch", "--gin_search_paths")),
+                *(("tasks", "--split"), ("plan", "--topology")),
+            )
+        ),
         (["trian"], "switch_jax: argument command: invalid choice: 'trian'"),
     ],
 )
