@@ -6,6 +6,7 @@ What cannot be read is left out, and one line says so; the rest is read.
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -119,6 +120,9 @@ def stale_lock_holder(folder: RunFolder) -> str | None:
 def _read_bytes(path: epath.Path, read: Callable[[epath.Path], bytes] = read_bytes) -> FileContent:
     """Reads the bytes of a file; the value is None if it is absent or cannot be read."""
     try:
+        if Path(path).is_fifo():
+            what = "it is a pipe, of which a read may never end"
+            return FileContent(None, f"{path} is left out: {what}")
         return FileContent(read(path))
     except (FileNotFoundError, NotADirectoryError):
         return FileContent(None)

@@ -1,6 +1,7 @@
 """What is damaged is left out with one line, and the rest is read."""
 
 import json
+import os
 
 import pytest
 from etils import epath
@@ -80,11 +81,13 @@ def test_a_damaged_object_is_one_line(tmp_path, text):
 
 
 def test_what_is_not_there_is_empty_and_what_cannot_be_read_is_named(tmp_path):
-    absent, folder = (epath.Path(tmp_path / name) for name in ("absent", "folder"))
+    absent, folder, pipe = (epath.Path(tmp_path / name) for name in ("absent", "folder", "pipe"))
     folder.mkdir()
+    os.mkfifo(pipe)
     for path, left_out in (
         (absent, None),
         (folder, f"{folder} is left out: it cannot be read (Is a directory)"),
+        (pipe, f"{pipe} is left out: it is a pipe, of which a read may never end"),
     ):
         assert read_records(path)[:2] == ([], left_out)
         assert read_object(path)[:2] == ({}, left_out)
