@@ -193,8 +193,15 @@ def read_json(file: epath.Path) -> dict[str, Any]:
     return content
 
 
-def path_in(folder: epath.Path, name: str) -> epath.Path:
-    """Returns the path of a file that a checkpoint names, in a folder, whatever its old folders."""
+def path_in(folder: epath.Path, name: object) -> epath.Path:
+    """Returns the path of a file that a checkpoint names, in a folder, whatever its old folders.
+
+    Raises UserError if it is not the name of a file.
+    """
+    if not isinstance(name, str) or not name.isprintable():  # as NUL and halves of characters
+        raise UserError(
+            f"{folder} is damaged: it has {short_repr(name)} as the name of a file; copy it again"
+        )
     return folder / epath.Path(name).name
 
 

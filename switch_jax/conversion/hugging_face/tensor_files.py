@@ -37,9 +37,9 @@ def tensor_files(folder: epath.Path) -> list[epath.Path]:
     if first.suffix != ".json":
         return [first]
     with read_as(first, "an index of tensor files"):
-        names = sorted(set(read_json(first)["weight_map"].values()))
-        files = [path_in(folder, name) for name in names]
-        missing = [file.name for file in files if not is_file(file)]
+        names = set(read_json(first)["weight_map"].values())
+    files = [path_in(folder, name) for name in sorted(names, key=str)]
+    missing = [file.name for file in files if not is_file(file)]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(files)} tensor files that {first} names are not there: "

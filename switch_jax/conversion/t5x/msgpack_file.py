@@ -78,9 +78,10 @@ def read_file(file: epath.Path) -> Content:
     if not isinstance(version, int):
         raise UserError(f"{file} holds something else than a checkpoint of T5X")
     wrapper = next((name for name in _WRAPPERS if isinstance(content.get(name), dict)), None)
-    content |= content.pop(wrapper, {})
+    if wrapper is not None:
+        content |= content.pop(wrapper)
     parameters = _leaves(content.get("target"))
-    if not parameters:
+    if not parameters or "" in parameters:  # target is itself an array
         raise UserError(f"{file} holds no parameters: a T5X checkpoint has them under 'target'")
     for name in _leaves({k: v for k, v in content.items() if k not in ("target", *_LEFT_OUT)}):
         raise UserError(f"{file}: {name} is left over: a model of ours has no such variables")
@@ -99,5 +100,5 @@ def _leaves(tree: Any) -> dict[str, Any]:
     """Returns the leaves of a nested dict by name, except None; none if it is no dict."""
     if not isinstance(tree, dict):
         return {}
-    flat = flatten_dict(tree, is_leaf=lambda _, leaf: is_spec(leaf), sep="/")
-    return {name: leaf for name, leaf in flat.items() if leaf is not None}
+    flat = flatten_dict(tree, is_leaf=lambda _, leaf: is_spec(leaf))
+    return {"/".join(map(str, path)): leaf for path, leaf in flat.items() if leaf is not None}

@@ -1,5 +1,6 @@
 """T5X checkpoints that are damaged, or that are none of T5X's: what is wrong is named."""
 
+import re
 import shutil
 
 import numpy as np
@@ -60,6 +61,24 @@ def whole(tmp_path_factory):
             "flax_mutables/batch_stats/mean is left over",
         ),
         (
+            lambda f: with_leaf(f, "flax_mutables", {0: np.ones(2)}),
+            "flax_mutables/0 is left over",
+        ),
+        (
+            lambda f: with_leaf(f, "target", {"driver": "zarr", "kvstore": {"path": "a"}}),
+            "checkpoint holds no parameters: a T5X checkpoint has them under 'target'",
+        ),
+        *(
+            (
+                lambda f, leaf=leaf: with_leaf(f, f"target/{TABLE}", leaf),
+                re.escape(r"checkpoint_7 is damaged: it has 'a\x00b' as the name of a file; copy"),
+            )
+            for leaf in (
+                {"driver": "zarr", "kvstore": {"path": "a\0b"}},
+                "PLACEHOLDER://a\0b",
+            )
+        ),
+        (
             lambda f: with_leaf(f, f"target/{TABLE}", {"driver": "n5", "kvstore": {}}),
             f"{TABLE} is neither an array nor the description of a Zarr array",
         ),
@@ -79,7 +98,8 @@ def whole(tmp_path_factory):
         (in_a_database, f"has no folder {ARRAY}: it lies in an OCDBT database, which is not"),
     ],
     ids=[
-        *("cut_off", "of_tensorflow", "a_list", "mutables", "n5", "not_there"),
+        *("cut_off", "of_tensorflow", "a_list", "mutables", "number", "target_is_an_array"),
+        *("file_name", "placeholder", "n5", "not_there"),
         *("no_folder", "half_a_chunk", "no_chunk", "in_a_database"),
     ],
 )
