@@ -27,7 +27,13 @@ from switch_jax.storage.paths import (
     resolved,
     storage_path,
 )
-from switch_jax.storage.reading import local_copies, local_copy, read_bytes, read_range
+from switch_jax.storage.reading import (
+    local_copies,
+    local_copy,
+    local_header,
+    read_bytes,
+    read_range,
+)
 from switch_jax.storage.retries import RETRIES, repeated_requests
 from switch_jax.storage.writing import (
     atomic_write,

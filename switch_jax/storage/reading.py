@@ -11,7 +11,7 @@ import functools
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -124,3 +124,22 @@ def _copy(url: str, target: Path) -> None:
     with as_os_errors(url), target.open("wb") as copied:  # also of this machine's disk
         for begin in range(0, size, _AT_A_TIME):
             copied.write(read_range(url, begin, min(begin + _AT_A_TIME, size)))
+
+
+@contextlib.contextmanager
+def local_header(file: epath.Path, header_size: Callable[[bytes], int]) -> Iterator[str]:
+    """Yields a path on this machine; of a file in a bucket the header is copied, then zeros follow.
+
+    `header_size` returns the size of the header from its first 8 bytes. Raises OSError if the file
+    cannot be read.
+    """
+    url = str(file)
+    if not in_bucket(file):
+        yield url
+        return
+    with tempfile.NamedTemporaryFile(prefix="switch_jax_") as copy:
+        size = file_at(url).size
+        beginning = read_range(url, 0, min(8, size))
+        copy.write(read_range(url, 0, min(header_size(beginning), size)))
+        copy.truncate(size)  # takes no room
+        yield copy.name

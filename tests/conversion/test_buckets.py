@@ -45,14 +45,12 @@ def test_inspect_reads_headers_alone(theirs, in_bucket, capsys, faulty_storage):
     assert faulty_storage.bytes_sent - before < tokenizer + size / 5
 
 
-@pytest.mark.parametrize(
-    ("size", "reason"), [(99_999, "is not a whole safe"), (3, "cannot be read: it ends before by")]
-)
-def test_damaged_tensors_are_named(in_bucket, bucket_path, capsys, size, reason):
+@pytest.mark.parametrize("size", [99_999, 3, 0])
+def test_damaged_tensors_are_named(in_bucket, bucket_path, capsys, size):
     file = in_bucket / "model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
     assert main(["convert", str(in_bucket), str(bucket_path / "run")]) == 2
-    assert f"{file} {reason}" in capsys.readouterr().err
+    assert f"{file} is not a whole safetensors file" in capsys.readouterr().err
     assert list_names(bucket_path) == ["theirs"]
 
 

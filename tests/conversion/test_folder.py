@@ -198,6 +198,59 @@ def test_damaged_files_are_named(tmp_path, damage, message):
         read(tmp_path / "model")
 
 
+LFS_POINTER = b"""version https://git-lfs.github.com/spec/v1
+oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393
+size 2482493968
+"""
+
+
+def change_header(change):
+    """Returns a function that changes the header of a safetensors file's bytes, and no number."""
+
+    def of_content(content):
+        start = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:start])
+        text = json.dumps(change(header)).encode()
+        return len(text).to_bytes(8, "little") + text + content[start:]
+
+    return of_content
+
+
+def change_entry(**fields):
+    return change_header(lambda header: {**header, EXPERT: {**header[EXPERT], **fields}})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: LFS_POINTER,
+        lambda content: b"<!DOCTYPE html>\n<html></html>\n",
+        lambda content: b"",
+        lambda content: content[:3],
+        lambda content: content[:100],
+        change_header(lambda header: [header]),
+        change_header(lambda header: {n: e for n, e in header.items() if n != EXPERT}),
+        change_entry(data_offsets=[0, 64 * 32 * 4]),
+        change_entry(shape=[64, 31]),
+        change_entry(shape=[-64, -32]),
+        change_entry(shape="12"),
+        change_entry(dtype="F33"),
+    ],
+    ids=[
+        *("LFS pointer", "HTML", "empty", "3 bytes", "cut header", "list", "hole", "overlap"),
+        *("other shape", "negative shape", "shape of text", "unknown dtype"),
+    ],
+)
+def test_a_damaged_file_of_tensors_is_refused_by_its_header(tmp_path, change):
+    file = write_folder(tmp_path / "model") / "model.safetensors"
+    file.write_bytes(change(file.read_bytes()))
+    refusal = (
+        r"model\.safetensors is not a whole safetensors file \(.*\bheader\b.*\): copy it again$"
+    )
+    with pytest.raises(UserError, match=refusal):
+        open_source(tmp_path / "model")
+
+
 def test_a_run_s_folder_without_its_config_gin_is_named_as_such(tmp_path):
     (tmp_path / "config.json").write_text('{"run": {}, "model": {"num_experts": 4}}')
     message = (

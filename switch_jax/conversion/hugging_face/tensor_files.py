@@ -11,9 +11,8 @@ from safetensors import safe_open
 
 from switch_jax.conversion.source import path_in, read_as, read_json
 from switch_jax.conversion.tensor_layout import Tensor
-from switch_jax.storage import file_at, is_file, local_copy, read_range
+from switch_jax.storage import is_file, local_copy, local_header
 from switch_jax.utils.errors import UserError
-from switch_jax.utils.json_text import parse_json
 
 SAFETENSORS = "model.safetensors"
 # In the order in which Hugging Face looks for them.
@@ -57,31 +56,25 @@ def open_tensors(files: list[epath.Path]) -> dict[str, Tensor]:
 
 
 def _open_safetensors(file: epath.Path) -> dict[str, Tensor]:
+    def header_size(beginning: bytes) -> int:
+        return min(8 + int.from_bytes(beginning, "little"), _MAX_HEADER)
+
     kind = "a whole safetensors file"
-    with read_as(file, kind):
-        header = _read_header(str(file))
+    with read_as(file, kind), local_header(file, header_size) as path:
+        headers = safe_open(path, "numpy")  # of a file that may have no numbers
     whole = functools.cache(lambda: safe_open(local_copy(file), "numpy"))
 
-    def tensor(name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    def tensor(name: str) -> Tensor:
         def read(index: tuple[slice, ...]) -> np.ndarray:
             with read_as(file, kind):
                 numbers = whole().get_slice(name)
             return numbers[index]
 
-        return Tensor(shape, _DTYPES.get(dtype, dtype), read)
+        header = headers.get_slice(name)
+        dtype = header.get_dtype()
+        return Tensor(tuple(header.get_shape()), _DTYPES.get(dtype, dtype), read)
 
-    return {name: tensor(name, *described) for name, described in header.items()}
-
-
-def _read_header(file: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Reads dtype and shape of each tensor by name; any exception if the file is damaged."""
-    start = 8 + int.from_bytes(read_range(file, 0, 8), "little")  # where the numbers begin
-    header = parse_json(read_range(file, 8, min(start, _MAX_HEADER)))
-    header.pop("__metadata__", None)
-    end = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if file_at(file).size != end:
-        raise ValueError(f"by its header it ends at byte {end}")
-    return {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
+    return {name: tensor(name) for name in headers.keys()}
 
 
 def _open_bin(file: epath.Path) -> dict[str, Tensor]:
