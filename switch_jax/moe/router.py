@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from switch_jax.moe.random_streams import NoiseBits, noise
-from switch_jax.partitioning.devices import platform
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 4))
@@ -52,9 +51,7 @@ def _router_logits_bwd(jitter, dropout_rate, residuals, logits_grad):
     if bits is not None:
         x_grad = x_grad * _factor(bits, jitter, dropout_rate)  # [B, L, D]
     x_noisy = _noisy(x, bits, jitter, dropout_rate).astype(kernel.dtype)  # [B, L, D]
-    if platform() == "cpu":  # as in `kernels.by_platform.matmul`
-        x_noisy, logits_grad = (y.reshape(-1, y.shape[-1]) for y in (x_noisy, logits_grad))
-    kernel_grad = jnp.einsum("...d,...e->de", x_noisy, logits_grad)  # [D, E]
+    kernel_grad = jnp.einsum("bld,ble->de", x_noisy, logits_grad)  # [D, E]
     return x_grad.astype(x.dtype), kernel_grad, None
 
 
