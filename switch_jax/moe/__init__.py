@@ -19,6 +19,7 @@ from switch_jax.moe.dropless import dropless_ffn
 from switch_jax.moe.experts import SwitchWeights
 from switch_jax.moe.experts_choose import choose_tokens
 from switch_jax.moe.layer import switch_ffn
+from switch_jax.moe.losses import load_balance_loss, router_z_loss
 from switch_jax.moe.policies import make_router
 from switch_jax.moe.random_streams import LayerKey
 from switch_jax.moe.router import Distribution, router_logits
@@ -29,8 +30,6 @@ from switch_jax.moe.statistics import (
     RouterStatistics,
     by_join,
     join_devices,
-    load_balance_loss,
-    router_z_loss,
 )
 from switch_jax.moe.tokens import Tokens
 from switch_jax.moe.top_1 import assign

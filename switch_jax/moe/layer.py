@@ -51,7 +51,7 @@ def switch_ffn(
       tokens: [B, L]; padding takes no slot and counts in no statistic.
       weights: `wi` and `wo` are cast to x's dtype; the router computes in the dtype of its own.
         With a bias of the router the gradient of the statistic `load_balance_loss` is not that of
-        the loss, but what the bias is updated by; see `statistics.with_bias_gradient`.
+        the loss, but what the bias is updated by; see `losses.with_bias_gradient`.
       router: the routing policy.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       training: with the capacity factor of training, and not that of evaluation.
