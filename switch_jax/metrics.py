@@ -112,7 +112,7 @@ ROUTER_STATISTICS: Mapping[str, Statistic] = {
     ),
     "router_logit_max": Statistic(
         Join.LARGEST,
-        "largest logit of the router, over all tokens and experts",
+        "largest logit of the router since the last record, over all tokens and experts",
         optional=True,
         chart=LineChart(
             "Largest router logit",

@@ -1,7 +1,6 @@
-"""Operations that a CPU computes in a form of its own; callers ask nothing about the platform.
+"""Operations whose fastest form differs by platform; callers ask nothing about the platform.
 
-Each is the fastest known form for the mesh set by `jax.set_mesh`. A form for CPUs stands here if it
-saves 4 % of a step of the demo or of `benchmarks/switch_step.py`.
+Each has the form for the devices of the mesh set by `jax.set_mesh`.
 """
 
 import math
@@ -27,6 +26,13 @@ def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     # over the batch and the length.
     rows = x.reshape(-1, x.shape[-1])  # [rows, D]
     return (rows @ w).reshape(*x.shape[:-1], w.shape[-1])
+
+
+def sum_outer_products(x: jax.Array, y: jax.Array) -> jax.Array:
+    """[..., D] and [..., E] -> [D, E]: the sum over all rows."""
+    if platform() == "cpu":  # as one matrix of rows, as in `matmul`
+        x, y = (rows.reshape(-1, rows.shape[-1]) for rows in (x, y))
+    return jnp.einsum("...d,...e->de", x, y)
 
 
 def batched_matmul(x: jax.Array, w: jax.Array) -> jax.Array:

@@ -63,7 +63,7 @@ class SelfAttention(nnx.Module):
     def queries_keys_and_values(
         self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, KeysAndValues, RouterOutput | None]:
-        """[B, L, D] -> queries, keys and values, [B, L, H * K] each, and of a router."""
+        """[B, L, D] -> queries, keys and values, [B, L, H * K] each; RouterOutput or None."""
         raise NotImplementedError
 
     def __call__(

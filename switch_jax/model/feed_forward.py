@@ -135,7 +135,7 @@ class SwitchFeedForward(Experts):
     def __call__(
         self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, RouterOutput | None]:
-        """[B, L, D] -> [B, L, D], 0 for a dropped token without a shared expert; of the router."""
+        """[B, L, D] -> [B, L, D], 0 for dropped tokens without a shared expert; RouterOutput."""
         y, router = self.through_experts(x, tokens, context)
         if self.config.shared_expert_mlp_dim:
             y += self.shared_expert(x, tokens, context)[0]

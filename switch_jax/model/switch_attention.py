@@ -45,7 +45,7 @@ class SwitchAttention(SelfAttention, Experts):
     def queries_keys_and_values(
         self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, KeysAndValues, RouterOutput | None]:
-        """As `SelfAttention.queries_keys_and_values`; in decoding nothing of the router."""
+        """As `SelfAttention.queries_keys_and_values`; without RouterOutput in decoding."""
         y, router = self.through_experts(x, tokens, context)  # [B, L, 2 H K]
         q, k = (constrain_heads(part) for part in jnp.split(y, 2, axis=-1))  # [B, L, H * K]
         return q, (k, k), router

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from switch_jax.kernels.by_platform import sum_outer_products
 from switch_jax.moe.random_streams import NoiseBits, noise
 
 
@@ -51,7 +52,7 @@ def _router_logits_bwd(jitter, dropout_rate, residuals, logits_grad):
     if bits is not None:
         x_grad = x_grad * _factor(bits, jitter, dropout_rate)  # [B, L, D]
     x_noisy = _noisy(x, bits, jitter, dropout_rate).astype(kernel.dtype)  # [B, L, D]
-    kernel_grad = jnp.einsum("bld,ble->de", x_noisy, logits_grad)  # [D, E]
+    kernel_grad = sum_outer_products(x_noisy, logits_grad)  # [D, E]
     return x_grad.astype(x.dtype), kernel_grad, None
 
 

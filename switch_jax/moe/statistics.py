@@ -81,7 +81,7 @@ def by_join(
 
 
 def join_devices(statistics: RouterStatistics) -> RouterStatistics:
-    """The largest values over all devices: [N, devices] -> [N]; the other statistics are joined.
+    """The largest values over all devices: [N, devices] -> [N]; the others are joined already.
 
     That is another collective than a sum. So `router_statistics` leaves it to the end of the step,
     when it is one for all layers.

@@ -53,8 +53,9 @@ class Plan:
       compile_seconds: time of compilation on this machine.
       costs: the costs of the step; None if it does not fit.
       waiting_seconds_elsewhere: seconds of a step that devices wait for collectives on other slices
-        of as many chips, by the slice's name, the least first; only slices with less waiting than
-        this one, and only if this one waits for more than MUCH_WAITING of the step.
+        of as many chips of the same kind, by the slice's name, the least first; only slices with
+        less waiting than this one, and only if this one waits for more than MUCH_WAITING of the
+        step.
     """
 
     hardware: Slice

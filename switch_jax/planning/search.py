@@ -176,10 +176,11 @@ def _reason(config: Config, hardware: Slice) -> str:
 
 
 def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
-    """Estimates the bytes of gradients, and of tokens and activations that other devices need.
+    """Estimates the bytes that a device exchanges in a step.
 
-    Activations are bfloat16. A Switch layer has four all-to-alls, and a layer eight all-reduces
-    (section 5).
+    They are gradients over the batch axes, tokens over the expert axis, and activations over the
+    model axis. Activations are bfloat16. A Switch layer has four all-to-alls, and a layer eight
+    all-reduces (section 5).
     """
     model, shards = config.model, batch_shards(mesh.shape)
     activations = 2 * config.tokens_per_step / shards * model.embed_dim

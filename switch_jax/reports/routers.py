@@ -84,7 +84,8 @@ def line_charts(run: Run, stack: str, colour: str) -> list[Chart]:
         ]
         if not any(np.isfinite(line.y).any() for line in lines):
             return None
-        most = statistic.text(max(router.last(name) for router in routers.values()))
+        last = [x for router in routers.values() if np.isfinite(x := router.last(name))]
+        most = statistic.text(max(last)) if last else "none"
         limit = statistic.limit(experts) if statistic.limit else None
         caption = look.caption.format(most=most, no_slot=no_slot, limit=rounded(limit or 0))
         limits = 0 if look.from_zero else None, 1.08 * scale * limit if limit else None

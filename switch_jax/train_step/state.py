@@ -37,7 +37,7 @@ class TrainState(NamedTuple):
     def stacked(self) -> "TrainState":
         """The state with stacks of layers, as all but a step takes it.
 
-        Unstacked layers are deleted: the state that they are of must not be used afterwards.
+        Unstacked layers are deleted: do not use this state afterwards.
         """
         return stack_layers(self, free=True)
 
@@ -78,7 +78,8 @@ def state_of_step(config: Config, state: TrainState) -> TrainState:
     """The state, arrays or shapes, as a step takes it on the mesh set by `jax.set_mesh`.
 
     On a CPU, layers that are not scanned are unstacked (`unstacked_layers`). Their stacks are
-    deleted: `state` must not be used afterwards. A state that a step returned is as it is.
+    deleted: `state` must not be used afterwards. A state that a step returned is returned
+    unchanged.
     """
     if has_lists(state.parameters) or not are_unstacked(config.model):
         return state

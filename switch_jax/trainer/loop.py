@@ -256,9 +256,12 @@ class TrainingLoop:
     def _save_after_data_error(self) -> None:
         """Saves the last step; not with several hosts, since others do not know of the error."""
         run, instruments = self.run, self._instruments
+        if jax.process_count() > 1:
+            if self._in_flight is not None:  # the others compute this step with this host
+                self._finish(self._in_flight)
+            return
         self._finish_all()
-        saved = run.step in (0, *self._checkpoints.steps())
-        if jax.process_count() > 1 or self._bad.in_a_row or saved:
+        if self._bad.in_a_row or run.step in (0, *self._checkpoints.steps()):
             return
         instruments.records.flush(run.position.batches)
         self._save(None)

@@ -84,7 +84,7 @@ class StopSignals:
         self._closing.close()
 
     def arrays(self, *, no_batch: bool = False) -> HostSignals:
-        """What this host tells the step; `no_batch`: that it has none."""
+        """What this host tells the step; `no_batch`: whether it has no batch."""
         numbers = max(self._signal, self._others), no_batch
         if numbers not in self._arrays:
             self._arrays[numbers] = put_signals(self._mesh, *numbers)

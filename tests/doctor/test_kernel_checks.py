@@ -15,8 +15,8 @@ from switch_jax.partitioning.mesh import make_mesh
 
 INTERPRETED = functools.partial(fused_attention, interpret=True)
 SMALL = {
-    "encoder": (24, 24, False, True),
-    "decoder": (24, 24, True, True),
+    "self-attention": (24, 24, False, True),
+    "causal self-attention": (24, 24, True, True),
     "cross-attention": (10, 140, False, False),
 }
 
@@ -30,6 +30,7 @@ def mesh():
 @pytest.fixture
 def attention(mesh, monkeypatch):
     """attention(dtype, kernel): the check, where devices have this kernel; None: they have none."""
+    assert set(SMALL) == set(kernel_checks.CASES)
     monkeypatch.setattr(kernel_checks, "CASES", SMALL)
 
     def check(dtype, kernel):
@@ -41,7 +42,7 @@ def attention(mesh, monkeypatch):
 
 def test_kernels_pass_in_both_dtypes(attention):
     found = attention("float32", INTERPRETED)
-    assert found.startswith("encoder differs by ")
+    assert found.startswith("self-attention differs by ")
     assert "; cross-attention differs by " in found and found.endswith("2e-04 is allowed")
     # cuDNN's arithmetic by XLA has the bias in bfloat16, and queries that see no key.
     for kernel in (INTERPRETED, functools.partial(cudnn_attention, implementation="xla")):
@@ -68,7 +69,7 @@ def wrong_backward(q, *arrays, **options):
     ("kernel", "dtype"), [(wrong_forward, "bfloat16"), (wrong_backward, "float32")]
 )
 def test_a_wrong_kernel_fails_with_its_numbers(kernel, dtype, attention):
-    with pytest.raises(Failed, match=r"encoder differs by .* from XLA's in float32, 2e-0"):
+    with pytest.raises(Failed, match=r"self-attention differs by .* from XLA's in float32, 2e-0"):
         attention(dtype, kernel)
 
 
