@@ -120,7 +120,7 @@ def test_a_teacher_is_read_once_the_hosts_are_connected(joined, monkeypatch):
     """So that all of them tell what is wrong with it, and together."""
     order = []
     monkeypatch.setattr(multihost, "connect", lambda *args: order.append("connect"))
-    monkeypatch.setattr(multihost, "joined", lambda: joined)
+    monkeypatch.setattr(multihost, "is_distributed", lambda: joined)
     monkeypatch.setattr(processes, "run_on_all", lambda read: (order.append("on all"), read())[1])
     monkeypatch.setattr(teacher, "with_teacher", lambda config: order.append("teacher"))
     found = argparse.Namespace(config=argparse.Namespace(mesh=None), text="")

@@ -1,5 +1,6 @@
 """Data in a bucket: what a disk gives, in its order, and what a run says of faults."""
 
+import functools
 import gzip
 import itertools
 
@@ -93,20 +94,16 @@ def test_a_storage_that_stays_away_ends_the_run_as_transient(
     (bucket_path / "x.txt").write_text("7\n" * 1000)
     register("in_bucket", lines(bucket_path / "x.txt", "train", "validation"))
     train, held_out = (open_tasks(config_of("in_bucket", split=s)) for s in ("train", "validation"))
-    monkeypatch.setattr(
-        reading,
-        "TENSORSTORE_RETRIES",
-        {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"},
-    )
-    reading.key_value_store.cache_clear()
+    retries = {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
+    monkeypatch.setattr(reading, "TENSORSTORE_RETRIES", retries)
+    # Stores of this test alone: threads that read ahead may open one when it is over.
+    own_stores = functools.cache(reading.key_value_store.__wrapped__)
+    monkeypatch.setattr(reading, "key_value_store", own_stores)
     faulty_storage.faults = Faults(itertools.repeat(503))
-    try:
-        with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
-            next(TrainBatches(train, STACKS, 2))
-        with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
-            next(eval_batches(held_out, STACKS, 2))
-    finally:
-        reading.key_value_store.cache_clear()
+    with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
+        next(TrainBatches(train, STACKS, 2))
+    with pytest.raises(TransientError, match=f": {bucket_path}/x.txt: .*503.*; this may"):
+        next(eval_batches(held_out, STACKS, 2))
 
 
 def test_what_is_not_there_or_not_allowed_is_said_at_the_start(
