@@ -33,8 +33,8 @@ def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
         if family is None:
             raise UserError(
                 f"no task or mixture is registered as {name!r}{did_you_mean(name, names())}: "
-                "a task of your own is known once its module is imported (`import my_tasks` in gin; "
-                "`switch_jax tasks` has --import=my_tasks)"
+                "a task of your own is known once its module is imported (`import my_tasks` in "
+                "gin; `switch_jax tasks` has --import=my_tasks)"
             )
         _import_family(family)
     return seqio.get_mixture_or_task(name)
