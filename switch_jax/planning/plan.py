@@ -52,10 +52,10 @@ class Plan:
       hbm_limit_bytes: the memory that a chip has for programs.
       compile_seconds: time of compilation on this machine.
       costs: the costs of the step; None if it does not fit.
-      waiting_seconds_elsewhere: seconds of a step that devices wait for collectives on other slices
-        of as many chips of the same kind, by the slice's name, the least first; only slices with
-        less waiting than this one, and only if this one waits for more than MUCH_WAITING of the
-        step.
+      waiting_seconds_elsewhere: how many seconds of a step devices would wait for collectives on
+        another slice with the same number and kind of chips. The keys are names of slices, those
+        that wait least first. It has only slices that wait less than this one, and is empty unless
+        this one waits for more than MUCH_WAITING of the step.
     """
 
     hardware: Slice

@@ -81,7 +81,7 @@ def state_of_step(config: Config, state: TrainState) -> TrainState:
     deleted: `state` must not be used afterwards. A state that a step returned is returned
     unchanged.
     """
-    if has_lists(state.parameters) or not are_unstacked(config.model):
+    if not are_unstacked(config.model) or has_lists(state.parameters):
         return state
     parameters = unstacked_shapes(logical_axes(config.model), abstract_parameters(config.model))
     optimizer = jax.eval_shape(make_optimizer(config).init, parameters)

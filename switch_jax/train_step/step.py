@@ -137,8 +137,9 @@ def make_train_step(
         with jax.named_scope("optimizer"):
             gradient_norms = Norms.of(jax.tree.map(sum_of_squares, gradients), axes)
             bad, limits, guarded = judge(state.guard, config.guard, sums.loss, gradient_norms.all)
-            largest = HostSignals(*[jnp.zeros(1, jnp.int32)] * 2) if signals is None else signals
-            largest = jax.tree.map(jnp.max, largest)
+            if signals is None:
+                signals = HostSignals(signal=jnp.int32(0), no_batch=jnp.int32(0))
+            largest = jax.tree.map(jnp.max, signals)
             done = largest.no_batch == 0
             guarded = jax.tree.map(lambda n, o: jnp.where(done, n, o), guarded, state.guard)
             updated, optimizer_state = optimizer.step(

@@ -74,7 +74,8 @@ class EpochOrder:
             order = np.arange(len(parts))
             if self.shuffle:
                 order = np.random.default_rng((*self.seed, epoch)).permutation(order)
-            # Each stream gets as many shards of each size, and reads them in permuted order.
+            # The shards, sorted by size, are dealt out to the streams in turn, so that each gets an
+            # equal share of large and small ones. A stream reads its own in the permuted order.
             mine = np.sort(np.argsort(sizes[order], kind="stable")[stream :: self.num_streams])
             for index in range(first_shard, len(mine)):
                 # Without adding the epoch, a stream could get an empty part in every epoch.
