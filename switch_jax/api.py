@@ -15,7 +15,7 @@ from switch_jax.inference.input_records import check_texts
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.inference.routing import route
 from switch_jax.inference.trained_model import decoding_config, open_folder, prepare_model
-from switch_jax.runtime.processes import run_on_all
+from switch_jax.runtime.multihost import run_on_all
 from switch_jax.trainer.status_file import record_early_failure
 from switch_jax.trainer.train import train as train_run
 from switch_jax.utils import imports

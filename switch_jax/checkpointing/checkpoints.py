@@ -29,7 +29,7 @@ from switch_jax.checkpointing.metadata import (
 )
 from switch_jax.checkpointing.preservation import Metric, NewestAndBest
 from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.processes import from_first, is_first, run_on_all, run_on_first
+from switch_jax.runtime.multihost import from_first, is_first, run_on_all, run_on_first
 from switch_jax.storage import check_leases, explain_write_errors, list_names, move_folder
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.terminal import say

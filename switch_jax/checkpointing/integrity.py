@@ -11,7 +11,7 @@ import jax
 
 from switch_jax.checkpointing.orbax_patches import release_waiting_threads, without_logs
 from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.processes import gather, run_on_all
+from switch_jax.runtime.multihost import gather, run_on_all
 from switch_jax.utils.differences import differences, listed
 from switch_jax.utils.errors import TransientError, UserError, storage_error
 

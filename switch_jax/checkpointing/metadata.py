@@ -17,7 +17,7 @@ from switch_jax.checkpointing.integrity import (
     verify_checksum,
 )
 from switch_jax.checkpointing.preservation import Metric
-from switch_jax.runtime.processes import is_first
+from switch_jax.runtime.multihost import is_first
 from switch_jax.storage import atomic_write, read_bytes
 from switch_jax.utils.json_text import parse_json
 from switch_jax.utils.terminal import say

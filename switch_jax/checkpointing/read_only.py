@@ -18,7 +18,7 @@ from switch_jax.checkpointing.metadata import (
 )
 from switch_jax.checkpointing.preservation import comparable
 from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.processes import from_first, gather, run_on_all
+from switch_jax.runtime.multihost import from_first, gather, run_on_all
 from switch_jax.storage import is_folder, missing_model, storage_path
 from switch_jax.utils.errors import FieldError, UserError
 from switch_jax.utils.fields import short_repr

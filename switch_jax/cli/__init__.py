@@ -13,7 +13,7 @@ import traceback
 from typing import Any, NoReturn, TextIO
 
 from switch_jax import exit_codes
-from switch_jax.cli import gin_flags, multihost
+from switch_jax.cli import gin_flags, processes
 from switch_jax.utils.errors import UserError, did_you_mean
 from switch_jax.utils.interrupts import InterruptHandler
 from switch_jax.version import __version__
@@ -45,8 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     def exit_or_return(code: int) -> int:
         # Python would not exit: training may leave a thread that blocks in a read, and processes
         # that have joined would wait for each other.
-        if is_training or (is_program and multihost.is_distributed()):
-            multihost.exit_now(code)
+        if is_training or (is_program and processes.is_distributed()):
+            processes.exit_now(code)
         return code
 
     try:
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         code = args.main(args)
         _flush_output()
         if is_training:
-            multihost.exit_together(code)
+            processes.exit_together(code)
         return code
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -75,13 +75,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr, flush=True)
         if is_program:  # threads that still compile or read would crash while Python exits
-            multihost.exit_now(exit_codes.INTERRUPTED)
+            processes.exit_now(exit_codes.INTERRUPTED)
         return exit_codes.INTERRUPTED
     except Exception as error:
         if is_program and isinstance(error, OSError) and error.errno in _OUTPUT_IS_LOST:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes standard output again
             return exit_or_return(_OUTPUT_IS_LOST[error.errno])
-        if is_training or (is_program and multihost.is_distributed()):
+        if is_training or (is_program and processes.is_distributed()):
             traceback.print_exc()
         exit_or_return(exit_codes.FAILED)
         raise

@@ -19,7 +19,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from switch_jax import exit_codes
-from switch_jax.cli import gin_flags, multihost
+from switch_jax.cli import gin_flags, processes
 from switch_jax.storage import storage_path
 from switch_jax.utils.errors import UserError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # it loads JAX
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     gin_flags.add_gin_flags(parser)
-    multihost.add_process_flags(parser)
+    processes.add_process_flags(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.doctor.all_checks import all_checks
     from switch_jax.doctor.checks import FAILED, SKIPPED, run_checks
     from switch_jax.partitioning.mesh import make_mesh
-    from switch_jax.runtime.processes import is_first
+    from switch_jax.runtime.multihost import is_first
 
     mesh, verdicts = make_mesh(config.mesh), []
     if is_first():
@@ -66,13 +66,13 @@ def _config(args: argparse.Namespace) -> Config:
     if not args.gin_file:
         by_default = ["MODEL_DIR=runs/doctor"]
         if not only_cpus():
-            multihost.connect(args, MeshConfig(), "")
+            processes.connect(args, MeshConfig(), "")
             by_default += _mesh_of_all_devices()
         args.gin_file = ["models/switch_demo.gin", "runs/demo.gin"]
         args.gin_bindings = [*by_default, *args.gin_bindings]
     found = gin_flags.read(args, ("INITIAL_CHECKPOINT_PATH", "MIXTURE_OR_TASK_NAME"))
-    if not multihost.is_distributed():
-        multihost.connect(args, found.config.mesh, found.text)
+    if not processes.is_distributed():
+        processes.connect(args, found.config.mesh, found.text)
     return found.config
 
 

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
 
     from switch_jax.evaluation.evaluate import evaluate_checkpoints
     from switch_jax.run_folder import RunFolder
-    from switch_jax.runtime.processes import is_first
+    from switch_jax.runtime.multihost import is_first
 
     with inference_flags.fields_named_as_flags():
         records = evaluate_checkpoints(model, decoding, args.checkpoint, args.max_examples)

@@ -97,7 +97,7 @@ def _infer(
     from switch_jax.inference.input_records import encode, read_records
     from switch_jax.inference.predictor import Predictor
     from switch_jax.inference.resumable_output import ResumableOutput
-    from switch_jax.runtime.processes import is_first
+    from switch_jax.runtime.multihost import is_first
 
     data, batch_size = model.config.data, model.config.run.batch_size
     vocabulary_of = vocabularies(data)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 
-from switch_jax.cli import data_flags, gin_flags, multihost
+from switch_jax.cli import data_flags, gin_flags, processes
 from switch_jax.config import Config
 from switch_jax.utils.errors import FieldError, UserError
 
@@ -52,7 +52,7 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
     decoding.add_argument("--seed", type=int, default=0, help="of sampling")
     gin_flags.add_gin_flags(parser)
     data_flags.add_data_flags(parser)
-    multihost.add_process_flags(parser)
+    processes.add_process_flags(parser)
 
 
 def add_checkpoint_flag(
@@ -77,8 +77,8 @@ def open_model(args: argparse.Namespace) -> TrainedModel:
     """The model that the flags name; joins the other processes. UserError where there is none."""
     folder = read_folder(args, args.model_dir)
     data_flags.apply(args)
-    multihost.connect(args, folder.config.mesh, folder.config_text)
-    multihost.enable_compilation_cache()
+    processes.connect(args, folder.config.mesh, folder.config_text)
+    processes.enable_compilation_cache()
 
     from switch_jax.inference.trained_model import prepare_model
 

@@ -24,7 +24,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
-from switch_jax.cli import data_flags, gin_flags, multihost
+from switch_jax.cli import data_flags, gin_flags, processes
 
 if TYPE_CHECKING:  # gin_config loads gin
     from switch_jax.config import Config
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on with the run in MODEL_DIR on another MIXTURE_OR_TASK_NAME, or with other data "
         "files",
     )
-    multihost.add_process_flags(parser)
+    processes.add_process_flags(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -87,10 +87,10 @@ def _check(args: argparse.Namespace, found: GinConfig) -> int:
 
 def _train(args: argparse.Namespace, found: GinConfig) -> int:
     config = _connected(args, found)
-    multihost.enable_compilation_cache()
+    processes.enable_compilation_cache()
 
     from switch_jax.reports.run_status import loss_rise, read_status
-    from switch_jax.runtime.processes import is_first
+    from switch_jax.runtime.multihost import is_first
     from switch_jax.trainer.signals import Stopped
     from switch_jax.trainer.train import train
     from switch_jax.utils.interrupts import raise_if_interrupted
@@ -119,10 +119,10 @@ def _connected(args: argparse.Namespace, found: GinConfig) -> Config:
     """Joins the other processes, and adds the teacher's config, which all read or all refuse."""
     from switch_jax.gin_config.teacher import with_teacher
 
-    multihost.connect(args, found.config.mesh, found.text)
+    processes.connect(args, found.config.mesh, found.text)
 
-    if not multihost.is_distributed():  # a mistake is reported before JAX is loaded
+    if not processes.is_distributed():  # a mistake is reported before JAX is loaded
         return with_teacher(found.config)
-    from switch_jax.runtime.processes import run_on_all
+    from switch_jax.runtime.multihost import run_on_all
 
     return run_on_all(lambda: with_teacher(found.config))

@@ -15,7 +15,7 @@ from switch_jax.config.sparse_layers import LAYOUTS, sparse_layers
 from switch_jax.conversion.tensor_layout import StackedTensors, Tensor
 from switch_jax.model import abstract_parameters
 from switch_jax.model.parameter_names import parameter_shapes
-from switch_jax.runtime.processes import run_on_all
+from switch_jax.runtime.multihost import run_on_all
 from switch_jax.storage import explain_read_errors, read_bytes
 from switch_jax.utils.differences import differences, listed
 from switch_jax.utils.errors import UserError

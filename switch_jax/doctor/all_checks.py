@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from switch_jax.doctor import kernel_checks, mesh_checks
 from switch_jax.doctor.checks import Failed
 from switch_jax.partitioning.mesh import AXES
-from switch_jax.runtime import processes
+from switch_jax.runtime import multihost
 
 
 def all_checks(mesh: Mesh, model_dir: epath.Path) -> dict[str, Callable[[], str]]:
@@ -29,7 +29,7 @@ def all_checks(mesh: Mesh, model_dir: epath.Path) -> dict[str, Callable[[], str]
 
 def versions() -> str:
     """Checks that all processes have the same versions, and returns them."""
-    found = processes.versions()
-    if differing := processes.difference(processes.gather(found)):
+    found = multihost.versions()
+    if differing := multihost.difference(multihost.gather(found)):
         raise Failed(differing)
     return ", ".join(f"{name} {version}" for name, version in found.items() if version != "-")

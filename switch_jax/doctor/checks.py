@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from switch_jax.partitioning.mesh import AXES
-from switch_jax.runtime.processes import barrier, is_first, publish, published
+from switch_jax.runtime.multihost import barrier, is_first, publish, published
 from switch_jax.utils.errors import LostHostError, UserError
 from switch_jax.utils.terminal import seconds_shown
 

@@ -26,7 +26,7 @@ from switch_jax.partitioning.mesh import AXES, EXPERT, MODEL, batch_shards, make
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.planning.collective_costs import seconds_of
 from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.processes import gather, is_first
+from switch_jax.runtime.multihost import gather, is_first
 from switch_jax.train_step.lowering import lower_train_step, put_signals
 from switch_jax.train_step.state import abstract_state, init_state, state_of_step
 from switch_jax.train_step.step import Metrics

@@ -19,7 +19,7 @@ from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel
 from switch_jax.monitoring import MetricWriter
 from switch_jax.run_folder import Record, RecordKind, RunFolder
-from switch_jax.runtime.processes import from_first, is_first, run_on_all, run_on_first
+from switch_jax.runtime.multihost import from_first, is_first, run_on_all, run_on_first
 from switch_jax.storage import explain_write_errors, write_file
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.fields import Range

@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 
 from switch_jax.run_folder.records import parse_object
-from switch_jax.runtime.processes import from_first, run_on_first
+from switch_jax.runtime.multihost import from_first, run_on_first
 from switch_jax.storage import (
     atomic_write,
     exists,

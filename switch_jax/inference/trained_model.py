@@ -20,7 +20,7 @@ from switch_jax.data.catalogue.configured_tasks import vocabularies, vocabulary_
 from switch_jax.inference.decoding import DecodingConfig, check_options
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder, read_commit_time
-from switch_jax.runtime.processes import run_on_all
+from switch_jax.runtime.multihost import run_on_all
 from switch_jax.storage import exists, is_file, missing_model, storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from switch_jax.metrics import ROUTER_STATISTICS, Join
+from switch_jax.metrics import ROUTER_STATISTICS
 from switch_jax.moe.dispatch import Assignment, ChosenTokens
+from switch_jax.moe.joins import ARRAY_JOINS
 from switch_jax.moe.losses import load_balance_loss, router_z_loss, with_bias_gradient
 from switch_jax.moe.slots import choice_load
 from switch_jax.partitioning.collectives import psum
@@ -62,38 +62,29 @@ class RouterOutput(NamedTuple):
     choices: Choices | None
 
 
-def by_join(
-    *statistics: RouterStatistics,
-    mean: Callable[..., Any],
-    total: Callable[..., Any],
-    largest: Callable[..., Any],
-) -> RouterStatistics:
-    """Joins each statistic of one or several routers by the function for its declared `Join`."""
-    functions = {Join.MEAN: mean, Join.SUM: total, Join.LARGEST: largest}
+def by_join(function: Callable[..., Any], *statistics: RouterStatistics) -> RouterStatistics:
+    """`function(join, *values)` for each statistic of one or several routers; None stays None.
+
+    `join` is the `ArrayJoin` that the statistic declares.
+    """
 
     def joined(name: str) -> Any:
         values = [getattr(of_router, name) for of_router in statistics]
         if any(value is None for value in values):
             return None
-        return functions[ROUTER_STATISTICS[name].join](*values)
+        return function(ARRAY_JOINS[ROUTER_STATISTICS[name].join], *values)
 
     return RouterStatistics(**{name: joined(name) for name in ROUTER_STATISTICS})
 
 
 def join_devices(statistics: RouterStatistics) -> RouterStatistics:
-    """The largest values over all devices: [N, devices] -> [N]; the others are joined already.
-
-    That is another collective than a sum. So `router_statistics` leaves it to the end of the step,
-    when it is one for all layers.
-    """
-    return by_join(
-        statistics, mean=lambda s: s, total=lambda s: s, largest=lambda s: s.max(axis=-1)
-    )
+    """The statistics of all devices, of N layers: see `ArrayJoin.of_step`."""
+    return by_join(lambda join, s: join.of_step(s), statistics)
 
 
 def statistics_specs() -> RouterStatistics:
     """How devices have what `router_statistics` returns."""
-    return by_join(mean=PartitionSpec, total=PartitionSpec, largest=lambda: PartitionSpec(BATCH))
+    return by_join(lambda join: join.spec)
 
 
 def router_statistics(
@@ -132,8 +123,4 @@ def router_statistics(
         router_logit_max=jnp.max(jnp.where(valid, a.router.highest_logit, -jnp.inf)),
         several_experts=several_experts,
     )
-
-    def over_devices(statistic: jax.Array) -> jax.Array:
-        return psum(statistic, BATCH)
-
-    return by_join(of_this_device, mean=over_devices, total=over_devices, largest=lambda s: s[None])
+    return by_join(lambda join, s: join.of_device(s), of_this_device)

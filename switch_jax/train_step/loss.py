@@ -81,10 +81,7 @@ def microbatch_loss(
     }
     routers = {
         stack: by_join(
-            statistics,
-            mean=lambda s, share=shares[stack]: s * share,
-            total=lambda s: s,
-            largest=lambda s: s,
+            lambda join, s, share=shares[stack]: join.of_microbatch(s, share), statistics
         )
         for stack, statistics in output.routers.items()
     }

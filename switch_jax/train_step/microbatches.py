@@ -117,16 +117,12 @@ def _map(function: Callable[..., Any], *trees: Any) -> Any:
 
 def _add(so_far: Any, new: Any) -> Any:
     if isinstance(so_far, RouterStatistics):
-        return by_join(so_far, new, mean=jnp.add, total=jnp.add, largest=jnp.maximum)
+        return by_join(lambda join, *both: join.add(*both), so_far, new)
     return jnp.add(so_far, new)
 
 
 def _nothing(shape: Any) -> Any:
     """What leaves any value of this shape as it is, when it is joined with it."""
-
-    def zeros(s: Any) -> jax.Array:
-        return jnp.zeros(s.shape, s.dtype)
-
     if isinstance(shape, RouterStatistics):
-        return by_join(shape, mean=zeros, total=zeros, largest=lambda s: zeros(s) - jnp.inf)
-    return zeros(shape)
+        return by_join(lambda join, s: jnp.full(s.shape, join.start, s.dtype), shape)
+    return jnp.zeros(shape.shape, shape.dtype)

@@ -7,7 +7,7 @@ from typing import Any
 from switch_jax.config import Config
 from switch_jax.monitoring import Goodput, MetricWriter, Profiler, Progress, Watchdog
 from switch_jax.run_folder import RecordKind, RunFolder, training_seconds
-from switch_jax.runtime.processes import is_first, run_on_all
+from switch_jax.runtime.multihost import is_first, run_on_all
 from switch_jax.trainer.records import Records
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.terminal import say

@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 
 from switch_jax import exit_codes
-from switch_jax.runtime.processes import publish, published
+from switch_jax.runtime.multihost import publish, published
 from switch_jax.train_step.lowering import put_signals
 from switch_jax.train_step.step import HostSignals
 from switch_jax.utils.interrupts import raise_if_interrupted

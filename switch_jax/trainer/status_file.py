@@ -9,7 +9,7 @@ from typing import Any
 
 from switch_jax.checkpointing import lock_run
 from switch_jax.run_folder import RunFolder, RunPhase, read_object
-from switch_jax.runtime.processes import process_index_and_count
+from switch_jax.runtime.multihost import process_index_and_count
 from switch_jax.storage import atomic_write, explain_write_errors
 from switch_jax.trainer.signals import Stopped
 from switch_jax.utils.errors import UserError

@@ -18,8 +18,8 @@ from switch_jax.inference.trained_model import decoding_config
 from switch_jax.partitioning.placing import rows_on_this_host
 from switch_jax.run_folder import create_run_folder, write_description
 from switch_jax.runtime.host_memory import return_freed_memory
+from switch_jax.runtime.multihost import barrier, is_first, run_on_all, run_on_first
 from switch_jax.runtime.open_files import raise_limit_of_open_files
-from switch_jax.runtime.processes import barrier, is_first, run_on_all, run_on_first
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.device_batches import device_batches

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from switch_jax.cli import multihost
+from switch_jax.cli import processes
 from tests.trainer.worker_processes import ROOT
 
 # Replaces `switch_jax train` by a main function that prints and then creates a file.
@@ -79,7 +79,7 @@ def test_standard_error_is_flushed_though_standard_output_fails(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Broken())
     monkeypatch.setattr(sys, "stderr", errors)
     monkeypatch.setattr(os, "_exit", ended.append)
-    multihost.exit_now(2)
+    processes.exit_now(2)
     assert (raw.getvalue(), ended) == (b"words", [2])
 
 

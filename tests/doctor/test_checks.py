@@ -44,11 +44,11 @@ def test_a_difference_is_relative_to_the_largest_number(found, apart):
 PROGRAM = """
 import sys
 from switch_jax.doctor import checks
-from switch_jax.runtime import processes
+from switch_jax.runtime import multihost
 from switch_jax.utils.errors import UserError
 
 port, index = sys.argv[1], int(sys.argv[2])
-processes.connect(f"localhost:{port}", 2, index)
+multihost.connect(f"localhost:{port}", 2, index)
 
 def found():
     if index == 1:
@@ -56,7 +56,7 @@ def found():
     return "by 0"
 
 def together():
-    return str(processes.gather(index))
+    return str(multihost.gather(index))
 
 def late():
     checks._MOST_APART = 1

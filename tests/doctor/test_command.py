@@ -9,7 +9,7 @@ import pytest
 from switch_jax.cli import doctor, main
 from switch_jax.doctor import all_checks
 from switch_jax.doctor.checks import Failed, Skipped
-from switch_jax.runtime import processes
+from switch_jax.runtime import multihost
 from tests.trainer.worker_processes import TINY, finish, launch, output
 
 
@@ -37,7 +37,7 @@ def test_what_is_printed_and_the_exit_code(fails, monkeypatch, capsys):
 
 def test_versions_that_differ_between_processes_fail(monkeypatch):
     assert f"jax {jax.__version__}, jaxlib " in all_checks.versions()
-    monkeypatch.setattr(processes, "gather", lambda own: [own, own | {"libtpu": "0.0.1"}])
+    monkeypatch.setattr(multihost, "gather", lambda own: [own, own | {"libtpu": "0.0.1"}])
     with pytest.raises(Failed, match="process 1 differs from process 0 .libtpu .* -> '0.0.1'"):
         all_checks.versions()
 

@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from switch_jax.checkpointing.integrity import storage_errors_explained
-from switch_jax.runtime.processes import run_on_all
+from switch_jax.runtime.multihost import run_on_all
 from switch_jax.storage import LostLeaseError
 from switch_jax.trainer.instruments import closed_by
 from switch_jax.utils.errors import TransientError, UserError

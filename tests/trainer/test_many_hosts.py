@@ -48,9 +48,9 @@ def state_on(mesh):
 
 def save_as_one_of_two(folder, port, index):
     """What each of two processes does, with four devices each."""
-    from switch_jax.runtime import processes
+    from switch_jax.runtime import multihost
 
-    processes.connect(f"localhost:{port}", 2, int(index), local_cpu_devices=4)
+    multihost.connect(f"localhost:{port}", 2, int(index), local_cpu_devices=4)
     state, _ = state_on((2, 4, 1))
     checkpoints = Checkpoints(RunFolder(Path(folder)), keep=1)
     checkpoints.save(7, state, {"whose": jax.process_index()}, None)

@@ -23,7 +23,7 @@ from switch_jax.data.span_corruption.span_masking import (
     span_corruption_arguments,
 )
 from switch_jax.run_folder import RunFolder, read_run_facts
-from switch_jax.runtime.processes import is_first
+from switch_jax.runtime.multihost import is_first
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio
 from switch_jax.utils.terminal import say

@@ -24,7 +24,7 @@ from switch_jax.monitoring.wandb_run import import_wandb
 from switch_jax.partitioning.mesh import batch_shards, make_mesh
 from switch_jax.partitioning.placing import device_bytes
 from switch_jax.run_folder import RunFolder, check_run_folder, read_run_config
-from switch_jax.runtime.processes import gather, run_on_all, run_on_first
+from switch_jax.runtime.multihost import gather, run_on_all, run_on_first
 from switch_jax.storage import storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state

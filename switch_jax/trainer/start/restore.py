@@ -7,7 +7,7 @@ from typing import Any
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.data.reading.position import Position
 from switch_jax.evaluation.best_evaluation import Best, measured
-from switch_jax.runtime.processes import gather
+from switch_jax.runtime.multihost import gather
 from switch_jax.train_step.state import TrainState
 from switch_jax.trainer.start.prepare import Prepared
 from switch_jax.trainer.start.resume import ResumePoint, resume_point

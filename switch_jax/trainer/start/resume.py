@@ -14,7 +14,7 @@ from switch_jax.data.catalogue.checks import check_vocabularies_of_run
 from switch_jax.data.reading.position import Position
 from switch_jax.evaluation.best_evaluation import Best, measured
 from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.processes import run_on_all
+from switch_jax.runtime.multihost import run_on_all
 from switch_jax.train_step.state import TrainState
 from switch_jax.utils.differences import differences, listed
 from switch_jax.utils.errors import UserError

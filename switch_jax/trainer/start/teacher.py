@@ -11,7 +11,7 @@ from switch_jax.checkpointing.read_only import check_part, load_parts
 from switch_jax.config import Config, ModelConfig
 from switch_jax.data.catalogue.checks import check_vocabularies_of_run
 from switch_jax.run_folder import RunFolder, read_run_facts
-from switch_jax.runtime.processes import run_on_all
+from switch_jax.runtime.multihost import run_on_all
 from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.state import abstract_model
 from switch_jax.utils.errors import UserError

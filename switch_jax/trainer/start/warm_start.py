@@ -20,7 +20,7 @@ from switch_jax.model.parameter_names import parameter_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.devices import options_for_little_memory
 from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.processes import from_first, run_on_all
+from switch_jax.runtime.multihost import from_first, run_on_all
 from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state, fresh_state
 from switch_jax.trainer.start.origins import (

@@ -17,7 +17,7 @@ from switch_jax.model import abstract_parameters
 from switch_jax.monitoring import memory
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.processes import run_on_all
+from switch_jax.runtime.multihost import run_on_all
 from switch_jax.trainer.start import announcement, resume, state_memory
 from switch_jax.trainer.start import prepare as prepare_module
 from switch_jax.trainer.start.dry_run import dry_run

@@ -30,7 +30,7 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 
 def connect(args: argparse.Namespace, mesh: MeshConfig, config_text: str) -> None:
     """Joins the processes that the flags name; UserError on a bad address or another config."""
-    from switch_jax.runtime import processes
+    from switch_jax.runtime import multihost
 
     address, count, index = args.coordinator_address, args.process_count, args.process_index
     if not args.multihost and (address, count, index) == (None, None, None):
@@ -39,8 +39,8 @@ def connect(args: argparse.Namespace, mesh: MeshConfig, config_text: str) -> Non
         _check_address(address)
     sizes = (mesh.data or 1, mesh.expert, mesh.model)
     local_devices = math.prod(sizes) // count if count else None
-    processes.connect(address, count, index, local_cpu_devices=local_devices)
-    processes.check_same_config(config_text)
+    multihost.connect(address, count, index, local_cpu_devices=local_devices)
+    multihost.check_same_config(config_text)
 
 
 def _check_address(address: str) -> None:
@@ -60,9 +60,9 @@ def is_distributed() -> bool:
 def exit_together(exit_code: int) -> NoReturn:
     """Exits when all processes call this, without waiting for threads that block."""
     if is_distributed():
-        from switch_jax.runtime import processes
+        from switch_jax.runtime import multihost
 
-        processes.disconnect()
+        multihost.disconnect()
     exit_now(exit_code)
 
 

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from switch_jax.cli import multihost, train
+from switch_jax.cli import processes, train
 from switch_jax.config import MeshConfig
 from switch_jax.gin_config import teacher
-from switch_jax.runtime import processes
+from switch_jax.runtime import multihost
 from switch_jax.utils.errors import UserError
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
 from tests.waiting import HANGS
@@ -21,10 +21,10 @@ import sys, time
 from switch_jax import cli
 from switch_jax.cli import tasks
 from switch_jax.utils.errors import UserError
-from switch_jax.runtime import processes
+from switch_jax.runtime import multihost
 
 def main(args):
-    processes.connect(f"localhost:{port}", 2, int(index))
+    multihost.connect(f"localhost:{port}", 2, int(index))
     if index == "1":
         raise UserError("mine alone")
     time.sleep(10_000)
@@ -100,13 +100,13 @@ def test_training_exits_with_its_code_though_a_thread_blocks(how, code, tmp_path
 
 def test_an_address_without_a_host_and_a_port_is_refused(monkeypatch):
     """JAX would crash, or wait for ever."""
-    monkeypatch.setattr(processes, "connect", lambda *args, **options: None)
-    monkeypatch.setattr(processes, "check_same_config", lambda text: None)
+    monkeypatch.setattr(multihost, "connect", lambda *args, **options: None)
+    monkeypatch.setattr(multihost, "check_same_config", lambda text: None)
 
     def connect(address):
         flags = {"multihost": False, "process_count": 1, "process_index": 0}
         flags = argparse.Namespace(coordinator_address=address, **flags)
-        multihost.connect(flags, MeshConfig(), "")
+        processes.connect(flags, MeshConfig(), "")
 
     for address in ("localhost", "127.0.0.1:99999", "127.0.0.1:0", ":8476", "127.0.0.1:", ""):
         with pytest.raises(UserError, match=f"^--coordinator_address={address}: write HOST:PORT"):
@@ -119,9 +119,9 @@ def test_an_address_without_a_host_and_a_port_is_refused(monkeypatch):
 def test_a_teacher_is_read_once_the_hosts_are_connected(joined, monkeypatch):
     """So that all of them tell what is wrong with it, and together."""
     order = []
-    monkeypatch.setattr(multihost, "connect", lambda *args: order.append("connect"))
-    monkeypatch.setattr(multihost, "is_distributed", lambda: joined)
-    monkeypatch.setattr(processes, "run_on_all", lambda read: (order.append("on all"), read())[1])
+    monkeypatch.setattr(processes, "connect", lambda *args: order.append("connect"))
+    monkeypatch.setattr(processes, "is_distributed", lambda: joined)
+    monkeypatch.setattr(multihost, "run_on_all", lambda read: (order.append("on all"), read())[1])
     monkeypatch.setattr(teacher, "with_teacher", lambda config: order.append("teacher"))
     found = argparse.Namespace(config=argparse.Namespace(mesh=None), text="")
     train._connected(argparse.Namespace(), found)

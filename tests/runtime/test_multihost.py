@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from switch_jax.runtime import processes
+from switch_jax.runtime import multihost
 from switch_jax.utils.errors import LostHostError, TransientError, UserError
 from tests.trainer.worker_processes import ROOT, free_port, without_virtual_devices
 from tests.waiting import HANGS
@@ -19,7 +19,7 @@ from tests.waiting import HANGS
 def test_hosts_that_a_platform_starts_may_be_late(given, seconds, monkeypatch):
     found = {}
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **flags: found.update(flags))
-    processes.connect(*given)
+    multihost.connect(*given)
     assert found["initialization_timeout"] == seconds
 
 
@@ -43,28 +43,28 @@ def test_what_jax_refuses_is_a_mistake_in_the_flags_or_a_tpu_that_does_not_show_
     monkeypatch.delenv("TPU_WORKER_HOSTNAMES", raising=False)
     if workers:
         monkeypatch.setenv("TPU_WORKER_HOSTNAMES", workers)
-    monkeypatch.setattr(processes, "_PRODUCT_NAME", tmp_path / "product_name")
+    monkeypatch.setattr(multihost, "_PRODUCT_NAME", tmp_path / "product_name")
     if product:
         (tmp_path / "product_name").write_text(product)
     with pytest.raises(UserError, match=f"^cannot join the other processes: .*{message}") as error:
-        processes.connect(*given)
+        multihost.connect(*given)
     assert type(error.value) is kind
 
 
 def compare(port, index, config):
     """What each of two processes does; prints what it is told."""
     if index == "1":
-        others = {**processes.versions(), "jax": "0"}
-        processes.versions = lambda: others
-    processes.connect(f"localhost:{port}", 2, int(index))
+        others = {**multihost.versions(), "jax": "0"}
+        multihost.versions = lambda: others
+    multihost.connect(f"localhost:{port}", 2, int(index))
     try:
-        processes.check_same_config(config)
+        multihost.check_same_config(config)
     except UserError as error:
         print(error)
 
 
 def test_two_processes_compare_their_versions_and_configs():
-    program = "import sys; from tests.runtime.test_processes import compare; compare(*sys.argv[1:])"
+    program = "import sys; from tests.runtime.test_multihost import compare; compare(*sys.argv[1:])"
     port = str(free_port())
     processes = [
         subprocess.Popen(
@@ -94,8 +94,8 @@ def test_all_raise_the_same_and_first_what_stays(own, others, kind, message, mon
         if own is not None:
             raise own
 
-    monkeypatch.setattr(processes, "gather", lambda told: json.loads(json.dumps([told, *others])))
+    monkeypatch.setattr(multihost, "gather", lambda told: json.loads(json.dumps([told, *others])))
     with pytest.raises(UserError, match=f"^{message}$") as error:
-        processes.run_on_all(action)
+        multihost.run_on_all(action)
     assert type(error.value) is kind
     assert error.value.of_storage == any(told[0] == message and told[2] for told in others if told)
