@@ -89,6 +89,8 @@ class ModelConfig(
         return {
             **{name.upper(): getattr(self, name) for name, use in uses(type(self)) if use is None},
             "EXPERT_MLP_DIM": self.expert_hidden_dim if self.num_experts else None,
+            "NUM_KEY_VALUE_HEADS": self.key_value_heads,
+            "NORMALIZE_GATES": self.normalize_gates or self.num_selected_experts == 1,
             "layers with experts": {s.name: list(s.sparse_layers) for s in self.stacks},
         }
 

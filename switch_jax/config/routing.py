@@ -13,7 +13,9 @@ class RoutingConfig(Checked):
 
     Attributes:
       num_selected_experts: k, the experts of a token: 1 in a Switch Transformer, 2 in the MoE of
-        Table 1. The gates of several are renormalised; see `moe.router`.
+        Table 1.
+      normalize_gates: the gates of several experts are divided by their sum; see `moe.router`. The
+        gate of one expert is its probability in any case.
       second_expert_policy: which choices after the first ask for a slot in training: 'all'; or
         'random', each with the probability min(1, gate / second_expert_threshold), as in Mesh
         TensorFlow. In evaluation all do.
@@ -43,6 +45,7 @@ class RoutingConfig(Checked):
     """
 
     num_selected_experts: Annotated[Count, With("num_experts")] = 1
+    normalize_gates: bool = True
     second_expert_policy: Annotated[
         str, OneOf("all", "random"), With("num_selected_experts", range(2, 2**31)), Use.TRAINING
     ] = "all"

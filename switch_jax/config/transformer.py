@@ -17,7 +17,9 @@ class TransformerConfig(Checked):
       num_embeddings: V, rows of the embedding table; at least the ids of the vocabulary.
       embed_dim: D.
       mlp_dim: F of the dense feed-forward layers.
-      activation: 'relu' (T5 1.0) or 'gated-gelu' (T5 1.1: two input projections, one through GELU).
+      activation: of feed-forward layers and experts. 'relu' (T5 1.0); or, with two input
+        projections, of which one is the other's gate (Shazeer 2020, arXiv 2002.05202):
+        'gated-gelu' (T5 1.1), 'swiglu' (the gate through SiLU) or 'reglu' (through ReLU).
       tie_embeddings: the logits reuse the token embedding, scaled by D^-0.5 (T5 1.0).
       dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
       scale: s of the truncated-normal initialisation with variance s / fan-in (section 2.4):
@@ -29,7 +31,7 @@ class TransformerConfig(Checked):
     num_embeddings: Annotated[int, Range(1, 2**24)]
     embed_dim: Size
     mlp_dim: Size
-    activation: Annotated[str, OneOf("relu", "gated-gelu")] = "relu"
+    activation: Annotated[str, OneOf("relu", "gated-gelu", "swiglu", "reglu")] = "relu"
     tie_embeddings: bool = True
     dropout_rate: Annotated[Rate, Use.TRAINING] = 0.0
     scale: Annotated[Factor, Use.TRAINING] = 1.0

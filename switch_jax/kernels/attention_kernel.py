@@ -55,7 +55,8 @@ def fused_attention(
 
     Args:
       q: [B, L, H * K], head by head, bfloat16 or float32, as is the result; sums are float32.
-      k, v: [B, M, H * K].
+      k, v: [B, M, H * K]; or with fewer heads, each for as many heads of queries that follow each
+        other.
       bias: [H, 2 W] float32, added to the scores by distance: column W + d is for the key d
         positions to the left of the query. W is a multiple of 128, at least L and M. None = no
         bias.
@@ -64,11 +65,20 @@ def fused_attention(
       interpret: runs on any platform, slowly; for tests.
     """
     sizes = choose_tiling(q.shape, k.shape[1], num_heads)
+    k, v = (_for_each_query_head(x, q.shape[-1], sizes.head_size) for x in (k, v))  # [B, M, H * K]
     # No query has segment -1, so no query sees padding.
     key_segments = jnp.where(key_segments == 0, -1, key_segments)
     band = None if bias is None else to_lanes(bias, sizes)
     segments = query_segments[:, None], key_segments[:, None]
     return _attention(sizes, causal, interpret, q, k, v, band, *segments)
+
+
+def _for_each_query_head(x: jax.Array, width: int, head_size: int) -> jax.Array:
+    """Repeats the heads of keys or values for the queries of a group: [B, M, ...] of this width."""
+    if x.shape[-1] == width:
+        return x
+    heads = x.reshape(*x.shape[:2], -1, head_size)
+    return jnp.repeat(heads, width // x.shape[-1], axis=2).reshape(*x.shape[:2], width)
 
 
 def _dot(a: jax.Array, b: jax.Array, axes: tuple[int, int]) -> jax.Array:

@@ -43,4 +43,19 @@ def gated_gelu(gate: jax.Array, linear: jax.Array) -> jax.Array:
     return jax.nn.gelu(gate, approximate=True) * linear
 
 
-ACTIVATIONS = {"relu": Activation(relu, 1), "gated-gelu": Activation(gated_gelu, 2)}
+def swiglu(gate: jax.Array, linear: jax.Array) -> jax.Array:
+    """SiLU of one projection, x * sigmoid(x), times the other one."""
+    return jax.nn.silu(gate) * linear
+
+
+def reglu(gate: jax.Array, linear: jax.Array) -> jax.Array:
+    """ReLU of one projection, times the other one."""
+    return relu(gate) * linear
+
+
+ACTIVATIONS = {
+    "relu": Activation(relu, 1),
+    "gated-gelu": Activation(gated_gelu, 2),
+    "swiglu": Activation(swiglu, 2),
+    "reglu": Activation(reglu, 2),
+}

@@ -1,4 +1,4 @@
-"""T5's multi-head attention: scores are not scaled, and relative positions are an additive bias."""
+"""Multi-head attention, of tokens to each other and to another stack, and to a cache."""
 
 from typing import NamedTuple
 
@@ -10,8 +10,9 @@ from switch_jax.config import ModelConfig
 from switch_jax.config.stack import StackConfig
 from switch_jax.kernels.attention_kernel import MASKED
 from switch_jax.model import parameters
-from switch_jax.model.dot_product_attention import dot_product_attention
+from switch_jax.model.dot_product_attention import dot_product_attention, in_groups
 from switch_jax.model.fused_attention import fused_kernel, on_mesh
+from switch_jax.model.heads import Heads, query_fan
 from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.layers import project
 from switch_jax.moe import RouterOutput, Tokens
@@ -29,8 +30,8 @@ class Encoded(NamedTuple):
     segments: jax.Array
 
 
-class Projections(nnx.Module):
-    """The kernels [D, H * K] of multi-head attention.
+class Projections(Heads):
+    """The kernels [D, H * K] of multi-head attention; keys and values may have fewer heads.
 
     These are matrices, and not [D, H, K], so that a TPU lays them out well and Adafactor factors
     them correctly.
@@ -38,32 +39,34 @@ class Projections(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
         dim, inner = config.embed_dim, config.num_heads * config.head_dim
+        of_keys = dim, config.key_value_heads * config.head_dim
         scale = config.scale
         into, out = ("embed", "heads"), ("heads", "embed")
-        # The factor 1 / sqrt(K) of dot-product attention is part of the query's initialisation.
-        query_variance = scale / (dim * config.head_dim)
+        query_variance = scale / query_fan(config, dim)
         self.query = parameters.truncated_normal(rngs, (dim, inner), into, query_variance)
-        self.key = parameters.truncated_normal(rngs, (dim, inner), into, scale / dim)
-        self.value = parameters.truncated_normal(rngs, (dim, inner), into, scale / dim)
+        self.key = parameters.truncated_normal(rngs, of_keys, into, scale / dim)
+        self.value = parameters.truncated_normal(rngs, of_keys, into, scale / dim)
         self.out = parameters.truncated_normal(rngs, (inner, dim), out, scale / inner)
-        self.config = config
+        self.add_norms(config)
 
     def keys_and_values(self, x: jax.Array) -> KeysAndValues:
         """[..., D] -> keys and values, each [..., H * K]."""
         return project(x, self.key[...]), project(x, self.value[...])
 
 
-class SelfAttention(nnx.Module):
+class SelfAttention(Heads):
     """Each token attends to those of its own segment; a subclass makes queries, keys and values."""
 
-    config: ModelConfig
     causal: bool
     out: nnx.Param
 
     def queries_keys_and_values(
         self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, KeysAndValues, RouterOutput | None]:
-        """[B, L, D] -> queries, keys and values, [B, L, H * K] each; RouterOutput or None."""
+        """[B, L, D] -> queries, keys and values, [B, L, H * K] each; RouterOutput or None.
+
+        Queries and keys are not normalised yet, nor rotated.
+        """
         raise NotImplementedError
 
     def __call__(
@@ -83,10 +86,13 @@ class SelfAttention(nnx.Module):
           cached: in decoding keys and values [B, beams, L, H * K], of which those before the
             position of the context are used.
 
-        Returns the shape of x; keys and values of x, [B, L, H * K] each; and what its router
-        returns, if it has one.
+        Returns the shape of x; keys and values of x, [B, L, H * K] each, with H as in `cached` that
+        of keys; and what its router returns, if it has one. Keys have the rotation of their
+        position.
         """
-        q, own, router = self.queries_keys_and_values(x, tokens, context)  # [B, L, H * K] each
+        q, (k, v), router = self.queries_keys_and_values(x, tokens, context)  # [B, L, H * K] each
+        q = self.ready_queries(q, context.rotation)
+        own = self.ready_keys(k, context.rotation), v
         if cached is None:
             bias, segments = context.position_bias, tokens.segments
             key = context.dropout.self_attention
@@ -111,7 +117,12 @@ class DenseSelfAttention(SelfAttention, Projections):
 
 
 class CrossAttention(Projections):
-    """The tokens of a stack attend to those of another one."""
+    """The tokens of a stack attend to those of another one, wherever these stand."""
+
+    def keys_and_values(self, x: jax.Array) -> KeysAndValues:
+        """[..., D] -> keys, ready for scores, and values, each [..., H * K]."""
+        k, v = super().keys_and_values(x)
+        return self.ready_keys(k), v
 
     def __call__(
         self,
@@ -130,6 +141,7 @@ class CrossAttention(Projections):
         if cached is None:
             assert encoded.x is not None
             cached = self.keys_and_values(encoded.x)
+        q = self.ready_queries(q)
         k, v = cached  # [B, M, H * K] each
         y = attend(
             self.config,
@@ -160,7 +172,8 @@ def attend(
 ) -> jax.Array:
     """The weighted sums of the values: [B, L, H * K], twice [B, M, H * K] -> [B, L, H * K].
 
-    A query sees the keys of its own segment (int32 [B, L], [B, M]), but no padding, segment 0.
+    With grouped queries the keys and values have fewer heads. A query sees the keys of its own
+    segment (int32 [B, L], [B, M]), but no padding, segment 0.
 
     Args:
       config: the model's.
@@ -192,34 +205,37 @@ def attend_to_cache(
     """The same for one new token of each beam: [B, beams, H * K] -> [B, beams, H * K].
 
     `own` are its key and value; `cached` [B, beams, L, H * K] those of the tokens before its
-    position, from 0 to L - 1.
+    position, from 0 to L - 1. With grouped queries these have fewer heads.
     """
     (k, v), (keys, values) = own, cached
     position, bias = context.position, context.position_bias  # scalar, [H, 2 W]
-    assert position is not None and bias is not None
+    assert position is not None
     batch, beams, length, _ = keys.shape
-    q, k, v = (y.reshape(batch, beams, config.num_heads, -1) for y in (q, k, v))  # [B, beams, H, K]
+    h, heads = in_groups(config.num_heads, config.key_value_heads)
+    k, v = (y.reshape(batch, beams, config.key_value_heads, -1) for y in (k, v))
     keys, values = (
-        y.reshape(batch, beams, length, *q.shape[2:]) for y in (keys, values)
+        y.reshape(batch, beams, length, *k.shape[2:]) for y in (keys, values)
     )  # [B, beams, L, H, K]
+    q = q.reshape(batch, beams, *heads, -1)  # [B, beams, H, K], or [B, beams, H, queries, K]
     cached_scores = jnp.einsum(
-        "bnhk,bnlhk->bnhl", q, keys, preferred_element_type=jnp.float32
-    )  # [B, beams, H, L]
-    own_score = jnp.einsum(
-        "bnhk,bnhk->bnh", q, k, preferred_element_type=jnp.float32
+        f"bn{h}k,bnlhk->bn{h}l", q, keys, preferred_element_type=jnp.float32
+    ).reshape(batch, beams, -1, length)  # [B, beams, H, L]
+    own_score = jnp.einsum(f"bn{h}k,bnhk->bn{h}", q, k, preferred_element_type=jnp.float32).reshape(
+        batch, beams, -1
     )  # [B, beams, H]
-    # Key 0 is at distance `position`; from each key to the next the distance falls by 1. So the
-    # bias is read from right to left.
-    width = bias.shape[1] // 2
-    key_bias = jax.lax.dynamic_slice_in_dim(
-        bias[:, ::-1], width - 1 - position, length, axis=1
-    )  # [H, L]
-    cached_scores = jnp.where(
-        jnp.arange(length) < position, cached_scores + key_bias, MASKED
-    )  # [B, beams, H, L]
-    scores = jnp.concatenate(
-        [cached_scores, (own_score + bias[:, width])[..., None]], axis=-1
-    )  # [B, beams, H, L + 1]
-    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)  # [B, beams, H, L + 1]
-    y = jnp.einsum("bnhl,bnlhk->bnhk", weights[..., :-1], values)  # [B, beams, H, K]
+    if bias is not None:
+        # Key 0 is at distance `position`; from each key to the next the distance falls by 1. So the
+        # bias is read from right to left.
+        width = bias.shape[1] // 2
+        key_bias = jax.lax.dynamic_slice_in_dim(
+            bias[:, ::-1], width - 1 - position, length, axis=1
+        )  # [H, L]
+        cached_scores, own_score = cached_scores + key_bias, own_score + bias[:, width]
+    cached_scores = jnp.where(jnp.arange(length) < position, cached_scores, MASKED)
+    scores = jnp.concatenate([cached_scores, own_score[..., None]], axis=-1)  # [B, beams, H, L + 1]
+    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
+    weights = weights.reshape(*q.shape[:-1], -1)  # as q, with L + 1 in place of K
+    y = jnp.einsum(f"bn{h}l,bnlhk->bn{h}k", weights[..., :-1], values)
+    if len(heads) > 1:
+        v = v[:, :, :, None]  # [B, beams, H, 1, K]
     return (y + weights[..., -1:] * v).reshape(batch, beams, -1)  # [B, beams, H * K]

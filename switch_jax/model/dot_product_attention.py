@@ -22,8 +22,12 @@ def dot_product_attention(
 ) -> jax.Array:
     """As `kernels.attention_kernel.fused_attention`, for any platform, and with dropout."""
     batch, length, _ = q.shape
-    q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))  # [B, L or M, H, K]
-    scores = jnp.einsum("blhk,bmhk->bhlm", q, k, preferred_element_type=jnp.float32)  # [B, H, L, M]
+    size = q.shape[-1] // num_heads
+    k, v = (x.reshape(batch, x.shape[1], -1, size) for x in (k, v))  # [B, M, H, K]
+    h, heads = in_groups(num_heads, k.shape[2])
+    q = q.reshape(batch, length, *heads, size)  # [B, L, H, K], or [B, L, H, queries, K]
+    scores = jnp.einsum(f"bl{h}k,bmhk->b{h}lm", q, k, preferred_element_type=jnp.float32)
+    scores = scores.reshape(batch, num_heads, *scores.shape[-2:])  # [B, H, L, M]
     if bias is not None:
         scores = scores + bias_by_pair(bias, length, k.shape[1])  # [B, H, L, M]
     mask = segment_mask(query_segments, key_segments)  # [B, L, M]
@@ -32,8 +36,20 @@ def dot_product_attention(
     scores = jnp.where(mask[:, None], scores, MASKED)  # [B, H, L, M]
     weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)  # [B, H, L, M]
     weights = dropout(weights, dropout_rate, key)  # [B, H, L, M]
-    y = jnp.einsum("bhlm,bmhk->blhk", weights, v)  # [B, L, H, K]
+    weights = weights.reshape(batch, *heads, *weights.shape[-2:])
+    y = jnp.einsum(f"b{h}lm,bmhk->bl{h}k", weights, v)  # as q
     return y.reshape(batch, length, -1)  # [B, L, H * K]
+
+
+def in_groups(num_heads: int, key_value_heads: int) -> tuple[str, tuple[int, ...]]:
+    """The axes of the heads of queries: their letters in an einsum, and their sizes.
+
+    One axis 'h', where each has keys and values of its own; with grouped queries 'hg', of groups
+    and the heads of a group, whose keys and values are a head 'h'.
+    """
+    if num_heads == key_value_heads:
+        return "h", (num_heads,)
+    return "hg", (key_value_heads, num_heads // key_value_heads)
 
 
 def bias_by_pair(bias: jax.Array, length: int, memory: int) -> jax.Array:

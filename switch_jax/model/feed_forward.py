@@ -68,7 +68,7 @@ class Experts(nnx.Module):
             wi = parameters.truncated_normal(rngs, shape, axes, scale / dim)
             setattr(self, f"wi_{i}", wi)
         if config.load_balance == "bias":
-            self.router_bias = parameters.zeros((experts,), ("router",))
+            self.router_bias = parameters.constant((experts,), ("router",), 0.0)
         self.policy = make_router(config, stack, first_router)
         self.config = config
 

@@ -41,7 +41,7 @@ def forward_flops(config: ModelConfig, lengths: Mapping[str, int]) -> float:
 
     `lengths` are the tokens of a sequence by feature.
     """
-    dim, inner = config.embed_dim, config.num_heads * config.head_dim
+    dim, inner, of_keys = _widths(config)
     matrices, pairs = 0.0, 0
     for stack in config.stacks:
         length, attended = _lengths(config, stack, lengths)
@@ -50,7 +50,7 @@ def forward_flops(config: ModelConfig, lengths: Mapping[str, int]) -> float:
             chosen = stack.train_expert_capacity_factor
         matrices += length * _self_attention_and_feed_forward(config, stack, chosen)
         if stack.attends_to:
-            matrices += length * stack.num_layers * 4 * dim * inner  # cross-attention
+            matrices += length * stack.num_layers * 2 * dim * (inner + of_keys)  # cross-attention
         pairs += stack.num_layers * length * (length + attended)
     matrices += lengths[config.stacks[-1].feature] * dim * config.num_embeddings
     # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
@@ -70,7 +70,7 @@ def training_flops(
     has them; None: `needed_slots`.
     """
     slots = slots or needed_slots(config)
-    dim, inner = config.embed_dim, config.num_heads * config.head_dim
+    dim, inner, of_keys = _widths(config)
     router = dim * config.num_experts
     forward = 0.0
     for stack in config.stacks:
@@ -78,7 +78,7 @@ def training_flops(
         met = _self_attention_and_feed_forward(config, stack, slots.get(stack.name, 0.0), router)
         forward += length * met
         if stack.attends_to:  # queries and output; keys and values
-            forward += (length + attended) * stack.num_layers * 2 * dim * inner
+            forward += stack.num_layers * 2 * dim * (length * inner + attended * of_keys)
         # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
         forward += 2 * inner * stack.num_layers * length * (length + attended)
     forward += lengths[config.stacks[-1].feature] * dim * config.num_embeddings
@@ -107,22 +107,24 @@ def _lengths(
     return lengths[stack.feature], attended
 
 
+def _widths(config: ModelConfig) -> tuple[int, int, int]:
+    """D, H * K of queries, and that of keys and values."""
+    queries = config.num_heads * config.head_dim
+    return config.embed_dim, queries, config.key_value_heads * config.head_dim
+
+
 def _self_attention_and_feed_forward(
     config: ModelConfig, stack: StackConfig, slots: float, router: int = 0
 ) -> float:
     """Matrix parameters that a token meets in these sublayers of a stack, with `slots` experts."""
-    dim, inner, hidden = (
-        config.embed_dim,
-        config.num_heads * config.head_dim,
-        config.expert_hidden_dim,
-    )
+    (dim, inner, of_keys), hidden = _widths(config), config.expert_hidden_dim
     projections = ACTIVATIONS[config.activation].num_projections
     dense = {
-        "attention": 4 * dim * inner,
+        "attention": 2 * dim * (inner + of_keys),
         "feed_forward": (projections + 1) * dim * config.mlp_dim,
     }
     expert = {
-        "attention": (projections * dim + 2 * inner) * hidden,
+        "attention": (projections * dim + inner + of_keys) * hidden,
         "feed_forward": (projections + 1) * dim * hidden,
     }
     beside_experts = {

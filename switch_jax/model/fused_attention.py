@@ -30,11 +30,12 @@ def fused_kernel(
 ) -> Callable[..., jax.Array] | None:
     """The kernel for q [B, L, H * K] and k [B, M, H * K] on the mesh's devices; None = none has it.
 
-    `has_bias`: a bias is added to the scores. GPUs use cuDNN's where `gpu_attention` allows it.
+    `has_bias`: a bias is added to the scores. GPUs use cuDNN's where `gpu_attention` allows it. A
+    kernel needs whole heads on each device, of keys and values, too.
     """
     mesh = current_mesh()
     row_shards, head_shards = batch_shards(mesh.shape), mesh.shape[MODEL]
-    if q.shape[0] % row_shards or config.num_heads % head_shards:
+    if q.shape[0] % row_shards or config.key_value_heads % head_shards:
         return None
     if has_kernels():
         local_shape = q.shape[0] // row_shards, q.shape[1], q.shape[2] // head_shards
@@ -100,7 +101,8 @@ def cudnn_attention(
     `implementation` 'xla' runs on any device, for tests.
     """
     batch, length, _ = q.shape
-    q, k, v = (x.reshape(batch, x.shape[1], num_heads, -1) for x in (q, k, v))  # [B, L or M, H, K]
+    size = q.shape[-1] // num_heads
+    q, k, v = (x.reshape(batch, x.shape[1], -1, size) for x in (q, k, v))  # [B, L or M, H, K]
     mask = segment_mask(query_segments, key_segments)  # [B, L, M]
     if causal:
         mask &= causal_mask(length)  # [B, L, M]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 from flax import struct
 
+from switch_jax.model.heads import Rotation
 from switch_jax.moe import LayerKey
 
 
@@ -28,6 +29,7 @@ class LayerContext(struct.PyTreeNode):
       position_bias: [H, 2 W] float32, added to the scores of self-attention by query-minus-key
         distance, from -W to W - 1. W is at least L, and on TPU a multiple of 128. None = nothing is
         added; see `RelativePositionBias`.
+      rotation: of queries and keys in self-attention, where positions are rotary; None elsewhere.
       with_choices: whether routers return the choices of all tokens, too.
       position: in decoding, int32 scalar, where the new tokens of all beams stand; None elsewhere.
     """
@@ -36,6 +38,7 @@ class LayerContext(struct.PyTreeNode):
     dropout: DropoutKeys = DropoutKeys()
     position_bias: jax.Array | None = None
     position: jax.Array | None = None
+    rotation: Rotation | None = None
     with_choices: bool = struct.field(pytree_node=False, default=False)
 
     @property

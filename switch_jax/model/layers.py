@@ -15,12 +15,12 @@ class RMSNorm(nnx.Module):
     """T5's layer norm: no mean, no bias; the variance is float32."""
 
     def __init__(self, config: ModelConfig) -> None:
-        self.scale = parameters.ones((config.embed_dim,), ("embed",))
+        self.scale = parameters.constant((config.embed_dim,), ("embed",), 1.0)
         self.epsilon = config.norm_epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] -> [..., D] of the same dtype."""
-        return _rms_norm(x, self.scale[...], self.epsilon)
+        return rms_norm(x, self.scale[...], self.epsilon)
 
 
 def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -56,8 +56,8 @@ def _normalise_backward(epsilon, saved, dy):
 
 
 # Left to itself, differentiation would save several float32 copies of x for the backward pass.
-_rms_norm = jax.custom_vjp(_normalise, nondiff_argnums=(2,))
-_rms_norm.defvjp(
+rms_norm = jax.custom_vjp(_normalise, nondiff_argnums=(2,))
+rms_norm.defvjp(
     lambda x, scale, epsilon: (_normalise(x, scale, epsilon), (x, scale)), _normalise_backward
 )
 

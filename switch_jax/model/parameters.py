@@ -22,11 +22,6 @@ def normal(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: f
     return nnx.Param(std * jax.random.normal(rngs.params(), shape), axes=axes, std=std)
 
 
-def ones(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
-    """All ones."""
-    return nnx.Param(jnp.ones(shape, jnp.float32), axes=axes, std=0.0)
-
-
-def zeros(shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
-    """All zeros."""
-    return nnx.Param(jnp.zeros(shape, jnp.float32), axes=axes, std=0.0)
+def constant(shape: tuple[int, ...], axes: tuple[str, ...], value: float) -> nnx.Param:
+    """The same number everywhere."""
+    return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes, std=0.0)

@@ -13,6 +13,7 @@ from switch_jax.config.sparse_layers import Blocks
 from switch_jax.config.stack import StackConfig
 from switch_jax.model.attention import CrossAttention, DenseSelfAttention, Encoded, KeysAndValues
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
+from switch_jax.model.heads import Rotation
 from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.layers import RMSNorm, dropout
 from switch_jax.model.mixed_precision import cast_and_gather
@@ -35,7 +36,7 @@ class DecodingState(NamedTuple):
         [blocks, B, beams, L, H * K].
     """
 
-    position_bias: jax.Array
+    position_bias: jax.Array | None
     encoded: Encoded
     cross_cache: list[KeysAndValues]
     cache: list[KeysAndValues]
@@ -151,7 +152,8 @@ class Stack(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, stack: StackConfig, rngs: nnx.Rngs) -> None:
-        self.relative_position_bias = RelativePositionBias(config, not stack.causal, rngs)
+        if not config.has_rotary_positions:
+            self.relative_position_bias = RelativePositionBias(config, not stack.causal, rngs)
         # One key for each layer, so that all parameters outside the experts start as in the dense
         # model with this seed.
         keys = jax.random.split(rngs.params(), stack.num_layers)
@@ -195,11 +197,15 @@ class Stack(nnx.Module):
             first_key, last_key, stack_key = jax.random.split(key, 3)
             layer_key = LayerKey(stack_key)
         if decoding is None:
-            bias = self.relative_position_bias(x.shape[1])  # [H, 2 W]
+            bias = self.position_bias(x.shape[1])  # [H, 2 W] or None
         else:
             bias, encoded = decoding.position_bias, decoding.encoded
         context = LayerContext(
-            layer_key, position_bias=bias, position=position, with_choices=with_choices
+            layer_key,
+            position_bias=bias,
+            position=position,
+            rotation=self._rotation(x.shape[1], position),
+            with_choices=with_choices,
         )
         x = constrain_batch(dropout(x, rate, first_key))
         routers: list[RouterOutput] = []
@@ -230,6 +236,19 @@ class Stack(nnx.Module):
             routers += [_of_routers(its.routers) for its in outputs if its.routers]
             new += [its.keys_and_values for its in outputs]
         return dropout(self.final_norm(x), rate, last_key), _in_a_row(routers), new
+
+    def position_bias(self, length: int) -> jax.Array | None:
+        """See `RelativePositionBias`; None where positions are rotary."""
+        if self.config.has_rotary_positions:
+            return None
+        return self.relative_position_bias(length)
+
+    def _rotation(self, length: int, position: jax.Array | None) -> Rotation | None:
+        """Of whole rows or, in decoding, of the new token of each beam; None without rotation."""
+        if not self.config.has_rotary_positions:
+            return None
+        positions = jnp.arange(length) if position is None else position[None]  # [L] or [1]
+        return Rotation.of(self.config, positions)
 
     def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
         """The keys and values of the cross-attention, computed once for all steps of decoding.

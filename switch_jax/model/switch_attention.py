@@ -9,6 +9,7 @@ from switch_jax.config.stack import StackConfig
 from switch_jax.model import parameters
 from switch_jax.model.attention import KeysAndValues, SelfAttention
 from switch_jax.model.feed_forward import Experts
+from switch_jax.model.heads import query_fan
 from switch_jax.model.layer_context import LayerContext
 from switch_jax.moe import RouterOutput, Tokens
 from switch_jax.partitioning.mesh import constrain_heads
@@ -32,12 +33,13 @@ class SwitchAttention(SelfAttention, Experts):
         self.causal = stack.causal
         scale, hidden = config.scale, config.expert_hidden_dim
         inner = config.num_heads * config.head_dim
+        of_keys = config.num_experts, hidden, config.key_value_heads * config.head_dim
         # Devices split F, as in every expert, and so not the heads.
         shape, axes = (config.num_experts, hidden, inner), ("expert", "mlp", "joined_kv")
-        # As in `Projections`, the factor 1 / sqrt(K) is part of the query's initialisation.
-        variance = scale / (hidden * config.head_dim)
+        variance = scale / query_fan(config, hidden)
         self.query_wo = parameters.truncated_normal(own_rngs, shape, axes, variance)
-        self.key_wo = parameters.truncated_normal(own_rngs, shape, axes, scale / hidden)
+        self.key_wo = parameters.truncated_normal(own_rngs, of_keys, axes, scale / hidden)
+        self.add_norms(config)
         self.out = parameters.truncated_normal(
             rngs, (inner, config.embed_dim), ("heads", "embed"), scale / inner
         )
@@ -46,9 +48,10 @@ class SwitchAttention(SelfAttention, Experts):
         self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, KeysAndValues, RouterOutput | None]:
         """As `SelfAttention.queries_keys_and_values`; without RouterOutput in decoding."""
-        y, router = self.through_experts(x, tokens, context)  # [B, L, 2 H K]
-        q, k = (constrain_heads(part) for part in jnp.split(y, 2, axis=-1))  # [B, L, H * K]
+        y, router = self.through_experts(x, tokens, context)  # [B, L, queries' and keys' H * K]
+        inner = self.config.num_heads * self.config.head_dim
+        q, k = (constrain_heads(part) for part in jnp.split(y, [inner], axis=-1))  # [B, L, H * K]
         return q, (k, k), router
 
     def _wo(self) -> jax.Array:
-        return jnp.concatenate([self.query_wo[...], self.key_wo[...]], axis=-1)  # [E, F, 2 H K]
+        return jnp.concatenate([self.query_wo[...], self.key_wo[...]], axis=-1)  # [E, F, width]

@@ -108,7 +108,7 @@ class Transformer(nnx.Module):
             return constrain_batch(jnp.zeros(shape, memory.dtype), axis=1)
 
         return DecodingState(
-            position_bias=last.relative_position_bias(length),
+            position_bias=last.position_bias(length),
             encoded=Encoded(None, segments),
             cross_cache=keys_and_values,
             cache=jax.tree.map(empty, keys_and_values),

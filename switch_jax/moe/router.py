@@ -113,16 +113,16 @@ class Distribution(NamedTuple):
         log_probs = rounded(wide - log_normalizer[..., None])  # [..., S, E]
         return cls(logits, log_normalizer, log_probs, rounded(jnp.exp(log_probs)))
 
-    def gates(self, choices: jax.Array) -> jax.Array:
+    def gates(self, choices: jax.Array, normalize: bool = True) -> jax.Array:
         """The gates of chosen experts: [..., k, S] int32 -> [..., k, S] float32; 0 for E = none.
 
         One expert's gate is its probability (Eq. 2). Those of several are their probabilities
         divided by the sum of these (Shazeer et al. 2017, Eq. 3 to 5; GShard, Algorithm 1), before
-        any choice is dropped.
+        any choice is dropped; or, where `normalize` is False, their probabilities, too.
         """
         is_chosen = choices[..., None] == jnp.arange(self.probs.shape[-1])  # [..., k, S, E]
         probs = jnp.sum(jnp.where(is_chosen, self.probs[..., None, :, :], 0.0), -1)  # [..., k, S]
-        if choices.shape[-2] > 1:
+        if normalize and choices.shape[-2] > 1:
             probs = probs / (probs.sum(-2, keepdims=True) + 1e-9)  # [..., k, S]
         return round_to(self.logits.dtype, probs)
 

@@ -23,7 +23,7 @@ class TokensChoose(Router):
     ) -> tuple[jax.Array, jax.Array]:
         """The k most probable experts of each token; with the policy 'sample' a drawn one."""
         choices = self.ranked(distribution.logits, bias, self.config.num_selected_experts, key)
-        return choices, distribution.gates(choices)
+        return choices, distribution.gates(choices, self.config.normalize_gates)
 
     def ranked(
         self, logits: jax.Array, bias: Bias, number: int, key: RouterKey | None

@@ -17,6 +17,7 @@ RULES: dict[str, str | None] = {
     "embed": None,
     "mlp": MODEL,
     "heads": MODEL,
+    "head": None,  # the elements of one head
     "joined_kv": None,  # heads too, of experts in attention, whose F is split
     "vocab": MODEL,
     "router": None,

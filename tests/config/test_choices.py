@@ -28,6 +28,7 @@ TABLES = {
     "load_balance": [{"loss", "bias", "none"}],  # train_step/loss.py, model/feed_forward.py
     "router_dtype": [{"float32", "bfloat16"}],  # names of dtypes
     "activation_dtype": [{"float32", "bfloat16"}],
+    "positions": [{"relative_bias", "rotary"}],  # AttentionConfig.has_rotary_positions
     "gpu_attention": [{"xla", "cudnn"}],  # model/fused_attention.py
     "upcycle": [{"copy", "scaled_copy"}],  # trainer/start/upcycling.py
 }
