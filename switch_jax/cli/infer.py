@@ -103,7 +103,7 @@ def _infer(
     vocabulary_of = vocabularies(data)
     if args.task is not None:
         opened = open_tasks(data)
-        check_examples(opened)
+        check_examples(opened, model.config.model.stacks)
         examples = infer.task_examples(opened)
     else:
         records = read_records(args.input)

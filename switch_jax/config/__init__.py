@@ -20,7 +20,7 @@ from switch_jax.config.run import RunConfig
 from switch_jax.config.schedules import SCHEDULES
 from switch_jax.config.transformer import TransformerConfig
 from switch_jax.utils.differences import differences
-from switch_jax.utils.errors import UserError, check_choice, did_you_mean
+from switch_jax.utils.errors import FieldError, UserError, check_choice, did_you_mean
 from switch_jax.utils.fields import check_fields, check_used, short_repr
 
 PARTS: dict[str, Any] = {
@@ -112,9 +112,20 @@ class Config:
                 )
         for part in (self.loss, self.optimizer):
             check_used(part, self.model)
+        self._check_lengths()
         self._check_schedule()
         self._check_start()
         self._check_teacher()
+
+    def _check_lengths(self) -> None:
+        lengths = self.data.task_feature_lengths
+        for stack in self.model.stacks:
+            if stack.features[-1] not in lengths:
+                raise FieldError(
+                    "task_feature_lengths",
+                    f"= {dict(lengths)}: the {stack.name} reads {stack.features[-1]!r}: give them "
+                    "a length, too, or take a model without it (NUM_ENCODER_LAYERS = 0)",
+                )
 
     def _check_schedule(self) -> None:
         steps, warmup = self.lr_decay_steps, self.optimizer.warmup_steps
@@ -141,6 +152,16 @@ class Config:
             raise UserError(
                 f"the teacher in {self.distillation.teacher_dir} has NUM_EMBEDDINGS = {rows}, and "
                 f"the model {own}"
+            )
+        theirs, ours = (
+            {stack.name: stack.features for stack in model.stacks}
+            for model in (self.teacher.model, self.model)
+        )
+        if theirs != ours:
+            raise UserError(
+                f"the teacher in {self.distillation.teacher_dir} consists of "
+                f"{' and '.join(theirs)}, and the model of {' and '.join(ours)}: "
+                "NUM_ENCODER_LAYERS must be 0 in both or in none"
             )
 
     @property

@@ -17,7 +17,9 @@ class DataConfig:
     Attributes:
       mixture_or_task_name: a registered seqio task or mixture; or a mixture written as rates,
         'my_task=3, c4_span_corruption=1'.
-      task_feature_lengths: tokens in a row, including EOS: {'inputs': ..., 'targets': ...}.
+      task_feature_lengths: tokens in a row, including EOS: {'inputs': ..., 'targets': ...}. A model
+        without an encoder reads both in one row, whose length is their sum; of a task without
+        inputs it takes {'targets': ...}.
       split: the split to train on.
       pack: put several short examples into one row.
       shuffle_train_examples: shuffle the training examples.
@@ -51,14 +53,17 @@ class DataConfig:
                     f"{MAX_LENGTH:,} tokens",
                 )
         lengths = self.task_feature_lengths
-        if set(lengths) != {"inputs", "targets"} or min(lengths.values()) < 1:
+        is_known = set(lengths) in ({"inputs", "targets"}, {"targets"})
+        if not is_known or min(lengths.values()) < 1:
             raise FieldError(
                 "task_feature_lengths",
-                f"= {dict(lengths)}: give 'inputs' and 'targets', each a positive number of "
-                "tokens, for example {'inputs': 128, 'targets': 32}",
+                f"= {dict(lengths)}: give 'inputs' and 'targets', or 'targets' alone to a model "
+                "without an encoder, each a positive number of tokens, for example {'inputs': "
+                "128, 'targets': 32}",
             )
 
     @property
-    def lengths(self) -> tuple[int, int]:
-        """Tokens of a row's inputs, and of its targets."""
-        return self.task_feature_lengths["inputs"], self.task_feature_lengths["targets"]
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of a row's inputs, where it has some, and of its targets."""
+        lengths = self.task_feature_lengths
+        return tuple(lengths[name] for name in ("inputs", "targets") if name in lengths)

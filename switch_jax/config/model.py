@@ -25,14 +25,16 @@ Layout = Annotated[str, OneOf(*LAYOUTS), Use.SHAPES]
 class ModelConfig(
     ExecutionConfig, RoutingConfig, ExpertsConfig, AttentionConfig, TransformerConfig
 ):
-    """A T5 encoder-decoder, dense or sparse (section 2; sizes in Table 9).
+    """A T5 encoder-decoder, or a decoder alone, dense or sparse (section 2; sizes in Table 9).
 
     It also has the fields of its parts, `TransformerConfig`, `AttentionConfig`, `ExpertsConfig`,
     `RoutingConfig` and `ExecutionConfig`, as its own: `ModelConfig(embed_dim=64, num_experts=8)` in
     a program, `ModelConfig.num_experts = 8` in a gin file.
 
     Attributes:
-      num_encoder_layers, num_decoder_layers: N of each stack.
+      num_encoder_layers, num_decoder_layers: N of each stack. Without layers of an encoder it is a
+        language model, a decoder alone: that reads 'targets', and before them in the same row the
+        'inputs' that a task has, on which there is no loss.
       sparse_step: a layer in this many has experts: 2 = layers 1, 3, 5, ... counted from 0 ("expert
         freq 1/2"), 1 = all.
       num_encoder_sparse_layers, num_decoder_sparse_layers: how many layers of the stack have
@@ -40,7 +42,8 @@ class ModelConfig(
       encoder_sparse_layout, decoder_sparse_layout: where they are: 'mixed' spreads them evenly;
         'bottom', 'middle', 'top'. See `sparse_layers.sparse_layers`.
       group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
-      decoder_group_size: the same in the decoder, whose rows are shorter; None = group_size.
+      decoder_group_size: the same in the decoder, whose rows are shorter; None = group_size, which
+        is also what to set for a decoder alone.
       encoder_router_type: who chooses in the encoder, in training and evaluation. 'tokens_choose':
         each token its experts, whose slots go to the tokens in their order. 'batch_prioritized':
         the same, and slots go to the tokens of the highest gate first (V-MoE). 'experts_choose':
@@ -48,10 +51,10 @@ class ModelConfig(
         decoder always has the first.
     """
 
-    num_encoder_layers: Layers
+    num_encoder_layers: Annotated[int, Range(0, 10_000)]
     num_decoder_layers: Layers
     sparse_step: Annotated[Layers, Use.SHAPES] = 2
-    num_encoder_sparse_layers: SparseLayers | None = None
+    num_encoder_sparse_layers: Annotated[SparseLayers, With("num_encoder_layers")] | None = None
     num_decoder_sparse_layers: SparseLayers | None = None
     encoder_sparse_layout: Layout = "mixed"
     decoder_sparse_layout: Layout = "mixed"
@@ -61,6 +64,7 @@ class ModelConfig(
         str,
         OneOf("tokens_choose", "batch_prioritized", "experts_choose"),
         With("num_experts"),
+        With("num_encoder_layers"),
         With("num_encoder_sparse_layers", (None, *range(1, 10_001))),
         # Sampling and the bias are for tokens that choose their experts.
         With("router_policy", ("argmax", "input_dropout"), of="experts_choose"),
@@ -108,25 +112,29 @@ class ModelConfig(
     @functools.cached_property
     def stacks(self) -> tuple[StackConfig, ...]:
         """The stacks in the order in which they compute; the last one makes the logits."""
-        encoder = self._stack(
-            "encoder",
-            feature="inputs",
-            attends_to=None,
-            causal=False,
-            router_type=self.encoder_router_type,
-            group_size=self.group_size,
-            group_size_field="group_size",
-        )
+        stacks: list[StackConfig] = []
+        if self.num_encoder_layers:
+            encoder = self._stack(
+                "encoder",
+                features=("inputs",),
+                attends_to=None,
+                causal=False,
+                router_type=self.encoder_router_type,
+                group_size=self.group_size,
+                group_size_field="group_size",
+            )
+            stacks.append(encoder)
+        own_size = self.decoder_group_size
         decoder = self._stack(
             "decoder",
-            feature="targets",
-            attends_to=encoder.name,
+            features=("targets",) if stacks else ("inputs", "targets"),
+            attends_to=stacks[0].name if stacks else None,
             causal=True,
             router_type="tokens_choose",
-            group_size=self.decoder_group_size or self.group_size,
-            group_size_field="decoder_group_size",
+            group_size=own_size or self.group_size,
+            group_size_field="decoder_group_size" if own_size or stacks else "group_size",
         )
-        return encoder, decoder
+        return *stacks, decoder
 
     def stack(self, name: str) -> StackConfig:
         """The stack of this name; KeyError where there is none."""

@@ -1,6 +1,7 @@
 """One stack of a model's layers: the encoder or the decoder, as `ModelConfig.stacks` makes them."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from switch_jax.config.sparse_layers import Blocks, in_blocks
 
@@ -12,7 +13,8 @@ class StackConfig:
     Attributes:
       name: 'encoder' or 'decoder', as its parameters, its arrays in a batch and its records are
         named.
-      feature: the feature of a task that it reads, 'inputs' or 'targets'.
+      features: those of a task that it reads, one after the other: 'inputs', 'targets' or both. The
+        last one it needs; the others it reads where an example has them.
       attends_to: the name of the stack whose output its cross-attention reads; None = it has no
         cross-attention.
       causal: whether a token sees no token to its right.
@@ -28,7 +30,7 @@ class StackConfig:
     """
 
     name: str
-    feature: str
+    features: tuple[str, ...]
     attends_to: str | None
     causal: bool
     num_layers: int
@@ -39,6 +41,10 @@ class StackConfig:
     group_size_field: str
     train_expert_capacity_factor: float
     eval_expert_capacity_factor: float
+
+    def length(self, lengths: Mapping[str, int]) -> int:
+        """The tokens of a row, padding included, by the lengths of the features that there are."""
+        return sum(lengths.get(feature, 0) for feature in self.features)
 
     def capacity_factor(self, *, training: bool) -> float:
         """The capacity factor in training, or in evaluation."""

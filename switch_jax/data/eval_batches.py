@@ -25,7 +25,10 @@ def eval_batches(
     lengths, is_empty = config.task_feature_lengths, True
     all_rows = itertools.chain.from_iterable(
         pack_rows(
-            ((example, None) for example in ordered_examples(task, config)), lengths, config.pack
+            stacks,
+            ((example, None) for example in ordered_examples(task, config)),
+            lengths,
+            config.pack,
         )
         for task in opened
     )

@@ -10,6 +10,7 @@ from switch_jax.config.stack import StackConfig
 Example = Mapping[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 Tag = TypeVar("Tag")
+_NO_TOKENS = np.zeros(0, np.int32)
 
 
 def empty_batch(
@@ -17,11 +18,11 @@ def empty_batch(
 ) -> Batch:
     """A batch of padding; `train_batches.TrainBatches` describes its arrays.
 
-    `lengths` are tokens in a row, by the feature that a stack reads.
+    `lengths` are tokens in a row, by feature.
     """
     batch: Batch = {}
     for stack in stacks:
-        shape = batch_size, lengths[stack.feature]
+        shape = batch_size, stack.length(lengths)
         for name in (stack.input_tokens, stack.segment_ids):
             batch[name] = np.zeros(shape, np.int32)
     batch[stacks[-1].target_tokens] = np.zeros(shape, np.int32)  # of the last stack's shape
@@ -34,8 +35,9 @@ def write_row(
 ) -> None:
     """Writes examples side by side into a row of `batch` that is all padding.
 
-    Each example has the feature of each stack, int32 [L]; what does not fit is cut off. What the
-    last stack reads of each example is its targets shifted right, with 0 as the first token.
+    Of each example a stack reads the features that it has, int32 [L] each, one after the other;
+    what does not fit is cut off. The last stack reads them shifted right, with 0 as the first
+    token, and the last of its features is in the loss.
     """
     last = stacks[-1]
     for stack in stacks:
@@ -43,33 +45,41 @@ def write_row(
         tokens, segments = batch[tokens_name][row], batch[stack.segment_ids][row]
         start = 0
         for segment, example in enumerate(examples, start=1):
-            ids = example[stack.feature][: len(tokens) - start]
+            parts = [example.get(name, _NO_TOKENS) for name in stack.features]
+            ids = np.concatenate(parts)[: len(tokens) - start]
             stop = start + len(ids)
             tokens[start:stop], segments[start:stop] = ids, segment
             if stack is last:
                 batch[last.input_tokens][row, start + 1 : stop] = ids[:-1]
+                predicted = start + sum(map(len, parts[:-1]))
+                batch[last.loss_weights][row, predicted:stop] = 1
             start = stop
-    batch[last.loss_weights][row] = batch[last.segment_ids][row] > 0
 
 
 def pack_rows(
-    examples: Iterable[tuple[Example, Tag]], lengths: Mapping[str, int], pack: bool
+    stacks: Sequence[StackConfig],
+    examples: Iterable[tuple[Example, Tag]],
+    lengths: Mapping[str, int],
+    pack: bool,
 ) -> Iterator[list[tuple[Example, Tag]]]:
     """Groups examples into rows in which they fit, in their given order; without `pack` one a row.
 
     `examples` are pairs of an example, with a token in 'inputs' or 'targets', and what stays with
     it. `lengths` are tokens in a row, by feature; longer examples count as cut off. A row ends
-    before the first example that does not fit, so at most one is read ahead.
+    before the first example that does not fit into it in every stack, so at most one is read ahead.
     """
     row: list[tuple[Example, Tag]] = []
-    used = dict.fromkeys(lengths, 0)
+    room = rooms = [stack.length(lengths) for stack in stacks]
     for example, tag in examples:
-        sizes = {name: min(len(example[name]), length) for name, length in lengths.items()}
-        full = any(used[name] + sizes[name] > length for name, length in lengths.items())
+        sizes = [
+            sum(min(len(example.get(name, ())), lengths.get(name, 0)) for name in stack.features)
+            for stack in stacks
+        ]
+        full = any(size > left for size, left in zip(sizes, room, strict=True))
         if row and (full or not pack):
             yield row
-            row, used = [], dict.fromkeys(lengths, 0)
+            row, room = [], rooms
         row.append((example, tag))
-        used = {name: used[name] + size for name, size in sizes.items()}
+        room = [left - size for size, left in zip(sizes, room, strict=True)]
     if row:
         yield row

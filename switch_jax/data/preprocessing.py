@@ -117,7 +117,7 @@ def block_graph(
             dataset = _apply_steps(steps, block, lengths, cached, 0)
         if masking is None:
             dataset = seqio.utils.trim_dataset(dataset, lengths, features)
-            dataset = dataset.map(lambda example: {name: example[name] for name in features})
+            dataset = dataset.map(lambda example: {n: example[n] for n in features if n in example})
         if shuffle and task.shuffle_buffer_size:
             dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=seed)
         end = tf.data.Dataset.from_tensors(

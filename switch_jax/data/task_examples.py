@@ -16,7 +16,7 @@ from switch_jax.config import DataConfig
 from switch_jax.data.packing import Example
 from switch_jax.data.preprocessing import block_graph
 from switch_jax.data.reading.epoch_order import EpochOrder
-from switch_jax.data.reading.examples import has_inputs, no_examples, read_examples
+from switch_jax.data.reading.examples import has_tokens, no_examples, read_examples
 from switch_jax.data.reading.position import Cursor
 from switch_jax.data.reading.shuffle_blocks import Blocks, ChunkBlocks, SequentialBlocks
 from switch_jax.data.reading.sources import SourceFiles, data_source, source_files
@@ -61,7 +61,7 @@ class TaskExamples:
             if index < 0 and epoch >= last_epoch + max_empty:
                 break
             here = (epoch, shard, block, index)
-            if index >= 0 and here >= start and has_inputs(example):
+            if index >= 0 and here >= start and has_tokens(example):
                 last_epoch = epoch
                 yield example, Cursor(epoch, shard, block, int(index) + 1)
         share = f", in the share of stream {stream} of {num_streams}," if num_streams > 1 else ""

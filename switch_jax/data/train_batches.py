@@ -51,7 +51,9 @@ class TrainBatches:
         self._names = opened.names
         self._position = position or Position(0, {})
         self._streams = {
-            i: _rows_of_stream(tasks, rates, config, i, *self._position.stream(i, self._names))
+            i: _rows_of_stream(
+                stacks, tasks, rates, config, i, *self._position.stream(i, self._names)
+            )
             for i in here
         }
         self._threads = ThreadPoolExecutor(min(len(here), os.cpu_count() or 1), "stream")
@@ -76,6 +78,7 @@ class TrainBatches:
 
 
 def _rows_of_stream(
+    stacks: Sequence[StackConfig],
     tasks: Sequence[TaskExamples],
     rates: Sequence[float],
     config: DataConfig,
@@ -89,7 +92,7 @@ def _rows_of_stream(
     """
     cursors = list(cursors)
     mixed = _mixed(tasks, rates, config.random_seed, index, draws, cursors)
-    for row in pack_rows(mixed, config.task_feature_lengths, config.pack):
+    for row in pack_rows(stacks, mixed, config.task_feature_lengths, config.pack):
         draws += len(row)
         for _, (task, cursor) in row:
             cursors[task] = cursor

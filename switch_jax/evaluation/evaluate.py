@@ -51,7 +51,7 @@ def evaluate_checkpoints(
     if checkpoint == "all":
         steps = from_first(saved)
     opened = open_tasks(model.config.data)
-    check_examples(opened)
+    check_examples(opened, model.config.model.stacks)
     check_metrics(opened)
     records = []
     with jax.set_mesh(model.mesh):

@@ -131,9 +131,10 @@ def _computed(
 def _rows(
     task: seqio.Task, examples: Sequence[Example], given: Mapping[str, Sequence[Any]]
 ) -> list[dict[str, Any]]:
-    decode: Callable = task.output_features["inputs"].vocabulary.decode
-    inputs = [decode(example["inputs"].tolist()) for example in examples]
-    columns: dict[str, Sequence[Any]] = {"inputs": inputs}
+    columns: dict[str, Sequence[Any]] = {}
+    if "inputs" in task.output_features:
+        decode: Callable = task.output_features["inputs"].vocabulary.decode
+        columns["inputs"] = [decode(example["inputs"].tolist()) for example in examples]
     columns |= {n: given[n] for n in ("targets", "prediction", "score") if len(given.get(n, ()))}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

@@ -21,7 +21,8 @@ def task_examples(opened: OpenedTasks) -> Iterator[TextExample]:
     for task in opened:
         features = task.output_features
         for example in ordered_examples(task, opened.config):
-            ids = {name: np.asarray(example[name], np.int32) for name in ("inputs", "targets")}
+            names = (name for name in ("inputs", "targets") if name in example)
+            ids = {name: np.asarray(example[name], np.int32) for name in names}
             text = {name: features[name].vocabulary.decode(i.tolist()) for name, i in ids.items()}
             unknown = {name: num_unknown(features[name].vocabulary, i) for name, i in ids.items()}
             yield TextExample(text, ids, {}, {name: n for name, n in unknown.items() if n})

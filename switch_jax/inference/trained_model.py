@@ -171,6 +171,6 @@ def decoding_config(data: DataConfig, **options: Any) -> DecodingConfig:
     """
     check_options(options)
     if options.get("max_new_tokens") is None:
-        options["max_new_tokens"] = data.lengths[1]
+        options["max_new_tokens"] = data.task_feature_lengths["targets"]
     eos_id = vocabularies(data)["targets"].eos_id
     return DecodingConfig(eos_id=-1 if eos_id is None else eos_id, **options)

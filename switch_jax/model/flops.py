@@ -21,7 +21,8 @@ def parameter_count(config: ModelConfig) -> int:
 def described(config: ModelConfig) -> str:
     """The kind of model and its size, as "Switch Transformer, 8 experts, 1,234,567 parameters"."""
     experts = config.num_experts
-    kind = f"Switch Transformer, {counted(experts, 'expert')}" if experts else "dense T5"
+    dense = "dense T5" if config.stacks[-1].attends_to else "dense decoder"
+    kind = f"Switch Transformer, {counted(experts, 'expert')}" if experts else dense
     return f"{kind}, {parameter_count(config):,} parameters"
 
 
@@ -52,7 +53,7 @@ def forward_flops(config: ModelConfig, lengths: Mapping[str, int]) -> float:
         if stack.attends_to:
             matrices += length * stack.num_layers * 2 * dim * (inner + of_keys)  # cross-attention
         pairs += stack.num_layers * length * (length + attended)
-    matrices += lengths[config.stacks[-1].feature] * dim * config.num_embeddings
+    matrices += config.stacks[-1].length(lengths) * dim * config.num_embeddings
     # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
     return 2.0 * matrices + 2.0 * 2 * inner * pairs / 2
 
@@ -81,7 +82,7 @@ def training_flops(
             forward += stack.num_layers * 2 * dim * (length * inner + attended * of_keys)
         # Scores and the weighted sum of values: 2 products of `inner` for each pair of positions.
         forward += 2 * inner * stack.num_layers * length * (length + attended)
-    forward += lengths[config.stacks[-1].feature] * dim * config.num_embeddings
+    forward += config.stacks[-1].length(lengths) * dim * config.num_embeddings
     return 3 * 2.0 * forward
 
 
@@ -103,8 +104,8 @@ def _lengths(
     config: ModelConfig, stack: StackConfig, lengths: Mapping[str, int]
 ) -> tuple[int, int]:
     """The tokens of a stack, and those of the stack that it attends to, 0 without one."""
-    attended = lengths[config.stack(stack.attends_to).feature] if stack.attends_to else 0
-    return lengths[stack.feature], attended
+    attended = config.stack(stack.attends_to).length(lengths) if stack.attends_to else 0
+    return stack.length(lengths), attended
 
 
 def _widths(config: ModelConfig) -> tuple[int, int, int]:

@@ -60,7 +60,7 @@ def training_groups(
     rows.
     """
     return {
-        stack.name: _groups(model, batch_size, lengths[stack.feature], stack)
+        stack.name: _groups(model, batch_size, stack.length(lengths), stack)
         for stack in model.stacks
         if stack.sparse_layers
     }

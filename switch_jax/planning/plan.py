@@ -159,6 +159,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
     else:
         hbm_bytes, hbm_limit = compiled.needed * per_chip, compiled.limit * per_chip
     teacher, groups = config.teacher_model, routing_groups(config)
+    lengths = config.data.task_feature_lengths
     slots = {stack: of_stack.capacity_factor for stack, of_stack in groups.items()}
     return Plan(
         hardware=hardware,
@@ -171,7 +172,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         model_flops=step_flops(config),
         model_flops_with_empty_slots=step_flops(config, slots),
         tokens_per_step=config.tokens_per_step,
-        input_tokens_per_step=config.run.batch_size * config.data.lengths[0],
+        input_tokens_per_step=config.run.batch_size * config.model.stacks[0].length(lengths),
         host_tokens_per_step=config.tokens_read(min(hardware.hosts, batch_shards(mesh.shape))),
         train_steps=config.run.train_steps,
         hbm_bytes_per_chip=hbm_bytes,

@@ -129,7 +129,7 @@ def _fitting_group_sizes(config: Config, num_batch_shards: int) -> dict[str, int
     for stack in config.model.stacks:
         if not stack.sparse_layers:
             continue
-        length = config.data.task_feature_lengths[stack.feature]
+        length = stack.length(config.data.task_feature_lengths)
         # 0: a row is several groups.
         rows = group_shape(batch_size, length, stack.group_size)[1] // length
         if rows and batch_size // parts % rows:

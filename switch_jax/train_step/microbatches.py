@@ -49,7 +49,7 @@ def check_batch(config: Config, mesh_shape: Mapping[str, int]) -> None:
     for start, model in sparse.items():
         for stack in model.stacks:
             if stack.sparse_layers:
-                length = config.data.task_feature_lengths[stack.feature]
+                length = stack.length(config.data.task_feature_lengths)
                 size, name = stack.group_size, start + stack.group_size_macro
                 check_divisibility(batch_size, length, model.num_experts, size, mesh_shape, name)
                 _check_rows(batch_size, length, size, parts, name)

@@ -110,3 +110,12 @@ def test_the_weights_of_losses_are_those_of_the_step(monkeypatch):
 def test_what_their_class_cannot_express_is_refused(changes, model_type, message):
     with pytest.raises(UserError, match=message):
         config_json(run_of(dataclasses.replace(SWITCH, **changes)), 0, model_type)
+
+
+@pytest.mark.parametrize("num_experts", [0, 4])
+def test_a_decoder_alone_is_refused_both_ways(num_experts):
+    model = tiny_model(num_encoder_layers=0, num_experts=num_experts)
+    with pytest.raises(UserError, match="^NUM_ENCODER_LAYERS = 0: .*ForConditionalGeneration of H"):
+        config_json(run_of(model), 0)
+    with pytest.raises(UserError, match="^num_layers is 0: .* have an encoder"):
+        architecture({**T5_SMALL, "num_layers": 0})

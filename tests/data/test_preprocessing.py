@@ -36,7 +36,7 @@ def test_a_step_is_traced_once_for_many_tasks_and_each_reads_its_own_file(tmp_pa
         register(f"alike_{i}", lines(tmp_path / f"{i}.txt", *SPLITS), [step])
     register.mixture("alike", [f"alike_{i}" for i in range(6)])
     config = config_of("alike", 3, pack=False, data_streams=2)
-    check_examples(open_tasks(config))
+    check_examples(open_tasks(config), STACKS)
     assert step.calls == 1  # in the order of the source
     found = {
         int(number)

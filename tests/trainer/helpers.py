@@ -27,6 +27,7 @@ def tiny_model(**changes) -> ModelConfig:
 
 
 STACKS = tiny_model().stacks  # those of every model, but for what the data do not ask for
+ONE_STACK = tiny_model(num_encoder_layers=0).stacks  # those of a decoder alone
 
 
 def tiny_config(

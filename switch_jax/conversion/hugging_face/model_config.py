@@ -64,6 +64,8 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     capacity, dropout, jitter, initialisation. Raises UserError if our model cannot express it.
     """
     layers = config["num_layers"]
+    if layers < 1:
+        raise UserError(f"num_layers is {layers}: T5 and Switch Transformers have an encoder")
     decoder_layers = config.get("num_decoder_layers")
     fields = {
         "num_embeddings": config["vocab_size"],
@@ -152,6 +154,11 @@ def config_json(config: Config, step: int, model_type: str | None = None) -> dic
     fitting = "switch_transformers" if model.num_experts else "t5"
     model_type = model_type or fitting
     is_sparse = model_type == "switch_transformers"
+    if model.stacks[-1].attends_to is None:
+        raise UserError(
+            f"NUM_ENCODER_LAYERS = {model.num_encoder_layers}: {ARCHITECTURES[model_type]} of "
+            "Hugging Face has an encoder"
+        )
     if is_sparse != (model.num_experts > 0):
         raise UserError(
             f"--model_type={model_type} is for a model {'with' if is_sparse else 'without'} "
@@ -210,7 +217,7 @@ def _switch_fields(config: Config, step: int) -> dict[str, Any]:
         "num_experts": model.num_experts,
         **by_stack,
         "expert_capacity": capacity_of(
-            model, config.data.lengths[0], model.eval_expert_capacity_factor
+            model, config.data.task_feature_lengths["inputs"], model.eval_expert_capacity_factor
         ),
         "dense_act_fn": "relu",
         "router_bias": False,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from switch_jax.config import Config, DataConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.data.catalogue.configured_tasks import (
     OpenedTasks,
     all_tasks,
@@ -67,22 +68,29 @@ def open_tasks(config: DataConfig) -> OpenedTasks:
     return opened
 
 
-def check_examples(opened: OpenedTasks) -> None:
+def check_examples(opened: OpenedTasks, stacks: Sequence[StackConfig]) -> None:
     """Reads one example for each way of preprocessing, from the last task that has it.
 
     Raises UserError where a preprocessing step fails, no example has these lengths, or examples
-    have no inputs or targets.
+    have not the features that the `stacks` of the model read, or one without a length.
     """
+    lengths = opened.config.task_feature_lengths
+    unused = set(lengths) if stacks else set()
     for task in {preprocessing_key(task): task for task in opened}.values():
         example = _first_example(task, opened.config)
         if example is None:
             raise no_examples(task.name, opened.config)
-        missing = opened.config.task_feature_lengths.keys() - example.keys()
-        if missing:
+        needed = {stack.features[-1] for stack in stacks}
+        if missing := needed - example.keys():
             raise UserError(
                 f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
-                f"{' and no '.join(sorted(missing))}: a task needs both"
+                f"{' and no '.join(sorted(missing))}: this model needs both"
             )
+        if "inputs" in example.keys() - lengths.keys():
+            raise _no_length(f"the examples of {task.name} have", lengths)
+        unused -= example.keys()
+    if unused:
+        raise _no_inputs(opened.config.mixture_or_task_name, lengths)
 
 
 def _first_example(task: seqio.Task, config: DataConfig) -> Mapping[str, Any] | None:
@@ -102,15 +110,35 @@ def _first_example(task: seqio.Task, config: DataConfig) -> Mapping[str, Any] | 
 
 def check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
     """Raises UserError where tasks do not fit the config; looks at no data."""
+    lengths = config.task_feature_lengths
     for task in tasks:
+        inputs = task.output_features.get("inputs")
+        if "inputs" in lengths and inputs is None:
+            raise _no_inputs(task.name, lengths)
+        if "inputs" not in lengths and inputs is not None and inputs.required:
+            raise _no_length(f"{task.name} has", lengths)
         for feature in task.output_features.values():
             ensure_loaded(feature.vocabulary)
-        _check_lengths(task, config.task_feature_lengths)
+        _check_lengths(task, lengths)
         if task.requires_caching and not config.use_cached_tasks:
             raise UserError(
                 f"{task.name} can only be read from a cache: make one with `switch_jax tasks "
                 "cache`, and set USE_CACHED_TASKS to True"
             )
+
+
+def _no_length(found: str, lengths: Mapping[str, int]) -> UserError:
+    return UserError(
+        f"{found} inputs, and TASK_FEATURE_LENGTHS = {dict(lengths)} gives them no length: write "
+        "{'inputs': ..., 'targets': ...}"
+    )
+
+
+def _no_inputs(name: str, lengths: Mapping[str, int]) -> UserError:
+    return UserError(
+        f"TASK_FEATURE_LENGTHS = {dict(lengths)}, and {name} has no inputs, which an encoder "
+        "needs; for a model without one (NUM_ENCODER_LAYERS = 0) write {'targets': ...}"
+    )
 
 
 def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
@@ -126,6 +154,8 @@ def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
     arguments = next(filter(None, map(span_corruption_arguments, task.preprocessors)), None)
     if arguments is None:
         return
+    if "inputs" not in lengths:
+        raise _no_length(f"{task.name} makes", lengths)
     density, mean_span = arguments["noise_density"], arguments["mean_noise_span_length"]
     inputs, tokens = lengths["inputs"], row_length(arguments, lengths["inputs"])
     masked, spans = masked_spans(tokens, density, mean_span)

@@ -9,7 +9,7 @@ from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.registry import get_tasks
 from switch_jax.data.catalogue.vocabularies import ensure_loaded, fingerprint, with_vocabulary
 from switch_jax.data.preprocessing import ordered_graph
-from switch_jax.data.reading.examples import has_inputs, read_examples
+from switch_jax.data.reading.examples import has_tokens, read_examples
 from switch_jax.data.reading.sources import data_source, files_digest, open_source
 from switch_jax.storage import local_paths
 from switch_jax.utils.tensorflow_setup import seqio, tf
@@ -86,8 +86,11 @@ def ordered_dataset(
 
 
 def ordered_examples(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
-    """The examples of `ordered_dataset` that have inputs; nothing is opened before the first."""
+    """The examples of `ordered_dataset` that `has_tokens`; nothing is opened before the first."""
     dataset = ordered_dataset(task, config, config.task_feature_lengths)
+    undeclared = {"inputs", "targets"} - task.output_features.keys()  # text that is no feature
     for example in read_examples(dataset, task, config.split, config.use_cached_tasks):
-        if has_inputs(example):
+        for name in undeclared & example.keys():
+            del example[name]
+        if has_tokens(example):
             yield example

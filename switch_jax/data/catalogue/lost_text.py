@@ -41,7 +41,7 @@ def _only_trims(task: seqio.Task) -> bool:
 
 def _cut_off(task: str, examples: Sequence[Example], lengths: Mapping[str, int]) -> Iterator[str]:
     for feature, length in lengths.items():
-        if number := sum(len(example[feature]) > length for example in examples):
+        if number := sum(len(example.get(feature, ())) > length for example in examples):
             yield (
                 f"{task}: {number} of the first {counted(len(examples), 'example')} have more than "
                 f"{counted(length, 'token')} of {feature}, and lose their end"
@@ -54,9 +54,10 @@ def _unknown(
     shares = []
     for feature in features:
         vocabulary = task.output_features[feature].vocabulary
-        if number := sum(num_unknown(vocabulary, example[feature]) for example in examples):
+        of_feature = [example[feature] for example in examples if feature in example]
+        if number := sum(num_unknown(vocabulary, ids) for ids in of_feature):
             is_content = content_tokens(vocabulary)
-            total = sum(int(is_content[example[feature]].sum()) for example in examples)
+            total = sum(int(is_content[ids].sum()) for ids in of_feature)
             share = percent(number / total)
             shares.append(f"{number:,} of {total:,} tokens of {feature} ({share})")
     if shares:

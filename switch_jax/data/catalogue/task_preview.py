@@ -1,5 +1,6 @@
 """Examples of tasks as text, for `switch_jax tasks NAME`."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import check_examples, open_tasks
-from switch_jax.data.catalogue.configured_tasks import OpenedTasks, ordered_examples
+from switch_jax.data.catalogue.configured_tasks import OpenedTasks, all_tasks, ordered_examples
 from switch_jax.data.catalogue.lost_text import lost_text
 from switch_jax.data.catalogue.registry import mixing_rates
 
@@ -21,12 +22,14 @@ def first_examples(config: DataConfig, count: int) -> str:
     Each is shown by its number of tokens, first and last ids, and text; `lost_text` follows. Raises
     what `open_tasks` and `check_examples` raise.
     """
-    opened = open_tasks(config)
-    check_examples(opened)
+    known = {name for task in all_tasks(config) for name in task.output_features}
+    lengths = {name: n for name, n in config.task_feature_lengths.items() if name in known}
+    opened = open_tasks(dataclasses.replace(config, task_feature_lengths=lengths))
+    check_examples(opened, ())
     lines = []
     for number, example in enumerate(itertools.islice(_mixed(opened), count), 1):
         lines.append(f"{config.mixture_or_task_name}, {config.split}, example {number}")
-        for feature in ("inputs", "targets"):
+        for feature in (name for name in ("inputs", "targets") if name in example):
             ids = example[feature]
             vocabulary = opened.tasks[0].output_features[feature].vocabulary
             lines.append(f"  {feature}, {len(ids)} tokens: {_shortened(ids)}")

@@ -99,13 +99,13 @@ def tensorflow_message(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     return "a record is no tf.Example" if message.startswith(_NO_EXAMPLE) else message
 
 
-def has_inputs(example: Mapping[str, Any]) -> bool:
-    """Whether the inputs have a token; `check_examples` refuses examples without 'inputs'.
+def has_tokens(example: Mapping[str, Any]) -> bool:
+    """Whether the inputs have a token or, where a task has no inputs, the targets.
 
-    Examples without a token are left out before packing: their targets would have nothing to attend
-    to, and a row of examples that are empty altogether would never be full.
+    Examples without are left out before packing: their targets would have nothing to attend to, and
+    a row of examples that are empty altogether would never be full.
     """
-    return "inputs" not in example or len(example["inputs"]) > 0
+    return len(example.get("inputs", example["targets"])) > 0
 
 
 def no_examples(name: str, config: DataConfig) -> UserError:

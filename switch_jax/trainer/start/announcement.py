@@ -20,7 +20,7 @@ from switch_jax.trainer.start.warm_start import describe_start
 def announcement(config: Config, mesh: Mesh) -> list[str]:
     """Lines with the model, data, devices and batch, and with the routing groups of each stack."""
     model = config.model
-    lengths = (config.data.task_feature_lengths[stack.feature] for stack in model.stacks)
+    lengths = (stack.length(config.data.task_feature_lengths) for stack in model.stacks)
     sizes = " x ".join(str(size) for size in mesh.shape.values())
     lines = [
         f"{described(model)}; {config.data.mixture_or_task_name}; "

@@ -138,7 +138,7 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
             )
         check_metric(config.run.best_metric, validation.names, own)
     mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
-    check_examples(train)
+    check_examples(train, config.model.stacks)
     check_vocabulary(config)
     return train, validation
 

@@ -23,7 +23,7 @@ def describe_memory(prepared: Prepared) -> list[str]:
     parts = ", ".join(f"{name} {memory_size(size)}" for name, size in sizes.items())
     lines = [f"memory of a device without activations: {memory_size(one)} ({parts})"]
     rows = config.run.batch_size // config.run.num_microbatches
-    length = config.data.task_feature_lengths["targets"]
+    length = config.model.stacks[-1].length(config.data.task_feature_lengths)
     logits = rows * length * config.model.num_embeddings * 4
     without_gradients = (one - sizes["gradients"]) * devices  # which follow the logits
     for what, needed in (

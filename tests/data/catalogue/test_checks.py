@@ -10,6 +10,7 @@ from switch_jax.data.catalogue.registry import get_mixture_or_task
 from switch_jax.tasks import english
 from switch_jax.utils.errors import UserError
 from tests.data.helpers import config_of, features, lines
+from tests.trainer.helpers import STACKS
 
 BIBLE = get_mixture_or_task("bible_span_corruption")
 README = lines(english.DATA / "README.md")
@@ -20,8 +21,11 @@ TARGETS = {"targets": seqio.Feature(english.VOCABULARY)}
 
 def test_a_task_without_inputs_is_refused(register):
     register("targets_alone", README, [english.as_targets, TOKENIZE], TARGETS)
-    with pytest.raises(UserError, match="targets_alone have targets.*no inputs: a task needs both"):
-        check_examples(open_tasks(config_of("targets_alone", 8)))
+    with pytest.raises(UserError, match="targets_alone has no inputs, which an encoder needs"):
+        open_tasks(config_of("targets_alone", 8))
+    register("no_inputs", README, [english.as_targets, TOKENIZE], ENGLISH)
+    with pytest.raises(UserError, match="no_inputs have targets.*no inputs: this model needs both"):
+        check_examples(open_tasks(config_of("no_inputs", 8)), STACKS)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,7 @@ def test_a_step_that_fails_is_named_with_what_is_missing(register, steps, messag
     register("no_tokens", README, steps, ENGLISH)
     opened = open_tasks(DataConfig("no_tokens", {"inputs": 16, "targets": 8}))
     with pytest.raises(UserError, match=f"^the examples of no_tokens .* preprocessed: {message}"):
-        check_examples(opened)
+        check_examples(opened, STACKS)
 
 
 @pytest.mark.parametrize("name", ["toy_none", "toy_empty"])
@@ -47,7 +51,7 @@ def test_a_task_without_examples_is_refused(name):
     opened = open_tasks(config_of(name, 10))
     message = f"{name} gives no example of its split 'train'.*without a token"
     with pytest.raises(UserError, match=message):
-        check_examples(opened)
+        check_examples(opened, STACKS)
 
 
 def check_lengths(inputs, targets, task=BIBLE):
