@@ -1,8 +1,8 @@
 """The tasks that only the studies read: `import benchmarks.tasks` in their gin files.
 
-`large_english_span_corruption` (`make study`), `large_code_span_corruption` (`make long_study`) and
-the mixture `large_multilingual` (`make languages`) are text that is not shipped: the scripts in
-benchmarks/corpora build it in runs/.
+`large_english_span_corruption` (`make study`), `large_code_span_corruption` (`make long_study`),
+both also as `_prefix_lm` and `_full_lm`, and the mixture `large_multilingual` (`make languages`)
+are text that is not shipped: the scripts in benchmarks/corpora build it in runs/.
 
 `factbook_facts` (`make downstream`) are facts of the Factbook as questions with the answer masked.
 The inputs of a row are a question, as "what is the capital of Kenya? <extra_id_0>", and its targets
@@ -14,7 +14,7 @@ questions. The facts are those that `factbook_qa_open` asks for, from the traini
 
 import gzip
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,14 @@ import tensorflow as tf
 from t5.evaluation import metrics
 
 from switch_jax.tasks import english, multilingual, offline
-from switch_jax.tasks.building_blocks import TEXT_TO_TEXT, features, language_rate
+from switch_jax.tasks.building_blocks import (
+    SPAN_CORRUPTION,
+    TEXT_TO_TEXT,
+    add_text_task,
+    add_text_tasks,
+    features,
+    language_rate,
+)
 from switch_jax.utils.errors import UserError
 
 SPLITS = ("train", "validation")
@@ -32,18 +39,23 @@ CODE_VOCABULARY = seqio.SentencePieceVocabulary(
     str(Path(__file__).parent / "corpora/code_1000.model"), extra_ids=100
 )
 
-english.add_task_of_lines(
-    "large_english_span_corruption",
-    {split: f"runs/large_english/{split}.txt.gz" for split in SPLITS},
+
+def gzipped(files: Mapping[str, str]) -> seqio.DataSource:
+    """The lines of gzipped files, by split."""
+    return seqio.FileDataSource(english.read_lines, files)
+
+
+add_text_tasks(
+    "large_english",
+    gzipped({split: f"runs/large_english/{split}.txt.gz" for split in SPLITS}),
+    english.VOCABULARY,
 )
 
 # Plain text can be read from any place, so that it is shuffled as a whole, and resuming is quick.
-seqio.TaskRegistry.add(
-    "large_code_span_corruption",
-    source=seqio.TextLineDataSource({split: f"runs/large_code/{split}.txt" for split in SPLITS}),
-    preprocessors=english.STEPS_OF_LINES,
-    output_features=features(CODE_VOCABULARY),
-    metric_fns=[],
+add_text_tasks(
+    "large_code",
+    seqio.TextLineDataSource({split: f"runs/large_code/{split}.txt" for split in SPLITS}),
+    CODE_VOCABULARY,
 )
 
 
@@ -65,8 +77,11 @@ def rate_of_built_text(task: seqio.Task) -> float:
 
 LANGUAGES = tuple(multilingual.PASSAGES["train"])
 for code in LANGUAGES:
-    english.add_task_of_lines(
-        f"large_multilingual.{code}", built_files(code), multilingual.VOCABULARY
+    add_text_task(
+        f"large_multilingual.{code}",
+        SPAN_CORRUPTION,
+        gzipped(built_files(code)),
+        multilingual.VOCABULARY,
     )
 seqio.MixtureRegistry.add(
     "large_multilingual", [(f"large_multilingual.{code}", rate_of_built_text) for code in LANGUAGES]

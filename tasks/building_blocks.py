@@ -3,7 +3,7 @@
 import functools
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,15 +35,98 @@ TEXT_TO_TEXT = (
     seqio.preprocessors.append_eos_after_trim,
 )
 
-# For records with a 'text': the steps of T5's c4_v220_span_corruption. They mask 15 % of the tokens
-# in spans of 3 on average.
-SPAN_CORRUPTION = (
-    functools.partial(seqio.preprocessors.rekey, key_map={"inputs": None, "targets": "text"}),
-    seqio.preprocessors.tokenize,
-    seqio.CacheDatasetPlaceholder(),
-    t5.data.preprocessors.span_corruption,
-    seqio.preprocessors.append_eos_after_trim,
-)
+
+@seqio.map_over_dataset
+def as_targets(record: Any) -> dict[str, tf.Tensor]:
+    """The text of a record with a 'text', or a line of text, as targets."""
+    return {"targets": record["text"] if isinstance(record, dict) else record}
+
+
+# From text to tokens. What follows makes rows of them.
+_TO_TOKENS = (as_targets, seqio.preprocessors.tokenize, seqio.CacheDatasetPlaceholder())
+_END = seqio.preprocessors.append_eos_after_trim
+
+# The steps of T5's c4_v220_span_corruption, c4_v220_prefix_lm and c4_v220_full_lm, for records with
+# a 'text' and for lines. The first masks 15 % of the tokens in spans of 3 on average.
+SPAN_CORRUPTION = (*_TO_TOKENS, t5.data.preprocessors.span_corruption, _END)
+PREFIX_LM = (*_TO_TOKENS, t5.data.preprocessors.prefix_lm, _END)
+FULL_LM = (*_TO_TOKENS, t5.data.preprocessors.full_lm)
+OBJECTIVES = {"span_corruption": SPAN_CORRUPTION, "prefix_lm": PREFIX_LM, "full_lm": FULL_LM}
+
+
+def in_mode(
+    dataset: tf.data.Dataset,
+    sequence_length: Mapping[str, int],
+    output_features: Mapping[str, seqio.Feature],
+    *,
+    word: str,
+    step: Callable[..., tf.data.Dataset],
+) -> tf.data.Dataset:
+    """Makes inputs and targets by t5's `span_corruption` or `prefix_lm`, after a mode word.
+
+    The word, as "[R]", stands before the inputs, and its tokens count among theirs.
+    """
+    ids = output_features["inputs"].vocabulary.encode(word)
+    left = {**sequence_length, "inputs": sequence_length["inputs"] - len(ids)}
+
+    def add_word(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {**example, "inputs": tf.concat([ids, example["inputs"]], 0)}
+
+    return step(dataset, left, output_features).map(add_word)
+
+
+def _denoiser(word: str, mean_span: float, density: float) -> Callable[..., tf.data.Dataset]:
+    masked = functools.partial(
+        t5.data.preprocessors.span_corruption,
+        mean_noise_span_length=mean_span,
+        noise_density=density,
+    )
+    return functools.partial(in_mode, word=word, step=masked)
+
+
+# The denoisers of UL2 (table 1 of https://arxiv.org/abs/2205.05131), by the end of their tasks'
+# names.
+UL2_DENOISERS = {
+    "r_3_15": _denoiser("[R]", 3.0, 0.15),
+    "r_8_15": _denoiser("[R]", 8.0, 0.15),
+    "x_3_50": _denoiser("[X]", 3.0, 0.5),
+    "x_8_50": _denoiser("[X]", 8.0, 0.5),
+    "x_64_15": _denoiser("[X]", 64.0, 0.15),
+    "x_64_50": _denoiser("[X]", 64.0, 0.5),
+    "s": functools.partial(in_mode, word="[S]", step=t5.data.preprocessors.prefix_lm),
+}
+
+
+def add_text_task(
+    name: str, steps: Sequence[Any], source: seqio.DataSource, vocabulary: seqio.Vocabulary
+) -> None:
+    """Registers a task for pretraining on text: records with a 'text', or lines."""
+    seqio.TaskRegistry.add(
+        name,
+        source=source,
+        preprocessors=steps,
+        output_features=features(vocabulary),
+        metric_fns=[],
+    )
+
+
+def add_text_tasks(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary) -> None:
+    """Registers NAME_span_corruption, NAME_prefix_lm and NAME_full_lm of one source of text."""
+    for objective, steps in OBJECTIVES.items():
+        add_text_task(f"{name}_{objective}", steps, source, vocabulary)
+
+
+def add_ul2(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary) -> None:
+    """Registers the mixture NAME_ul2 of UL2's seven denoisers of a source of text, at equal rates.
+
+    Their tasks are ul2.NAME.r_3_15 and so on. Half of the tokens in spans of 3 are many spans, and
+    spans of 64 need long rows: with 100 sentinels inputs of 190 to 400 tokens serve, with 128 also
+    512. Targets need about as many tokens as inputs.
+    """
+    tasks = {f"ul2.{name}.{kind}": step for kind, step in UL2_DENOISERS.items()}
+    for task, step in tasks.items():
+        add_text_task(task, (*_TO_TOKENS, step, _END), source, vocabulary)
+    seqio.MixtureRegistry.add(f"{name}_ul2", list(tasks), default_rate=1.0)
 
 
 def parse_json_lines(

@@ -1,17 +1,15 @@
-"""English C4, the paper's pretraining corpus (section 2), with T5's span corruption.
+"""English C4, the paper's pretraining corpus (section 2): T5's tasks, and UL2's denoisers.
 
-Since version 2.3.0 of the data set, a page does not repeat a line; T5's c4_v220_span_corruption
-reads the version before.
+Since version 2.3.0 of the data set, a page does not repeat a line; T5's c4_v220_span_corruption,
+c4_v220_prefix_lm and c4_v220_full_lm read the version before.
 """
 
 import seqio
 
-from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, T5_FEATURES
+from switch_jax.tasks import named_vocabularies
+from switch_jax.tasks.building_blocks import add_text_tasks, add_ul2
 
-seqio.TaskRegistry.add(
-    "c4_span_corruption",
-    source=seqio.TfdsDataSource("c4/en:3.1.0"),
-    preprocessors=SPAN_CORRUPTION,
-    output_features=T5_FEATURES,
-    metric_fns=[],
-)
+SOURCE = seqio.TfdsDataSource("c4/en:3.1.0")
+
+add_text_tasks("c4", SOURCE, named_vocabularies.T5)
+add_ul2("c4", SOURCE, named_vocabularies.T5_MORE_SENTINELS)

@@ -1,8 +1,9 @@
-"""mC4: 107 tasks in 101 languages and their mixture, under mT5's names (section 4.3).
+"""mC4: 107 tasks in 101 languages and their mixtures (section 4.3); span corruption as mT5 has it.
 
-The task of a language is `mc4.<code>`, with `_` for `-`: `mc4.iw`, `mc4.ru_Latn`. Six languages
-have another task for their pages in Latin script. Codes, splits and rates are those of mT5
-(https://arxiv.org/abs/2010.11934); tasks/data/mc4_examples.tsv has the source of the counts.
+The task of a language is `mc4.<code>`, under mT5's name, with `_` for `-`: `mc4.iw`, `mc4.ru_Latn`;
+`mc4_prefix_lm.<code>` and `mc4_full_lm.<code>` are the same pages for language models. Six
+languages have another task for their pages in Latin script. Codes, splits and rates are those of
+mT5 (https://arxiv.org/abs/2010.11934); tasks/data/mc4_examples.tsv has the source of the counts.
 """
 
 from pathlib import Path
@@ -10,7 +11,13 @@ from pathlib import Path
 import seqio
 
 from switch_jax.tasks import named_vocabularies
-from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, features, language_rate
+from switch_jax.tasks.building_blocks import (
+    FULL_LM,
+    PREFIX_LM,
+    SPAN_CORRUPTION,
+    add_text_task,
+    language_rate,
+)
 
 COUNTS_FILE = Path(__file__).resolve().parent / "data" / "mc4_examples.tsv"
 
@@ -22,23 +29,16 @@ def read_counts() -> dict[str, int]:
     return {code: int(count) for code, count in rows}
 
 
-def task_name(code: str) -> str:
-    return f"mc4.{code.replace('-', '_')}"
-
-
 TRAIN_EXAMPLES = read_counts()
+MIXTURES = {"mc4": SPAN_CORRUPTION, "mc4_prefix_lm": PREFIX_LM, "mc4_full_lm": FULL_LM}
 
-for code in TRAIN_EXAMPLES:
-    seqio.TaskRegistry.add(
-        task_name(code),
-        source=seqio.TfdsDataSource(
+for mixture, steps in MIXTURES.items():
+    rates = {}
+    for code, count in TRAIN_EXAMPLES.items():
+        source = seqio.TfdsDataSource(
             "c4/multilingual:3.0.1", splits={"train": code, "validation": f"{code}-validation"}
-        ),
-        preprocessors=SPAN_CORRUPTION,
-        output_features=features(named_vocabularies.MT5),
-        metric_fns=[],
-    )
-
-seqio.MixtureRegistry.add(
-    "mc4", [(task_name(code), language_rate(count)) for code, count in TRAIN_EXAMPLES.items()]
-)
+        )
+        name = f"{mixture}.{code.replace('-', '_')}"
+        add_text_task(name, steps, source, named_vocabularies.MT5)
+        rates[name] = language_rate(count)
+    seqio.MixtureRegistry.add(mixture, list(rates.items()))

@@ -13,7 +13,7 @@ import json
 import seqio
 import tensorflow as tf
 
-from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, features, language_rate
+from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, add_text_task, language_rate
 from switch_jax.tasks.english import DATA
 
 VOCABULARY = seqio.SentencePieceVocabulary(str(DATA / "udhr_8000.model"), extra_ids=100)
@@ -35,13 +35,8 @@ def add_udhr_task(code: str) -> None:
     def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices({"text": PASSAGES[split][code]})
 
-    seqio.TaskRegistry.add(
-        f"udhr.{code}",
-        source=seqio.FunctionDataSource(read, splits=tuple(PASSAGES)),
-        preprocessors=SPAN_CORRUPTION,
-        output_features=features(VOCABULARY),
-        metric_fns=[],
-    )
+    source = seqio.FunctionDataSource(read, splits=tuple(PASSAGES))
+    add_text_task(f"udhr.{code}", SPAN_CORRUPTION, source, VOCABULARY)
 
 
 for code in PASSAGES["train"]:

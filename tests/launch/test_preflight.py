@@ -11,6 +11,7 @@ from switch_jax.launch import google_cloud
 from switch_jax.launch.targets.tpu_vm import TpuVm
 from switch_jax.planning import plan
 from switch_jax.tasks import english
+from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, add_text_task
 from tests.cli.mistakes import refused
 from tests.launch.jobs import DEMO, LARGE_TABLE, ON_VM, PRETRAIN
 
@@ -143,8 +144,9 @@ def test_a_small_vocabulary_in_a_bucket_is_warned_of_once(capsys, bucket_path):
     own = bucket_path / "own.model"
     own.write_bytes(Path(english.VOCABULARY.sentencepiece_model_file).read_bytes())
     files = {split: str(english.DATA / f"bible.{split}.txt.gz") for split in english.SPLITS}
+    source = seqio.FileDataSource(english.read_lines, files)
     vocabulary = seqio.SentencePieceVocabulary(str(own), extra_ids=100)
-    english.add_task_of_lines("own_vocabulary", files, vocabulary)
+    add_text_task("own_vocabulary", SPAN_CORRUPTION, source, vocabulary)
     flags = ["--dry_run", "--skip_plan", f"--gin.MODEL_DIR={bucket_path}/run"]
     flags += ["--gin.MIXTURE_OR_TASK_NAME=own_vocabulary", "--gin.NUM_EMBEDDINGS=4096"]
     try:

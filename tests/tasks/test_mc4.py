@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from t5.data.preprocessors import full_lm, prefix_lm, span_corruption
 
 from switch_jax.data.catalogue.registry import get_mixture_or_task, get_tasks
 from switch_jax.tasks import mc4
@@ -19,19 +20,24 @@ CODES = """
 """.split()
 
 
-def test_mc4_has_mt5_s_107_tasks_with_its_splits():
-    names = [f"mc4.{code.replace('-', '_')}" for code in CODES]
-    assert sorted(task.name for task in get_tasks("mc4")) == sorted(names)
+@pytest.mark.parametrize("mixture", ["mc4", "mc4_prefix_lm", "mc4_full_lm"])
+def test_mc4_has_mt5_s_107_tasks_with_its_splits(mixture):
+    names = [f"{mixture}.{code.replace('-', '_')}" for code in CODES]
+    assert sorted(task.name for task in get_tasks(mixture)) == sorted(names)
     assert len(names) == 107
     for code, name in zip(CODES, names, strict=True):
         data_set = get_mixture_or_task(name).source.tfds_dataset
         assert data_set.name == "c4/multilingual:3.0.1"
         assert data_set._map_split("train") == code
         assert data_set._map_split("validation") == f"{code}-validation"
+        step = {"mc4": span_corruption, "mc4_prefix_lm": prefix_lm, "mc4_full_lm": full_lm}[mixture]
+        assert step in get_mixture_or_task(name).preprocessors
 
 
 def test_mc4_is_sampled_by_the_number_of_examples_to_the_power_of_0_3():
     rates = rates_of("mc4")
+    for other in ("mc4_prefix_lm", "mc4_full_lm"):
+        assert list(rates_of(other).values()) == list(rates.values())
     share = {name: rate / sum(rates.values()) for name, rate in rates.items()}
     file = Path(mc4.__file__).parent / "data" / "mc4_examples.tsv"
     rows = re.findall(r"^([a-zA-Z-]+)\t(\d+)$", file.read_text(), re.M)

@@ -20,13 +20,14 @@ from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import no_examples
 from switch_jax.data.span_corruption.span_masking import (
     masked_spans,
+    mode_word,
     row_length,
-    span_corruption_arguments,
+    t5_arguments,
 )
 from switch_jax.run_folder import RunFolder, read_run_facts
 from switch_jax.runtime.multihost import is_first
 from switch_jax.utils.errors import UserError, storage_error
-from switch_jax.utils.tensorflow_setup import seqio
+from switch_jax.utils.tensorflow_setup import seqio, t5
 from switch_jax.utils.terminal import say
 
 
@@ -142,24 +143,34 @@ def _no_inputs(name: str, lengths: Mapping[str, int]) -> UserError:
 
 
 def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
-    """Checks the lengths of a task that uses t5's `span_corruption`; other tasks pass.
+    """Checks the lengths of a task that makes its targets by t5's steps; other tasks pass."""
+    t5_steps = t5.data.preprocessors
+    for step in task.preprocessors:
+        spans = t5_arguments(step, t5_steps.span_corruption)
+        prefix = t5_arguments(step, t5_steps.prefix_lm)
+        if (spans or prefix) and "inputs" not in lengths:
+            raise _no_length(f"{task.name} makes", lengths)
+        if spans:
+            _check_span_corruption(task, lengths, step, spans)
+        if prefix:
+            _check_prefix_lm(task, lengths, step, prefix["noise_density"])
 
-    The length of the inputs determines how many tokens are masked, in how many spans, and so the
-    length of the targets (section 3.1.4 of Raffel et al., https://arxiv.org/abs/1910.10683).
 
-    t5 itself raises a ValueError for most targets that are too short, but cuts them off where its
-    estimate is 2 tokens too low (inputs of 172, 316, 352, ...), and takes ordinary pieces of the
-    vocabulary where sentinels run out.
+def _check_span_corruption(
+    task: seqio.Task, lengths: Mapping[str, int], step: Any, arguments: Mapping[str, Any]
+) -> None:
+    """The length of the inputs determines how many tokens are masked, in how many spans.
+
+    And so the length of the targets (section 3.1.4 of Raffel et al.,
+    https://arxiv.org/abs/1910.10683). t5 itself raises a ValueError for most targets that are too
+    short, but cuts them off where its estimate is 2 tokens too low (inputs of 172, 316, 352, ...),
+    and takes ordinary pieces of the vocabulary where sentinels run out.
     """
-    arguments = next(filter(None, map(span_corruption_arguments, task.preprocessors)), None)
-    if arguments is None:
-        return
-    if "inputs" not in lengths:
-        raise _no_length(f"{task.name} makes", lengths)
     density, mean_span = arguments["noise_density"], arguments["mean_noise_span_length"]
-    inputs, tokens = lengths["inputs"], row_length(arguments, lengths["inputs"])
+    inputs, vocabulary = lengths["inputs"], task.output_features["inputs"].vocabulary
+    tokens = row_length(arguments, inputs - len(mode_word(step, vocabulary)))
     masked, spans = masked_spans(tokens, density, mean_span)
-    sentinels = num_sentinels(task.output_features["inputs"].vocabulary)
+    sentinels = num_sentinels(vocabulary)
     if not 1 <= spans <= sentinels:
         raise UserError(
             f"inputs of length {inputs} do not fit {task.name}: it masks {spans} spans in them, "
@@ -171,6 +182,27 @@ def _check_lengths(task: seqio.Task, lengths: Mapping[str, int]) -> None:
             f"targets of length {lengths['targets']} are too short for {task.name}: in inputs of "
             f"length {inputs} it masks {masked} of {tokens} tokens in {spans} spans, which takes "
             f"{masked} + {spans} + 1 = {targets}"
+        )
+
+
+def _check_prefix_lm(
+    task: seqio.Task, lengths: Mapping[str, int], step: Any, density: float
+) -> None:
+    """The inputs are a beginning of a row of text, which would fit into them, the targets the rest.
+
+    t5 cuts targets off that are longer.
+    """
+    inputs, feature = lengths["inputs"], task.output_features["inputs"]
+    tokens = inputs - len(mode_word(step, feature.vocabulary)) - feature.add_eos
+    if tokens < 2:
+        raise UserError(f"inputs of length {inputs} are too short for {task.name}")
+    first = max(1, round((1 - 2 * density) * (tokens - 1)))  # tokens of the shortest beginning
+    targets = tokens - first + task.output_features["targets"].add_eos
+    if lengths["targets"] < targets:
+        raise UserError(
+            f"targets of length {lengths['targets']} are too short for {task.name}: in inputs of "
+            f"length {inputs} it divides rows of {tokens} tokens, whose second parts take up to "
+            f"{targets}"
         )
 
 

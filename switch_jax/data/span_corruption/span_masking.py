@@ -7,12 +7,13 @@ examples are t5's to the last token. t5 and TensorFlow still read, tokenize, mer
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from switch_jax.data.span_corruption import stateless_random
+from switch_jax.tasks.building_blocks import in_mode
 from switch_jax.utils.tensorflow_setup import seqio, t5, tf
 
 Example = Mapping[str, np.ndarray]
@@ -31,6 +32,7 @@ class SpanMasking(NamedTuple):
       lengths: tokens of 'inputs' and 'targets'.
       row_length: tokens of text of which a row of these inputs is made.
       merges: whether examples are put together before they are cut into rows.
+      word: the tokens before the inputs, which name the kind of masking.
     """
 
     noise_density: float
@@ -40,6 +42,7 @@ class SpanMasking(NamedTuple):
     lengths: Mapping[str, int]
     row_length: int
     merges: bool
+    word: Sequence[int] = ()
 
     def examples(self, rows: Mapping[str, np.ndarray]) -> list[Example]:
         """The example of each row of a padded batch of what `rows` makes.
@@ -51,7 +54,9 @@ class SpanMasking(NamedTuple):
             (alike,) = np.nonzero(rows["length"] == length)
             tokens, seeds = rows["targets"][alike, :length], rows["seed"][alike]
             noise = self.noise(int(length), seeds)
-            inputs = self._ended("inputs", self._with_sentinels(tokens, noise))
+            words = np.tile(np.array(self.word, np.int32), (len(alike), 1))  # [N, w]
+            inputs = np.concatenate([words, self._with_sentinels(tokens, noise)], 1)
+            inputs = self._ended("inputs", inputs)
             targets = self._ended("targets", self._with_sentinels(tokens, ~noise))
             for row, *example in zip(alike, inputs, targets, strict=True):
                 found[row] = dict(zip(("inputs", "targets"), example, strict=True))
@@ -114,15 +119,29 @@ def _cut(items: int, pieces: int, seeds: np.ndarray) -> np.ndarray:
     return np.diff(cuts, prepend=0, append=items)
 
 
-def span_corruption_arguments(step: Callable[..., Any]) -> dict[str, Any] | None:
-    """The arguments of a step by name; None where it is not t5's `span_corruption`."""
-    span_corruption = t5.data.preprocessors.span_corruption
-    partial = step if isinstance(step, functools.partial) else functools.partial(step)
-    if partial.func is not span_corruption:
+def t5_arguments(step: Callable[..., Any], of: Callable[..., Any]) -> dict[str, Any] | None:
+    """The arguments of a step by name; None where it is not t5's function `of`.
+
+    It may be the step of an `in_mode`, whose word takes some of the inputs: see `mode_word`.
+    """
+    partial = _with_arguments(step)
+    if partial.func is in_mode:
+        return t5_arguments(partial.keywords["step"], of)
+    if partial.func is not of:
         return None
-    given = inspect.signature(span_corruption).bind_partial(**partial.keywords)
+    given = inspect.signature(of).bind_partial(**partial.keywords)
     given.apply_defaults()
     return given.arguments
+
+
+def mode_word(step: Callable[..., Any], vocabulary: seqio.Vocabulary) -> Sequence[int]:
+    """The tokens that a step puts before the inputs; none unless it is an `in_mode`."""
+    partial = _with_arguments(step)
+    return vocabulary.encode(partial.keywords["word"]) if partial.func is in_mode else ()
+
+
+def _with_arguments(step: Callable[..., Any]) -> functools.partial:
+    return step if isinstance(step, functools.partial) else functools.partial(step)
 
 
 def row_length(arguments: Mapping[str, Any], inputs: int) -> int:
@@ -154,7 +173,7 @@ def span_masking(task: seqio.Task, lengths: Mapping[str, int]) -> SpanMasking | 
     steps = task.preprocessors[-2:]
     if len(steps) < 2 or steps[1] is not seqio.preprocessors.append_eos_after_trim:
         return None
-    arguments = span_corruption_arguments(steps[0])
+    arguments = t5_arguments(steps[0], t5.data.preprocessors.span_corruption)
     if arguments is None or lengths.keys() != {"inputs", "targets"}:
         return None
     inputs, targets = (task.output_features.get(name) for name in ("inputs", "targets"))
@@ -169,14 +188,16 @@ def span_masking(task: seqio.Task, lengths: Mapping[str, int]) -> SpanMasking | 
         or arguments["mean_noise_span_length"] < _MIN_MEAN_SPAN
     ):
         return None
+    word = mode_word(steps[0], inputs.vocabulary)
     found = SpanMasking(
         arguments["noise_density"],
         arguments["mean_noise_span_length"],
         targets.vocabulary.vocab_size,
         {"inputs": _eos(inputs), "targets": _eos(targets)},
         dict(lengths),
-        row_length(arguments, lengths["inputs"]),
+        row_length(arguments, lengths["inputs"] - len(word)),
         arguments["merge_examples_to_reduce_padding"],
+        word,
     )
     return found if _as_t5_does(found, task) else None
 

@@ -33,12 +33,16 @@ def test_what_comes_with_the_project_can_be_read_and_the_rest_is_named(folder):
     rows, rest = parts(task_list.task_list())
     assert " ".join(" ".join(rows[0]).split()) == "can be read here kind splits"
     assert ["bible_span_corruption", "task", "train, validation"] in rows
-    assert ["english_span_corruption", "mixture", "train, validation"] in rows
+    for objective in ("span_corruption", "prefix_lm", "full_lm", "ul2"):
+        assert [f"english_{objective}", "mixture", "train, validation"] in rows
+    # The seven denoisers of the three corpora; those of C4 are among the rest.
+    assert ["ul2*", "21", "of them   train, validation"] in rows
     assert ["udhr*", "101", "of them  train, validation"] in rows  # a mixture, and 100 languages
     line, names = rest.split(":\n", 1)
     names = " ".join(names.split())  # it is wrapped
     assert line == "not here; --tfds_data_dir gives TFDS data (docs/prepare_data.md)"
-    assert "anli, anli_r1," in names and "mc4* (108)" in names and "udhr" not in names
+    # Span corruption, prefix_lm and full_lm of 107 pages, and their mixtures.
+    assert "anli, anli_r1," in names and "mc4* (324)" in names and "udhr" not in names
     assert "bible_span_corruption" not in names
 
 

@@ -89,11 +89,12 @@ def without_eos(task):
         BIBLE,
         with_arguments(BIBLE, merge_examples_to_reduce_padding=False, reserved_for_packing=10),
         without_eos(with_arguments(BIBLE, noise_density=0.3, mean_noise_span_length=5.0)),
+        get_mixture_or_task("ul2.bible.x_8_50"),
     ],
-    ids=["as_registered", "not_merged", "density_without_eos"],
+    ids=["as_registered", "not_merged", "density_without_eos", "after_a_word"],
 )
 def test_blocks_have_the_examples_of_the_steps_in_their_order(task, monkeypatch):
-    lengths = {"inputs": 64, "targets": 40}
+    lengths = {"inputs": 64, "targets": 64}
     monkeypatch.setattr(preprocessing, "_GRAPHS", {})
     masking, found = block_examples(task, lengths)
     assert masking is not None
