@@ -1,6 +1,5 @@
 """Pretraining on text by several objectives, on texts that are written out or counted."""
 
-import collections
 import functools
 import itertools
 
@@ -11,8 +10,7 @@ import tensorflow as tf
 from t5.data import preprocessors
 
 from switch_jax.config import DataConfig
-from switch_jax.data import preprocessing
-from switch_jax.data.catalogue.checks import check_tasks, open_tasks
+from switch_jax.data.catalogue.checks import check_examples, check_tasks, open_tasks
 from switch_jax.data.catalogue.configured_tasks import ordered_examples
 from switch_jax.data.catalogue.registry import get_mixture_or_task, get_tasks
 from switch_jax.data.catalogue.vocabularies import with_vocabulary
@@ -22,9 +20,9 @@ from switch_jax.tasks import c4, english
 from switch_jax.tasks.building_blocks import FULL_LM, PREFIX_LM, add_ul2, features
 from switch_jax.tasks.named_vocabularies import BYTE
 from switch_jax.utils.errors import UserError
-from tests.data.helpers import lines
+from tests.data.helpers import assert_same, lines
 from tests.tasks.records import rates_of, restore, shipped
-from tests.trainer.helpers import STACKS
+from tests.trainer.helpers import ONE_STACK, STACKS
 
 # By the end of a denoiser's name: its word, mean span and share of masked tokens, as in table 1 of
 # Tay et al. 2022.
@@ -68,28 +66,24 @@ def test_full_lm_cuts_the_texts_one_after_the_other_into_rows(own):
     assert {name for example in examples for name in example} == {"targets"}
 
 
-def test_rows_of_full_lm_are_read_in_blocks_each_text_once(own):
+def test_an_epoch_of_full_lm_has_each_text_once_and_a_run_goes_on_exactly(own):
+    """ "text 0" to "text 9" with EOS are 7 bytes each, and the others 8: together 15 x 50 + 40."""
     texts = [f"text {number}" for number in range(100)]
-    task = own(FULL_LM, *texts)
-    blocks = tf.data.Dataset.zip(
-        (
-            tf.data.Dataset.from_tensor_slices([[0, 0, 0], [0, 0, 1]]),
-            tf.data.Dataset.from_tensor_slices(np.array([5, 6])),
-            task.source.get_dataset("train", shuffle=False).window(60),
-        )
-    )
-    graph = preprocessing.block_graph(task, {"targets": 50}, False, True)
-    rows = collections.defaultdict(list)
-    for location, index, example in graph.examples(graph.graph(blocks).as_numpy_iterator()):
-        if index >= 0:
-            rows[int(location[2])].append(example["targets"].tolist())
-    # "text 0|" is 7 bytes, and from 10 on 8: a whole block is 470 bytes, the other 320.
-    assert sorted(map(len, rows[0])) == [20] + 9 * [50]
-    assert sorted(map(len, rows[1])) == [20] + 6 * [50]
-    for block, some in enumerate((texts[:60], texts[60:])):
-        expected = in_bytes("".join(f"{text}|" for text in some))[0]
-        assert collections.Counter(itertools.chain(*rows[block])) == collections.Counter(expected)
-        assert rows[block][0] != expected[:50], "the rows are shuffled"
+    own(FULL_LM, *texts)
+    opened = open_tasks(DataConfig("own", {"targets": 50}))
+    check_examples(opened, ONE_STACK)
+    batches = list(itertools.islice(TrainBatches(opened, ONE_STACK, 4), 8))
+    epochs = np.concatenate([batch["decoder_target_tokens"] for batch, _ in batches])
+    (text,) = in_bytes("".join(f"{text}|" for text in texts))
+    for epoch in (epochs[:16], epochs[16:]):
+        assert sorted((row > 0).sum() for row in epoch) == [40] + 15 * [50]
+        assert sorted(epoch[epoch > 0]) == sorted(text)
+    assert not np.array_equal(epochs[:16], epochs[16:])
+    again = TrainBatches(opened, ONE_STACK, 4, batches[2][1])
+    for (batch, _), (other, _) in zip(batches[3:], again, strict=False):
+        assert_same(batch, other)
+    with pytest.raises(UserError, match="own have targets, but no inputs: this model needs both"):
+        check_examples(open_tasks(DataConfig("own", LENGTHS)), STACKS)
 
 
 def test_prefix_lm_divides_rows_anywhere_and_loses_nothing(own):
@@ -105,6 +99,8 @@ def test_prefix_lm_divides_rows_anywhere_and_loses_nothing(own):
     assert {len(row) - 1 for row in inputs} == set(range(1, 9))
     with pytest.raises(UserError, match="^targets of length 8 are .* own: .* 9 tokens.* to 9$"):
         check_tasks([task], DataConfig("own", {"inputs": 10, "targets": 8}))
+    with pytest.raises(UserError, match="^own makes inputs, and .* gives them no length"):
+        check_tasks([task], DataConfig("own", {"targets": 8}))
     with pytest.raises(UserError, match="^inputs of length 2 are too short for own$"):
         check_tasks([task], DataConfig("own", {"inputs": 2, "targets": 8}))
 
