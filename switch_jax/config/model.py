@@ -90,10 +90,11 @@ class ModelConfig(
     @property
     def identity(self) -> dict[str, Any]:
         """What makes it this model: fields without a `Use`, and its experts' places and sizes."""
+        grouped = self.num_heads // self.key_value_heads
         return {
             **{name.upper(): getattr(self, name) for name, use in uses(type(self)) if use is None},
             "EXPERT_MLP_DIM": self.expert_hidden_dim if self.num_experts else None,
-            "NUM_KEY_VALUE_HEADS": self.key_value_heads,
+            "NUM_KEY_VALUE_HEADS": None if grouped == 1 else self.num_key_value_heads,
             "NORMALIZE_GATES": self.normalize_gates or self.num_selected_experts == 1,
             "layers with experts": {s.name: list(s.sparse_layers) for s in self.stacks},
         }

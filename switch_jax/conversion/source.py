@@ -160,7 +160,7 @@ def model_differences(
     theirs: ModelConfig, ours: ModelConfig, undetermined: Sequence[str] = ()
 ) -> list[str]:
     """Lists the settings, or else shapes, that differ; fields in `undetermined` may differ."""
-    same = {name.upper(): getattr(ours, name) for name in undetermined}
+    same = {name.upper(): ours.identity[name.upper()] for name in undetermined}
     settings = differences({**theirs.identity, **same}, ours.identity)
     return settings or differences(parameter_shapes(theirs), parameter_shapes(ours))
 

@@ -1,7 +1,7 @@
 """Compares kernels on this process's devices with XLA's own operations."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +21,31 @@ TOLERANCES = {"float32": 2e-4, "bfloat16": 2e-2}
 
 Attend = Callable[..., jax.Array]
 
-# Queries and keys of a row, multiples of 128 or not; whether it is causal; whether it has a bias.
+
+class Case(NamedTuple):
+    """Queries and keys of a row, multiples of 128 or not; causal; with a bias; heads of keys."""
+
+    length: int
+    memory: int
+    causal: bool
+    has_bias: bool
+    key_value_heads: int = HEADS
+
+
 CASES = {
-    "self-attention": (512, 512, False, True),
-    "causal self-attention": (114, 114, True, True),
-    "cross-attention": (114, 512, False, False),
+    "self-attention": Case(512, 512, False, True),
+    "causal self-attention": Case(114, 114, True, True),
+    "cross-attention": Case(114, 512, False, False),
+    "causal self-attention with grouped heads": Case(512, 512, True, False, HEADS // 4),
 }
 
 
 def attention(mesh: Mesh, dtype: str) -> str:
     """Compares each attention kernel of a dtype, forward and backward, with XLA in float32."""
     local, found = data_mesh(mesh.local_devices), []
-    for name, (length, memory, causal, has_bias) in CASES.items():
-        kernel, (arrays, segments) = attention_inputs(length, memory, has_bias, dtype, local)
+    for name, case in CASES.items():
+        causal = case.causal
+        kernel, (arrays, segments) = attention_inputs(case, dtype, local)
         if kernel is None:
             continue
         with jax.set_mesh(local), jax.default_matmul_precision("highest"):
@@ -47,26 +59,26 @@ def attention(mesh: Mesh, dtype: str) -> str:
     return "; ".join(found)
 
 
-def attention_inputs(
-    length: int, memory: int, has_bias: bool, dtype: str, mesh: Mesh
-) -> tuple[Attend | None, Any]:
+def attention_inputs(case: Case, dtype: str, mesh: Mesh) -> tuple[Attend | None, Any]:
     """Returns the kernel that a model uses on the mesh, and arguments of `attention_program`.
 
-    The arguments are random arrays, the same at each call: q [B, L, H * K], k and v [B, M, H * K],
-    and with `has_bias` the bias [H, 2 W]; then segments [B, L] and [B, M] int32: three packed
-    examples and padding in each row.
+    The arguments are random arrays, the same at each call: q [B, L, H * K], k and v [B, M, H * K]
+    with the case's heads, and with `has_bias` the bias [H, 2 W]; then segments [B, L] and [B, M]
+    int32: three packed examples and padding in each row.
     """
     model = small_config(mesh).replace("model", activation_dtype=dtype, gpu_attention="cudnn").model
+    length, memory, _, has_bias, key_value_heads = case
     rng, rows = np.random.default_rng(length), 2 * mesh.size
 
-    def normal(length: int, scale: float = 1.0) -> np.ndarray:
-        x = scale * rng.normal(size=(rows, length, HEADS * model.head_dim))
+    def normal(length: int, heads: int, scale: float = 1.0) -> np.ndarray:
+        x = scale * rng.normal(size=(rows, length, heads * model.head_dim))
         return x.astype(jnp.dtype(dtype))
 
     def packed(length: int) -> np.ndarray:
         return np.sort(rng.integers(0, 4, (rows, length)))[:, ::-1].astype(np.int32)
 
-    q, k, v = normal(length, model.head_dim**-0.5), normal(memory), normal(memory)
+    q = normal(length, HEADS, model.head_dim**-0.5)
+    k, v = (normal(memory, key_value_heads) for _ in range(2))
     arrays, segments = [q, k, v], packed(length)
     if has_bias:
         width = round_up_to_lanes(max(length, memory))

@@ -23,9 +23,9 @@ def dot_product_attention(
     """As `kernels.attention_kernel.fused_attention`, for any platform, and with dropout."""
     batch, length, _ = q.shape
     size = q.shape[-1] // num_heads
-    k, v = (x.reshape(batch, x.shape[1], -1, size) for x in (k, v))  # [B, M, H, K]
-    h, heads = in_groups(num_heads, k.shape[2])
+    h, heads = in_groups(num_heads, k.shape[-1] // size)
     q = q.reshape(batch, length, *heads, size)  # [B, L, H, K], or [B, L, H, queries, K]
+    k, v = (x.reshape(batch, x.shape[1], -1, size) for x in (k, v))  # [B, M, H, K]
     scores = jnp.einsum(f"bl{h}k,bmhk->b{h}lm", q, k, preferred_element_type=jnp.float32)
     scores = scores.reshape(batch, num_heads, *scores.shape[-2:])  # [B, H, L, M]
     if bias is not None:

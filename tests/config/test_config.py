@@ -169,6 +169,13 @@ def test_changes_are_named_as_the_macros_that_set_them():
     [
         ({"num_heads": 1, "head_dim": 16}, True),
         ({"relative_position_max_distance": 64}, True),
+        ({"positions": "rotary"}, True),
+        ({"positions": "rotary", "rotary_base": 1e6}, True),
+        ({"qk_norm": True}, True),
+        ({"num_key_value_heads": 1}, True),
+        ({"num_key_value_heads": 2}, False),  # as many as heads
+        ({"activation": "swiglu"}, True),
+        ({"normalize_gates": False}, False),  # there is one
         ({"num_selected_experts": 2}, True),
         ({"expert_mlp_dim": 64}, True),
         ({"decoder_sparse_layout": "top", "num_decoder_sparse_layers": 1}, False),
@@ -180,6 +187,33 @@ def test_changes_are_named_as_the_macros_that_set_them():
 def test_with_which_settings_it_is_another_model(changes, is_another):
     changed = CONFIG.replace("model", **changes).model
     assert (changed.identity != CONFIG.model.identity) == is_another
+
+
+def test_what_becomes_of_the_gates_of_several_experts_is_part_of_the_model():
+    two = tiny_model(num_selected_experts=2)
+    assert dataclasses.replace(two, normalize_gates=False).identity != two.identity
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_key_value_heads": 3}, "num_key_value_heads = 3 does not divide NUM_HEADS = 2$"),
+        ({"num_key_value_heads": 4}, "num_key_value_heads = 4 does not divide NUM_HEADS = 2$"),
+        (
+            {"positions": "rotary", "head_dim": 7},
+            "head_dim = 7: it must be even with POSITIONS = 'rotary'$",
+        ),
+        ({"rotary_base": 1e6}, "does not go with POSITIONS = 'relative_bias'$"),
+        ({"positions": "rotary", "rotary_base": 1.0}, "rotary_base = 1.0: it must be above 1$"),
+        (
+            {"positions": "rotary", "relative_position_buckets": 64},
+            "relative_position_buckets = 64 does not go with POSITIONS = 'rotary'$",
+        ),
+    ],
+)
+def test_attention_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(FieldError, match=message):
+        tiny_model(**changes)
 
 
 def test_imports_are_a_tuple_of_names():

@@ -121,7 +121,7 @@ EXPERT = "encoder.block.1.layer.1.mlp.experts.expert_0.wi.weight"
         ({"model_type": "bert"}, "a model of the type 'bert'; those that can be converted are"),
         ({"num_layers": 7, "encoder_sparse_step": 4}, r"experts are \[1, 5\] of the 7 of the enc"),
         ({"router_bias": True}, "router_bias is true: our routers"),
-        ({"dense_act_fn": "gelu"}, "the activation 'gelu' is none of ours, relu and gated-gelu"),
+        ({"dense_act_fn": "gelu"}, "the activation 'gelu' is neither relu nor gated-gelu"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(tmp_path, change, message):

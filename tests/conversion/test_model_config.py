@@ -96,6 +96,14 @@ def test_the_weights_of_losses_are_those_of_the_step(monkeypatch):
     ("changes", "model_type", "message"),
     [
         ({"activation": "gated-gelu"}, None, "ACTIVATION 'relu' -> 'gated-gelu'$"),
+        ({"activation": "swiglu"}, None, "ACTIVATION 'relu' -> 'swiglu'$"),
+        ({"num_experts": 0, "activation": "reglu"}, None, "ACTIVATION 'relu' -> 'reglu'$"),
+        ({"num_key_value_heads": 1}, None, "NUM_KEY_VALUE_HEADS None -> 1$"),
+        ({"qk_norm": True}, None, "QK_NORM False -> True$"),
+        (
+            {"positions": "rotary", "rotary_base": 1e6}, None,
+            "POSITIONS 'relative_bias' -> 'rotary', ROTARY_BASE 10000.0 -> 1000000.0$",
+        ),
         ({"load_balance": "bias"}, None, r"router_bias absent -> \("),
         ({"encoder_router_type": "experts_choose"}, None, "'tokens_choose' -> 'experts_choose'$"),
         (

@@ -8,6 +8,7 @@ import pytest
 from switch_jax.config import MeshConfig
 from switch_jax.doctor import kernel_checks
 from switch_jax.doctor.checks import Failed, Skipped
+from switch_jax.doctor.kernel_checks import Case
 from switch_jax.kernels.attention_kernel import fused_attention
 from switch_jax.model.fused_attention import cudnn_attention
 from switch_jax.moe import assign
@@ -15,9 +16,10 @@ from switch_jax.partitioning.mesh import make_mesh
 
 INTERPRETED = functools.partial(fused_attention, interpret=True)
 SMALL = {
-    "self-attention": (24, 24, False, True),
-    "causal self-attention": (24, 24, True, True),
-    "cross-attention": (10, 140, False, False),
+    "self-attention": Case(24, 24, False, True),
+    "causal self-attention": Case(24, 24, True, True),
+    "cross-attention": Case(10, 140, False, False),
+    "causal self-attention with grouped heads": Case(24, 24, True, False, 2),
 }
 
 

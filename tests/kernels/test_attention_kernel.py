@@ -82,6 +82,27 @@ def _compare(arrays, segments, cotangent, *, causal, with_bias):
         np.testing.assert_allclose(a, b, atol=2e-6 * np.abs(b).max(), err_msg=name)
 
 
+def test_grouped_queries_read_the_keys_and_values_of_their_group():
+    """Four heads of queries, two of keys and values, without a bias."""
+    (q, k, v, _), (segments, _), cotangent = _case(2, 16, 16, 4, 64)
+    k, v = k[..., :128], v[..., :128]
+
+    def of(attend):
+        def attended(q, k, v):
+            return attend(q, k, v, None, segments, segments, num_heads=4, causal=True)
+
+        return _value_and_gradients(attended, (q, k, v), cotangent)
+
+    def spelt_out(q, k, v, *rest, **options):
+        heads = (jnp.stack([x[..., :64], x[..., :64], x[..., 64:], x[..., 64:]], 2) for x in (k, v))
+        return dot_product_attention(q, *(x.reshape(2, 16, 256) for x in heads), *rest, **options)
+
+    expected = of(spelt_out)
+    for attend in (functools.partial(fused_attention, interpret=True), dot_product_attention):
+        for name, a, b in zip(("out", "dq", "dk", "dv"), of(attend), expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=3e-6 * np.abs(b).max(), err_msg=name)
+
+
 @pytest.mark.parametrize(
     ("batch", "length", "memory", "heads", "size", "causal", "with_bias"),
     [

@@ -29,6 +29,12 @@ TWO_EXPERTS = dataclasses.replace(
     shared_expert_mlp_dim=16, num_decoder_layers=4, num_decoder_sparse_layers=2,
     decoder_sparse_layout="mixed", scale=1.0,
 )  # fmt: skip
+# Rotary positions, grouped queries, norms of heads, and two gated experts whose gates are kept.
+TODAY = dataclasses.replace(
+    BOTH, positions="rotary", rotary_base=20.0, relative_position_buckets=32,
+    relative_position_max_distance=128, num_heads=4, num_key_value_heads=2, qk_norm=True,
+    activation="swiglu", num_selected_experts=2, normalize_gates=False, tie_embeddings=False,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,9 @@ def step_by_step(model, parameters, batch):
 
 
 @pytest.mark.parametrize(
-    "model", [BOTH, pytest.param(TWO_EXPERTS, marks=pytest.mark.slow)], ids=["both", "two"]
+    "model",
+    [BOTH, TODAY, pytest.param(TWO_EXPERTS, marks=pytest.mark.slow)],
+    ids=["both", "today", "two"],
 )
 def test_the_same_logits_as_at_once(model, batch):
     """Step by step on eight devices, and at once on one."""

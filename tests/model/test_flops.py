@@ -73,6 +73,22 @@ def test_training_flops():
     assert training_flops(model, {"inputs": 3, "targets": 2}) == 6 * products
 
 
+def test_grouped_heads_have_smaller_keys_and_values():
+    """One head of keys and values in place of two, of size 3; 2 + 2 layers, D 4."""
+    model = _model()
+    grouped = dataclasses.replace(model, num_key_value_heads=1)
+    saved = 2 * 4 * 3  # of the key's and the value's matrix
+    assert parameter_count(model) - parameter_count(grouped) == (2 + 2 * 2) * saved
+    assert _more(forward_flops, model, grouped) == 2 * saved * (2 * 16 + 2 * 2 * 3)
+    # Those of cross-attention are for the inputs, which the paper does not say.
+    assert _more(training_flops, model, grouped) == 6 * saved * (2 * 16 + 2 * 3 + 2 * 16)
+    experts = {"num_experts": 4, "expert_mlp_dim": 5, "expert_sublayers": "attention"}
+    model, grouped = (dataclasses.replace(m, **experts) for m in (model, grouped))
+    # One layer of each stack is dense; in the other an expert makes keys that are values too.
+    dense, expert = saved * (16 + 3 + 2 * 16), 5 * 3 * (16 + 3)
+    assert _more(training_flops, model, grouped) == pytest.approx(6 * (dense + expert))
+
+
 def test_empty_slots_cost_what_full_ones_do():
     model = _model(
         num_experts=4, group_size=64, train_expert_capacity_factor=1.25, min_expert_capacity=1

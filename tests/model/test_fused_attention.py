@@ -81,6 +81,17 @@ def test_weighted_sums_are_those_of_t5_and_gradients_those_of_xlas_attention(
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
+def test_cudnn_gets_grouped_heads_as_they_are():
+    """By what XLA makes of the same call."""
+    (q, k, v, _), segments = _arrays(8, 8, with_bias=False)
+    few = [x[..., : 2 * SIZE] for x in (k, v)]  # two heads
+    all_of_them = [np.repeat(x.reshape(3, 8, 2, SIZE), 2, axis=2).reshape(k.shape) for x in few]
+    wanted = reference(q, *all_of_them, None, *segments, causal=True)
+    attend = functools.partial(cudnn_attention, num_heads=HEADS, causal=True, implementation="xla")
+    y = attend(*(jnp.asarray(x, jnp.float32) for x in (q, *few)), None, *map(jnp.asarray, segments))
+    np.testing.assert_allclose(y, wanted, atol=2e-5)
+
+
 def test_a_query_that_sees_no_key_passes_no_gradient():
     """Whatever its cotangent is: cuDNN would give NaN for one whose keys are all masked."""
     (q, k, v, bias), segments = _arrays(8, 8, with_bias=True)
@@ -148,3 +159,7 @@ def test_the_gradient_calls_cudnn_for_each_attention_without_dropout(gpu):
     """Encoder, decoder and cross-attention."""
     assert _calls() == (3, 3)
     assert _calls(dropout_rate=0.1) == (0, 0)
+    rotary = {"positions": "rotary", "qk_norm": True}
+    assert _calls(**rotary, num_heads=4, num_key_value_heads=2) == (3, 3)
+    # Two devices would share the head of keys and values.
+    assert _calls(**rotary, num_heads=4, num_key_value_heads=1) == (0, 0)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from switch_jax.model.activations import ACTIVATIONS
 from switch_jax.model.attention import DenseSelfAttention
 from switch_jax.model.dot_product_attention import bias_by_pair
 from switch_jax.model.feed_forward import DenseFeedForward, SwitchFeedForward
@@ -71,6 +72,18 @@ def test_gated_gelu_by_hand():
     y, _ = layer(jnp.full((1, 1, 1), 2.0), _tokens([[1]]), LayerContext())
     gelu = 0.5 * 2 * (1 + math.tanh((2 / math.pi) ** 0.5 * (2 + 0.044715 * 8)))
     np.testing.assert_allclose(y, [[[gelu * 6]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "sigmoid_of_3"), [("swiglu", 1 / (1 + math.exp(-3))), ("reglu", 1)]
+)
+def test_other_gates_by_hand(name, sigmoid_of_3):
+    """The gate 3, by SiLU or ReLU, and -3, times the other projection, 4."""
+    function, projections = ACTIVATIONS[name]
+    assert projections == 2
+    y = function(jnp.array([3.0, -3.0]), jnp.array([4.0, 4.0]))
+    negative = -3 * (1 - sigmoid_of_3) * 4
+    np.testing.assert_allclose(y, [3 * sigmoid_of_3 * 4, negative], rtol=1e-6, atol=1e-7)
 
 
 def test_a_shared_expert_is_added_for_every_token_dropped_ones_too():

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from switch_jax.moe import Distribution, Tokens, make_router
 from switch_jax.moe.random_streams import Stream
 from switch_jax.moe.tokens_choose import top_choices
 from tests.moe import reference
 from tests.moe.cases import CASES, B, L, compare, drawn, in_order, inputs
 from tests.moe.layers import assign
+from tests.trainer.helpers import tiny_model
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,20 @@ def test_first_choices_take_slots_before_second_ones():
         got.gate, [[[4 / 7, 4 / 7, 4 / 7, 4 / 7, 0], [0, 3 / 7, 3 / 7, 0, 0]]], rtol=1e-6
     )
     assert got.load.tolist() == [[2, 1, 1]]
+
+
+def test_gates_that_are_not_normalised_are_probabilities():
+    """Of a token with the probabilities 1/8, 4/8 and 3/8, and padding with others."""
+    logits = jnp.log(jnp.array([[[1, 4, 3], [2, 2, 4]]], jnp.float32))
+    segments = jnp.array([[1, 0]])
+    for normalize, expected in ((False, [4 / 8, 3 / 8]), (True, [4 / 7, 3 / 7])):
+        config = tiny_model(num_experts=3, num_selected_experts=2, normalize_gates=normalize)
+        policy, tokens = make_router(config, config.stacks[0]), Tokens(segments, segments)
+        assigned = policy.assign(logits, tokens, None, capacity=2, key=None)
+        np.testing.assert_allclose(assigned.gate[0, :, 0], expected, rtol=1e-6)
+        choices, gates = policy.choose(Distribution.of(logits), tokens, None, None)
+        assert choices[0, :, 0].tolist() == [1, 2]
+        np.testing.assert_allclose(gates[0, :, 0], expected, rtol=1e-6)
 
 
 def test_second_choices_are_kept_at_random_by_their_gates():

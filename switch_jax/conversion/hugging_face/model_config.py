@@ -20,7 +20,8 @@ ARCHITECTURES = {
     "t5": "T5ForConditionalGeneration",
     "mt5": "MT5ForConditionalGeneration",
 }
-# The default of feed_forward_proj in config.json.
+# What feed_forward_proj says in config.json, and its default.
+_PROJECTIONS = ("relu", "gated-gelu")
 _DEFAULT_PROJECTION = {"t5": "relu", "mt5": "gated-gelu"}
 
 # The decoder's first token is padding. Vocabularies with other ids are not exported.
@@ -114,8 +115,8 @@ def _activation(config: Mapping[str, Any]) -> str:
     name = config.get("feed_forward_proj", default)
     if name == "gelu_new" and config.get("is_gated_act"):
         name = "gated-gelu"
-    if name not in ("relu", "gated-gelu"):
-        raise UserError(f"the activation {short_repr(name)} is none of ours, relu and gated-gelu")
+    if name not in _PROJECTIONS:
+        raise UserError(f"the activation {short_repr(name)} is neither relu nor gated-gelu")
     return name
 
 
@@ -189,9 +190,10 @@ def config_json(config: Config, step: int, model_type: str | None = None) -> dic
         "activation_dtype": model.activation_dtype,  # which transformers keeps, and does not use
         **SPECIAL_TOKENS,
     }
-    written |= (
-        _switch_fields(config, step) if is_sparse else {"feed_forward_proj": model.activation}
-    )
+    if is_sparse:
+        written |= _switch_fields(config, step)
+    elif model.activation in _PROJECTIONS:
+        written["feed_forward_proj"] = model.activation
     # What config.json cannot say does not come back.
     if found := model_differences(type(model)(**architecture(written)), model):
         raise UserError(

@@ -13,8 +13,8 @@ def architecture(tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Returns the fields of `ModelConfig` that tensors determine, named as by `tensor_names`.
 
     They do not determine the largest distance of the relative bias and the epsilon of the norms,
-    for which `ModelConfig` has T5's. A gated feed-forward layer is GELU, as in T5 1.1. Raises
-    UserError if a tensor is missing, or our model cannot express it.
+    for which `ModelConfig` has T5's. A gated feed-forward layer is taken for one with GELU,
+    as in T5 1.1. Raises UserError if a tensor is missing, or our model cannot express it.
     """
     layers = {stack: _layers(tensors, stack, "") for stack in ("encoder", "decoder")}
     sparse = {stack: _layers(tensors, stack, "mlp/expert/") for stack in ("encoder", "decoder")}

@@ -20,8 +20,8 @@ from switch_jax.utils.errors import UserError
 _VOCABULARIES = {250112: "mt5", 384: "byte"}
 # Fields of `ModelConfig` that the tensors do not depend on; T5X saves no config with them.
 _UNDETERMINED = (
-    "num_selected_experts", "encoder_router_type", "relative_position_max_distance",
-    "norm_epsilon",
+    "num_selected_experts", "normalize_gates", "encoder_router_type",
+    "relative_position_max_distance", "norm_epsilon",
 )  # fmt: skip
 
 

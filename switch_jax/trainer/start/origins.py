@@ -15,18 +15,20 @@ from switch_jax.model.parameter_names import (
     parameter_group,
     parameter_shapes,
 )
+from switch_jax.utils.differences import differences
 from switch_jax.utils.errors import UserError
 
 # The settings that must agree for a parameter to mean the same in two models, by a part of its
 # name. Its shape does not tell: heads are flattened, and a bucket of distances is an index.
+_HEADS = ("NUM_HEADS", "NUM_KEY_VALUE_HEADS", "HEAD_DIM", "QK_NORM", "POSITIONS")
 _SETTINGS = {
-    "self_attention": ("num_heads", "head_dim"),
-    "cross_attention": ("num_heads", "head_dim"),
-    "relative_position_bias": ("relative_position_max_distance",),
-    "wi_0": ("activation",),
-    "wi_1": ("activation",),
-    "wo": ("activation",),
-    "token_embedding": ("tie_embeddings",),
+    "self_attention": (*_HEADS, "ROTARY_BASE"),
+    "cross_attention": _HEADS,
+    "relative_position_bias": ("RELATIVE_POSITION_MAX_DISTANCE",),
+    "wi_0": ("ACTIVATION",),
+    "wi_1": ("ACTIVATION",),
+    "wo": ("ACTIVATION",),
+    "token_embedding": ("TIE_EMBEDDINGS",),
 }
 
 
@@ -108,7 +110,7 @@ def from_teacher(student: ModelConfig, teacher: ModelConfig) -> Origins:
         for name, axes in parameter_axes(model).items():
             stacked = int(axes[0] == "layers")
             settings = [s for part in name.split("/") for s in _SETTINGS.get(part, ())]
-            values = [getattr(model, setting) for setting in settings]
+            values = [model.identity[setting] for setting in settings]
             found[name] = shapes[name][stacked:], axes[stacked:], values
         return found
 
@@ -118,6 +120,13 @@ def from_teacher(student: ModelConfig, teacher: ModelConfig) -> Origins:
         return "expert" not in axes[name] and own[name] == theirs[piece.name]
 
     return layer_by_layer(student, teacher, is_taken)
+
+
+def other_meanings(theirs: ModelConfig, ours: ModelConfig) -> list[str]:
+    """The settings that differ, and give parameters another meaning: "HEAD_DIM 8 -> 4"."""
+    names = dict.fromkeys(name for names in _SETTINGS.values() for name in names)
+    before, after = ({name: of.identity[name] for name in names} for of in (theirs, ours))
+    return differences(before, after)
 
 
 def layer_by_layer(

@@ -19,7 +19,7 @@ from switch_jax.model import init_parameters
 from switch_jax.model.parameter_names import parameter_axes
 from switch_jax.optim.optimizer import make_optimizer
 from switch_jax.partitioning.devices import options_for_little_memory
-from switch_jax.run_folder import RunFolder
+from switch_jax.run_folder import RunFolder, read_run_config
 from switch_jax.runtime.multihost import from_first, run_on_all
 from switch_jax.storage import resolved, storage_path
 from switch_jax.train_step.state import TrainState, abstract_model, abstract_state, fresh_state
@@ -30,6 +30,7 @@ from switch_jax.trainer.start.origins import (
     from_teacher,
     in_words,
     matched_names,
+    other_meanings,
     same_names,
 )
 from switch_jax.trainer.start.teacher import Teacher
@@ -154,6 +155,7 @@ def _checked_start(config: Config, mesh: Mesh, given: epath.Path) -> Start:
     found = source or find_checkpoint(str(run.initial_checkpoint_path))
     origins, theirs = _rule(config)
     parameters = _to_read(origins, abstract_model(theirs, config.mesh, mesh))
+    settings: list[str] = []
     if isinstance(found, Source):
         name, saved = str(found.path), shapes_of(found.parameters)
         if run.restored_parameters is None:
@@ -162,9 +164,12 @@ def _checked_start(config: Config, mesh: Mesh, given: epath.Path) -> Start:
             run_on_all(found.check_copies)
     else:
         name, saved = f"the checkpoint {found}", part_shapes(found, "parameters")
+        trained = run_on_all(lambda: read_run_config(RunFolder(found.parent.parent)))
+        if run.restored_parameters is None and trained is not None:
+            settings = other_meanings(trained.model, theirs)
     if run.restored_parameters is not None:
         saved = {name: shape for name, shape in saved.items() if name in parameters}
-    check_model(saved, shapes_of(parameters), name, _REMEDY)
+    check_model(saved, shapes_of(parameters), name, _REMEDY, settings)
     axes = parameter_axes(config.model)
     taken = (axes[name] for name, origin in origins.items() if any(origin.pieces))
     if not isinstance(found, Source) and any("vocab" in names for names in taken):

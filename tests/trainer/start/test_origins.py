@@ -6,7 +6,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from switch_jax.model import abstract_parameters
-from switch_jax.trainer.start.origins import assemble, from_teacher, in_words
+from switch_jax.trainer.start.origins import assemble, from_teacher, in_words, other_meanings
 from tests.trainer.helpers import tiny_model
 
 THEIRS = 100_000  # the teacher's numbers begin here, above all of the student's
@@ -109,6 +109,7 @@ def test_layers_that_the_teacher_lacks_or_has_otherwise_are_drawn(layers):
         ({"activation": "gated-gelu"}, ["/wi_0", "/wo"]),
         ({"relative_position_max_distance": 64}, ["relative_position_bias/"]),
         ({"tie_embeddings": False}, ["token_embedding/"]),
+        ({"num_key_value_heads": 1}, ["_attention/"]),
     ],
 )
 def test_tensors_of_the_same_shape_that_mean_something_else_are_drawn(teacher, drawn):
@@ -118,6 +119,23 @@ def test_tensors_of_the_same_shape_that_mean_something_else_are_drawn(teacher, d
     names = flatten_dict(start, sep="/")
     expected = {name for name in names if any(part in name for part in drawn)}
     assert expected and _drawn_names(start) == expected
+
+
+def test_rotations_by_other_angles_are_of_self_attention_alone():
+    slow, fast = (tiny_model(num_experts=0, positions="rotary", rotary_base=b) for b in (1e4, 1e6))
+    _, start, _ = _start(slow, fast)
+    names = flatten_dict(start, sep="/")
+    assert _drawn_names(start) == {name for name in names if "self_attention/" in name}
+
+
+def test_settings_that_give_parameters_another_meaning_are_listed():
+    gated, swish = (tiny_model(activation=name) for name in ("gated-gelu", "swiglu"))
+    assert other_meanings(gated, swish) == ["ACTIVATION 'gated-gelu' -> 'swiglu'"]
+    rotary = {"positions": "rotary", "qk_norm": True}
+    few, many = (tiny_model(rotary_base=base, **rotary) for base in (1e4, 1e6))
+    assert other_meanings(few, many) == ["ROTARY_BASE 10000.0 -> 1000000.0"]
+    same = tiny_model(num_key_value_heads=2, num_selected_experts=2, norm_epsilon=1e-5)
+    assert other_meanings(tiny_model(), same) == []
 
 
 def test_routers_are_taken_whatever_the_activation():

@@ -30,6 +30,12 @@ from tests.trainer.tiny_runs import (
 EXPERTS = dataclasses.replace(FAST, trained_parameters="expert")
 ADAM = dataclasses.replace(FAST, optimizer="adamw")
 KEPT = dataclasses.replace(FAST, lr_schedule="rsqrt")
+# Models whose parameters have the same names and shapes, or more than that, and mean other things.
+OTHER_MEANINGS = [
+    ({"num_heads": 1, "head_dim": 16}, "NUM_HEADS 2 -> 1, HEAD_DIM 8 -> 16"),
+    ({"relative_position_max_distance": 64}, "RELATIVE_POSITION_MAX_DISTANCE 128 -> 64"),
+    ({"positions": "rotary"}, "POSITIONS 'relative_bias' -> 'rotary'"),
+]
 LARGER = dataclasses.replace(MODEL, mlp_dim=48)
 
 
@@ -142,6 +148,9 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pretr
     _refused(message, new, 9, folder, model=LARGER)
     message = "router .* -> absent.*with UPCYCLE .* has to be of the dense model"
     _refused(message, new, 9, folder, upcycle="copy")
+    for changes, message in OTHER_MEANINGS:
+        model = dataclasses.replace(MODEL, **changes)
+        _refused(f"checkpoints/2 is of another model: {message}; take", new, 9, folder, model=model)
     in_bytes = dataclasses.replace(DATA, vocabulary="byte")
     with pytest.raises(UserError, match=r"another vocabulary \(ByteVocabulary.*was trained with"):
         start_of(_config(new, folder, data=in_bytes))
