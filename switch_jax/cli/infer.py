@@ -94,7 +94,7 @@ def _infer(
     from switch_jax.data.catalogue.checks import check_examples, open_tasks
     from switch_jax.data.catalogue.configured_tasks import vocabularies
     from switch_jax.inference import infer
-    from switch_jax.inference.input_records import encode, read_records
+    from switch_jax.inference.input_records import encode, read_records, text_features
     from switch_jax.inference.predictor import Predictor
     from switch_jax.inference.resumable_output import ResumableOutput
     from switch_jax.runtime.multihost import is_first
@@ -107,7 +107,8 @@ def _infer(
         examples = infer.task_examples(opened)
     else:
         records = read_records(args.input)
-        examples = (encode(r, vocabulary_of, data.task_feature_lengths) for r in records)
+        features = text_features(data)
+        examples = (encode(r, features, decoding.max_new_tokens) for r in records)
     if args.output:
         part_size = -(-args.part_size // batch_size) * batch_size
         described = _options_and_versions(args, model, decoding, step)

@@ -141,13 +141,6 @@ class ModelConfig(
         """The stack of this name; KeyError where there is none."""
         return {stack.name: stack for stack in self.stacks}[name]
 
-    @property
-    def encoded_stack(self) -> StackConfig:
-        """The stack that the last one attends to: decoding runs it once, for all tokens."""
-        attended = self.stacks[-1].attends_to
-        assert attended is not None
-        return self.stack(attended)
-
     def _stack(self, name: str, *, router_type: str, **fields: Any) -> StackConfig:
         """A stack whose number of layers and layout have its name in theirs."""
         num_layers, layout, number = self._layers(name)

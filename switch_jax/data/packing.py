@@ -56,6 +56,31 @@ def write_row(
             start = stop
 
 
+def prompt_batch(
+    stacks: Sequence[StackConfig], lengths: Mapping[str, int], examples: Sequence[Example]
+) -> tuple[Batch, Batch]:
+    """Tokens and segments of what is there before the first target is decoded, by stack, int32.
+
+    Of the last stack they are prompts, the features before the targets: they end at the right, and
+    it has no arrays where it reads the targets alone. `examples` are of the rows, {} for padding;
+    `lengths` are tokens by feature, to which the prompts of each stack are cut off together.
+    """
+    tokens, segments = Batch(), Batch()
+    for stack in stacks:
+        features = stack.features[:-1] if stack is stacks[-1] else stack.features
+        if not features:
+            continue
+        length = sum(lengths.get(name, 0) for name in features)
+        for arrays in (tokens, segments):
+            arrays[stack.name] = np.zeros((len(examples), length), np.int32)
+        for row, example in enumerate(examples):
+            parts = [example.get(name, _NO_TOKENS) for name in features]
+            ids = np.concatenate(parts)[:length]
+            at = slice(length - len(ids), None) if stack is stacks[-1] else slice(len(ids))
+            tokens[stack.name][row, at], segments[stack.name][row, at] = ids, 1
+    return tokens, segments
+
+
 def pack_rows(
     stacks: Sequence[StackConfig],
     examples: Iterable[tuple[Example, Tag]],

@@ -36,6 +36,7 @@ def beam_search(
     cache: Any,
     valid: jax.Array,
     *,
+    first: jax.Array | None = None,
     num_beams: int,
     max_new_tokens: int,
     eos_id: int,
@@ -46,7 +47,7 @@ def beam_search(
     Args:
       reorder: from a cache and beam indices [B, n] to the cache in which beam i continues the
         former beam indices[i].
-      step, cache, valid, eos_id: as for `sample`, with n beams.
+      step, cache, valid, first, eos_id: as for `sample`, with n beams.
       num_beams: n, the sequences kept for each row.
       max_new_tokens: L, the longest sequence; one of this length is finished even without EOS.
       length_penalty: alpha >= 0; a sequence of m tokens has the score log p / ((5 + m) / 6)^alpha
@@ -64,7 +65,7 @@ def beam_search(
     def body(state: _BeamState) -> _BeamState:
         position = state.position
         last = lax.dynamic_index_in_dim(state.live_tokens, position - 1, axis=2, keepdims=False)
-        last = jnp.where(position == 0, 0, last)  # [B, n]
+        last = jnp.where(position == 0, before, last)  # [B, n]
         active = jnp.isfinite(state.live_log_probs) & ~state.done[:, None]
         logits, cache = step(last, active, position, state.cache)  # [B, n, V]
         log_probs = state.live_log_probs[..., None] + jax.nn.log_softmax(logits)
@@ -98,7 +99,7 @@ def beam_search(
             cache=reorder(cache, beam),
         )
 
-    batch = len(valid)
+    batch, before = len(valid), 0 if first is None else first[:, None]
     no_tokens = jnp.zeros((batch, num_beams, max_new_tokens), jnp.int32)
     no_scores = jnp.full((batch, num_beams), -jnp.inf)
     state = _BeamState(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 
 from switch_jax.config import ModelConfig
 from switch_jax.inference.beam_search import beam_search
@@ -78,32 +79,42 @@ def check_options(names: Iterable[str]) -> None:
 
 def make_decode(
     model: ModelConfig, config: DecodingConfig
-) -> Callable[[Any, jax.Array, jax.Array, jax.Array], Decoded]:
+) -> Callable[[Any, dict[str, jax.Array], dict[str, jax.Array], jax.Array], Decoded]:
     """Returns a function to jit, `decode(parameters, tokens, segments, example_ids)`.
 
-    Its arguments are the model's parameters, encoder tokens [B, M] int32, their segments [B, M]
-    int32 (1, or 0 for padding; a row of only padding gets no tokens), and the index of each row's
-    example [B] int32 among all: what is sampled depends on it and the seed only. The batch may be
-    sharded over the mesh.
+    Its arguments are the model's parameters; by the name of a stack the tokens before the first new
+    one, [B, M] int32, and their segments [B, M] int32 (1, or 0 for padding): of an encoder the
+    inputs, of a stack that reads them before the targets the prompts, which end at the right; and
+    the index of each row's example [B] int32 among all: what is sampled depends on it and the seed
+    only. A row of padding gets no tokens: it has nothing to encode or, without an encoder, the
+    index -1. The batch may be sharded over the mesh.
 
-    The encoder has the capacity factor of evaluation. The decoder never drops a token, so that a
+    An encoder has the capacity factor of evaluation. The last stack never drops a token, so that a
     row's result does not depend on how far the other rows of the batch are.
     """
+    *others, last = (stack.name for stack in model.stacks)
 
     def decode(
-        parameters: Any, tokens: jax.Array, segments: jax.Array, example_ids: jax.Array
+        parameters: Any,
+        tokens: dict[str, jax.Array],
+        segments: dict[str, jax.Array],
+        example_ids: jax.Array,
     ) -> Decoded:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), example_ids)
-        transformer = bind(model, cast_blocks(model, parameters))
-        memory = transformer.encode(tokens, segments)  # [B, M, D]
-        cache = transformer.init_decoding(memory, segments, config.num_beams, config.max_new_tokens)
-        valid = segments.any(axis=1)  # [B]
+        transformer, first = bind(model, cast_blocks(model, parameters)), None
+        if last in tokens:  # as in training, it reads them shifted right
+            first = tokens[last][:, -1]  # [B]
+            shifted = jnp.pad(tokens[last][:, :-1], ((0, 0), (1, 0)))  # [B, P]
+            tokens = {**tokens, last: shifted}
+        cache = transformer.init_decoding(tokens, segments, config.num_beams, config.max_new_tokens)
+        valid = segments[others[0]].any(axis=1) if others else example_ids >= 0  # [B]
         if config.num_beams > 1:
             return beam_search(
                 transformer.decode_step,
                 transformer.reorder,
                 cache,
                 valid,
+                first=first,
                 num_beams=config.num_beams,
                 max_new_tokens=config.max_new_tokens,
                 eos_id=config.eos_id,
@@ -114,6 +125,7 @@ def make_decode(
             cache,
             valid,
             keys,
+            first=first,
             max_new_tokens=config.max_new_tokens,
             eos_id=config.eos_id,
             temperature=config.temperature,

@@ -21,7 +21,7 @@ def task_examples(opened: OpenedTasks) -> Iterator[TextExample]:
     for task in opened:
         features = task.output_features
         for example in ordered_examples(task, opened.config):
-            names = (name for name in ("inputs", "targets") if name in example)
+            names: list[str] = [name for name in ("inputs", "targets") if name in example]
             ids = {name: np.asarray(example[name], np.int32) for name in names}
             text = {name: features[name].vocabulary.decode(i.tolist()) for name, i in ids.items()}
             unknown = {name: num_unknown(features[name].vocabulary, i) for name, i in ids.items()}
@@ -55,7 +55,7 @@ def predict_or_score(
             for predicted in predictor.predict(parameters, (e.ids for e in read), first_id)
         )
     for example, result in zip(examples, found, strict=True):
-        text = {name: example.text[name] for name in given}
+        text = {name: example.text[name] for name in given if name in example.text}
         score = result["score"] if math.isfinite(result["score"]) else None
         row = {**text, **result, "score": score}
         for key, counts in (("cut", example.cut), ("unknown", example.unknown)):

@@ -6,6 +6,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from switch_jax.config import DataConfig
+from switch_jax.data.catalogue.configured_tasks import all_tasks, vocabularies
 from switch_jax.data.catalogue.vocabularies import num_unknown
 from switch_jax.data.packing import Example
 from switch_jax.storage import explain_read_errors, storage_path
@@ -95,17 +97,57 @@ def check_text(name: str, text: Any) -> None:
         raise UserError(f"{name} = {short_repr(text)} is no text: {error}") from error
 
 
+class TextFeature(NamedTuple):
+    """How a text becomes a feature of an example.
+
+    Attributes:
+      vocabulary: seqio's.
+      length: most ids, EOS included; None: those that the targets leave of a row, from the end of
+        the text, since these go on with it.
+      end: EOS, where the task ends the feature with it.
+    """
+
+    vocabulary: seqio.Vocabulary
+    length: int | None
+    end: list[int]
+
+    def ids(self, text: str, most: int) -> tuple[np.ndarray, int, int]:
+        """At most so many ids, int32, how many are cut off, and how many are unknown."""
+        ids, room = self.vocabulary.encode(text), max(0, most - len(self.end))
+        cut = max(0, len(ids) - room)
+        ids = ids[cut:] if self.length is None else ids[:room]
+        unknown = num_unknown(self.vocabulary, ids)
+        return np.array([*ids, *self.end], np.int32), cut, unknown
+
+
+def text_features(data: DataConfig) -> dict[str, TextFeature]:
+    """Of 'inputs' and 'targets'; raises UserError where a vocabulary is not found.
+
+    Inputs without a length are the beginning of what a task has as targets.
+    """
+    declared, found = all_tasks(data)[0].output_features, vocabularies(data)
+    features = {}
+    for name, length in data.task_feature_lengths.items():
+        vocabulary = found[name]
+        ends = declared[name].add_eos and vocabulary.eos_id is not None
+        features[name] = TextFeature(vocabulary, length, [vocabulary.eos_id] if ends else [])
+    return {"inputs": TextFeature(found["targets"], None, []), **features}
+
+
 def encode(
-    record: Record, vocabularies: Mapping[str, seqio.Vocabulary], lengths: Mapping[str, int]
+    record: Record, features: Mapping[str, TextFeature], max_new_tokens: int = 0
 ) -> TextExample:
-    """The ids of a record's texts, cut off to leave room for EOS; without 'targets', no targets."""
-    example, cut, unknown = {"targets": np.zeros(0, np.int32)}, {}, {}
-    for name in sorted(vocabularies.keys() & record.keys()):
-        vocabulary = vocabularies[name]
-        ids, most = vocabulary.encode(record[name]), lengths[name] - 1
-        if len(ids) > most:
-            cut[name] = len(ids) - most
-        if number := num_unknown(vocabulary, ids[:most]):
-            unknown[name] = number
-        example[name] = np.array([*ids[:most], vocabulary.eos_id], np.int32)
+    """The ids of a record's texts, cut off to their lengths; without 'targets', no targets.
+
+    Inputs without a length leave room for the targets or, without targets, for `max_new_tokens`.
+    """
+    example, counts = {"targets": np.zeros(0, np.int32)}, {}
+    for name in sorted(features.keys() & record.keys(), reverse=True):  # the targets first
+        most = features[name].length
+        if most is None:
+            rest = len(example["targets"]) if "targets" in record else max_new_tokens
+            most = (features["targets"].length or 0) - rest
+        example[name], *counts[name] = features[name].ids(record[name], most)
+    cut = {name: cut for name, (cut, _) in sorted(counts.items()) if cut}
+    unknown = {name: number for name, (_, number) in sorted(counts.items()) if number}
     return TextExample(record, example, cut, unknown)

@@ -9,7 +9,7 @@ import jax
 from switch_jax.data.catalogue.configured_tasks import vocabularies
 from switch_jax.data.packing import Example
 from switch_jax.inference.decoding import DecodingConfig
-from switch_jax.inference.input_records import Record, check_texts, encode
+from switch_jax.inference.input_records import Record, check_texts, encode, text_features
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel, decoding_config
 from switch_jax.model.flops import described
@@ -30,6 +30,7 @@ class InteractiveModel:
       config: of the model; `config.run.batch_size` texts are computed together.
       parameters: nested dict of float32 arrays, on the mesh.
       vocabularies: seqio's, of 'inputs' and 'targets'.
+      text_features: how texts become ids, see `input_records.TextFeature`.
       mesh: the devices.
       step: of the checkpoint; None for a model of another format.
     """
@@ -40,6 +41,7 @@ class InteractiveModel:
         with jax.set_mesh(model.mesh):
             self.parameters = model.load(step)
         self.vocabularies: dict[str, seqio.Vocabulary] = vocabularies(model.config.data)
+        self.text_features = text_features(model.config.data)
         self._name = str(model.source or f"{model.path}, step {step:,}")
         self._predictors: dict[DecodingConfig, Predictor] = {}
 
@@ -63,11 +65,13 @@ class InteractiveModel:
         """The best output for each input; greedy by default.
 
         Args:
-          inputs: texts; one that is longer than the config's lengths is cut off, with a warning.
+          inputs: texts; one that is longer than the config's lengths is cut off, with a warning. A
+            language model goes on with them: of a task without inputs it keeps the end of a text.
           return_scores: return the log-probability of each output, too; a beam search divides it by
             the length penalty.
           options: max_new_tokens, the most tokens of an output, EOS included (by default the
-            config's length of targets); num_beams, length_penalty, temperature, top_k, top_p and
+            config's length of targets; half of it, where inputs have no length and share that
+            one); num_beams, length_penalty, temperature, top_k, top_p and
             seed, as in `DecodingConfig`. What is sampled for a text depends on its place in the
             list and the seed only.
 
@@ -81,8 +85,9 @@ class InteractiveModel:
             contradict.
         """
         check_texts("inputs", inputs)
-        predictor = self._predictor(**options)
-        examples = self._encode([{"inputs": text} for text in inputs])
+        decoding = decoding_config(self.config.data, **options)
+        predictor = self._predictor(decoding)
+        examples = self._encode([{"inputs": text} for text in inputs], decoding.max_new_tokens)
         decode = self.vocabularies["targets"].decode
         with jax.set_mesh(self.mesh):
             predicted = list(predictor.predict(self.parameters, examples))
@@ -112,20 +117,20 @@ class InteractiveModel:
             )
         pairs = zip(inputs, targets, strict=True)
         examples = self._encode([{"inputs": i, "targets": t} for i, t in pairs])
+        predictor = self._predictor(decoding_config(self.config.data))
         with jax.set_mesh(self.mesh):
-            return list(self._predictor().score(self.parameters, examples))
+            return list(predictor.score(self.parameters, examples))
 
-    def _predictor(self, **options: Any) -> Predictor:
-        """Returns the predictor with these options, whose programs stay compiled."""
-        decoding = decoding_config(self.config.data, **options)
+    def _predictor(self, decoding: DecodingConfig) -> Predictor:
+        """Returns the predictor that decodes so, whose programs stay compiled."""
         if decoding not in self._predictors:
             self._predictors[decoding] = Predictor(self.config, self.mesh, decoding)
         return self._predictors[decoding]
 
-    def _encode(self, records: Sequence[Record]) -> list[Example]:
+    def _encode(self, records: Sequence[Record], max_new_tokens: int = 0) -> list[Example]:
         """Encodes texts; warns of the first one that is cut off, with the number of the others."""
         lengths = self.config.data.task_feature_lengths
-        encoded = [encode(record, self.vocabularies, lengths) for record in records]
+        encoded = [encode(record, self.text_features, max_new_tokens) for record in records]
         cut = [(name, i, n) for i, e in enumerate(encoded) for name, n in e.cut.items()]
         if cut:
             name, number, tokens = cut[0]

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.config import Config
-from switch_jax.data.packing import Batch, Example, empty_batch, write_row
+from switch_jax.data.packing import Example, empty_batch, prompt_batch, write_row
 from switch_jax.inference.decoding import DecodingConfig, make_decode, make_score
 from switch_jax.partitioning.devices import compiler_options
 from switch_jax.partitioning.mesh import replicated
@@ -39,9 +39,11 @@ class Predictor:
         Inputs and targets that are too long for the config are cut off.
         """
         self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
+        # Without a length of their own, prompts have the rest of a row.
+        most = self._lengths["targets"] - decoding.max_new_tokens
+        self._prompts = {"inputs": most, **self._lengths}
         self._mesh, self._eos_id = mesh, decoding.eos_id
         self._stacks = config.model.stacks
-        self._encoded = config.model.encoded_stack
         jit = functools.partial(
             jax.jit,
             out_shardings=replicated(mesh),  # since every host reads the results
@@ -53,16 +55,18 @@ class Predictor:
     def predict(
         self, parameters: Any, examples: Iterable[Example], first_id: int = 0
     ) -> Iterator[Prediction]:
-        """Decodes each example: int ids of 'inputs' and 'targets', which may be empty.
+        """Decodes each example: int ids of 'inputs', and of 'targets', which are not read.
 
         `parameters` are on the mesh. `first_id` is the index of the first example among all that
         are decoded: what is sampled for an example depends on its index and the seed only.
         """
-        for start, batch, count in self._batches(examples):
-            example_ids = first_id + start + np.arange(self._batch_size, dtype=np.int32)
-            arrays = put_batch({**batch, "example_ids": example_ids}, self._mesh)
-            names = self._encoded.input_tokens, self._encoded.segment_ids, "example_ids"
-            decoded = self._decode(parameters, *(arrays[name] for name in names))
+        for start, chunk in self._chunks(examples):
+            count, row = len(chunk), np.arange(self._batch_size, dtype=np.int32)
+            rows = [*chunk, *[{}] * (self._batch_size - count)]
+            ids = {"ids": np.where(row < count, first_id + start + row, -1)}
+            arrays = (*prompt_batch(self._stacks, self._prompts, rows), ids)
+            tokens, segments, example_ids = (put_batch(each, self._mesh) for each in arrays)
+            decoded = self._decode(parameters, tokens, segments, example_ids["ids"])
             best = decoded.tokens[:count, 0], decoded.scores[:count, 0]  # [count, L], [count]
             for tokens, score in zip(*jax.device_get(best), strict=True):
                 has_ended = np.cumsum(tokens == self._eos_id) > 0
@@ -70,16 +74,16 @@ class Predictor:
 
     def score(self, parameters: Any, examples: Iterable[Example]) -> Iterator[float]:
         """Log-probability of each example's 'targets', given its 'inputs'."""
-        for _, batch, count in self._batches(examples):
-            scores = self._score(parameters, put_batch(batch, self._mesh))
-            yield from map(float, jax.device_get(scores)[:count])
-
-    def _batches(self, examples: Iterable[Example]) -> Iterator[tuple[int, Batch, int]]:
-        """Yields the index of the batch's first example, the batch, and its number of examples."""
-        remaining, start = iter(examples), 0
-        while chunk := list(itertools.islice(remaining, self._batch_size)):
+        for _, chunk in self._chunks(examples):
             batch = empty_batch(self._stacks, self._batch_size, self._lengths)
             for row, example in enumerate(chunk):
                 write_row(self._stacks, batch, row, [example])
-            yield start, batch, len(chunk)
+            scores = self._score(parameters, put_batch(batch, self._mesh))
+            yield from map(float, jax.device_get(scores)[: len(chunk)])
+
+    def _chunks(self, examples: Iterable[Example]) -> Iterator[tuple[int, list[Example]]]:
+        """Yields the examples of each batch, with the index of the first one."""
+        remaining, start = iter(examples), 0
+        while chunk := list(itertools.islice(remaining, self._batch_size)):
+            yield start, chunk
             start += len(chunk)

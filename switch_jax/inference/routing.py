@@ -19,6 +19,7 @@ from switch_jax.model import bind, model_inputs
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.utils.errors import UserError
+from switch_jax.utils.tensorflow_setup import seqio
 from switch_jax.utils.units import aligned
 
 
@@ -77,12 +78,12 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
     Args:
       model: what `switch_jax.load` returned.
       text: the input; cut off at the config's length.
-      target: the decoder's text; None: the encoder alone is looked at.
+      target: the decoder's text; None: what reads the input is looked at alone.
 
     Returns:
       A `Routing` for each stack with experts: 'encoder' and, with a target, 'decoder', whose tokens
       are those that it reads: a first one that begins the sequence, and the target without its
-      last one.
+      last one. A model without an encoder has 'decoder' alone, which reads `text`, too.
 
     Raises:
       UserError: the model is dense, or `text` or `target` is no text.
@@ -94,9 +95,9 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
     if target is not None:
         check_text("target", target)
     record = {"inputs": text} if target is None else {"inputs": text, "targets": target}
-    stacks, lengths = config.model.stacks, config.data.task_feature_lengths
-    batch = empty_batch(stacks, config.run.batch_size, lengths)
-    _, example, cut, _ = encode(record, model.vocabularies, lengths)
+    stacks = config.model.stacks
+    batch = empty_batch(stacks, config.run.batch_size, config.data.task_feature_lengths)
+    _, example, cut, _ = encode(record, model.text_features)
     write_row(stacks, batch, 0, [example])
 
     with jax.set_mesh(model.mesh):
@@ -104,19 +105,24 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
         chosen = jax.device_get(choose(model.parameters, put_batch(batch, model.mesh)))
     found = {}
     for stack in stacks:
-        feature = stack.feature
-        if feature not in record or stack.name not in chosen:
+        texts = [name for name in stack.features if name in record]
+        if not texts or stack.name not in chosen:
             continue
-        length, vocabulary = len(example[feature]), model.vocabularies[feature]
-        ids = batch[stack.input_tokens][0, :length].tolist()
-        names = {vocabulary.eos_id: "</s>"}
-        if stack is stacks[-1]:
-            names[0] = "<start>"  # before the targets, see `write_row`
-        tokens = [names.get(i) or piece(vocabulary, i) for i in ids]
+        tokens = [
+            word for n in texts for word in _pieces(model.text_features[n].vocabulary, example[n])
+        ]
+        if stack is stacks[-1]:  # shifted right, see `write_row`
+            tokens = ["<start>", *tokens[:-1]]
+        length = len(tokens)
         experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack.name])
         layers, sublayers = map(list, zip(*stack.routers, strict=True))
-        found[stack.name] = Routing(tokens, layers, sublayers, experts, gates, cut.get(feature, 0))
+        left_out = sum(cut.get(name, 0) for name in texts)
+        found[stack.name] = Routing(tokens, layers, sublayers, experts, gates, left_out)
     return found
+
+
+def _pieces(vocabulary: seqio.Vocabulary, ids: np.ndarray) -> list[str]:
+    return ["</s>" if i == vocabulary.eos_id else piece(vocabulary, i) for i in ids.tolist()]
 
 
 @functools.lru_cache(maxsize=8)

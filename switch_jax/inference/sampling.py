@@ -44,6 +44,7 @@ def sample(
     valid: jax.Array,
     keys: jax.Array,
     *,
+    first: jax.Array | None = None,
     max_new_tokens: int,
     eos_id: int,
     temperature: float,
@@ -57,6 +58,7 @@ def sample(
       cache: the initial cache.
       valid: [B] bool, False for rows of padding, which get no tokens.
       keys: [B] random keys; a row's draws depend on its key only.
+      first: [B] int32, the token before the first new one, the last of a prompt; None: 0.
       max_new_tokens: L, the longest sequence.
       temperature: 0 takes the most probable token; otherwise logits are divided by it.
       top_k, top_p: see `truncate_logits`.
@@ -94,7 +96,7 @@ def sample(
     batch = len(valid)
     state = _SampleState(
         position=jnp.int32(0),
-        last=jnp.zeros(batch, jnp.int32),
+        last=jnp.full(batch, 0 if first is None else first, jnp.int32),
         tokens=jnp.zeros((batch, max_new_tokens), jnp.int32),
         scores=jnp.zeros(batch),
         done=~valid,

@@ -24,7 +24,7 @@ from switch_jax.runtime.multihost import run_on_all
 from switch_jax.storage import exists, is_file, missing_model, storage_path
 from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
-from switch_jax.utils.errors import UserError
+from switch_jax.utils.errors import FieldError, UserError
 
 
 class ModelFolder(NamedTuple):
@@ -166,11 +166,21 @@ def prepare_model(
 def decoding_config(data: DataConfig, **options: Any) -> DecodingConfig:
     """Makes the config of decoding from `decoding.OPTIONS`; by default up to the targets' length.
 
+    Where prompts have no length of their own they share that of the targets: by default half of it.
     Raises FieldError: a value is out of range, or two contradict; UserError: there is no such
     option, or no vocabulary.
     """
     check_options(options)
+    lengths = data.task_feature_lengths
     if options.get("max_new_tokens") is None:
-        options["max_new_tokens"] = data.task_feature_lengths["targets"]
+        is_shared = "inputs" not in lengths
+        options["max_new_tokens"] = max(1, lengths["targets"] // (2 if is_shared else 1))
     eos_id = vocabularies(data)["targets"].eos_id
-    return DecodingConfig(eos_id=-1 if eos_id is None else eos_id, **options)
+    decoding = DecodingConfig(eos_id=-1 if eos_id is None else eos_id, **options)
+    if "inputs" not in lengths and decoding.max_new_tokens >= lengths["targets"]:
+        raise FieldError(
+            "max_new_tokens",
+            f"= {decoding.max_new_tokens} leaves no room for a prompt in a row of "
+            f"TASK_FEATURE_LENGTHS = {dict(lengths)}",
+        )
+    return decoding

@@ -231,7 +231,14 @@ def attend_to_cache(
             bias[:, ::-1], width - 1 - position, length, axis=1
         )  # [H, L]
         cached_scores, own_score = cached_scores + key_bias, own_score + bias[:, width]
-    cached_scores = jnp.where(jnp.arange(length) < position, cached_scores, MASKED)
+    is_seen = jnp.arange(length) < position  # [L]
+    if context.prompt is not None:  # its padding is not seen
+        after = length - context.prompt.shape[1]
+        is_token = jnp.pad(
+            context.prompt != 0, ((0, 0), (0, after)), constant_values=True
+        )  # [B, L]
+        is_seen &= is_token[:, None, None]  # [B, 1, 1, L]
+    cached_scores = jnp.where(is_seen, cached_scores, MASKED)
     scores = jnp.concatenate([cached_scores, own_score[..., None]], axis=-1)  # [B, beams, H, L + 1]
     weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
     weights = weights.reshape(*q.shape[:-1], -1)  # as q, with L + 1 in place of K

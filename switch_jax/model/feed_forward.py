@@ -77,10 +77,10 @@ class Experts(nnx.Module):
     ) -> tuple[jax.Array, RouterOutput | None]:
         """[B, L, D] -> [B, L, width of `_wo`], see `moe.switch_ffn`, and what the router did.
 
-        In decoding no token is dropped, and nothing is returned of the router.
+        In decoding and in prompts no token is dropped, and nothing is returned of the router.
         """
         weights, activation = self._weights(), ACTIVATIONS[self.config.activation].function
-        if context.decode:
+        if context.generates:
             return dropless_ffn(x, tokens, weights, self.policy, activation), None
         training, key = context.training, context.key
         y, statistics = switch_ffn(

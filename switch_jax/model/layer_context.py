@@ -32,12 +32,15 @@ class LayerContext(struct.PyTreeNode):
       rotation: of queries and keys in self-attention, where positions are rotary; None elsewhere.
       with_choices: whether routers return the choices of all tokens, too.
       position: in decoding, int32 scalar, where the new tokens of all beams stand; None elsewhere.
+      prompt: in decoding after a prompt, and in the pass over the prompts before it, their segments
+        [B, P] int32, 0 for padding at the left; None elsewhere.
     """
 
     key: LayerKey | None = None
     dropout: DropoutKeys = DropoutKeys()
     position_bias: jax.Array | None = None
     position: jax.Array | None = None
+    prompt: jax.Array | None = None
     rotation: Rotation | None = None
     with_choices: bool = struct.field(pytree_node=False, default=False)
 
@@ -48,8 +51,13 @@ class LayerContext(struct.PyTreeNode):
 
     @property
     def decode(self) -> bool:
-        """Whether the tokens are [B, beams], the new ones of beams; then no expert drops any."""
+        """Whether the tokens are [B, beams], the new ones of beams."""
         return self.position is not None
+
+    @property
+    def generates(self) -> bool:
+        """Whether it decodes, or reads prompts: keys are kept, and no expert drops a token."""
+        return self.decode or self.prompt is not None
 
     def in_layer(self, number: jax.Array | int) -> "LayerContext":
         """The context of the layer with this number in the stack."""

@@ -29,16 +29,18 @@ class DecodingState(NamedTuple):
 
     Attributes:
       position_bias: see `LayerContext`; it is made once for all tokens.
-      encoded: the segments of the tokens of the stack that this one attends to.
+      prompt: see `LayerContext`.
+      encoded: the segments of the tokens of the stack that this one attends to; None without one.
       cross_cache: for each layer of a block, keys and values of those tokens, each
-        [blocks, B, M, H * K].
-      cache: for each layer of a block, keys and values of the stack's own tokens so far, each
-        [blocks, B, beams, L, H * K].
+        [blocks, B, M, H * K]; None without them.
+      cache: for each layer of a block, keys and values of the prompt, if there is one, and of the
+        stack's own tokens so far, each [blocks, B, beams, P + L, H * K].
     """
 
     position_bias: jax.Array | None
-    encoded: Encoded
-    cross_cache: list[KeysAndValues]
+    prompt: jax.Array | None
+    encoded: Encoded | None
+    cross_cache: list[KeysAndValues | None]
     cache: list[KeysAndValues]
 
 
@@ -46,11 +48,11 @@ class LayerCache(NamedTuple):
     """The part of `DecodingState` that one layer has for its two attentions."""
 
     tokens: KeysAndValues
-    encoded: KeysAndValues
+    encoded: KeysAndValues | None
 
 
 class LayerOutput(NamedTuple):
-    """What routers return, if any; in decoding the new keys and values [B, beams, H * K]."""
+    """What routers return, if any; in decoding, and of prompts, the new keys and values."""
 
     routers: list[RouterOutput]
     keys_and_values: KeysAndValues | None
@@ -103,7 +105,7 @@ class Layer(nnx.Module):
         y, of_feed_forward = self.feed_forward(self.feed_forward_norm(x), tokens, context)
         x = constrain_batch(x + dropout(y, self.rate, keys.after_feed_forward))
         routers = [its for its in (of_attention, of_feed_forward) if its is not None]
-        return x, LayerOutput(routers, new if context.decode else None)
+        return x, LayerOutput(routers, new if context.generates else None)
 
 
 class Block(nnx.Module):
@@ -175,6 +177,7 @@ class Stack(nnx.Module):
         key: jax.Array | None = None,
         decoding: DecodingState | None = None,
         position: jax.Array | None = None,
+        is_prompt: bool = False,
         with_choices: bool = False,
     ) -> tuple[jax.Array, RouterOutput | None, list[KeysAndValues | None]]:
         """Runs the stack on whole rows or, in decoding, on one new token of each beam.
@@ -185,12 +188,13 @@ class Stack(nnx.Module):
           encoded: what it sees of the stack that it attends to, if any.
           key: of the stack in a step of training; None elsewhere.
           decoding, position: in decoding, the state before these tokens, and their position.
+          is_prompt: the rows are prompts, which decoding goes on from.
           with_choices: see `LayerContext`.
 
         Returns:
           The shape of x. What the routers return, with a leading axis of `StackConfig.routers`;
-          None without experts and in decoding. And for each layer of a block, in decoding, the keys
-          and values of the new tokens, each [blocks, B, beams, H * K].
+          None without experts, of prompts and in decoding. And for each layer of a block, of these,
+          the keys and values of the new tokens, each [blocks, B, L or beams, H * K].
         """
         rate, first_key, last_key, layer_key = self.config.dropout_rate, None, None, None
         if key is not None:
@@ -198,12 +202,14 @@ class Stack(nnx.Module):
             layer_key = LayerKey(stack_key)
         if decoding is None:
             bias = self.position_bias(x.shape[1])  # [H, 2 W] or None
+            prompt = tokens.segments if is_prompt else None
         else:
-            bias, encoded = decoding.position_bias, decoding.encoded
+            bias, prompt, encoded, *_ = decoding
         context = LayerContext(
             layer_key,
             position_bias=bias,
             position=position,
+            prompt=prompt,
             rotation=self._rotation(x.shape[1], position),
             with_choices=with_choices,
         )
@@ -224,7 +230,7 @@ class Stack(nnx.Module):
                 return block(x, tokens, context, encoded, caches, block_index)
 
             # A loop of one iteration is compiled as no loop.
-            in_loop = (self.config.scan_layers or context.decode) and num_blocks > 1
+            in_loop = (self.config.scan_layers or context.generates) and num_blocks > 1
             body = rematerialise(body, self.config.remat_policy, in_loop=in_loop)
             x, outputs = jax.lax.scan(
                 body,
@@ -250,12 +256,12 @@ class Stack(nnx.Module):
         positions = jnp.arange(length) if position is None else position[None]  # [L] or [1]
         return Rotation.of(self.config, positions)
 
-    def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues]:
+    def cross_keys_and_values(self, memory: jax.Array) -> list[KeysAndValues | None]:
         """The keys and values of the cross-attention, computed once for all steps of decoding.
 
         From [B, M, D], the other stack's output: [blocks, B, M, H * K] each, by layer of a block.
         """
-        keys_and_values: list[KeysAndValues] = []
+        keys_and_values: list[KeysAndValues | None] = []
         for graph, state in self._blocks():
 
             def body(block_state, graph=graph):

@@ -9,7 +9,7 @@ from flax import nnx
 
 from switch_jax.config import ModelConfig
 from switch_jax.model import parameters
-from switch_jax.model.attention import Encoded
+from switch_jax.model.attention import Encoded, KeysAndValues
 from switch_jax.model.layers import Embedding
 from switch_jax.model.stack import DecodingState, Stack
 from switch_jax.moe import Choices, RouterStatistics, Tokens
@@ -84,34 +84,62 @@ class Transformer(nnx.Module):
                     choices[stack.name] = found.choices
         return Output(self._logits(x), routers, choices)
 
-    def encode(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
-        """[B, M] int32 ids and segments -> [B, M, D], in evaluation.
-
-        It is the output of the stack that the last one attends to.
-        """
-        (x,) = self.token_embedding(tokens)  # [B, M, D]
-        return self._stack(self.config.encoded_stack.name)(x, Tokens(tokens, segments))[0]
+    def encode(
+        self, tokens: Mapping[str, jax.Array], segments: Mapping[str, jax.Array]
+    ) -> dict[str | None, Encoded]:
+        """The outputs [B, M, D] of all stacks but the last, in evaluation; arguments as there."""
+        encoded: dict[str | None, Encoded] = {}
+        for stack in self.config.stacks[:-1]:
+            own = Tokens(tokens[stack.name], segments[stack.name])
+            (x,) = self.token_embedding(own.ids)  # [B, M, D]
+            x = self._stack(stack.name)(x, own, encoded.get(stack.attends_to))[0]
+            encoded[stack.name] = Encoded(x, own.segments)
+        return encoded
 
     def init_decoding(
-        self, memory: jax.Array, segments: jax.Array, beams: int, length: int
+        self,
+        tokens: Mapping[str, jax.Array],
+        segments: Mapping[str, jax.Array],
+        beams: int,
+        length: int,
     ) -> DecodingState:
-        """The state before the first token, for `beams` sequences of at most `length` tokens a row.
+        """The state before the first new token, for `beams` sequences of at most `length` a row.
 
-        `memory` [B, M, D] is from `encode`; segments [B, M] int32 are 1, or 0 for padding.
+        Tokens and segments are as for `__call__`, in evaluation. Those of the last stack are
+        prompts [B, P] of any lengths; they end at the right, so that the new tokens of all rows
+        stand at the same positions. No expert drops a token of a prompt. Where the last stack has
+        none, decoding begins from nothing.
         """
-        last = self._last
-        keys_and_values = last.cross_keys_and_values(memory)
+        last, of_last = self._last, self.config.stacks[-1]
+        attended = self.encode(tokens, segments).get(of_last.attends_to)
+        prompt = segments.get(of_last.name)
 
-        def empty(of_memory: jax.Array) -> jax.Array:
-            blocks, batch, _, inner = of_memory.shape
-            shape = (blocks, batch, beams, length, inner)
-            return constrain_batch(jnp.zeros(shape, memory.dtype), axis=1)
+        def read(tokens: jax.Array, segments: jax.Array) -> list[KeysAndValues | None]:
+            (x,) = self.token_embedding(tokens)  # [B, P, D]
+            return last(x, Tokens(tokens, segments), attended, is_prompt=True)[2]
 
+        def with_room(new: jax.Array) -> jax.Array:
+            """[blocks, B, P, H * K], of the prompts -> [blocks, B, beams, P + L, H * K]."""
+            blocks, batch, _, inner = new.shape
+            cache = jnp.zeros((blocks, batch, beams, width + length, inner), new.dtype)
+            if width:
+                cache = cache.at[:, :, :, :width].set(new[:, :, None])
+            return constrain_batch(cache, axis=1)
+
+        cross_cache: list[KeysAndValues | None] | None = None
+        if attended is not None and attended.x is not None:
+            cross_cache = last.cross_keys_and_values(attended.x)
+        if prompt is None:
+            width, one = 0, jnp.zeros((len(next(iter(segments.values()))), 1), jnp.int32)
+            new = jax.eval_shape(read, one, one)
+        else:
+            width, new = prompt.shape[1], read(tokens[of_last.name], prompt)
         return DecodingState(
-            position_bias=last.position_bias(length),
-            encoded=Encoded(None, segments),
-            cross_cache=keys_and_values,
-            cache=jax.tree.map(empty, keys_and_values),
+            position_bias=last.position_bias(width + length),
+            prompt=prompt,
+            encoded=None if attended is None else Encoded(None, attended.segments),
+            cross_cache=cross_cache or [None] * len(new),
+            cache=jax.tree.map(with_room, new),
         )
 
     def decode_step(
@@ -120,12 +148,14 @@ class Transformer(nnx.Module):
         """Predicts the next token of each beam: logits [B, beams, V] float32, and the next state.
 
         Args:
-          tokens: [B, beams] int32, the last token of each; at position 0 the id 0, which begins a
-            sequence.
+          tokens: [B, beams] int32, the last token of each; at position 0 that of its prompt or,
+            without one, the id 0, which begins a sequence.
           valid: [B, beams] bool, False for a beam that has ended.
-          position: scalar int32, the position of these tokens.
+          position: scalar int32, the position of these tokens behind the prompt.
           decoding: the result of `init_decoding` or of the step before.
         """
+        if decoding.prompt is not None:
+            position = position + decoding.prompt.shape[1]
         (x,) = self.token_embedding(tokens)  # [B, beams, D]
         of_beams = Tokens(tokens, valid.astype(jnp.int32))
         x, _, new = self._last(x, of_beams, decoding=decoding, position=position)  # [B, beams, D]

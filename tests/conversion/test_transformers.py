@@ -138,7 +138,7 @@ def test_activations_logits_and_loss_are_theirs(case):
 
     def forward(parameters):
         model = bind(config, parameters)
-        memory = model.encode(inputs, segments[0])
+        memory = model.encode(*arguments)["encoder"].x
         return model(*arguments, with_choices=True), memory
 
     output, memory = jax.jit(forward)(case.parameters)
@@ -177,7 +177,8 @@ def test_greedy_decoding_gives_the_same_tokens(case):
         do_sample=False,
     )
     decode = jax.jit(make_decode(case.config, DecodingConfig(L)))
-    ours = decode(case.parameters, inputs, segments, np.arange(B)).tokens[:, 0]
+    arguments = {"encoder": inputs}, {"encoder": segments}, np.arange(B)
+    ours = decode(case.parameters, *arguments).tokens[:, 0]
     assert len(set(np.asarray(ours).ravel())) > 3, "the tokens should differ"
     width = theirs.shape[1] - 1  # theirs stops where all rows have ended
     assert np.asarray(ours)[:, :width].tolist() == theirs[:, 1:].tolist()

@@ -22,7 +22,8 @@ def test_weights_are_cast_once_and_not_for_each_token():
     model = dataclasses.replace(tiny_model(group_size=M), activation_dtype="bfloat16")
     decode = make_decode(model, DecodingConfig(L))
     tokens = jnp.ones((B, M), jnp.int32)
-    jaxpr = jax.make_jaxpr(decode)(abstract_parameters(model), tokens, tokens, jnp.arange(B))
+    encoded = {"encoder": tokens}
+    jaxpr = jax.make_jaxpr(decode)(abstract_parameters(model), encoded, encoded, jnp.arange(B))
     (loop,) = (eqn for eqn in jaxpr.eqns if eqn.primitive.name == "while")
     wide = {v.aval.shape for v in loop.invars if v.aval.dtype == np.float32 and v.aval.ndim == 3}
     assert wide == {(2 // model.sparse_step, model.embed_dim, model.num_experts)}, "the router's"

@@ -9,7 +9,7 @@ import seqio
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.inference import infer
-from switch_jax.inference.input_records import TextExample, encode, read_records
+from switch_jax.inference.input_records import TextExample, TextFeature, encode, read_records
 from switch_jax.inference.predictor import Prediction
 from switch_jax.utils.errors import UserError
 from tests.cli import answers  # registers tasks
@@ -17,7 +17,6 @@ from tests.inference.fakes import FakePredictor
 from tests.leaks import left_open
 
 BYTES = seqio.ByteVocabulary()
-VOCABULARIES = {"inputs": BYTES, "targets": BYTES}
 LENGTHS = {"inputs": 32, "targets": 8}
 
 
@@ -108,9 +107,11 @@ def test_an_example_of_a_task_counts_its_unknown_tokens():
 def test_no_file_that_is_answered_stays_open(tmp_path):
     (tmp_path / "texts.txt").write_text("a\n" * 40)
 
+    features = {name: TextFeature(BYTES, length, [1]) for name, length in LENGTHS.items()}
+
     def answer():
         records = read_records(str(tmp_path / "texts.txt"))
-        assert len(predictions([encode(r, VOCABULARIES, LENGTHS) for r in records])) == 40
+        assert len(predictions([encode(r, features) for r in records])) == 40
 
     files, threads = left_open(answer, times=30)
     assert files < 10 and threads < 10

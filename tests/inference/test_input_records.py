@@ -5,7 +5,7 @@ import io
 import pytest
 import seqio
 
-from switch_jax.inference.input_records import encode, read_records
+from switch_jax.inference.input_records import TextFeature, encode, read_records
 from switch_jax.tasks.english import VOCABULARY
 from switch_jax.utils.errors import UserError
 
@@ -58,14 +58,14 @@ def test_what_is_no_file_is_named(tmp_path, name):
 
 
 def test_ids_end_with_eos_and_are_cut_off_before_it():
-    vocabularies, lengths = {"inputs": BYTES, "targets": BYTES}, {"inputs": 3, "targets": 9}
+    features = {"inputs": TextFeature(BYTES, 3, [1]), "targets": TextFeature(BYTES, 9, [1])}
     record = {"inputs": "abcde", "targets": "d"}
-    text, ids, cut, unknown = encode(record, vocabularies, lengths)
+    text, ids, cut, unknown = encode(record, features)
     assert text == record, "the text is not cut off"
     assert ids["inputs"].tolist() == [ord("a") + 3, ord("b") + 3, 1]
     assert ids["targets"].tolist() == [ord("d") + 3, 1]
     assert cut == {"inputs": 3} and not unknown
-    _, ids, cut, _ = encode({"inputs": "ab"}, vocabularies, lengths)
+    _, ids, cut, _ = encode({"inputs": "ab"}, features)
     assert ids["targets"].tolist() == []
     assert not cut, "the text fits to the last token"
 
@@ -73,7 +73,7 @@ def test_ids_end_with_eos_and_are_cut_off_before_it():
 def test_unknown_tokens_that_the_model_reads_are_counted():
     """A run of unknown characters is one token; the last one is cut off."""
     record = {"inputs": "漢字 a 漢 b 漢", "targets": "a"}
-    vocabularies = dict.fromkeys(record, VOCABULARY)
-    lengths = {"inputs": len(VOCABULARY.encode(record["inputs"])), "targets": 9}
-    example = encode(record, vocabularies, lengths)
+    length = len(VOCABULARY.encode(record["inputs"]))
+    features = {name: TextFeature(VOCABULARY, length, [1]) for name in record}
+    example = encode(record, features)
     assert example.cut == {"inputs": 1} and example.unknown == {"inputs": 2}

@@ -113,8 +113,8 @@ def test_scores_of_all_beams_are_those_of_the_model():
     """Each beam keeps its own cache, though they change places."""
     tokens = np.array([[*words, *[0] * (M - len(words))] for words in INPUTS])
     decode = jax.jit(make_decode(SWITCH, DecodingConfig(L, num_beams=3, length_penalty=0.6)))
-    rows = np.arange(len(INPUTS))
-    decoded = jax.device_get(decode(parameters(SWITCH), tokens, (tokens > 0).astype(int), rows))
+    arguments = {"encoder": tokens}, {"encoder": (tokens > 0).astype(int)}, np.arange(len(INPUTS))
+    decoded = jax.device_get(decode(parameters(SWITCH), *arguments))
     for inputs, beams, scores in zip(INPUTS, decoded.tokens, decoded.scores, strict=True):
         for words, found in zip(beams.tolist(), scores, strict=True):
             words = words[: words.index(EOS) + 1] if EOS in words else words

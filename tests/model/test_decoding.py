@@ -66,8 +66,8 @@ def at_once(model, parameters, batch):
 def step_by_step(model, parameters, batch):
     """Each row as two beams, of which the second has the words of the row before."""
     transformer = bind(model, parameters)
-    memory = transformer.encode(batch["tokens"], batch["segments"])
-    decoding = transformer.init_decoding(memory, batch["segments"], beams=2, length=L)
+    tokens, segments = {"encoder": batch["tokens"]}, {"encoder": batch["segments"]}
+    decoding = transformer.init_decoding(tokens, segments, beams=2, length=L)
 
     def step(decoding, position_and_words):
         position, words = position_and_words
