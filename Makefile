@@ -10,7 +10,7 @@ READY := $(VENV)/.ready-$(VERSION)
 TRANSFORMERS := $(VENV)/.transformers-$(VERSION)
 SITE := $(VENV)/.docs-$(VERSION)
 
-.PHONY: help setup test test-slow demo demo-switch demo-dense downstream downstream-t5 downstream-switch languages languages-mt5 languages-mswitch study study-core-0 study-core-1 long_study long_study-core-0 long_study-core-1 docs lock clean python-version
+.PHONY: help setup test test-slow demo demo-switch demo-dense downstream downstream-t5 downstream-switch languages languages-mt5 languages-mswitch study study-core-0 study-core-1 long_study long_study-core-0 long_study-core-1 lm_study lm_study-core-0 lm_study-core-1 docs lock clean python-version
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -124,6 +124,10 @@ STUDY_CORE_0 := dense_0 experts_32_0 dense_1 dense_large_0
 STUDY_CORE_1 := experts_8_0 experts_16_0 experts_8_1 experts_4_0 experts_2_0
 LONG_STUDY_CORE_0 := dense_0 dense_large_0 dense_1
 LONG_STUDY_CORE_1 := experts_32_0 experts_8_0 experts_64_0 experts_32_1
+LM_STUDY := dense_0 experts_8_0 experts_32_0
+# Their models: models/NAME_study.gin.
+DENSE := t5
+SPARSE := switch
 # More flags for each run. With another task in them the text is not built.
 STUDY_FLAGS ?=
 STUDY_TEXT = $(if $(findstring MIXTURE_OR_TASK_NAME,$(STUDY_FLAGS)),,runs/$(1))
@@ -135,6 +139,11 @@ long_study: setup $(call STUDY_TEXT,large_code/train.txt)  ## the study with 40,
 	@$(MAKE) --no-print-directory --jobs=2 long_study-core-0 long_study-core-1
 	$(call DRAW,long_study,study.py long_study)
 
+lm_study: setup $(call STUDY_TEXT,large_english/train.txt.gz) $(call STUDY_TEXT,large_code/train.txt)  ## language models with experts: half an hour on two cores, resumable
+	@$(MAKE) --no-print-directory --jobs=2 lm_study-core-0 lm_study-core-1
+	$(call DRAW,lm_english,study.py lm_english)
+	$(call DRAW,lm_code,study.py lm_code)
+
 study-core-0 study-core-1: study-core-%: setup
 	$(call TRAIN_STUDY,study,$*,$(STUDY_CORE_$*))
 
@@ -142,14 +151,22 @@ study-core-0 study-core-1: study-core-%: setup
 long_study-core-0 long_study-core-1: long_study-core-%: setup
 	$(call TRAIN_STUDY,long_study,$*,$(LONG_STUDY_CORE_$*),--gin.TRAIN_STEPS=15000)
 
+# A text for each core.
+lm_study-core-0 lm_study-core-1: DENSE := lm
+lm_study-core-0 lm_study-core-1: SPARSE := switch_lm
+lm_study-core-0: setup
+	$(call TRAIN_STUDY,lm_english,0,$(LM_STUDY))
+lm_study-core-1: setup
+	$(call TRAIN_STUDY,lm_code,1,$(LM_STUDY))
+
 # The runs of one core, one after the other. What they print is in runs/STUDY/RUN.log. $(1): the
 # study, $(2): the core, $(3): its runs, $(4): flags for all but the dense models of equal FLOPs.
 define TRAIN_STUDY
 @mkdir -p runs/$(1); set -e; for run in $(3); do \
-  echo "$(1): core $(2), $$run"; model=t5; size=; flags=; \
+  echo "$(1): core $(2), $$run"; model=$(DENSE); size=; flags=; \
   case $$run in \
     dense_large_*) size=_large; flags="$(4)" ;; \
-    experts_*) model=switch; experts=$${run#experts_}; flags="--gin.NUM_EXPERTS=$${experts%_*} $(4)" ;; \
+    experts_*) model=$(SPARSE); experts=$${run#experts_}; flags="--gin.NUM_EXPERTS=$${experts%_*} $(4)" ;; \
   esac; \
   $(call ON_CORE,$(2)) $(BIN)/switch_jax train --gin_file=models/$${model}_study$${size}.gin \
     --gin_file=benchmarks/gin/$(1).gin $$flags --gin.MODEL_DIR=runs/$(1)/$$run --gin.RANDOM_SEED=$${run##*_} \

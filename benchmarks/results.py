@@ -26,7 +26,7 @@ COLUMNS = [
     "task",  # that was evaluated; "all": the mean over all, and the only one of a run
     *("quality", "content"),  # negative log perplexity, nats; of all targets, and of those of text
     *("dropped", "entropy"),  # of the routers, mean of the layers
-    "load",  # [experts], of the encoder's first router
+    "load",  # [experts], of the first router
     "em",  # exact match, per cent
 ]
 
@@ -47,7 +47,7 @@ def rows_of(run: Path) -> Iterator[dict[str, Any]]:
         if router := record.get("router"):
             for name in ("dropped", "entropy"):
                 row[name] = np.mean([x for stack in router.values() for x in stack[name]])
-            row["load"] = np.float32(router["encoder"]["load"][0])
+            row["load"] = np.float32(next(iter(router.values()))["load"][0])
         yield row
     for score in read_records(folder.evaluation.metrics).value:
         if score["kind"] == "generated":

@@ -1,7 +1,9 @@
-"""The tables and the picture of docs/study.md: more experts at the same FLOPs.
+"""The tables and pictures of docs/study.md and docs/language_models.md: more experts, same FLOPs.
 
     python benchmarks/study.py study --picture docs/study.png
     python benchmarks/study.py long_study --picture docs/long_study.png
+    python benchmarks/study.py lm_english --picture docs/lm_english.png
+    python benchmarks/study.py lm_code --picture docs/lm_code.png
     python benchmarks/study.py study --runs runs/study    # of runs of `make study`
 
 A speed-up is the paper's: steps (or time) of the dense run to a value over those of the sparse run
@@ -21,10 +23,10 @@ from scipy.optimize import minimize_scalar
 
 from switch_jax.drawing.figures import GREY, LABEL_SIZE, plain_ticks
 
-args, table = arguments(__doc__, "study", "long_study")
+args, table = arguments(__doc__, "study", "long_study", "lm_english", "lm_code")
 IS_LONG = args.study == "long_study"
 DENSE_STEPS = [4_000, 10_000, 20_000, 30_000, 40_000] if IS_LONG else []
-VALUES = [] if IS_LONG else [-2.3, -2.2, -2.125]
+VALUES = [-2.3, -2.2, -2.125] if args.study == "study" else []
 LEFT_OUT = ["dense_large", "experts_8_factor_1"] if IS_LONG else []  # of the picture
 
 # By configuration: its runs by seed, as "dense" -> {0: curve}; curves that were never evaluated

@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.flops import parameter_count
+from switch_jax.model.flops import flops_per_token, parameter_count
 from switch_jax.model.transformer import Transformer
 from switch_jax.train_step.microbatches import check_batch
 from tests.gin.configs import MODELS, read
@@ -24,7 +24,8 @@ from tests.trainer.helpers import tiny_config
 ROOT = Path(__file__).parents[2]
 SETTINGS = Path(__file__).with_name("models.json")
 PARAMETERS = Path(__file__).with_name("parameters")
-KINDS = ("switch_base", "switch_xxl")  # with layers of T5's first kind, and of T5 1.1's
+# With layers of T5's first kind, of T5 1.1's, and of a language model.
+KINDS = ("switch_base", "switch_xxl", "switch_lm_base")
 # Parameters of the checkpoints on the Hugging Face hub: `num_parameters()` of the PyTorch models.
 EXACT = {
     "t5_small": 60_506_624,
@@ -52,6 +53,13 @@ BILLIONS = {
     ("switch_xxl", 128): "394.675",
     ("switch_c", 2048): "1571.4",
     ("switch_c_2048", 2048): "1571.328",
+}
+
+# Of the language models, D, F, H and N; each has heads of 64 and 4 for keys and values.
+LANGUAGE_MODELS = {
+    "lm_small": (512, 1408, 8, 8),
+    "lm_base": (768, 2048, 12, 12),
+    "lm_large": (1024, 2816, 16, 24),
 }
 
 
@@ -100,6 +108,25 @@ def test_switch_models_have_as_many_parameters_as_published(name, experts):
     published = BILLIONS[name, experts]
     count = parameter_count(resolve(name, f"NUM_EXPERTS={experts}")) / 1e9
     assert f"{count:.{len(published.partition('.')[2])}f}" == published
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_language_models_have_the_parameters_and_flops_of_arithmetic(name):
+    dim, hidden, heads, layers = LANGUAGE_MODELS[name]
+    tables, swiglu = 32128 * dim, 3 * dim * hidden
+    attention = 2 * dim * heads * 64 + 2 * dim * 4 * 64
+    norms = layers * (2 * dim + 2 * 64) + dim
+    dense = 2 * tables + layers * (attention + swiglu) + norms
+    assert parameter_count(resolve(name)) == dense
+    for experts in (8, 128):  # in every second layer, and a router with them
+        more = layers // 2 * ((experts - 1) * swiglu + experts * dim)
+        config = resolve(f"switch_{name}", f"NUM_EXPERTS={experts}")
+        assert parameter_count(config) == dense + more
+    matrices = tables + layers * (attention + swiglu)
+    scores_and_values = 2 * layers * heads * 64 * 1024  # half of the square of 1024 positions
+    for each in (name, f"switch_{name}"):
+        flops = flops_per_token(resolve(each), {"targets": 1024})
+        assert flops == 2 * (matrices + scores_and_values / 2)
 
 
 @pytest.mark.parametrize("name", [m for m in MODELS if re.fullmatch(r"switch_\w+_\d+", m)])
