@@ -92,7 +92,6 @@ def _infer(
     from tqdm import tqdm
 
     from switch_jax.data.catalogue.checks import check_examples, open_tasks
-    from switch_jax.data.catalogue.configured_tasks import vocabularies
     from switch_jax.inference import infer
     from switch_jax.inference.input_records import encode, read_records, text_features
     from switch_jax.inference.predictor import Predictor
@@ -100,14 +99,13 @@ def _infer(
     from switch_jax.runtime.multihost import is_first
 
     data, batch_size = model.config.data, model.config.run.batch_size
-    vocabulary_of = vocabularies(data)
+    features = text_features(data)
     if args.task is not None:
         opened = open_tasks(data)
         check_examples(opened, model.config.model.stacks)
         examples = infer.task_examples(opened)
     else:
         records = read_records(args.input)
-        features = text_features(data)
         examples = (encode(r, features, decoding.max_new_tokens) for r in records)
     if args.output:
         part_size = -(-args.part_size // batch_size) * batch_size
@@ -121,8 +119,8 @@ def _infer(
         parameters = model.load(step)
 
         def compute(part: Iterable[TextExample], first_id: int) -> Iterator[dict[str, Any]]:
-            vocabulary = None if args.score else vocabulary_of["targets"]
-            for result in infer.predict_or_score(predictor, parameters, part, vocabulary, first_id):
+            of_texts = None if args.score else features
+            for result in infer.predict_or_score(predictor, parameters, part, of_texts, first_id):
                 progress.update()
                 counts.update(["all", *({"cut", "unknown"} & result.keys())])
                 yield result

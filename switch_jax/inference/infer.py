@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,9 @@ import numpy as np
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, ordered_examples
 from switch_jax.data.catalogue.vocabularies import num_unknown
 from switch_jax.data.packing import Example
-from switch_jax.inference.input_records import TextExample
+from switch_jax.inference.input_records import TextExample, TextFeature, text_of
 from switch_jax.inference.predictor import Predictor
 from switch_jax.utils.errors import UserError
-from switch_jax.utils.tensorflow_setup import seqio
 
 
 def task_examples(opened: OpenedTasks) -> Iterator[TextExample]:
@@ -32,7 +31,7 @@ def predict_or_score(
     predictor: Predictor,
     parameters: Any,
     examples: Iterable[TextExample],
-    vocabulary: seqio.Vocabulary | None,
+    features: Mapping[str, TextFeature] | None,
     first_id: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Yields for each example 'inputs', 'prediction' and 'score'; or 'inputs', 'targets', 'score'.
@@ -40,24 +39,22 @@ def predict_or_score(
     The score is a log-probability; None where it is not finite, since JSON has no such numbers. An
     example that is cut has 'cut', too: the tokens that are left out, by feature; one with unknown
     tokens has 'unknown': how many. Examples are read batch by batch; `first_id` is the index of the
-    first one among all. With the `vocabulary` of the targets they are predicted; None: given
+    first one among all. With the `features` of texts targets are predicted; None: given
     targets are scored, UserError where an example has none.
     """
     examples, read = itertools.tee(examples)
-    found: Iterator[dict[str, Any]]
-    if vocabulary is None:
+    found: Iterable[tuple[np.ndarray | None, float]]
+    if features is None:
         given = ["inputs", "targets"]
-        found = ({"score": x} for x in predictor.score(parameters, _to_score(read, first_id)))
+        found = ((None, x) for x in predictor.score(parameters, _to_score(read, first_id)))
     else:
         given = ["inputs"]
-        found = (
-            {"prediction": vocabulary.decode(predicted.tokens.tolist()), "score": predicted.score}
-            for predicted in predictor.predict(parameters, (e.ids for e in read), first_id)
-        )
-    for example, result in zip(examples, found, strict=True):
-        text = {name: example.text[name] for name in given if name in example.text}
-        score = result["score"] if math.isfinite(result["score"]) else None
-        row = {**text, **result, "score": score}
+        found = predictor.predict(parameters, (example.ids for example in read), first_id)
+    for example, (tokens, score) in zip(examples, found, strict=True):
+        row: dict[str, Any] = {n: example.text[n] for n in given if n in example.text}
+        if features is not None and tokens is not None:
+            row["prediction"] = text_of(tokens, example.ids, features)
+        row["score"] = score if math.isfinite(score) else None
         for key, counts in (("cut", example.cut), ("unknown", example.unknown)):
             if found_counts := {name: n for name, n in counts.items() if name in given}:
                 row[key] = found_counts

@@ -151,3 +151,14 @@ def encode(
     cut = {name: cut for name, (cut, _) in sorted(counts.items()) if cut}
     unknown = {name: number for name, (_, number) in sorted(counts.items()) if number}
     return TextExample(record, example, cut, unknown)
+
+
+def text_of(tokens: np.ndarray, example: Example, features: Mapping[str, TextFeature]) -> str:
+    """The text of an example's predicted ids; where they go on with its inputs, behind those."""
+    decode = features["targets"].vocabulary.decode
+    alone = decode(tokens.tolist())
+    if features["inputs"].length is not None:
+        return alone
+    before = example.get("inputs", tokens[:0]).tolist()
+    start, whole = decode(before), decode([*before, *tokens.tolist()])
+    return whole[len(start) :] if whole.startswith(start) else alone

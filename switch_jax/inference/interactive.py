@@ -9,7 +9,7 @@ import jax
 from switch_jax.data.catalogue.configured_tasks import vocabularies
 from switch_jax.data.packing import Example
 from switch_jax.inference.decoding import DecodingConfig
-from switch_jax.inference.input_records import Record, check_texts, encode, text_features
+from switch_jax.inference.input_records import Record, check_texts, encode, text_features, text_of
 from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.trained_model import TrainedModel, decoding_config
 from switch_jax.model.flops import described
@@ -88,10 +88,12 @@ class InteractiveModel:
         decoding = decoding_config(self.config.data, **options)
         predictor = self._predictor(decoding)
         examples = self._encode([{"inputs": text} for text in inputs], decoding.max_new_tokens)
-        decode = self.vocabularies["targets"].decode
         with jax.set_mesh(self.mesh):
             predicted = list(predictor.predict(self.parameters, examples))
-        texts = [decode(prediction.tokens.tolist()) for prediction in predicted]
+        texts = [
+            text_of(prediction.tokens, example, self.text_features)
+            for prediction, example in zip(predicted, examples, strict=True)
+        ]
         if return_scores:
             return texts, [prediction.score for prediction in predicted]
         return texts

@@ -18,6 +18,7 @@ from tests.leaks import left_open
 
 BYTES = seqio.ByteVocabulary()
 LENGTHS = {"inputs": 32, "targets": 8}
+FEATURES = {name: TextFeature(BYTES, length, [1]) for name, length in LENGTHS.items()}
 
 
 def example(inputs, cut=(), unknown=(), **more):
@@ -34,7 +35,7 @@ def with_index(inputs, index):
 def predictions(examples, predictor=None, **options):
     return list(
         infer.predict_or_score(
-            predictor or FakePredictor(with_index), None, examples, BYTES, **options
+            predictor or FakePredictor(with_index), None, examples, FEATURES, **options
         )
     )
 
@@ -107,11 +108,9 @@ def test_an_example_of_a_task_counts_its_unknown_tokens():
 def test_no_file_that_is_answered_stays_open(tmp_path):
     (tmp_path / "texts.txt").write_text("a\n" * 40)
 
-    features = {name: TextFeature(BYTES, length, [1]) for name, length in LENGTHS.items()}
-
     def answer():
         records = read_records(str(tmp_path / "texts.txt"))
-        assert len(predictions([encode(r, features) for r in records])) == 40
+        assert len(predictions([encode(r, FEATURES) for r in records])) == 40
 
     files, threads = left_open(answer, times=30)
     assert files < 10 and threads < 10

@@ -2,10 +2,11 @@
 
 import io
 
+import numpy as np
 import pytest
 import seqio
 
-from switch_jax.inference.input_records import TextFeature, encode, read_records
+from switch_jax.inference.input_records import TextFeature, encode, read_records, text_of
 from switch_jax.tasks.english import VOCABULARY
 from switch_jax.utils.errors import UserError
 
@@ -77,3 +78,37 @@ def test_unknown_tokens_that_the_model_reads_are_counted():
     features = {name: TextFeature(VOCABULARY, length, [1]) for name in record}
     example = encode(record, features)
     assert example.cut == {"inputs": 1} and example.unknown == {"inputs": 2}
+
+
+# Of a task without inputs: a prompt is how a row of 10 begins, and has no EOS.
+ROW = {"inputs": TextFeature(BYTES, None, []), "targets": TextFeature(BYTES, 10, [1])}
+
+
+@pytest.mark.parametrize(
+    ("record", "inputs", "targets", "cut"),
+    [
+        ({"inputs": "abcdefgh"}, "efgh", "", 4),  # 6 are left to the new tokens
+        ({"inputs": "abcd"}, "abcd", "", 0),
+        ({"inputs": ""}, "", "", 0),
+        ({"inputs": "abcdefgh", "targets": "ijk"}, "cdefgh", "ijk", 2),
+        ({"inputs": "ab", "targets": "cdefghijk"}, "", "cdefghijk", 2),
+    ],
+)
+def test_a_prompt_without_a_length_keeps_its_end_beside_what_follows(record, inputs, targets, cut):
+    _, ids, found, _ = encode(record, ROW, max_new_tokens=6)
+    assert ids["inputs"].tolist() == BYTES.encode(inputs)
+    assert ids["targets"].tolist() == ([*BYTES.encode(targets), 1] if targets else [])
+    assert found == ({"inputs": cut} if cut else {})
+
+
+def test_what_goes_on_with_a_prompt_is_text_behind_it():
+    """SentencePiece has the space before a word in its token, and drops that of a first one."""
+    features = {
+        "inputs": TextFeature(VOCABULARY, None, []), "targets": TextFeature(VOCABULARY, 10, [1])
+    }  # fmt: skip
+    whole = np.array(VOCABULARY.encode("In the beginning"))
+    for cut in range(len(whole)):
+        text = text_of(np.array([*whole[cut:], 1, 1]), {"inputs": whole[:cut]}, features)
+        assert VOCABULARY.decode(whole[:cut].tolist()) + text == "In the beginning"
+    asked = {**features, "inputs": TextFeature(VOCABULARY, 10, [1])}
+    assert text_of(whole[1:], {"inputs": whole[:1]}, asked) == "the beginning"
