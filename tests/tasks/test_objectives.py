@@ -14,6 +14,7 @@ from switch_jax.data.catalogue.checks import check_examples, check_tasks, open_t
 from switch_jax.data.catalogue.configured_tasks import ordered_examples
 from switch_jax.data.catalogue.registry import get_mixture_or_task, get_tasks
 from switch_jax.data.catalogue.vocabularies import with_vocabulary
+from switch_jax.data.catalogue.vocabulary_training import train
 from switch_jax.data.task_examples import TaskExamples
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.tasks import c4, english
@@ -220,3 +221,13 @@ def test_ul2_says_which_inputs_its_sentinels_serve():
         check_tasks(tasks, DataConfig("bible_ul2", {"inputs": length, "targets": length}))
     with pytest.raises(UserError, match="180 do not fit ul2.bible.x_64_15: it masks 0 spans"):
         check_tasks(tasks, DataConfig("bible_ul2", {"inputs": 180, "targets": 180}))
+
+
+def test_words_that_a_vocabulary_reads_alike_are_refused(tmp_path):
+    """It is trained on small letters: R, S and X are unknown to it."""
+    (tmp_path / "small.model").write_bytes(train(40 * ["abc [d] efg [h]"], 15, byte_fallback=False))
+    vocabulary = seqio.SentencePieceVocabulary(str(tmp_path / "small.model"), extra_ids=100)
+    features_of_it = features(vocabulary)
+    tasks = [task.replace(output_features=features_of_it) for task in get_tasks("bible_ul2")]
+    with pytest.raises(UserError, match=r"the words \[R\] and \[S\] .* are the same tokens"):
+        check_tasks(tasks, DataConfig("bible_ul2", LENGTHS))

@@ -126,6 +126,22 @@ def check_tasks(tasks: Sequence[seqio.Task], config: DataConfig) -> None:
                 f"{task.name} can only be read from a cache: make one with `switch_jax tasks "
                 "cache`, and set USE_CACHED_TASKS to True"
             )
+    _check_mode_words(tasks)
+
+
+def _check_mode_words(tasks: Sequence[seqio.Task]) -> None:
+    """Refuses a vocabulary that lacks the letters by which the words before inputs differ."""
+    words: dict[tuple[int, ...], str] = {}
+    for task in tasks:
+        for word in filter(None, map(mode_word, task.preprocessors)):
+            ids = tuple(task.output_features["inputs"].vocabulary.encode(word))
+            other = words.setdefault(ids, word)
+            if other != word:
+                raise UserError(
+                    f"the words {other} and {word} before the inputs of {task.name} and others are "
+                    "the same tokens: the vocabulary lacks their letters; set VOCABULARY to one "
+                    "that has them, for example one of bytes, 'byte'"
+                )
 
 
 def _no_length(found: str, lengths: Mapping[str, int]) -> UserError:
@@ -168,7 +184,7 @@ def _check_span_corruption(
     """
     density, mean_span = arguments["noise_density"], arguments["mean_noise_span_length"]
     inputs, vocabulary = lengths["inputs"], task.output_features["inputs"].vocabulary
-    tokens = row_length(arguments, inputs - len(mode_word(step, vocabulary)))
+    tokens = row_length(arguments, inputs - len(vocabulary.encode(mode_word(step))))
     masked, spans = masked_spans(tokens, density, mean_span)
     sentinels = num_sentinels(vocabulary)
     if not 1 <= spans <= sentinels:
@@ -193,7 +209,7 @@ def _check_prefix_lm(
     t5 cuts targets off that are longer.
     """
     inputs, feature = lengths["inputs"], task.output_features["inputs"]
-    tokens = inputs - len(mode_word(step, feature.vocabulary)) - feature.add_eos
+    tokens = inputs - len(feature.vocabulary.encode(mode_word(step))) - feature.add_eos
     if tokens < 2:
         raise UserError(f"inputs of length {inputs} are too short for {task.name}")
     first = max(1, round((1 - 2 * density) * (tokens - 1)))  # tokens of the shortest beginning

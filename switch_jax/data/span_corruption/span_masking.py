@@ -134,10 +134,10 @@ def t5_arguments(step: Callable[..., Any], of: Callable[..., Any]) -> dict[str, 
     return given.arguments
 
 
-def mode_word(step: Callable[..., Any], vocabulary: seqio.Vocabulary) -> Sequence[int]:
-    """The tokens that a step puts before the inputs; none unless it is an `in_mode`."""
+def mode_word(step: Callable[..., Any]) -> str:
+    """The word that a step puts before the inputs; "" unless it is an `in_mode`."""
     partial = _with_arguments(step)
-    return vocabulary.encode(partial.keywords["word"]) if partial.func is in_mode else ()
+    return partial.keywords["word"] if partial.func is in_mode else ""
 
 
 def _with_arguments(step: Callable[..., Any]) -> functools.partial:
@@ -188,7 +188,7 @@ def span_masking(task: seqio.Task, lengths: Mapping[str, int]) -> SpanMasking | 
         or arguments["mean_noise_span_length"] < _MIN_MEAN_SPAN
     ):
         return None
-    word = mode_word(steps[0], inputs.vocabulary)
+    word = tuple(inputs.vocabulary.encode(mode_word(steps[0])))
     found = SpanMasking(
         arguments["noise_density"],
         arguments["mean_noise_span_length"],
