@@ -27,7 +27,11 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
     )
     decoding = parser.add_argument_group("decoding (greedy by default)")
     decoding.add_argument(
-        "--max_new_tokens", type=int, metavar="N", help="most tokens to decode; default: the run's"
+        "--max_new_tokens",
+        type=int,
+        metavar="N",
+        help="most tokens to decode; default: the run's length of targets, or half of it where "
+        "prompts share it",
     )
     decoding.add_argument("--num_beams", type=int, default=1, metavar="N", help="beam search")
     decoding.add_argument(
