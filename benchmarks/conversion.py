@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from switch_jax import gin_config
-from switch_jax.conversion.hugging_face.tensor_names import tensor_names
+from switch_jax.conversion.hugging_face.model_config import MODEL_TYPES, fitting_types
 from switch_jax.conversion.tensor_layout import TensorNames
 from switch_jax.conversion.to_run import write_run
 from switch_jax.data.catalogue.configured_tasks import vocabulary_fingerprints
@@ -46,11 +46,11 @@ def write_random_run(folder: Path, model: str) -> None:
     files = [f"models/{model}.gin", "runs/pretrain.gin"]
     read = gin_config.read(files, [f"MODEL_DIR={folder}", f"MIXTURE_OR_TASK_NAME={TASK}"])
     config = read.config
-    shapes = abstract_parameters(config.model)
+    family = MODEL_TYPES[fitting_types(config.model)[0]].family
     parameters = jax.tree.map(
         lambda names, s: RandomTensors(names, s.shape),
-        tensor_names(config.model),
-        shapes,
+        family.tensor_names(config.model),
+        abstract_parameters(config.model),
     )
     found = vocabulary_fingerprints(config.data)
     write_run(folder, parameters, config, read.text, folder, None, found, without_bar)

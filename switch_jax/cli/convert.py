@@ -5,10 +5,10 @@
     switch_jax convert runs/tuned tuned_hugging_face         # the newest checkpoint -> a folder
     switch_jax convert --inspect switch-base-8               # what is in there
 
-The models are Switch Transformers, T5 (1.0 and 1.1) and mT5. Every tensor is accounted for: one
-that is missing, left over or of another shape is named, and nothing is written. The target is a new
-folder, and complete once it is there. docs/checkpoint_formats.md says what differs between the
-formats.
+The models are Switch Transformers, T5 (1.0 and 1.1) and mT5, and of language models Qwen3-MoE and
+Qwen3. Every tensor is accounted for: one that is missing, left over or of another shape is named,
+and nothing is written. The target is a new folder, and complete once it is there.
+docs/checkpoint_formats.md says what differs between the formats.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inference_flags.add_checkpoint_flag(parser, "of a MODEL_DIR: latest, best or a step")
     add(
         "--model_type",
-        choices=["switch_transformers", "t5", "mt5"],
-        help="of the Hugging Face folder to write; default: switch_transformers or t5",
+        choices=["switch_transformers", "t5", "mt5", "qwen3_moe", "qwen3"],
+        help="of the Hugging Face folder to write; default: the first one that fits the model",
     )
     gin_flags.add_gin_flags(parser)
 
@@ -117,7 +117,7 @@ def _to_hugging_face(args: argparse.Namespace, folder: ModelFolder, target: epat
     config, checkpoint = folder.config, _checkpoint(args, folder)
     described = config_json(config, int(checkpoint.name), args.model_type)
     check_vocabularies_of_run(folder.path, config.data)
-    tokenizer = tokenizer_files(config.data)
+    tokenizer = tokenizer_files(config.data, config.model.stacks[0])
     write_folder(target, checkpoint, config.model, described, tokenizer, progress_bar)
 
 

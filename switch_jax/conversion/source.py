@@ -56,7 +56,7 @@ class Source:
       format: the name of the format, as in 'T5X checkpoint'.
       details: what else `convert --inspect` prints of the files.
       step: the training step; None if it is not known.
-      vocabulary: VOCABULARY of the released models of this format.
+      vocabulary: VOCABULARY of the released models of this format; None: it can have no such.
       architecture: the fields of `ModelConfig` that the checkpoint determines.
       names: a `TensorNames` for each parameter, nested.
       copies: tensors that are left out, since others hold the same.
@@ -68,7 +68,7 @@ class Source:
     format: str
     details: str
     step: int | None
-    vocabulary: str
+    vocabulary: str | None
     architecture: dict[str, Any]
     names: Any
     tensors: dict[str, Tensor]

@@ -76,9 +76,11 @@ def open_folder(
     bindings = [*source_bindings, *gin_bindings]
     found = gin_config.read(gin_files or files, bindings, search_paths, ["MODEL_DIR"], keep=keep)
     if source and not vocabulary_file and found.config.data.vocabulary == source.vocabulary:
+        remedy = "check that the model was trained with it"
+        if source.vocabulary is None:
+            remedy = "its ids mean something with a task alone whose own vocabulary has the same"
         note = (
-            f"{source.folder} has no spiece.model, so VOCABULARY is {source.vocabulary!r}: check "
-            "that the model was trained with it"
+            f"{source.folder} has no spiece.model, so VOCABULARY is {source.vocabulary!r}: {remedy}"
         )
     return ModelFolder(folder, source, found.config, found.text, note)
 

@@ -1,5 +1,7 @@
 """Vocabularies that a Hugging Face tokenizer cannot express, and folders without one."""
 
+import json
+
 import pytest
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
@@ -8,11 +10,14 @@ from switch_jax.conversion.hugging_face.folder import vocabulary_name
 from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
 from switch_jax.utils.errors import UserError
 from tests.conversion.folders import VOCABULARY
+from tests.trainer.helpers import ONE_STACK, STACKS
 
 
 def files(name):
     lengths = {"inputs": 8, "targets": 8}
-    return tokenizer_files(DataConfig("english_span_corruption", lengths, vocabulary=name))
+    return tokenizer_files(
+        DataConfig("english_span_corruption", lengths, vocabulary=name), STACKS[0]
+    )
 
 
 def changed(path, **fields):
@@ -36,9 +41,27 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         files(str(tmp_path / "other.model"))
 
 
+@pytest.mark.parametrize(
+    ("task", "lengths", "stacks", "around"),
+    [
+        ("english_full_lm", {"targets": 8}, ONE_STACK, ["<pad>", "A"]),
+        ("english_prefix_lm", {"targets": 8}, ONE_STACK, ["<pad>", "A"]),
+        ("english_prefix_lm", {"inputs": 8, "targets": 8}, ONE_STACK, ["<pad>", "A", "</s>"]),
+        ("english_span_corruption", {"inputs": 8, "targets": 8}, STACKS, ["A", "</s>"]),
+    ],
+)
+def test_a_text_is_what_the_first_stack_reads_as_inputs(task, lengths, stacks, around):
+    found = tokenizer_files(DataConfig(task, lengths), stacks[0])
+    steps = json.loads(found["tokenizer.json"])["post_processor"]["single"]
+    assert [its["id"] for step in steps for its in step.values()] == around
+    settings = json.loads(found["tokenizer_config.json"])
+    assert ("bos_token" in settings) == (around[0] == "<pad>")
+
+
 def test_a_folder_without_a_vocabulary_has_that_of_the_released_models(tmp_path):
     assert vocabulary_name(tmp_path, "t5") == "t5"
     assert vocabulary_name(tmp_path, "switch_transformers") == "t5"
     assert vocabulary_name(tmp_path, "mt5") == "mt5"
+    assert vocabulary_name(tmp_path, "qwen3_moe") is None
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
     assert vocabulary_name(tmp_path, "mt5") == "byte"

@@ -18,7 +18,7 @@ from switch_jax.data.catalogue.vocabularies import get_vocabulary
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.model import abstract_parameters, bind
 from tests.conversion.folders import VOCABULARY, convert, parameters_of, with_vocabulary
-from tests.trainer.helpers import by_stack
+from tests.trainer.helpers import STACKS, by_stack
 
 torch = pytest.importorskip("torch")
 # docs/checkpoint_formats.md says why this version.
@@ -226,7 +226,7 @@ def test_the_tokenizer_gives_our_ids(tmp_path, kind):
     (tmp_path / "our.model").write_bytes(model)
     task, file = "english_span_corruption", str(tmp_path / "our.model")
     data = DataConfig(task, {"inputs": 8, "targets": 8}, vocabulary=file)
-    for name, content in tokenizer_files(data).items():
+    for name, content in tokenizer_files(data, STACKS[0]).items():
         (tmp_path / name).write_bytes(content)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     ours = get_vocabulary(file)

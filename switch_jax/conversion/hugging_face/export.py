@@ -14,9 +14,9 @@ from switch_jax.checkpointing.integrity import storage_errors_explained
 from switch_jax.checkpointing.read_only import check_part
 from switch_jax.checkpointing.streaming import open_parameters, stored_chunks
 from switch_jax.config import ModelConfig
-from switch_jax.conversion.hugging_face.model_config import CONFIG, SPECIAL_TOKENS
+from switch_jax.conversion.hugging_face.family import Family
+from switch_jax.conversion.hugging_face.model_config import CONFIG, MODEL_TYPES
 from switch_jax.conversion.hugging_face.tensor_files import SAFETENSORS
-from switch_jax.conversion.hugging_face.tensor_names import TABLE_ALIASES, tensor_names
 from switch_jax.conversion.tensor_layout import TensorNames
 from switch_jax.conversion.to_run import Progress
 from switch_jax.model import abstract_parameters
@@ -46,13 +46,14 @@ def write_folder(
     """
     abstract = abstract_parameters(model)
     check_part(checkpoint, "parameters", abstract)
-    described = {"generation_config.json": _json(SPECIAL_TOKENS), CONFIG: _json(config_json)}
+    family = MODEL_TYPES[config_json["model_type"]].family
+    described = {"generation_config.json": _json(family.generation), CONFIG: _json(config_json)}
     with new_folder(target) as unfinished:
         for name, content in {**tokenizer_files, **described}.items():
             (unfinished / name).write_bytes(content)
         with storage_errors_explained(f"{checkpoint} cannot be read"):
             arrays = open_parameters(checkpoint, abstract)
-        pieces = list(_pieces(model, arrays))
+        pieces = list(_pieces(family, model, arrays))
         shapes = {
             str(name): layout.shape_of_each(array.shape)
             for layout, array, index in pieces
@@ -71,13 +72,12 @@ def _num_bytes(shape: tuple[int, ...]) -> int:
     return 4 * math.prod(shape)  # float32
 
 
-def _pieces(model: ModelConfig, arrays: Any) -> Iterator[Piece]:
-    layouts = jax.tree.leaves(tensor_names(model))
+def _pieces(family: Family, model: ModelConfig, arrays: Any) -> Iterator[Piece]:
+    layouts = jax.tree.leaves(family.tensor_names(model))
     pairs = list(zip(layouts, jax.tree.leaves(arrays), strict=True))
-    if model.num_experts and not model.tie_embeddings:
-        # Hugging Face's Switch Transformers tie the tables of both stacks only with the logits.
-        table = arrays["token_embedding"]["embedding"]
-        pairs += [(TensorNames(np.array(name), transposed=False), table) for name in TABLE_ALIASES]
+    table = arrays["token_embedding"]["embedding"]
+    for name in family.table_names(model):
+        pairs.append((TensorNames(np.array(name), transposed=False), table))
     for layout, array in pairs:
         for index in stored_chunks(array, layout.stacked_axes):
             yield layout, array, index

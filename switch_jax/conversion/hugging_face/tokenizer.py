@@ -7,10 +7,11 @@ from typing import Any
 from etils import epath
 
 from switch_jax.config import DataConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.conversion.hugging_face.folder import SENTENCEPIECE, TOKENIZER_CONFIG
 from switch_jax.conversion.hugging_face.tokenizer_json import tokenizer_json
 from switch_jax.conversion.source import read_small_file
-from switch_jax.data.catalogue.configured_tasks import vocabularies
+from switch_jax.data.catalogue.configured_tasks import all_tasks, vocabularies
 from switch_jax.data.catalogue.vocabularies import ensure_loaded, fingerprint, get_vocabulary
 from switch_jax.storage import is_file, local_copy
 from switch_jax.utils.errors import UserError
@@ -35,9 +36,16 @@ def sentencepiece_file(folder: epath.Path, rows: int) -> epath.Path | None:
     return file
 
 
-def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
-    """Makes Hugging Face's files of the vocabulary, by name; UserError if none give its ids."""
+def tokenizer_files(data: DataConfig, first_stack: StackConfig) -> dict[str, bytes]:
+    """Makes Hugging Face's files of the vocabulary, by name; UserError if none give its ids.
+
+    They make of a text what the first stack of a model reads as inputs: where it is causal, with an
+    id 0 in front, from which it predicts the first token; and with the end token behind, where the
+    task's inputs end with it. Inputs without a length are a beginning of targets, without an end.
+    """
     found = vocabularies(data)
+    inputs = all_tasks(data)[0].output_features.get("inputs")
+    ends = inputs is not None and inputs.add_eos and "inputs" in data.task_feature_lengths
     if len(set(map(fingerprint, found.values()))) > 1:
         raise UserError(
             f"{data.mixture_or_task_name} has one vocabulary for inputs and another for targets: a "
@@ -54,7 +62,7 @@ def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
     if ids != _IDS:
         raise UserError(
             f"the vocabulary {targets.sentencepiece_model_file} has the ids {ids} for padding, end "
-            f"and unknown; Hugging Face's T5 takes {_IDS}"
+            f"and unknown; Hugging Face's models are written with {_IDS}"
         )
     content = Path(local_copy(targets.sentencepiece_model_file)).read_bytes()
     pad, eos, unk = (pieces.IdToPiece(i) for i in _IDS)
@@ -64,8 +72,11 @@ def tokenizer_files(data: DataConfig) -> dict[str, bytes]:
         "pad_token": pad,
         "eos_token": eos,
         "unk_token": unk,
+        "model_input_names": ["input_ids", "attention_mask"],
     }
-    described = tokenizer_json(content, targets.extra_ids)
+    if first_stack.causal:  # padding is on the left: texts of a batch are continued at one place
+        settings |= {"bos_token": pad, "padding_side": "left"}
+    described = tokenizer_json(content, targets.extra_ids, begins=first_stack.causal, ends=ends)
     return {
         SENTENCEPIECE: content,
         TOKENIZER_CONFIG: (json.dumps(settings, indent=2) + "\n").encode(),

@@ -17,8 +17,10 @@ _METASPACE = {
 }  # fmt: skip
 
 
-def tokenizer_json(model: bytes, sentinels: int) -> dict[str, Any]:
-    """Makes the tokenizer that gives the ids of a SentencePiece model, and appends the end token.
+def tokenizer_json(model: bytes, sentinels: int, *, begins: bool, ends: bool) -> dict[str, Any]:
+    """Makes the tokenizer that gives the ids of a SentencePiece model.
+
+    It `begins` each pair of texts, or text, with id 0; and `ends` each text with the end token.
 
     In the model's file the ids 0, 1 and 2 are padding, end and unknown. Sentinels are added behind
     its pieces, <extra_id_0> last. Raises UserError if it is not a unigram model.
@@ -31,11 +33,12 @@ def tokenizer_json(model: bytes, sentinels: int) -> dict[str, Any]:
         )
     vocabulary = [[piece.piece, piece.score] for piece in proto.pieces]
     vocabulary += [[f"<extra_id_{i}>", 0.0] for i in reversed(range(sentinels))]
-    eos = vocabulary[1][0]
     special = [0, 1, 2, *range(len(proto.pieces), len(vocabulary))]
     charsmap = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
     normalizer = {"type": "Precompiled", "precompiled_charsmap": charsmap}
-    end = {"SpecialToken": {"id": eos, "type_id": 0}}
+    pad, eos = vocabulary[0][0], vocabulary[1][0]
+    begun = [{"SpecialToken": {"id": pad, "type_id": 0}}] * begins
+    ended = [{"SpecialToken": {"id": eos, "type_id": 0}}] * ends
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
     return {
         "version": "1.0",
@@ -48,9 +51,12 @@ def tokenizer_json(model: bytes, sentinels: int) -> dict[str, Any]:
         },
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": [first, end],
-            "pair": [first, end, second, end],
-            "special_tokens": {eos: {"id": eos, "ids": [1], "tokens": [eos]}},
+            "single": [*begun, first, *ended],
+            "pair": [*begun, first, *ended, second, *ended],
+            "special_tokens": {
+                piece: {"id": piece, "ids": [number], "tokens": [piece]}
+                for number, piece in ((0, pad), (1, eos))
+            },
         },
         "decoder": {
             "type": "Sequence",
