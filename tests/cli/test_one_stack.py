@@ -119,9 +119,11 @@ def test_experts_begin_as_copies_of_a_dense_decoder_and_teach_one(gin, run, caps
 
 
 def test_what_does_not_go_is_refused_in_one_line(gin, run, tmp_path, capsys):
-    line = refused(capsys, "convert", run, tmp_path / "theirs")
-    assert line.endswith("Generation of Hugging Face has an encoder")
-    assert line.startswith("switch_jax convert: NUM_ENCODER_LAYERS = 0: ")
+    convert = ["convert", run, tmp_path / "theirs"]
+    line = refused(capsys, *convert)
+    assert "cannot be this model: ACTIVATION 'swiglu' -> 'relu', TIE_EMBEDDINGS" in line
+    line = refused(capsys, *convert, "--model_type=switch_transformers")
+    assert line.startswith("switch_jax convert: ") and "NUM_ENCODER_LAYERS = 0" in line
     text = [f"--gin.{binding}" for binding in AS_TEXT]
     line = refused(capsys, "infer", run, *text, "--task=bible_full_lm", "--max_new_tokens=40")
     assert "--max_new_tokens = 40 leaves no room for a prompt in a row of TASK_FEATURE" in line
