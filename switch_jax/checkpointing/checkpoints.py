@@ -16,6 +16,7 @@ from switch_jax.checkpointing.integrity import (
     add_checksum,
     check_state,
     describe_damage,
+    read_errors_explained,
     shapes_of,
     storage_errors_explained,
     try_to_read,
@@ -63,11 +64,14 @@ class Checkpoints:
         self._policy = NewestAndBest(keep, keep_best)
         self._keep, self._keep_set_aside = keep, keep_set_aside
         self._discard_unreadable()
+        _write_on_first(
+            folder.checkpoints, lambda: folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        )
         for step in from_first(folder.checkpoint_steps):
             metric, damage = try_to_read(saved_metric, folder.checkpoint(step))
             if damage is None:  # else `restore` sets it aside
                 self._policy.metrics[step] = metric
-        with self._errors_explained():
+        with read_errors_explained(folder.checkpoints):
             self._checkpointer = ocp.training.Checkpointer(
                 str(folder.checkpoints),
                 save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
@@ -221,7 +225,8 @@ class Checkpoints:
         self.wait()  # for all processes
         new_path = _write_on_first(folder, lambda: _set_aside(checkpoint, folder, now))
         self._policy.metrics.pop(step, None)
-        self._checkpointer.reload()
+        with read_errors_explained(self._folder.checkpoints):
+            self._checkpointer.reload()
         return new_path
 
     def _raise_all_damaged(self) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from switch_jax.checkpointing.orbax_patches import release_waiting_threads, with
 from switch_jax.run_folder import RunFolder
 from switch_jax.runtime.multihost import gather, run_on_all
 from switch_jax.utils.differences import differences, listed
-from switch_jax.utils.errors import TransientError, UserError, storage_error
+from switch_jax.utils.errors import UserError, passing_error, storage_error
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -114,9 +115,7 @@ def describe_damage(error: Exception) -> str:
         raise error
     cause = _root_cause(error)
     if not _is_damage(cause):
-        raise TransientError(
-            f"a checkpoint cannot be read: {_in_a_line(cause)}; this may pass: start again"
-        ) from error
+        raise passing_error(f"a checkpoint cannot be read: {_in_a_line(cause)}") from error
     return _in_a_line(cause)
 
 
@@ -130,6 +129,18 @@ def _is_damage(error: BaseException) -> bool:
     if kind[1] in _DAMAGE_STATUSES:
         return not _SYSTEM.search(text)
     return kind[1] in _DECODER_STATUSES and bool(_DECODER.search(text))
+
+
+@contextlib.contextmanager
+def read_errors_explained(folder: PurePath) -> Iterator[None]:
+    """Turns an error of Orbax as it reads a folder of checkpoints into a UserError.
+
+    It is a TransientError if it shows no damage, see `describe_damage`.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder} cannot be read: {describe_damage(error)}") from error
 
 
 @contextlib.contextmanager

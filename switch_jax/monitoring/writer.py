@@ -15,7 +15,7 @@ from switch_jax.run_folder import MetricsFolder, Record, RecordKind, parse_recor
 from switch_jax.storage import (
     Spool,
     appended_file,
-    explain_read_errors,
+    explain_state_errors,
     explain_write_errors,
     read_appended,
 )
@@ -102,7 +102,7 @@ class MetricWriter:
     def _records(self) -> list[Record]:
         """Reads the valid records so far; the first call prints what is left out."""
         content = b""
-        with explain_read_errors(self._path), contextlib.suppress(FileNotFoundError):
+        with explain_state_errors(self._path), contextlib.suppress(FileNotFoundError):
             content = read_appended(self._path)
         found = parse_records(self._path, content)
         if found.left_out and not self._reported:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from etils import epath
 
-from switch_jax.storage import explain_read_errors, list_complete, storage_path
+from switch_jax.storage import explain_state_errors, list_complete, storage_path
 
 
 class _Path:
@@ -78,8 +78,8 @@ class RunFolder(MetricsFolder):
         return self.checkpoints / str(step)
 
     def checkpoint_steps(self) -> list[int]:
-        """Lists the steps of the complete checkpoints, ascending; UserError if that fails."""
-        with explain_read_errors(self.checkpoints):
+        """Lists the steps of the complete checkpoints, ascending; TransientError if that fails."""
+        with explain_state_errors(self.checkpoints):
             return checkpoint_steps(list_complete(self.checkpoints))
 
     def metadata_override(self, step: int) -> epath.Path:

@@ -15,8 +15,8 @@ from switch_jax.config import Config
 from switch_jax.run_folder.layout import RunFolder
 from switch_jax.run_folder.records import parse_object
 from switch_jax.run_folder.validation import Check, is_record, wrong_field
-from switch_jax.storage import explain_read_errors, read_appended, read_bytes, stale_holder
-from switch_jax.utils.errors import TransientError, UserError, is_transient, storage_error
+from switch_jax.storage import explain_state_errors, read_appended, read_bytes, stale_holder
+from switch_jax.utils.errors import UserError, is_transient, storage_error
 
 
 class FileContent(NamedTuple):
@@ -70,11 +70,12 @@ def parse_records(path: epath.Path, data: bytes) -> FileContent:
 def read_run_config(folder: RunFolder) -> Config | None:
     """Reads a run's config from `config.json`; None if it is absent, or that of Hugging Face.
 
-    Raises UserError if it is damaged or of another version, TransientError if the storage failed.
+    Raises UserError if it is damaged or of another version, TransientError if it cannot be read: it
+    may be whole.
     """
     file = folder.config_json
     absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
-    with explain_read_errors(file), absent:
+    with explain_state_errors(file), absent:
         settings = parse_object(read_bytes(file))
         if settings and "run" not in settings:
             return None
@@ -95,11 +96,9 @@ def read_run_facts(folder: RunFolder) -> tuple[dict[str, Any], str | None]:
     Raises TransientError if the file cannot be read: it may be whole, and must stay as it is.
     """
     file, found = folder.description, read_object(folder.description)
-    if found.error is not None:
-        reason = found.error.strerror or found.error
-        raise TransientError(f"{file} cannot be read: {reason}; this may pass: start again") from (
-            found.error
-        )
+    with explain_state_errors(file):
+        if found.error is not None:
+            raise found.error
     if found.value:
         return found.value, None
     return {}, f"{file} is {'damaged' if found.left_out else 'not there'}"

@@ -5,7 +5,11 @@ Only this package tells them apart.
 
 from switch_jax.storage.appended import Spool, appended_file, last_written, read_appended
 from switch_jax.storage.clients import choose_clients, file_system
-from switch_jax.storage.errors import explain_read_errors, explain_write_errors
+from switch_jax.storage.errors import (
+    explain_read_errors,
+    explain_state_errors,
+    explain_write_errors,
+)
 from switch_jax.storage.listing import (
     exists,
     file_at,

@@ -2,8 +2,11 @@
 
 import asyncio
 import errno
+import http.client
 import inspect
-from collections.abc import Sequence
+import re
+import urllib.parse
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -11,7 +14,7 @@ import google.auth.exceptions
 import requests
 from fsspec import asyn
 from gcsfs.core import GCSFileSystem  # without a request for the kind of each bucket
-from gcsfs.retry import ChecksumError, is_retriable
+from gcsfs.retry import ChecksumError, HttpError, is_retriable
 
 from switch_jax.storage import clients, retries
 from switch_jax.storage.locking.lease import check_leases, needs_check
@@ -38,8 +41,10 @@ class CloudStorage(GCSFileSystem):
         """Makes a request, and repeats it for minutes where the service or the network fails.
 
         Raises PermissionError (also without credentials), FileNotFoundError, FileExistsError where
-        a condition does not hold, and OSError where there was no answer in time.
+        a condition does not hold, and OSError where there was no answer in time. All but the one
+        of a condition have the URL of what was asked for as their file name.
         """
+        url = _url(self._format_path(path, args), options)
         waits, reason = RETRIES.waiting_times(), "no whole answer yet"
         is_write = method.upper() != "GET"
         sending = len(options.get("data") or b"") / _SLOWEST  # seconds
@@ -59,15 +64,15 @@ class CloudStorage(GCSFileSystem):
                     RETRIES.answered()
                     return answer
                 except Exception as error:
-                    reason, known = _text(error), _as_os_error(error)
+                    reason, known = _text(error), _as_os_error(error, url)
                     if method.upper() == "DELETE" and isinstance(known, FileNotFoundError):
                         RETRIES.answered()
                         return 204, {}, None, b""  # perhaps by an earlier try
                     if not _may_pass(error):
-                        raise known from error
+                        raise known from None  # it says more than `error`
                     wait = next(waits, None)
                     if wait is None:
-                        raise OSError(errno.EIO, f"Cloud Storage: {reason}") from error
+                        raise OSError(errno.EIO, f"Cloud Storage: {reason}", url) from None
                     RETRIES.repeated += 1
                     await asyncio.sleep(wait)
         finally:
@@ -111,22 +116,41 @@ def _may_pass(error: Exception) -> bool:
     return is_retriable(error) or isinstance(error, ChecksumError | of_the_network)
 
 
-def _as_os_error(error: Exception) -> Exception:
+def _url(request: str, options: Mapping[str, Any]) -> str:
+    """Returns gs://BUCKET/NAME for the URL of a request; of a listing, its prefix is the name."""
+    parts = urllib.parse.urlsplit(request)
+    options = {**dict(urllib.parse.parse_qsl(parts.query)), **options}
+    found = re.search(r"/b/([^/]+)(?:/o/([^/]+))?", parts.path)
+    bucket, name = found.groups() if found else ("", None)
+    name = urllib.parse.unquote(name or "") or options.get("prefix") or options.get("name") or ""
+    return f"gs://{bucket}/{name}"
+
+
+def _as_os_error(error: Exception, url: str) -> Exception:
     """Returns the OSError that a disk would raise."""
     code = getattr(error, "code", None)
     if isinstance(error, FileNotFoundError) or code == 404:
-        return FileNotFoundError(errno.ENOENT, "there is no such bucket, folder or object")
+        return FileNotFoundError(errno.ENOENT, "there is no such bucket, folder or object", url)
     of_credentials = isinstance(error, google.auth.exceptions.GoogleAuthError)
-    if of_credentials or code == 401 or str(error).startswith("Forbidden"):
-        return PermissionError(errno.EACCES, _text(error))
-    return error if isinstance(error, OSError) else OSError(errno.EPROTO, _text(error))
+    if of_credentials or code == 401 or _is_forbidden(error):
+        return PermissionError(errno.EACCES, _text(error), url)
+    return error if isinstance(error, OSError) else OSError(errno.EPROTO, _text(error), url)
+
+
+def _is_forbidden(error: Exception) -> bool:
+    return isinstance(error, OSError) and str(error).startswith("Forbidden: ")
 
 
 def _text(error: Exception) -> str:
-    """Returns the error's message in one line."""
+    """Returns the error's message in one line, after the status if there was an answer."""
     if isinstance(error, TimeoutError):
         return "no answer"
     if isinstance(error, requests.exceptions.ProxyError):
         return "502 Bad Gateway"
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:300]
+    text = str(error)
+    if _is_forbidden(error):  # the first line is a part of the request's URL
+        text = "403 Forbidden: " + text.partition("\n")[2]
+    elif isinstance(error, HttpError) and error.code:
+        status = f"{error.code} {http.client.responses.get(error.code, '')}"
+        text = f"{status}: {text.removesuffix(f', {error.code}')}"
+    return " ".join(text.split()).removesuffix(":")[:300] or type(error).__name__

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from switch_jax.utils.errors import UserError, storage_error
+from switch_jax.utils.errors import UserError, passing_error, storage_error
 
 
 @contextlib.contextmanager
@@ -42,3 +42,15 @@ def explain_write_errors(what: PurePath | str, done: str = "written") -> Iterato
 
 
 explain_read_errors = functools.partial(explain_write_errors, done="read")
+
+
+@contextlib.contextmanager
+def explain_state_errors(what: PurePath | str) -> Iterator[None]:
+    """Turns an OSError in the block into a TransientError, whatever the reason.
+
+    `what` is a file or folder of a run: it is not damaged, and may be read later.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise passing_error(f"{what} cannot be read: {error.strerror or error}") from error

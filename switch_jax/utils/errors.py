@@ -77,10 +77,14 @@ def _quotes_any(codes: Sequence[int], error: BaseException) -> bool:
 
 def storage_error(message: str, cause: BaseException) -> UserError:
     """Makes an error with this message: a TransientError if its cause is transient."""
-    if is_transient(cause):
-        error: UserError = TransientError(f"{message}; this may pass: start again")
-    else:
-        error = UserError(message)
+    error = passing_error(message) if is_transient(cause) else UserError(message)
+    error.of_storage = True
+    return error
+
+
+def passing_error(message: str) -> TransientError:
+    """Makes the error of a storage that may do the same later; it ends with what to do."""
+    error = TransientError(f"{message}; this may pass: start again")
     error.of_storage = True
     return error
 

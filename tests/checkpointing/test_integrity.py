@@ -6,10 +6,12 @@ import itertools
 import logging
 import os
 import re
+from unittest import mock
 
 import jax.numpy as jnp
 import pytest
 import tensorstore as ts
+from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 
 from switch_jax.checkpointing import Checkpoints, load_parameters
@@ -333,6 +335,45 @@ def test_a_refusal_in_a_bucket_is_no_damage(two, bucket_path, faulty_storage, st
             faulty_storage.faults = Faults()
     assert list_names(folder / "damaged") == []
     assert_is(checkpoints.restore(ABSTRACT()), 2)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_folder_that_a_bucket_refuses_to_open_may_be_opened_later(
+    two, bucket_path, faulty_storage, status
+):
+    """Of the folder itself, which Orbax alone asks for; nothing was to be written."""
+    folder = copy_files(two, bucket_path)
+    faulty_storage.faults = Faults(itertools.repeat(status), of=f"{folder.name}%2Fcheckpoints$")
+    refusal = f"cannot be read: .* {status} .*'{folder}/checkpoints'; this may pass: start again$"
+    with pytest.raises(TransientError, match=refusal):
+        Checkpoints(RunFolder(folder), 3)
+    faulty_storage.faults = Faults()
+    assert Checkpoints(RunFolder(folder), 3).steps() == [1, 2]
+
+
+@pytest.mark.parametrize("of", ["Checkpointer", "Checkpointer.reload"])
+def test_what_orbax_cannot_read_may_be_read_later_unless_it_is_damaged(
+    two, tmp_path, monkeypatch, of
+):
+    for error, kind, message in (
+        (OSError(errno.EMFILE, "words", "x"), TransientError, "read: .*words: 'x'; this may pass"),
+        (OSError(errno.ENOMEM, "words", "x"), TransientError, "read: .*words: 'x'; this may pass"),
+        (ValueError("no number"), UserError, "checkpoints cannot be read: no number$"),
+    ):
+        folder = copy_files(two, tmp_path / str(error))
+        (folder / "checkpoints" / "2" / "state" / "_METADATA").write_text("{")
+        with monkeypatch.context() as failing:
+            failing.setattr(f"{ocp.training.__name__}.{of}", mock.Mock(side_effect=error))
+            with pytest.raises(UserError, match=message) as raised:
+                Checkpoints(RunFolder(folder), 3).restore(ABSTRACT())
+        assert type(raised.value) is kind
+
+
+def test_a_file_in_place_of_the_checkpoints_is_a_mistake(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(UserError, match="checkpoints cannot be written: File exists$") as raised:
+        Checkpoints(RunFolder(tmp_path), 3)
+    assert raised.value.exit_code == 2
 
 
 def test_a_metric_that_cannot_be_read_costs_no_best_checkpoint(tmp_path):

@@ -116,7 +116,7 @@ def test_what_is_not_there_or_not_allowed_is_said_at_the_start(
     with pytest.raises(UserError, match=f"split 'train': there is no file {bucket_path}/x.txt"):
         open_tasks(config_of("missing"))
     faulty_storage.faults = Faults(itertools.repeat(403))
-    with pytest.raises(UserError, match="cannot be read: Forbidden") as error:
+    with pytest.raises(UserError, match="cannot be read: 403 Forbidden") as error:
         open_tasks(config_of("missing"))
     assert not isinstance(error.value, TransientError)
 

@@ -179,10 +179,17 @@ def test_a_fault_of_the_storage_may_pass(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.ESTALE, "words")
 
+    def refuse(*_):
+        raise OSError(errno.EACCES, "no right")
+
     def fail_in_tensorflow():
         raise tf.errors.UnavailableError(None, None, "file; words")
 
     writer = MetricWriter(RunFolder(tmp_path))
+    with monkeypatch.context() as broken:
+        broken.setattr("switch_jax.monitoring.writer.read_appended", refuse)
+        with pytest.raises(TransientError, match="metrics.jsonl cannot be read: no right; this ma"):
+            writer.last_record("train", 1)
     with monkeypatch.context() as broken:
         broken.setattr(writer._file, "append", fail)
         with pytest.raises(

@@ -1,5 +1,6 @@
 """What is damaged is left out with one line, and the rest is read."""
 
+import errno
 import json
 import os
 
@@ -110,6 +111,32 @@ def test_facts_that_cannot_be_read_just_now_are_not_damaged(tmp_path, bucket_pat
         faulty_storage.faults = Faults([403])
         with pytest.raises(TransientError, match=f"^{folder}/run.json cannot be read: .*; this m"):
             read_run_facts(RunFolder(folder))
+
+
+_REFUSALS = [errno.EACCES, errno.EMFILE, errno.ENOMEM, errno.ELOOP, errno.EIO]
+
+
+@pytest.mark.parametrize("number", _REFUSALS, ids=errno.errorcode.get)
+def test_what_cannot_be_read_just_now_may_be_read_later(tmp_path, monkeypatch, number):
+    """Of the files that a start reads."""
+
+    def refuse(path, *_):
+        raise OSError(number, "words", str(path))
+
+    folder = RunFolder(tmp_path)
+    for file in (folder.description, folder.config_json):
+        file.write_text("{}")
+    monkeypatch.setattr(type(folder.path), "read_bytes", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
+    for name, read in (
+        ("config.json", lambda: read_run_config(folder)),
+        ("checkpoints", folder.checkpoint_steps),
+        ("run.json", lambda: read_run_facts(folder)),
+    ):
+        with pytest.raises(TransientError) as error:
+            read()
+        message = f"{folder}/{name} cannot be read: words; this may pass: start again"
+        assert (str(error.value), error.value.of_storage) == (message, True)
 
 
 def test_the_config_of_a_run(storage):

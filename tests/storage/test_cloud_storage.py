@@ -10,6 +10,7 @@ import sys
 import google.auth.exceptions
 import pytest
 from gcsfs.credentials import GoogleCredentials
+from gcsfs.retry import validate_response
 
 from switch_jax.storage import (
     RETRIES,
@@ -169,6 +170,41 @@ def test_an_upload_that_nobody_reads_ends(monkeypatch):
         with pytest.raises(OSError, match="Cloud Storage: no answer") as error:
             files.pipe_file("bucket/x", bytes(30_000_000))
     assert error.value.errno == errno.EIO
+
+
+@pytest.mark.parametrize(
+    ("ask", "url"),
+    [
+        (lambda files: files.cat_file("mine/a b/x"), "gs://mine/a b/x"),
+        (lambda files: files.info("mine/a/x"), "gs://mine/a/x"),
+        (lambda files: files.ls("mine/a"), "gs://mine/a/"),
+        (lambda files: files.rm_file("mine/a/x"), "gs://mine/a/x"),
+        (lambda files: files.pipe_file("mine/a/x", b"x"), "gs://mine/"),
+        (lambda files: files.pipe_file("mine/a/x", b"x", chunksize=1), "gs://mine/a/x"),
+        (lambda files: files.ls(""), "gs:///"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("status", "content", "words"),
+    [
+        (401, b"{}", "401 Unauthorized: {}"),
+        (403, b"", "403 Forbidden"),
+        (403, b'{"error": {"code": 403, "message": "of a\\nrole"}}', "403 Forbidden: of a role"),
+        (401, b'{"error": {"code": 401, "message": "no\\nname"}}', "401 Unauthorized: no name"),
+    ],
+)
+def test_a_refusal_names_the_object_and_the_status(monkeypatch, ask, url, status, content, words):
+    async def refused(files, method, path, *args, **options):
+        validate_response(status, content, path, args)
+
+    monkeypatch.setattr(cloud_storage, "_request", refused)
+    files = cloud_storage.CloudStorage(
+        endpoint_url="http://127.0.0.1:1", token="anon", project="mine"
+    )
+    with pytest.raises(PermissionError) as error:
+        ask(files)
+    assert str(error.value) == f"[Errno {errno.EACCES}] {words}: '{url}'"
+    assert error.value.__cause__ is None, "no other text is taken for the reason"
 
 
 READ = """
