@@ -1,4 +1,4 @@
-"""Prints REFERENCE of `switch_jax.doctor.mesh_checks`: a step on one CPU device in float32.
+"""Prints REFERENCE of `switch_jax.doctor.step_checks`: a step on one CPU device in float32.
 
 python -m tools.doctor_reference
 """
@@ -6,7 +6,7 @@ python -m tools.doctor_reference
 import jax
 
 from switch_jax.config import MeshConfig
-from switch_jax.doctor.mesh_checks import first_steps
+from switch_jax.doctor.step_checks import first_steps
 from switch_jax.partitioning.mesh import make_mesh
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from etils import epath
 from jax.sharding import Mesh
 
-from switch_jax.doctor import kernel_checks, mesh_checks
+from switch_jax.doctor import kernel_checks, step_checks
 from switch_jax.doctor.checks import Failed
 from switch_jax.partitioning.mesh import AXES
 from switch_jax.runtime import multihost
@@ -19,11 +19,11 @@ def all_checks(mesh: Mesh, model_dir: epath.Path) -> dict[str, Callable[[], str]
         "versions": versions,
         **{f"attention in {d}": partial(kernel_checks.attention, mesh, d) for d in dtypes},
         "routing and its gradient": partial(kernel_checks.routing, mesh),
-        "a Switch layer on the mesh": partial(mesh_checks.switch_layer, mesh),
-        "a step, twice": partial(mesh_checks.step, mesh),
-        "a step in microbatches, twice": partial(mesh_checks.step, mesh, mesh_checks.ROWS),
-        "a checkpoint": partial(mesh_checks.checkpoint, mesh, model_dir),
-        **{f"exchanges over {axis}": partial(mesh_checks.exchanges, mesh, axis) for axis in axes},
+        "a Switch layer on the mesh": partial(step_checks.switch_layer, mesh),
+        "a step, twice": partial(step_checks.step, mesh),
+        "a step in microbatches, twice": partial(step_checks.step, mesh, step_checks.ROWS),
+        "a checkpoint": partial(step_checks.checkpoint, mesh, model_dir),
+        **{f"exchanges over {axis}": partial(step_checks.exchanges, mesh, axis) for axis in axes},
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from switch_jax.doctor.checks import Failed, Skipped, check_close, data_mesh, difference
-from switch_jax.doctor.mesh_checks import HEADS, small_config
+from switch_jax.doctor.step_checks import HEADS, small_config
 from switch_jax.kernels.tiles import round_up_to_lanes
 from switch_jax.model.dot_product_attention import dot_product_attention
 from switch_jax.model.fused_attention import fused_kernel, on_mesh

@@ -12,9 +12,9 @@ from orbax.checkpoint import v1 as ocp
 
 from switch_jax.checkpointing import Checkpoints
 from switch_jax.config import MeshConfig
-from switch_jax.doctor import mesh_checks
+from switch_jax.doctor import step_checks
 from switch_jax.doctor.checks import Failed
-from switch_jax.doctor.mesh_checks import REFERENCE, reference_numbers, repeated_batch, small_config
+from switch_jax.doctor.step_checks import REFERENCE, reference_numbers, repeated_batch, small_config
 from switch_jax.model import init_parameters
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.storage import list_names
@@ -36,11 +36,11 @@ def mesh():
 
 
 def test_a_layer_is_that_of_one_device_and_a_wrong_exchange_fails(mesh, monkeypatch):
-    assert "from one device, 1e-05 is allowed" in mesh_checks.switch_layer(mesh)
+    assert "from one device, 1e-05 is allowed" in step_checks.switch_layer(mesh)
     exchange = jax.lax.all_to_all  # which a single device does not need
     monkeypatch.setattr(jax.lax, "all_to_all", lambda *a, **k: exchange(*a, **k)[..., ::-1])
     with pytest.raises(Failed, match=r"differs by \d\.\de(-01|\+0\d) from one device"):
-        mesh_checks.switch_layer(mesh)
+        step_checks.switch_layer(mesh)
 
 
 def test_the_shipped_numbers_are_those_of_a_transformer_in_numpy():
@@ -71,7 +71,7 @@ def test_the_shipped_numbers_are_those_of_a_transformer_in_numpy():
 
 def test_a_step_passes_also_where_the_experts_do_not_divide_over_the_mesh():
     mesh = make_mesh(MeshConfig(1, 6, 1), jax.devices()[:6])
-    assert mesh_checks.step(mesh).endswith("1e-04 is allowed; the same bits twice")
+    assert step_checks.step(mesh).endswith("1e-04 is allowed; the same bits twice")
 
 
 def half_of_the_embedding(gradient, parts, key):
@@ -82,10 +82,10 @@ def half_of_the_embedding(gradient, parts, key):
 
 def test_half_of_the_embedding_s_gradient_over_microbatches_fails(mesh, monkeypatch):
     """The norm of all gradients shows so little of it that no TPU would fail by that."""
-    assert mesh_checks.step(mesh, 2).endswith("1e-04 is allowed; the same bits twice")
+    assert step_checks.step(mesh, 2).endswith("1e-04 is allowed; the same bits twice")
     monkeypatch.setattr(train_step, "accumulate", half_of_the_embedding)
     with pytest.raises(Failed, match=r"6\.06\d\d, of the embedding's 0\.1128: .* by 5\.0e-01 from"):
-        mesh_checks.step(mesh, 2)
+        step_checks.step(mesh, 2)
 
 
 @pytest.mark.parametrize(
@@ -109,14 +109,14 @@ def test_half_of_the_embedding_s_gradient_over_microbatches_fails(mesh, monkeypa
 def test_another_loss_and_other_bits_fail(platform, loss, bits, problem, monkeypatch):
     found = REFERENCE | {"loss": loss * REFERENCE["loss"]}
     steps = [(found, [b"a", b"a"]), (found, [b"a", bits])]
-    monkeypatch.setattr(mesh_checks, "first_steps", lambda mesh, microbatches: steps)
+    monkeypatch.setattr(step_checks, "first_steps", lambda mesh, microbatches: steps)
     devices = np.array([types.SimpleNamespace(platform=platform)], object)
     with pytest.raises(Failed, match=problem):
-        mesh_checks.step(types.SimpleNamespace(devices=devices))
+        step_checks.step(types.SimpleNamespace(devices=devices))
 
 
 def test_exchanges_have_numbers_and_slow_ones_fail(mesh, monkeypatch):
-    for found in mesh_checks.exchanges(mesh, "expert").split("; "):
+    for found in step_checks.exchanges(mesh, "expert").split("; "):
         assert found.endswith(" GB/s a device") and float(found.split()[1]) > 0
 
     def planned(op, size, group, mesh, hardware):
@@ -124,20 +124,20 @@ def test_exchanges_have_numbers_and_slow_ones_fail(mesh, monkeypatch):
         return size / 90e9
 
     asked = []
-    monkeypatch.setattr(mesh_checks, "slice_from_devices", lambda devices: "v5p")
-    monkeypatch.setattr(mesh_checks, "seconds_of", planned)
-    monkeypatch.setattr(mesh_checks.statistics, "median", lambda times: 2**23 / 80e9)
+    monkeypatch.setattr(step_checks, "slice_from_devices", lambda devices: "v5p")
+    monkeypatch.setattr(step_checks, "seconds_of", planned)
+    monkeypatch.setattr(step_checks.statistics, "median", lambda times: 2**23 / 80e9)
     said = "all-to-all 80 GB/s a device, 89% of what plan assumes; all-reduce 80 GB/s a device, 89%"
-    assert said in mesh_checks.exchanges(mesh, "data")
+    assert said in step_checks.exchanges(mesh, "data")
     # Device 0 and 1 of data, of 2 x 2 x 2
     assert asked == [("all-to-all", [0, 4], "v5p"), ("all-reduce", [0, 4], "v5p")]
-    monkeypatch.setattr(mesh_checks.statistics, "median", lambda times: 2**23 / 30e9)
+    monkeypatch.setattr(step_checks.statistics, "median", lambda times: 2**23 / 30e9)
     with pytest.raises(Failed, match="30 GB/s a device, 33% of what plan assumes"):
-        mesh_checks.exchanges(mesh, "data")
+        step_checks.exchanges(mesh, "data")
 
 
 def test_a_checkpoint_comes_back_and_nothing_is_left(mesh, storage):
-    said = mesh_checks.checkpoint(mesh, storage / "run")
+    said = step_checks.checkpoint(mesh, storage / "run")
     assert said == f"8 MiB beside {storage / 'run'} come back bit for bit"
     assert list_names(storage) == []
 
@@ -163,5 +163,5 @@ def test_no_room_and_other_bits_of_a_checkpoint_fail(
 ):
     monkeypatch.setattr(of, name, broken)
     with pytest.raises((Failed, UserError), match=problem):
-        mesh_checks.checkpoint(mesh, epath.Path(tmp_path / "run"))
+        step_checks.checkpoint(mesh, epath.Path(tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []
