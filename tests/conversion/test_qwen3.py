@@ -80,7 +80,7 @@ def case(request, tmp_path_factory):
     torch.manual_seed(1)
     theirs = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
     with torch.no_grad():
-        theirs.model.embed_tokens.weight *= 0.3  # so that the next token is not the last one again
+        theirs.lm_head.weight *= 0.3  # where it is tied, so that the last token does not come again
         for name, parameter in theirs.named_parameters():
             if "norm" in name:  # which all begin as 1
                 parameter.copy_(torch.rand(parameter.shape) + 0.5)
@@ -99,7 +99,7 @@ def tokens():
 def test_the_logits_are_theirs(case):
     with torch.no_grad():
         wanted = case.theirs(torch.tensor(tokens())).logits.numpy()
-    assert wanted.std() > 0.3
+    assert wanted.std() > 0.2
     config = case.config
     assert config.activation_dtype == "float32"
 
@@ -108,7 +108,7 @@ def test_the_logits_are_theirs(case):
         return bind(config, parameters)({"decoder": tokens}, {"decoder": tokens >= 0})
 
     found = forward(case.parameters, tokens())
-    np.testing.assert_allclose(found.logits, wanted, atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(found.logits, wanted, atol=1e-5, rtol=0)
     assert not any(of_stack.dropped.any() for of_stack in found.routers.values())
 
 
