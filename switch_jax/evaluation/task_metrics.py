@@ -29,8 +29,8 @@ class TaskResult(NamedTuple):
       majority_baseline: the same metrics if every prediction were the most frequent target, where
         they have a number. Empty where no target occurs twice, or targets are no single values,
         and of the metrics of predictions alone.
-      rows: for each example its 'inputs' as text and, as the metrics got them, its 'targets' and
-        the model's 'prediction' or 'score'.
+      rows: for each example its 'inputs' as text, if it has some, and, as the metrics got them, its
+        'targets' and the model's 'prediction' or 'score'.
     """
 
     metrics: dict[str, float]
@@ -132,7 +132,7 @@ def _rows(
     task: seqio.Task, examples: Sequence[Example], given: Mapping[str, Sequence[Any]]
 ) -> list[dict[str, Any]]:
     columns: dict[str, Sequence[Any]] = {}
-    if "inputs" in task.output_features:
+    if examples and "inputs" in examples[0]:  # a task may declare them and have none
         decode: Callable = task.output_features["inputs"].vocabulary.decode
         columns["inputs"] = [decode(example["inputs"].tolist()) for example in examples]
     columns |= {n: given[n] for n in ("targets", "prediction", "score") if len(given.get(n, ()))}

@@ -55,6 +55,21 @@ def test_metrics_and_rows_of_predictions():
     assert predictor.calls == [("predict", ids)]
 
 
+def test_rows_have_inputs_only_where_the_examples_have_them():
+    """`features` of tasks.building_blocks declares them for all tasks of text."""
+    declared = {
+        name: dataclasses.replace(feature, required=name == "targets")
+        for name, feature in EXACT.output_features.items()
+    }
+    without = seqio.map_over_dataset(lambda example: {"targets": example["targets"]})
+    steps = [without, *EXACT.preprocessors]
+    task = EXACT.replace(preprocessors=steps, output_features=declared)
+    config = dataclasses.replace(CONFIG, task_feature_lengths={"targets": 8})
+    predictor = FakePredictor(lambda inputs, index: [VOCABULARY.eos_id] * 8)
+    result = result_of(task, config=config, predictor=predictor, num_examples=2)
+    assert result.rows == [{"targets": str(i + 1), "prediction": ""} for i in range(2)]
+
+
 def test_metrics_of_all_kinds_take_one_decoding_and_one_scoring():
     def confident(targets, predictions, aux_values):
         np.testing.assert_array_equal(aux_values["scores"], -np.arange(10.0))

@@ -26,6 +26,6 @@ class FakePredictor:
             yield -float(index)
 
     def _inputs(self, kind, examples):
-        inputs = [example["inputs"].tolist() for example in examples]
+        inputs = [list(map(int, example.get("inputs", ()))) for example in examples]
         self.calls.append((kind, inputs))
         return inputs
