@@ -56,7 +56,7 @@ class ModelConfig(
     sparse_step: Annotated[Layers, Use.SHAPES] = 2
     num_encoder_sparse_layers: Annotated[SparseLayers, With("num_encoder_layers")] | None = None
     num_decoder_sparse_layers: SparseLayers | None = None
-    encoder_sparse_layout: Layout = "mixed"
+    encoder_sparse_layout: Annotated[Layout, With("num_encoder_layers")] = "mixed"
     decoder_sparse_layout: Layout = "mixed"
     group_size: Annotated[Count, Use.TUNABLE] = 4096
     decoder_group_size: Annotated[Count, Use.TUNABLE] | None = None

@@ -59,6 +59,10 @@ def test_what_it_is_called():
             {"num_encoder_sparse_layers": 1},
             "num_encoder_sparse_layers = 1 does not go with NUM_ENCODER_LAYERS = 0",
         ),
+        (
+            {"encoder_sparse_layout": "top"},
+            "encoder_sparse_layout = 'top' does not go with NUM_ENCODER_LAYERS = 0",
+        ),
         ({"num_decoder_layers": 0}, "num_decoder_layers = 0: it must be at least 1"),
         ({"num_decoder_layers": 3}, "sparse_step = 2 does not divide the 3 layers of the decoder"),
         ({"num_decoder_sparse_layers": 0}, "leave no layer for them"),
