@@ -37,6 +37,12 @@ def dense_twin(model: ModelConfig, upcycle: str) -> ModelConfig:
                 f"UPCYCLE does not go with {name.upper()} = {getattr(model, name)!r}, of which a "
                 "dense model has no layer to begin from"
             )
+    if model.num_selected_experts > 1 and not model.normalize_gates:
+        raise UserError(
+            f"UPCYCLE does not go with NUM_SELECTED_EXPERTS = {model.num_selected_experts} and "
+            "NORMALIZE_GATES = False: a token's gates would sum to less than 1, so that the model "
+            "would begin far from the dense one"
+        )
     one_each = model.num_selected_experts == 1 and model.encoder_router_type != "experts_choose"
     if upcycle == "scaled_copy" and not one_each:
         raise UserError(
@@ -59,9 +65,10 @@ def upcycled(model: ModelConfig, dense: ModelConfig, upcycle: str, noise: float)
     """Where the parameters of a Switch model come from; `dense` is its `dense_twin`.
 
     A token's expert computes what the dense layer did, and the router's gate, between 1 / E and 1,
-    multiplies it; the gates of several experts sum to 1. Routers are drawn. 'scaled_copy' makes up
-    for the gate of one at the beginning: output projections are E times as large, and the router
-    begins small, so that each gate is near 1 / E. Without `noise` all experts of a layer are equal.
+    multiplies it; the normalised gates of several experts sum to 1. Routers are drawn.
+    'scaled_copy' makes up for the gate of one at the beginning: output projections are E times as
+    large, and the router begins small, so that each gate is near 1 / E. Without `noise` all experts
+    of a layer are equal.
     """
     experts, is_scaled = model.num_experts, upcycle == "scaled_copy"
     origins = layer_by_layer(model, dense)

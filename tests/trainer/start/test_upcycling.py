@@ -120,6 +120,11 @@ def test_with_two_experts_a_plain_copy_gives_the_dense_output():
         ({"expert_mlp_dim": 12}, "copy", "EXPERT_MLP_DIM = 12 .* of MLP_DIM = 24"),
         ({"shared_expert_mlp_dim": 8}, "copy", "SHARED_EXPERT_MLP_DIM = 8, of which a dense model"),
         ({"expert_sublayers": "both"}, "copy", "EXPERT_SUBLAYERS = 'both', of which a dense model"),
+        (
+            {"num_selected_experts": 2, "normalize_gates": False},
+            "copy",
+            "NUM_SELECTED_EXPERTS = 2 and NORMALIZE_GATES = False",
+        ),
         ({"num_selected_experts": 2}, "scaled_copy", "NUM_SELECTED_EXPERTS = 2, .*take 'copy'"),
         (
             {"encoder_router_type": "experts_choose"},
