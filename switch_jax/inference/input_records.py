@@ -25,7 +25,7 @@ class TextExample(NamedTuple):
     Attributes:
       text: 'inputs' and, if there are any, 'targets'.
       ids: int32 [tokens] by feature, EOS included.
-      cut: how many tokens at the end of a text are left out of the ids, by feature, where any are.
+      cut: how many tokens of a text are left out of the ids, by feature, where any are.
       unknown: how many of the ids are unknown, by feature, where any are.
     """
 

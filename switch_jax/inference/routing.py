@@ -39,7 +39,8 @@ class Routing:
       experts: [N, L, k] int, the best expert first. Where experts choose, k is E: those that take
         the token, and the number E behind the last one.
       gates: [N, L, k] float, what the experts' outputs are multiplied by (Eq. 2).
-      cut: how many tokens at the end of the text are left out, as the config's length is reached.
+      cut: how many tokens of the text are left out, as the config's length is reached: its last
+        ones or, where inputs have no length of their own, its first ones.
     """
 
     tokens: list[str]
@@ -83,7 +84,8 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
     Returns:
       A `Routing` for each stack with experts: 'encoder' and, with a target, 'decoder', whose tokens
       are those that it reads: a first one that begins the sequence, and the target without its
-      last one. A model without an encoder has 'decoder' alone, which reads `text`, too.
+      last one. A model without an encoder has 'decoder' alone, which reads `text`, too: all of it
+      where there is no target.
 
     Raises:
       UserError: the model is dense, or `text` or `target` is no text.
@@ -97,7 +99,9 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
     record = {"inputs": text} if target is None else {"inputs": text, "targets": target}
     stacks = config.model.stacks
     batch = empty_batch(stacks, config.run.batch_size, config.data.task_feature_lengths)
-    _, example, cut, _ = encode(record, model.text_features)
+    _, example, cut, _ = encode(record, model.text_features, max_new_tokens=1)
+    if target is None:  # a place for the next token, at which the last one of the text is read
+        example = {**example, "targets": np.zeros(1, np.int32)}
     write_row(stacks, batch, 0, [example])
 
     with jax.set_mesh(model.mesh):
@@ -105,18 +109,19 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
         chosen = jax.device_get(choose(model.parameters, put_batch(batch, model.mesh)))
     found = {}
     for stack in stacks:
-        texts = [name for name in stack.features if name in record]
-        if not texts or stack.name not in chosen:
+        if stack.name not in chosen or record.keys().isdisjoint(stack.features):
             continue
         tokens = [
-            word for n in texts for word in _pieces(model.text_features[n].vocabulary, example[n])
+            word
+            for name in stack.features
+            for word in _pieces(model.text_features[name].vocabulary, example[name])
         ]
         if stack is stacks[-1]:  # shifted right, see `write_row`
-            tokens = ["<start>", *tokens[:-1]]
+            tokens = ["<start>", *tokens][:-1]
         length = len(tokens)
         experts, gates = (x[:, 0].swapaxes(1, 2)[:, :length] for x in chosen[stack.name])
         layers, sublayers = map(list, zip(*stack.routers, strict=True))
-        left_out = sum(cut.get(name, 0) for name in texts)
+        left_out = sum(cut.get(name, 0) for name in stack.features)
         found[stack.name] = Routing(tokens, layers, sublayers, experts, gates, left_out)
     return found
 

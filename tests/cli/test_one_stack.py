@@ -95,10 +95,20 @@ def test_route_shows_one_stack(run, model):
     assert stack == "decoder" and routing.tokens == ["<start>", "▁In", "▁the", "</s>", "▁end"]
     assert routing.experts.shape == (2, 5, 1)
     alone = switch_jax.route(model, "In the")["decoder"]
-    assert alone.tokens == routing.tokens[:3]
-    np.testing.assert_array_equal(alone.experts, routing.experts[:, :3])
+    assert alone.tokens == routing.tokens[:4], "what would come next is no part of it"
+    np.testing.assert_array_equal(alone.experts, routing.experts[:, :4])
+    np.testing.assert_allclose(alone.gates, routing.gates[:, :4], rtol=1e-5)
     text = switch_jax.load(run, gin_bindings=AS_TEXT)
-    assert switch_jax.route(text, "In the")["decoder"].tokens == ["<start>", "▁In"]
+    whole = switch_jax.route(text, "In the")["decoder"]
+    assert whole.tokens == ["<start>", "▁In", "▁the"]
+    start = switch_jax.route(text, "")["decoder"]
+    assert start.tokens == ["<start>"]
+    np.testing.assert_allclose(start.gates, whole.gates[:, :1], rtol=1e-5)
+    with_itself = switch_jax.route(text, "In", "the")["decoder"]
+    assert with_itself.tokens == ["<start>", "▁In", "▁the"], "EOS is predicted, and not read"
+    np.testing.assert_array_equal(with_itself.experts, whole.experts)
+    cut = switch_jax.route(text, "In the " * 40 + "beginning")["decoder"]
+    assert len(cut.tokens) == 40 and cut.tokens[-1] == "ing", "the end is kept"
 
 
 def test_experts_begin_as_copies_of_a_dense_decoder_and_teach_one(gin, run, capsys):
