@@ -39,8 +39,8 @@ class Predictor:
         Inputs and targets that are too long for the config are cut off.
         """
         self._lengths, self._batch_size = config.data.task_feature_lengths, config.run.batch_size
-        # Without a length of their own, prompts have the rest of a row.
-        most = self._lengths["targets"] - decoding.max_new_tokens
+        # Without a length of their own, prompts have the rest of a row; an array has a place.
+        most = max(1, self._lengths["targets"] - decoding.max_new_tokens)
         self._prompts = {"inputs": most, **self._lengths}
         self._mesh, self._eos_id = mesh, decoding.eos_id
         self._stacks = config.model.stacks

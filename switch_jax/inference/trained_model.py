@@ -174,12 +174,12 @@ def decoding_config(data: DataConfig, **options: Any) -> DecodingConfig:
     """
     check_options(options)
     lengths = data.task_feature_lengths
-    if options.get("max_new_tokens") is None:
-        is_shared = "inputs" not in lengths
+    is_shared, is_given = "inputs" not in lengths, options.get("max_new_tokens") is not None
+    if not is_given:
         options["max_new_tokens"] = max(1, lengths["targets"] // (2 if is_shared else 1))
     eos_id = vocabularies(data)["targets"].eos_id
     decoding = DecodingConfig(eos_id=-1 if eos_id is None else eos_id, **options)
-    if "inputs" not in lengths and decoding.max_new_tokens >= lengths["targets"]:
+    if is_given and is_shared and decoding.max_new_tokens >= lengths["targets"]:
         raise FieldError(
             "max_new_tokens",
             f"= {decoding.max_new_tokens} leaves no room for a prompt in a row of "

@@ -49,3 +49,11 @@ def test_a_vocabulary_without_an_eos_ends_no_sequence(monkeypatch):
     monkeypatch.setattr(trained_model, "vocabularies", lambda data: vocabularies)
     data = DataConfig("none", {"inputs": 4, "targets": L})
     assert trained_model.decoding_config(data).eos_id == -1
+
+
+@pytest.mark.parametrize(("length", "most"), [(1, 1), (2, 1), (9, 4)])
+def test_prompts_without_a_length_leave_half_of_a_row_by_default(length, most):
+    data = DataConfig("bible_full_lm", {"targets": length})
+    assert trained_model.decoding_config(data).max_new_tokens == most
+    with pytest.raises(UserError, match=f"max_new_tokens = {length} leaves no room for a prompt"):
+        trained_model.decoding_config(data, max_new_tokens=length)

@@ -108,6 +108,8 @@ def test_greedy_words_are_those_of_the_model_without_a_cache(model, mesh):
 def test_prompts_share_the_row_with_what_follows_where_they_have_no_length():
     words, _ = predicted(SWITCH, lengths={"targets": W})
     assert words == [greedy(SWITCH, prompt) for prompt in PROMPTS]
+    words, _ = predicted(SWITCH, [{}], lengths={"targets": 1}, length=1)
+    assert words == [greedy(SWITCH, [])[:1]], "a row of one token has no prompt"
 
 
 @pytest.mark.parametrize("options", [{"temperature": 1.0}, {"num_beams": 3}], ids=str)
