@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from switch_jax import gin_config
+from switch_jax.conversion.hugging_face.qwen3 import QWEN3
 from switch_jax.data.catalogue.vocabularies import get_vocabulary
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.model import abstract_parameters, bind
@@ -179,4 +180,23 @@ def test_the_tokenizer_begins_a_text_as_training_does(case):
     assert batch.keys() == {"input_ids", "attention_mask"}
     assert [mask[-1] for mask in batch.attention_mask] == [1, 1, 1], "padding is on the left"
     written = json.loads((case.exported / "config.json").read_text())
-    assert [written[f"{name}_token_id"] for name in ("bos", "eos", "pad")] == [0, 1, 0]
+    assert [written[f"{name}_token_id"] for name in ("bos", "eos", "pad")] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("case", ["switch"], indirect=True)
+def test_transformers_trains_the_row_of_the_start_token(case):
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(case.exported)
+    batch = torch.tensor(tokens()).long()
+    loaded(batch, labels=batch).loss.backward()
+    assert loaded.get_input_embeddings().weight.grad[0].any()
+
+
+@pytest.mark.parametrize("kind", ["Qwen3", "Qwen3Moe"])
+def test_heads_without_head_dim_are_as_large_as_theirs(kind):
+    config = {**CASES["switch"], "vocab_size": 1152}
+    del config["head_dim"]
+    with torch.device("meta"):
+        of_class = getattr(transformers, f"{kind}Config")(**config)
+        theirs = getattr(transformers, f"{kind}ForCausalLM")(of_class)
+    read = QWEN3.architecture({**config, "model_type": of_class.model_type})
+    assert read["head_dim"] == theirs.model.layers[0].self_attn.q_norm.weight.shape[0]

@@ -95,6 +95,7 @@ def test_a_folder_of_version_4():
         ),
         ({"rope_theta": None}, {"rotary_base": 10_000.0}),  # as transformers takes it
         ({"head_dim": None}, {"head_dim": 4}),
+        ({"model_type": "qwen3", "head_dim": None}, {"head_dim": 128}),
         ({"norm_topk_prob": False}, {"normalize_gates": False}),
         ({"decoder_sparse_step": 2}, {"sparse_step": 2}),
         (
@@ -133,6 +134,13 @@ def test_the_spellings_of_config_json(changes, fields):
             r"rope_scaling is {'type': 'yarn', 'factor': 4.0}: ours has the rope_type 'default'",
         ),
         ({"rope_parameters": 5}, "rope_parameters is 5: ours has the rope_type 'default' alone"),
+        (
+            {"rope_parameters": {"full_attention": {"rope_theta": 5000.0}}},
+            "rope_parameters has {'rope_theta': 5000.0} for 'full_attention': ours has one rope_th",
+        ),
+        ({"norm_topk_prob": "false"}, "norm_topk_prob is 'false', neither true nor false"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false', neither true nor"),
+        ({"head_dim": 0}, "head_dim = 0: it must be at least 1"),
         ({"num_experts_per_tok": 1}, "norm_topk_prob is true and num_experts_per_tok 1, so that"),
         ({"mlp_only_layers": [1]}, r"layers with experts are \[0, 2, 3\] of the 4 of the decoder"),
         ({"mlp_only_layers": 1}, "mlp_only_layers is 1, no list"),

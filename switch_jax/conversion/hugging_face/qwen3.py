@@ -36,14 +36,14 @@ _EXPERT_SIZES = {
     "expert_mlp_dim": "moe_intermediate_size",
 }
 _OPTIONAL_SIZES = ("head_dim", "decoder_sparse_step")
+_OPTIONAL_BOOLS = ("norm_topk_prob", "tie_word_embeddings")
 
 # What our model cannot have otherwise.
 _FIXED = {"attention_bias": False, "hidden_act": "silu"}
 
-# A text begins with id 0. Where generation pads with it, and nobody says what is padding, that
-# first token counts as such: rows that have ended are padded with the end token.
-_SPECIAL_TOKENS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
-_GENERATION = {**_SPECIAL_TOKENS, "pad_token_id": 1}
+# A text begins with id 0. If that were the padding, transformers would not train its row of the
+# table, and would not attend to it in generation without a mask: the padding is the end token.
+_SPECIAL_TOKENS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 
 _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}
 _KERNELS = {"wi_0": "gate_proj", "wi_1": "up_proj", "wo": "down_proj"}
@@ -69,8 +69,7 @@ def _architecture(config: Json) -> dict[str, Any]:
     _check(config)
     fields = {
         **{ours: config[theirs] for ours, theirs in _SIZES.items()},
-        "head_dim": config.get("head_dim")
-        or config["hidden_size"] // max(1, config["num_attention_heads"]),
+        "head_dim": config.get("head_dim", _default_head_dim(config)),
         "num_encoder_layers": 0,
         "positions": "rotary",
         "rotary_base": _rotary_base(config),
@@ -89,7 +88,7 @@ def _architecture(config: Json) -> dict[str, Any]:
     if not (experts and layers):
         return fields
     fields |= {"num_experts": experts, **{x: config[name] for x, name in _EXPERT_SIZES.items()}}
-    normalized = bool(config.get("norm_topk_prob"))
+    normalized = config.get("norm_topk_prob", False)
     if chosen > 1:
         fields["normalize_gates"] = normalized
     elif normalized:
@@ -105,10 +104,20 @@ def _architecture(config: Json) -> dict[str, Any]:
     return fields | sparse_fields({stack.name: layers}, {stack.name: stack.num_layers})
 
 
+def _default_head_dim(config: Json) -> int:
+    """Returns what the classes of transformers take."""
+    if config["model_type"] == "qwen3":
+        return 128
+    return config["hidden_size"] // max(1, config["num_attention_heads"])
+
+
 def _check(config: Json) -> None:
     for name, value in _FIXED.items():
         if config.get(name, value) != value:
             raise UserError(f"{name} is {short_repr(config[name])}: a model of ours has {value!r}")
+    for name in _OPTIONAL_BOOLS:
+        if not isinstance(config.get(name, False), bool):
+            raise UserError(f"{name} is {short_repr(config[name])}, neither true nor false")
     if config.get("use_sliding_window") and config.get("sliding_window"):
         raise UserError(
             f"use_sliding_window is true: attention of ours has no sliding_window of "
@@ -126,6 +135,12 @@ def _rotary_base(config: Json) -> Any:
     kind = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else None
     if kind != "default":
         raise UserError(f"{name} is {short_repr(rope)}: ours has the rope_type 'default' alone")
+    for key, value in rope.items():
+        if isinstance(value, dict):
+            raise UserError(
+                f"{name} has {short_repr(value)} for {short_repr(key)}: ours has one rope_theta "
+                "for all layers"
+            )
     return rope.get("rope_theta", config.get("rope_theta", 10_000.0))
 
 
@@ -210,7 +225,7 @@ QWEN3 = Family(
     whole_numbers=_whole_numbers,
     architecture=_architecture,
     config_json=_config_json,
-    generation=_GENERATION,
+    generation=_SPECIAL_TOKENS,
     tensor_names=_tensor_names,
     pop_copies=_pop_copies,
     table_names=lambda model: (),

@@ -164,9 +164,9 @@ def _checked_start(config: Config, mesh: Mesh, given: epath.Path) -> Start:
             run_on_all(found.check_copies)
     else:
         name, saved = f"the checkpoint {found}", part_shapes(found, "parameters")
-        trained = run_on_all(lambda: read_run_config(RunFolder(found.parent.parent)))
-        if run.restored_parameters is None and trained is not None:
-            settings = other_meanings(trained.model, theirs)
+        if run.restored_parameters is None:
+            trained = run_on_all(lambda: read_run_config(RunFolder(found.parent.parent)))
+            settings = [] if trained is None else other_meanings(trained.model, theirs)
     if run.restored_parameters is not None:
         saved = {name: shape for name, shape in saved.items() if name in parameters}
     check_model(saved, shapes_of(parameters), name, _REMEDY, settings)

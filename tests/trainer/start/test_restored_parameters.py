@@ -1,6 +1,7 @@
 """RESTORED_PARAMETERS: a part of another model's parameters, and the rest drawn."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -129,3 +130,13 @@ def test_another_vocabulary_needs_an_embedding_of_its_own(parent, tmp_path):
         start_of(_config(run, [(".*", SAME)]))
     found = start_of(_config(run, [("encoder/.*", SAME)], WIDER))
     assert found.path.name == "0"
+
+
+def test_settings_are_read_only_where_they_are_compared(parent, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(parent[0], run)
+    (run / "config.gin").touch()
+    (run / "config.json").write_text('{"run": {}}')
+    assert start_of(_config(run, [("encoder/.*", SAME)])).path == run / "checkpoints" / "0"
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        start_of(_config(run, None))
