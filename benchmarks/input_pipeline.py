@@ -276,7 +276,7 @@ def open_mixture() -> None:
     config = DataConfig(MIXTURE, {"inputs": 64, "targets": 16})
     streams = []  # they stay open, as in a run
     for task in open_tasks(config):
-        streams.append(TaskExamples(task, config).read(0, Cursor()))
+        streams.append(TaskExamples(task, config, ()).read(0, Cursor()))
         next(streams[-1])
     print(len(streams), imported, time.process_time() - imported, flush=True)
     os._exit(0)  # without waiting for what is read ahead

@@ -102,8 +102,8 @@ def _infer(
     features = text_features(data)
     if args.task is not None:
         opened = open_tasks(data)
-        check_examples(opened, model.config.model.stacks)
-        examples = infer.task_examples(opened)
+        check_examples(opened, stacks := model.config.model.stacks)
+        examples = infer.task_examples(opened, stacks)
     else:
         records = read_records(args.input)
         examples = (encode(r, features, decoding.max_new_tokens) for r in records)

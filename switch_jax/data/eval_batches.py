@@ -26,7 +26,7 @@ def eval_batches(
     all_rows = itertools.chain.from_iterable(
         pack_rows(
             stacks,
-            ((example, None) for example in ordered_examples(task, config)),
+            ((example, None) for example in ordered_examples(task, config, stacks)),
             lengths,
             config.pack,
         )

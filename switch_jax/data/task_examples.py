@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from switch_jax.config import DataConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.data.packing import Example
 from switch_jax.data.preprocessing import block_graph
 from switch_jax.data.reading.epoch_order import EpochOrder
@@ -29,8 +30,8 @@ _MAX_EMPTY_EPOCHS = 20  # in a row
 class TaskExamples:
     """The training examples of one task, in streams; opens nothing before the first is read."""
 
-    def __init__(self, task: seqio.Task, config: DataConfig) -> None:
-        self._task, self._config = task, config
+    def __init__(self, task: seqio.Task, config: DataConfig, stacks: Sequence[StackConfig]) -> None:
+        self._task, self._config, self._stacks = task, config, stacks
         self._cached = config.use_cached_tasks and task.supports_caching
 
     @functools.cached_property
@@ -61,7 +62,7 @@ class TaskExamples:
             if index < 0 and epoch >= last_epoch + max_empty:
                 break
             here = (epoch, shard, block, index)
-            if index >= 0 and here >= start and has_tokens(example):
+            if index >= 0 and here >= start and has_tokens(example, self._stacks):
                 last_epoch = epoch
                 yield example, Cursor(epoch, shard, block, int(index) + 1)
         share = f", in the share of stream {stream} of {num_streams}," if num_streams > 1 else ""

@@ -46,7 +46,7 @@ class TrainBatches:
         self._rows = batch_size // config.data_streams
         needed = range(batch_size) if needed_rows is None else needed_rows
         here = sorted({row // self._rows for row in needed})
-        tasks = [TaskExamples(task, config) for task in opened]
+        tasks = [TaskExamples(task, config, stacks) for task in opened]
         rates = mixing_rates(config.mixture_or_task_name, opened.tasks)
         self._names = opened.names
         self._position = position or Position(0, {})

@@ -52,7 +52,7 @@ def evaluate_checkpoints(
         steps = from_first(saved)
     opened = open_tasks(model.config.data)
     check_examples(opened, model.config.model.stacks)
-    check_metrics(opened)
+    check_metrics(opened, model.config.model.stacks)
     records = []
     with jax.set_mesh(model.mesh):
         evaluator = CheckpointEvaluator(model, decoding, opened, max_examples)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from switch_jax.config.stack import StackConfig
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, ordered_examples
 from switch_jax.data.packing import Example
 from switch_jax.inference.predictor import Predictor
@@ -62,7 +63,7 @@ class DecodingEvaluation:
         """
         task = self._with_metrics[name]
         if name not in self._examples:
-            in_all = ordered_examples(task, self._config)
+            in_all = ordered_examples(task, self._config, self._predictor.stacks)
             self._examples[name] = list(itertools.islice(in_all, self._num_examples))
         examples = self._examples[name]
         outputs = self._outputs(task, examples, parameters)
@@ -154,7 +155,7 @@ def _majority_baseline(task: seqio.Task, targets: Sequence[Any]) -> dict[str, fl
     return {name: value for name, value in floats.items() if math.isfinite(value)}
 
 
-def check_metrics(opened: OpenedTasks) -> dict[str, list[str]]:
+def check_metrics(opened: OpenedTasks, stacks: Sequence[StackConfig]) -> dict[str, list[str]]:
     """Calls each metric on a few targets, as if predicted; UserError: it is none of seqio's.
 
     Returns the names of the metrics of each task that has some; [] where they are not known yet.
@@ -167,7 +168,8 @@ def check_metrics(opened: OpenedTasks) -> dict[str, list[str]]:
         except ValueError as error:
             raise UserError(f"{task.name}: {error}") from error
         names[task.name] = []
-        examples = list(itertools.islice(ordered_examples(task, opened.config), _EXAMPLES_CHECKED))
+        in_all = ordered_examples(task, opened.config, stacks)
+        examples = list(itertools.islice(in_all, _EXAMPLES_CHECKED))
         targets = (example["targets"].tolist() for example in examples)
         tokens = np.array([*itertools.zip_longest(*targets, fillvalue=0)]).T  # [N, L]
         scores = np.full(len(examples), -1.0)

@@ -2,11 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from switch_jax.config.stack import StackConfig
 from switch_jax.data.catalogue.configured_tasks import OpenedTasks, ordered_examples
 from switch_jax.data.catalogue.vocabularies import num_unknown
 from switch_jax.data.packing import Example
@@ -15,11 +16,11 @@ from switch_jax.inference.predictor import Predictor
 from switch_jax.utils.errors import UserError
 
 
-def task_examples(opened: OpenedTasks) -> Iterator[TextExample]:
-    """The examples of the split of a task, or of each task of a mixture, in their order."""
+def task_examples(opened: OpenedTasks, stacks: Sequence[StackConfig]) -> Iterator[TextExample]:
+    """The examples of a split, of a task or of each of a mixture, that a model's stacks read."""
     for task in opened:
         features = task.output_features
-        for example in ordered_examples(task, opened.config):
+        for example in ordered_examples(task, opened.config, stacks):
             names: list[str] = [name for name in ("inputs", "targets") if name in example]
             ids = {name: np.asarray(example[name], np.int32) for name in names}
             text = {name: features[name].vocabulary.decode(i.tolist()) for name, i in ids.items()}

@@ -31,6 +31,9 @@ class Predictor:
     """Decodes or scores examples and yields the results in their order.
 
     With several processes, each of them passes all examples and gets all results.
+
+    Attributes:
+      stacks: those of the model.
     """
 
     def __init__(self, config: Config, mesh: Mesh, decoding: DecodingConfig) -> None:
@@ -43,7 +46,7 @@ class Predictor:
         most = max(1, self._lengths["targets"] - decoding.max_new_tokens)
         self._prompts = {"inputs": most, **self._lengths}
         self._mesh, self._eos_id = mesh, decoding.eos_id
-        self._stacks = config.model.stacks
+        self.stacks = config.model.stacks
         jit = functools.partial(
             jax.jit,
             out_shardings=replicated(mesh),  # since every host reads the results
@@ -64,7 +67,7 @@ class Predictor:
             count, row = len(chunk), np.arange(self._batch_size, dtype=np.int32)
             rows = [*chunk, *[{}] * (self._batch_size - count)]
             ids = {"ids": np.where(row < count, first_id + start + row, -1)}
-            arrays = (*prompt_batch(self._stacks, self._prompts, rows), ids)
+            arrays = (*prompt_batch(self.stacks, self._prompts, rows), ids)
             tokens, segments, example_ids = (put_batch(each, self._mesh) for each in arrays)
             decoded = self._decode(parameters, tokens, segments, example_ids["ids"])
             best = decoded.tokens[:count, 0], decoded.scores[:count, 0]  # [count, L], [count]
@@ -75,9 +78,9 @@ class Predictor:
     def score(self, parameters: Any, examples: Iterable[Example]) -> Iterator[float]:
         """Log-probability of each example's 'targets', given its 'inputs'."""
         for _, chunk in self._chunks(examples):
-            batch = empty_batch(self._stacks, self._batch_size, self._lengths)
+            batch = empty_batch(self.stacks, self._batch_size, self._lengths)
             for row, example in enumerate(chunk):
-                write_row(self._stacks, batch, row, [example])
+                write_row(self.stacks, batch, row, [example])
             scores = self._score(parameters, put_batch(batch, self._mesh))
             yield from map(float, jax.device_get(scores)[: len(chunk)])
 

@@ -123,7 +123,8 @@ def config_of(name, length=1, **options):
 def task_examples(task, num_streams=1, *, length=1, seed=0, shuffle=True):
     """The training examples of a task."""
     options = {"random_seed": seed, "shuffle_train_examples": shuffle}
-    return TaskExamples(task, config_of(task.name, length, data_streams=num_streams, **options))
+    config = config_of(task.name, length, data_streams=num_streams, **options)
+    return TaskExamples(task, config, STACKS)
 
 
 def epochs_of(task, stream, count):

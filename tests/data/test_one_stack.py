@@ -41,6 +41,11 @@ def only_targets(example):
     return {"targets": example["targets"]}
 
 
+@seqio.map_over_dataset
+def only_inputs(example):
+    return {"inputs": example["inputs"]}
+
+
 @pytest.fixture
 def tasks(tmp_path, register):
     """Questions and texts of the numbers 10, 20, ... 400, one of each."""
@@ -134,9 +139,48 @@ def test_a_mixture_may_have_inputs_in_some_of_its_tasks(tasks, register):
     unread = (batch["decoder_segment_ids"] > 0) & (batch["decoder_loss_weights"] == 0)
     assert set(batch["decoder_target_tokens"][unread] % 10) == {0, 1}, "the inputs of questions"
     with pytest.raises(
-        UserError, match="examples of also_texts have targets, but no inputs: this mo"
+        UserError, match="examples of also_texts have targets, but no inputs, which"
     ):
         check_examples(opened, STACKS)
+
+
+@seqio.map_over_dataset
+def as_short_question(line):
+    """The number n as n // 10 % 2 inputs and n // 20 % 2 targets, all of them n."""
+    number = tf.strings.to_number(line, tf.int32)
+    return {
+        "inputs": tf.fill([number // 10 % 2], number),
+        "targets": tf.fill([number // 20 % 2], number),
+    }
+
+
+@pytest.mark.parametrize(("stacks", "kept"), [(ONE_STACK, {10, 20, 30}), (STACKS, {10, 30})])
+def test_an_example_is_kept_if_what_attends_to_no_other_stack_has_a_token(
+    tmp_path, register, stacks, kept
+):
+    (tmp_path / "numbers.txt").write_text(text_of([10, 20, 30, 40]))
+    source = lines(tmp_path / "numbers.txt", "train", "validation")
+    register("short", source, [as_short_question])
+    config = DataConfig("short", {"inputs": 2, "targets": 2}, pack=False)
+    row = {"training": next(TrainBatches(open_tasks(config), stacks, len(kept)))[0]}
+    row["evaluation"] = next(eval_batches(validation(config), stacks, len(kept)))
+    for batch in row.values():
+        read = [batch[f"{stack.name}_target_tokens"] for stack in stacks[-1:]]
+        read += [batch[stack.input_tokens] for stack in stacks[:-1]]
+        assert {int(n) for tokens in read for n in tokens.ravel() if n} == kept
+    assert len(list(eval_batches(validation(config), stacks, len(kept)))) == 1
+
+
+@pytest.mark.parametrize("stacks", [ONE_STACK, STACKS], ids=["one", "two"])
+def test_inputs_alone_are_refused(tmp_path, register, stacks):
+    (tmp_path / "numbers.txt").write_text(text_of([10]))
+    optional = {"inputs": FEATURES["inputs"], "targets": OPTIONAL["inputs"]}
+    steps = [as_question, only_inputs]
+    register("asks_only", lines(tmp_path / "numbers.txt"), steps, optional)
+    opened = open_tasks(DataConfig("asks_only", {"inputs": 2, "targets": 2}))
+    message = "^the examples of asks_only have inputs, but no targets, which this model needs$"
+    with pytest.raises(UserError, match=message):
+        check_examples(opened, stacks)
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])

@@ -16,6 +16,7 @@ from switch_jax.utils.errors import UserError
 from tests.cli import answers
 from tests.inference.fakes import FakePredictor
 from tests.leaks import left_open
+from tests.trainer.helpers import STACKS
 
 QUESTIONS = answers.QUESTIONS
 LENGTHS = {"inputs": 32, "targets": 8}
@@ -187,7 +188,7 @@ def test_a_metric_that_fails_names_the_task(metrics, message):
 
 def _check(metric):
     task = EXACT.replace(metric_fns=[metric])
-    return check_metrics(OpenedTasks(CONFIG, (task,)))
+    return check_metrics(OpenedTasks(CONFIG, (task,)), STACKS)
 
 
 @pytest.mark.parametrize(

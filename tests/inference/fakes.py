@@ -3,6 +3,7 @@
 import numpy as np
 
 from switch_jax.inference.predictor import Prediction
+from tests.trainer.helpers import STACKS
 
 
 class FakePredictor:
@@ -13,6 +14,8 @@ class FakePredictor:
     Attributes:
       calls: the kind of each call, and the inputs of its examples.
     """
+
+    stacks = STACKS
 
     def __init__(self, predict=lambda inputs, index: [1] * 8):
         self._predict, self.calls = predict, []

@@ -15,6 +15,7 @@ from switch_jax.utils.errors import UserError
 from tests.cli import answers  # registers tasks
 from tests.inference.fakes import FakePredictor
 from tests.leaks import left_open
+from tests.trainer.helpers import STACKS
 
 BYTES = seqio.ByteVocabulary()
 LENGTHS = {"inputs": 32, "targets": 8}
@@ -90,7 +91,7 @@ def test_an_example_without_targets_is_named_by_its_number_in_the_file():
 
 def test_examples_of_a_mixture_are_those_of_each_task_in_order():
     opened = open_tasks(DataConfig("answers", LENGTHS, split="validation"))
-    examples = list(infer.task_examples(opened))
+    examples = list(infer.task_examples(opened, STACKS))
     assert [e.text["inputs"] for e in examples] == answers.QUESTIONS * 2
     assert [e.text["targets"] for e in examples] == [str(i + 1) for i in range(10)] * 2
     features = opened.tasks[0].output_features
@@ -102,7 +103,7 @@ def test_an_example_of_a_task_counts_its_unknown_tokens():
     """The English vocabulary lacks the line of "trivia_qa question: ..."."""
     lengths = {"inputs": 64, "targets": 16}
     opened = open_tasks(DataConfig("factbook_qa_open", lengths, split="validation"))
-    assert next(infer.task_examples(opened)).unknown == {"inputs": 1}
+    assert next(infer.task_examples(opened, STACKS)).unknown == {"inputs": 1}
 
 
 def test_no_file_that_is_answered_stays_open(tmp_path):

@@ -78,14 +78,14 @@ def check_examples(opened: OpenedTasks, stacks: Sequence[StackConfig]) -> None:
     lengths = opened.config.task_feature_lengths
     unused = set(lengths) if stacks else set()
     for task in {preprocessing_key(task): task for task in opened}.values():
-        example = _first_example(task, opened.config)
+        example = _first_example(task, opened.config, stacks)
         if example is None:
             raise no_examples(task.name, opened.config)
         needed = {stack.features[-1] for stack in stacks}
         if missing := needed - example.keys():
             raise UserError(
                 f"the examples of {task.name} have {', '.join(sorted(example))}, but no "
-                f"{' and no '.join(sorted(missing))}: this model needs both"
+                f"{' and no '.join(sorted(missing))}, which this model needs"
             )
         if "inputs" in example.keys() - lengths.keys():
             raise _no_length(f"the examples of {task.name} have", lengths)
@@ -94,9 +94,11 @@ def check_examples(opened: OpenedTasks, stacks: Sequence[StackConfig]) -> None:
         raise _no_inputs(opened.config.mixture_or_task_name, lengths)
 
 
-def _first_example(task: seqio.Task, config: DataConfig) -> Mapping[str, Any] | None:
+def _first_example(
+    task: seqio.Task, config: DataConfig, stacks: Sequence[StackConfig]
+) -> Mapping[str, Any] | None:
     try:
-        return next(ordered_examples(task, config), None)
+        return next(ordered_examples(task, config, stacks), None)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # of a step, while the graph of the steps is made

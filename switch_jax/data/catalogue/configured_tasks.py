@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from switch_jax.config import DataConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.data.catalogue.registry import get_tasks
 from switch_jax.data.catalogue.vocabularies import ensure_loaded, fingerprint, with_vocabulary
 from switch_jax.data.preprocessing import ordered_graph
@@ -85,12 +86,14 @@ def ordered_dataset(
     return ordered_graph(task, lengths, cached, EVAL_SEED)(source)
 
 
-def ordered_examples(task: seqio.Task, config: DataConfig) -> Iterator[dict[str, Any]]:
+def ordered_examples(
+    task: seqio.Task, config: DataConfig, stacks: Sequence[StackConfig]
+) -> Iterator[dict[str, Any]]:
     """The examples of `ordered_dataset` that `has_tokens`; nothing is opened before the first."""
     dataset = ordered_dataset(task, config, config.task_feature_lengths)
     undeclared = {"inputs", "targets"} - task.output_features.keys()  # text that is no feature
     for example in read_examples(dataset, task, config.split, config.use_cached_tasks):
         for name in undeclared & example.keys():
             del example[name]
-        if has_tokens(example):
+        if has_tokens(example, stacks):
             yield example

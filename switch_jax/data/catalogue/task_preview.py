@@ -40,7 +40,7 @@ def first_examples(config: DataConfig, count: int) -> str:
 def _mixed(opened: OpenedTasks) -> Iterator[Mapping[str, Any]]:
     """Yields examples of tasks chosen at their rates, until all tasks are exhausted."""
     rates = np.asarray(mixing_rates(opened.config.mixture_or_task_name, opened.tasks))
-    readers = [ordered_examples(task, opened.config) for task in opened]
+    readers = [ordered_examples(task, opened.config, ()) for task in opened]
     rng = np.random.default_rng(0)
     while rates.any():
         task = rng.choice(len(readers), p=rates / rates.sum())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from switch_jax.config import DataConfig
+from switch_jax.config.stack import StackConfig
 from switch_jax.data.reading.file_chunks import FileFormat, TextLines
 from switch_jax.data.reading.sources import data_source, source_files
 from switch_jax.utils.errors import UserError, storage_error
@@ -99,13 +100,19 @@ def tensorflow_message(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     return "a record is no tf.Example" if message.startswith(_NO_EXAMPLE) else message
 
 
-def has_tokens(example: Mapping[str, Any]) -> bool:
-    """Whether the inputs have a token or, where a task has no inputs, the targets.
+def has_tokens(example: Mapping[str, Any], stacks: Sequence[StackConfig]) -> bool:
+    """Whether each stack that attends to no other has a token; without `stacks`, whether any has.
 
-    Examples without are left out before packing: their targets would have nothing to attend to, and
-    a row of examples that are empty altogether would never be full.
+    Examples without are left out before packing: targets would have nothing to attend to, and a row
+    of examples that are empty altogether would never be full. A stack of whose features an example
+    has none does not count: `checks.check_examples` refuses that.
     """
-    return len(example.get("inputs", example["targets"])) > 0
+    read = [stack.features for stack in stacks if stack.attends_to is None]
+    for features in read or [("inputs", "targets")]:
+        lengths = [len(example[name]) for name in features if name in example]
+        if lengths and not any(lengths):
+            return False
+    return True
 
 
 def no_examples(name: str, config: DataConfig) -> UserError:

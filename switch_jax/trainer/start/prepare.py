@@ -126,11 +126,11 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
 
     Raises UserError where a task, split, file or rate is missing, or a setting does not fit.
     """
-    train = open_tasks(config.data)
+    train, stacks = open_tasks(config.data), config.model.stacks
     validation = None
     if config.run.eval_period is not None:
         validation = open_tasks(dataclasses.replace(config.data, split="validation"))
-        own = check_metrics(validation) if config.run.infer_eval else None
+        own = check_metrics(validation, stacks) if config.run.infer_eval else None
         if own == {}:
             raise UserError(
                 f"INFER_EVAL = True evaluates by the tasks' own metrics, and "
@@ -138,7 +138,7 @@ def open_data(config: Config) -> tuple[OpenedTasks, OpenedTasks | None]:
             )
         check_metric(config.run.best_metric, validation.names, own)
     mixing_rates(config.data.mixture_or_task_name, train.tasks)  # raises where one is not known
-    check_examples(train, config.model.stacks)
+    check_examples(train, stacks)
     check_vocabulary(config)
     return train, validation
 

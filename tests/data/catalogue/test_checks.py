@@ -24,7 +24,9 @@ def test_a_task_without_inputs_is_refused(register):
     with pytest.raises(UserError, match="targets_alone has no inputs, which an encoder needs"):
         open_tasks(config_of("targets_alone", 8))
     register("no_inputs", README, [english.as_targets, TOKENIZE], ENGLISH)
-    with pytest.raises(UserError, match="no_inputs have targets.*no inputs: this model needs both"):
+    with pytest.raises(
+        UserError, match="no_inputs have targets.*no inputs, which this model needs"
+    ):
         check_examples(open_tasks(config_of("no_inputs", 8)), STACKS)
 
 
