@@ -18,7 +18,7 @@ class Family:
     """Models that describe themselves in config.json, and name their tensors, in the same way.
 
     Attributes:
-      has_encoder: whether they are encoder-decoders, or decoders alone.
+      is_sequence_to_sequence: whether they are encoder-decoders, or decoders alone.
       whole_numbers: the names in config.json that must have a whole number.
       architecture: from config.json the fields of `ModelConfig` on which the tensors and their
         meaning depend, and dtypes where it names them. Raises UserError if our model cannot express
@@ -32,7 +32,7 @@ class Family:
       table_names: the names, beside its own, under which the table of tokens is written.
     """
 
-    has_encoder: bool
+    is_sequence_to_sequence: bool
     whole_numbers: Callable[[Json], Sequence[str]]
     architecture: Callable[[Json], dict[str, Any]]
     config_json: Callable[[Config, int, str], dict[str, Any]]

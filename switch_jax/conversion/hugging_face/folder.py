@@ -24,7 +24,7 @@ def vocabulary_name(path: epath.Path, model_type: str) -> str | None:
 
     None, the task's own, where these have a tokenizer of another kind.
     """
-    if not MODEL_TYPES[model_type].family.has_encoder:
+    if not MODEL_TYPES[model_type].family.is_sequence_to_sequence:
         return None
     file = path / TOKENIZER_CONFIG
     if is_file(file) and b"ByT5Tokenizer" in read_small_file(file):

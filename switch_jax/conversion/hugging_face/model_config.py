@@ -27,7 +27,7 @@ class ModelType(NamedTuple):
     @property
     def kind(self) -> tuple[bool, bool]:
         """Whether its models have an encoder, and whether they have experts."""
-        return self.family.has_encoder, self.has_experts
+        return self.family.is_sequence_to_sequence, self.has_experts
 
 
 # Of those of a kind the first is written where nobody says which.

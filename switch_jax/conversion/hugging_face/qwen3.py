@@ -221,7 +221,7 @@ def _pop_copies(config: Json, tensors: dict[str, Tensor]) -> list[Copy]:
 
 
 QWEN3 = Family(
-    has_encoder=False,
+    is_sequence_to_sequence=False,
     whole_numbers=_whole_numbers,
     architecture=_architecture,
     config_json=_config_json,

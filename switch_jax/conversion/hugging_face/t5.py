@@ -220,7 +220,7 @@ def _table_names(model: ModelConfig) -> tuple[str, ...]:
 
 
 T5 = Family(
-    has_encoder=True,
+    is_sequence_to_sequence=True,
     whole_numbers=_whole_numbers,
     architecture=architecture,
     config_json=_config_json,
