@@ -61,6 +61,7 @@ class Source:
       names: a `TensorNames` for each parameter, nested.
       copies: tensors that are left out, since others hold the same.
       undetermined: fields of `ModelConfig` that may have any value for these tensors.
+      row_length: the longest row of tokens that the model was made for; None: it is not known.
     """
 
     path: epath.Path
@@ -74,6 +75,7 @@ class Source:
     tensors: dict[str, Tensor]
     copies: list[Copy]
     undetermined: tuple[str, ...] = ()
+    row_length: int | None = None
 
     def __post_init__(self) -> None:
         tensors, wanted = self.tensors, dict[str, tuple[int, ...]]()

@@ -1,6 +1,6 @@
 """Describes a model of another format in gin: architecture, groups and vocabulary."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -18,6 +18,7 @@ class _Base(NamedTuple):
     task: str
 
 
+_LONGEST_ROW = 1024  # that of runs/pretrain_lm.gin: released models can have far longer ones
 # By whether the first stack is causal.
 _BASES = {
     False: _Base("switch_base", "t5_base", "pretrain", "english_span_corruption"),
@@ -30,13 +31,16 @@ def source_to_gin(
 ) -> tuple[list[str], list[str]]:
     """Returns the gin files and bindings that describe a model of another format."""
     fields = dict(source.architecture)
-    base = _BASES[ModelConfig(**fields).stacks[0].causal]
-    bindings = {
+    is_causal = ModelConfig(**fields).stacks[0].causal
+    base = _BASES[is_causal]
+    bindings: dict[str, Any] = {
         "MODEL_DIR": str(model_dir),
         "MIXTURE_OR_TASK_NAME": base.task,
         "BATCH_SIZE": 16,
         "VOCABULARY": vocabulary,
     }
+    if is_causal and source.row_length:
+        bindings["TASK_FEATURE_LENGTHS"] = {"targets": min(source.row_length, _LONGEST_ROW)}
     model = base.sparse
     if not fields["num_experts"]:  # dense models have no macro for it
         model = base.dense

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from switch_jax import gin_config
 from switch_jax.config import Config, DataConfig, LossConfig, ModelConfig, RunConfig
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.hugging_face import export
 from switch_jax.conversion.hugging_face.model_config import config_json
 from switch_jax.conversion.hugging_face.qwen3 import QWEN3
+from switch_jax.conversion.source_to_gin import source_to_gin
 from switch_jax.run_folder import RunFolder, read_run_config
 from switch_jax.utils.errors import UserError
 from tests.conversion.folders import convert, with_vocabulary, write_folder
@@ -310,3 +312,13 @@ def test_a_tokenizer_that_is_not_ours_is_said(tmp_path, capsys):
     )
     assert line in capsys.readouterr().out
     assert "VOCABULARY = None" in (converted / "config.gin").read_text()
+
+
+@pytest.mark.parametrize(("positions", "row"), [(64, 64), (40960, 1024), (None, 1024)])
+def test_a_run_reads_rows_as_long_as_the_model_was_made_for(positions, row, tmp_path):
+    """But none that are longer than `runs/pretrain_lm.gin` has them."""
+    config = changed(max_position_embeddings=positions)
+    source = open_source(write_folder(tmp_path / "theirs", config, tensors_of(config)))
+    files, bindings = source_to_gin(source, tmp_path / "run", None)
+    found = gin_config.read(files, bindings).config
+    assert found.data.task_feature_lengths == {"targets": row}

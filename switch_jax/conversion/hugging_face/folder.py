@@ -59,4 +59,5 @@ def open_folder(path: epath.Path) -> Source:
         names=family.tensor_names(model),
         tensors=tensors,
         copies=copies,
+        row_length=config.get("max_position_embeddings"),
     )

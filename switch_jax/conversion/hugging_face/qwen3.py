@@ -35,7 +35,7 @@ _EXPERT_SIZES = {
     "num_selected_experts": "num_experts_per_tok",
     "expert_mlp_dim": "moe_intermediate_size",
 }
-_OPTIONAL_SIZES = ("head_dim", "decoder_sparse_step")
+_OPTIONAL_SIZES = ("head_dim", "decoder_sparse_step", "max_position_embeddings")
 _OPTIONAL_BOOLS = ("norm_topk_prob", "tie_word_embeddings")
 
 # What our model cannot have otherwise.
