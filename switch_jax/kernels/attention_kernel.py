@@ -77,8 +77,9 @@ def _for_each_query_head(x: jax.Array, width: int, head_size: int) -> jax.Array:
     """Repeats the heads of keys or values for the queries of a group: [B, M, ...] of this width."""
     if x.shape[-1] == width:
         return x
-    heads = x.reshape(*x.shape[:2], -1, head_size)
-    return jnp.repeat(heads, width // x.shape[-1], axis=2).reshape(*x.shape[:2], width)
+    # Not an axis of heads, which would have a TPU lay out the array anew.
+    heads = jnp.split(x, x.shape[-1] // head_size, axis=-1)
+    return jnp.concatenate([head for head in heads for _ in range(width // x.shape[-1])], axis=-1)
 
 
 def _dot(a: jax.Array, b: jax.Array, axes: tuple[int, int]) -> jax.Array:

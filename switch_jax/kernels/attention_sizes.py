@@ -67,7 +67,9 @@ class Tiling:
         blocks = 4 * self.rows * (self.length + self.num_keys) * lanes
         bands = 2 * self.heads * self.band_rows * self.tile * has_bias
         sums = 2 * lanes * round_up_to_lanes(self.num_keys) * (self.tiles > 1)
-        temporaries = 3 * self.heads * self.tile * self.num_keys
+        # The compiler keeps more copies of tiles that are larger than they should be.
+        copies = 3 if self.tile * self.num_keys <= TILE_SCORES else 5
+        temporaries = copies * self.heads * self.tile * self.num_keys
         # Twice the blocks: the next ones are fetched while the present ones are computed with.
         return 2 * blocks * itemsize + 4 * (bands + sums + temporaries) + 2**20
 

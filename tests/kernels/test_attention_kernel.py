@@ -177,3 +177,21 @@ def test_each_device_attends_for_its_rows_and_heads():
     for a, b in zip(got, expected, strict=True):
         # The bias's gradient is a sum of many terms, up to 8 here: its rounding is relative.
         np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "has_bias", "needed"),
+    [
+        (1024, 64, False, 6.78),
+        (2048, 64, True, 17.84),
+        (3072, 64, False, 26.83),
+        (4096, 64, False, 36.31),
+        (4096, 64, True, 54.05),
+        (4096, 128, False, 27.14),
+        (4096, 128, True, 35.08),
+    ],
+)
+def test_long_rows_get_the_memory_that_the_compiler_needs(length, size, has_bias, needed):
+    """MiB of VMEM that it names where it gets less, for the backward kernel on a v5p."""
+    tiling = attention_sizes.choose_tiling((8, length, 12 * size), length, 12)
+    assert needed * 2**20 <= tiling.vmem_bytes(2, has_bias) < 1.9 * needed * 2**20
