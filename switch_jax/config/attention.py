@@ -15,8 +15,9 @@ class AttentionConfig(Checked):
     Attributes:
       head_dim: K, size of one attention head.
       num_heads: H, heads of queries.
-      num_key_value_heads: heads of keys and values, each for a group of as many heads of queries
-        (Ainslie et al. 2023, arXiv 2305.13245); None = num_heads.
+      num_key_value_heads: heads of keys and values. The heads of queries are divided into so many
+        groups, and those of a group share one (Ainslie et al. 2023, arXiv 2305.13245); None =
+        num_heads.
       qk_norm: RMSNorm of each head of queries and keys, with a weight of size K that heads share,
         before positions are added, as in Qwen3.
       positions: what self-attention knows of positions; cross-attention knows nothing.

@@ -55,8 +55,8 @@ def fused_attention(
 
     Args:
       q: [B, L, H * K], head by head, bfloat16 or float32, as is the result; sums are float32.
-      k, v: [B, M, H * K]; or with fewer heads, each for as many heads of queries that follow each
-        other.
+      k, v: [B, M, H * K]. They may have fewer heads; then equal groups of neighbouring heads of
+        queries share one.
       bias: [H, 2 W] float32, added to the scores by distance: column W + d is for the key d
         positions to the left of the query. W is a multiple of 128, at least L and M. None = no
         bias.
