@@ -11,8 +11,9 @@ import pytest
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
 from switch_jax.inference import DecodingConfig
 from switch_jax.inference.predictor import Predictor
-from switch_jax.model import bind, init_parameters
+from switch_jax.model import bind
 from switch_jax.partitioning.mesh import make_mesh
+from tests.inference.parameters import parameters
 from tests.trainer.helpers import tiny_model
 
 P, L, EOS = 6, 5, 1
@@ -34,13 +35,6 @@ EXAMPLES = [
     for i, t in zip(PROMPTS, TARGETS, strict=True)
 ]
 LENGTHS = {"inputs": P, "targets": L}
-
-
-@functools.cache
-def parameters(model):
-    """In numpy, which every mesh takes."""
-    drawn = jax.jit(init_parameters, static_argnums=0)(model, jax.random.key(4))
-    return jax.tree.map(lambda x: 2 * np.array(x), drawn)
 
 
 @functools.cache

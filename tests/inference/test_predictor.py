@@ -9,8 +9,9 @@ import pytest
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.inference.predictor import Predictor
-from switch_jax.model import bind, init_parameters
+from switch_jax.model import bind
 from switch_jax.partitioning.mesh import make_mesh
+from tests.inference.parameters import parameters
 from tests.trainer.helpers import by_stack, tiny_model
 
 M, L, EOS = 6, 5, 1
@@ -23,13 +24,6 @@ EXAMPLES = [
     {"inputs": np.array(i, np.int32), "targets": np.array(t, np.int32)}
     for i, t in zip(INPUTS, TARGETS, strict=True)
 ]
-
-
-@functools.cache
-def parameters(model):
-    """In numpy, which every mesh takes."""
-    drawn = jax.jit(init_parameters, static_argnums=0)(model, jax.random.key(4))
-    return jax.tree.map(lambda x: 2 * np.array(x), drawn)
 
 
 @functools.cache
