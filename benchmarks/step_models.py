@@ -89,7 +89,7 @@ def our_step(sizes: Sizes, experts: int, *, packed: bool = False, **changes) -> 
     import jax
 
     from switch_jax.optim.optimizer import make_optimizer
-    from switch_jax.partitioning.devices import compiler_options
+    from switch_jax.partitioning.compiler_options import compiler_options
     from switch_jax.runtime.host_memory import keep_freed_memory, return_freed_memory
     from switch_jax.train_step.state import init_state, state_of_step
     from switch_jax.train_step.step import make_train_step

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from switch_jax.config import MeshConfig
 from switch_jax.hardware.tpus import Slice, parse_slice
 from switch_jax.kernels.attention_kernel import fused_attention
-from switch_jax.partitioning.devices import compiler_options
+from switch_jax.partitioning.compiler_options import compiler_options
 from switch_jax.partitioning.mesh import BATCH, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
 from switch_jax.utils.errors import UserError

@@ -36,7 +36,7 @@ from switch_jax.moe import (
     make_router,
     switch_ffn,
 )
-from switch_jax.partitioning.devices import compiler_options
+from switch_jax.partitioning.compiler_options import compiler_options
 from switch_jax.partitioning.mesh import BATCH, EXPERT, make_mesh
 from switch_jax.planning.compiler import OutOfMemory, compile_program, devices
 from switch_jax.planning.plan import Costs, costs_of

@@ -16,7 +16,7 @@ from switch_jax.hardware.tpus import parse_slice
 from switch_jax.model import logical_axes
 from switch_jax.optim.apply import sum_of_squares
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.devices import compiler_options
+from switch_jax.partitioning.compiler_options import compiler_options
 from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.plan import costs_of

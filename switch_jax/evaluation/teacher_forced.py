@@ -14,7 +14,7 @@ from switch_jax.data.catalogue.configured_tasks import OpenedTasks
 from switch_jax.data.catalogue.vocabularies import content_tokens
 from switch_jax.data.eval_batches import eval_batches
 from switch_jax.data.packing import Batch
-from switch_jax.partitioning.devices import compiler_options
+from switch_jax.partitioning.compiler_options import compiler_options
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 from switch_jax.train_step.cross_entropy import TokenSums

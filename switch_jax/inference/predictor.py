@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from switch_jax.config import Config
 from switch_jax.data.packing import Example, empty_batch, prompt_batch, write_row
 from switch_jax.inference.decoding import DecodingConfig, make_decode, make_score
-from switch_jax.partitioning.devices import compiler_options
+from switch_jax.partitioning.compiler_options import compiler_options
 from switch_jax.partitioning.mesh import replicated
 from switch_jax.partitioning.placing import put_batch
 

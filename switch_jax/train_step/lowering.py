@@ -7,7 +7,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from switch_jax.config import Config
 from switch_jax.data.packing import empty_batch
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.devices import compiler_options
+from switch_jax.partitioning.compiler_options import compiler_options
 from switch_jax.partitioning.mesh import batch_sharding, replicated
 from switch_jax.train_step.state import TrainState, abstract_model, state_of_step
 from switch_jax.train_step.step import HostSignals, make_train_step

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 
 from switch_jax.partitioning import devices
@@ -16,12 +14,3 @@ def test_tpus_but_v5e_compute_while_an_all_to_all_runs(platform, kind, expected,
     monkeypatch.setattr(devices, "platform", lambda: platform)
     monkeypatch.setattr(devices, "device_kind", lambda: kind)
     assert devices.has_async_all_to_all() is expected
-
-
-@pytest.mark.parametrize("split", [False, True])
-def test_all_to_alls_are_split_where_the_compiler_can_do_that(monkeypatch, split):
-    monkeypatch.setattr(devices, "platform", lambda: "tpu")
-    monkeypatch.setattr(devices, "has_async_all_to_all", lambda: split)
-    info = SimpleNamespace(vmem_capacity_bytes=128 * 2**20)
-    monkeypatch.setattr(devices.pltpu, "get_tpu_info", lambda: info)
-    assert devices.compiler_options().get("xla_tpu_enable_async_all_to_all", False) is split

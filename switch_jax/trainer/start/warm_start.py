@@ -18,7 +18,7 @@ from switch_jax.data.catalogue.checks import check_vocabularies_of_run
 from switch_jax.model import init_parameters
 from switch_jax.model.parameter_names import parameter_axes
 from switch_jax.optim.optimizer import make_optimizer
-from switch_jax.partitioning.devices import options_for_little_memory
+from switch_jax.partitioning.compiler_options import options_for_little_memory
 from switch_jax.run_folder import RunFolder, read_run_config
 from switch_jax.runtime.multihost import from_first, run_on_all
 from switch_jax.storage import resolved, storage_path
