@@ -136,9 +136,8 @@ def macros_page() -> str:
         "# Macros",
         "",
         "Every macro of the gin files, with the value that the file has. [Configs](../configs.md)",
-        "says how files are combined. A macro's name leads to the field that it sets, from whose",
-        "docstring and annotation the meaning and the range of a number are. In italics is the",
-        "comment beside it in the file: choices, or where the value is from.",
+        "says how files are combined. The name of a macro leads to the dataclass whose field it sets.",
+        "In italics is the comment of the file: choices, or where the value is from.",
         "",
     ]
     known: set[str] = set()
@@ -160,9 +159,9 @@ def _further_files() -> list[str]:
 def _row(macro: Macro) -> list[str]:
     config, field = macro.fields[0]
     (cls,) = [cls for cls in classes_of(config) if field in cls.__annotations__]
-    link = f"[`{macro.name}`](configs.md#switch_jax.config.{cls.__name__})"
+    link = f"[`{macro.name}`](configs.md#{cls.__name__.lower()})"
     comment = f" *{_escaped(macro.comment)}*" if macro.comment else ""
-    return [link, f"`{macro.value}`", macro.meaning + comment]
+    return [link, f"`{macro.value}`", _linked(macro.meaning) + comment]
 
 
 # Markdown.

@@ -17,16 +17,16 @@ class DataConfig:
     Attributes:
       mixture_or_task_name: a registered seqio task or mixture; or a mixture written as rates,
         'my_task=3, c4_span_corruption=1'.
-      task_feature_lengths: tokens in a row, including EOS: {'inputs': ..., 'targets': ...}. A model
-        without an encoder reads both in one row, whose length is their sum; of a task without
-        inputs it takes {'targets': ...}.
+      task_feature_lengths: tokens in a row, including EOS: {'inputs': ..., 'targets': ...}. A
+        language model reads inputs and targets in one row, as long as both together; for a task
+        without inputs it takes {'targets': ...}.
       split: the split to train on.
       pack: put several short examples into one row.
       shuffle_train_examples: shuffle the training examples.
-      random_seed: of the order, the mixing and the masked spans.
-      data_streams: the number of independent streams, each of which gives an equal part of the rows
-        of a batch. Up to this many hosts share the reading. The order of the data depends on it, so
-        a run keeps its number.
+      random_seed: seed of the data: their order, the mixing of tasks and the masked spans.
+      data_streams: the number of independent streams of data, each of which gives an equal part of
+        the rows of a batch. At most so many processes share the reading. The order of the data
+        depends on it, so a run keeps its number.
       use_cached_tasks: read the caches that `switch_jax tasks cache` wrote instead of the sources.
       vocabulary: 't5', 'mt5', 'byte' or the path of a SentencePiece model, for all features; None
         keeps the vocabularies of the task.

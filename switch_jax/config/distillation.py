@@ -17,12 +17,13 @@ class DistillationConfig(Checked):
 
     Attributes:
       teacher_dir: MODEL_DIR of the teacher's run; None: no teacher.
-      teacher_step: of the teacher's checkpoint; None: the newest when the run starts, which it then
-        keeps.
+      teacher_step: step of the teacher's checkpoint; None: the newest when the run starts, which it
+        then keeps.
       teacher_group_size, teacher_decoder_group_size: most tokens that the teacher routes together
         in its encoder and its decoder; None: as in its own config.
-      fraction_soft: f; 0: the teacher gives initial weights at most, and is not run.
-      temperature: T.
+      fraction_soft: f, the part of the soft loss in the sum with the hard one; 0: the teacher gives
+        initial weights at most, and is not run.
+      temperature: T, by which the logits of both models are divided in the soft loss.
       initialize_from_teacher: a run that has no checkpoint of its own takes each parameter that
         both models have with the same name, shape and meaning, except the experts'; see
         `trainer.start.origins`.

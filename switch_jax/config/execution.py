@@ -13,9 +13,9 @@ class ExecutionConfig(Checked):
     """How the model's program is compiled: its loops, what it saves, and which kernels it has.
 
     Attributes:
-      scan_layers: compile one block, and run it in a loop over the blocks. False compiles each
-        block by itself: the program is faster, since no activation is copied into a stack and out
-        of it (1.4 times for T5-Base on TPU v5p), but takes longer to compile.
+      scan_layers: compile one block of layers, and run it in a loop over the blocks. False compiles
+        each block by itself: the program is faster, since no activation is copied into a stacked
+        array and out of it (1.4 times for T5-Base on TPU v5p), but takes longer to compile.
       remat_policy: which activations of a block are saved for the backward pass; the others are
         computed again. 'none' = nothing is computed again; 'minimal' = products with weight
         matrices are saved, but not those of experts where a device has several (on a CPU: and each

@@ -19,12 +19,12 @@ class ExpertsConfig(Checked):
     """How many experts a layer has, how large they are, and in which of its sublayers they are.
 
     Attributes:
-      num_experts: E of every Switch layer; 0 = dense.
-      expert_mlp_dim: F of one expert; None = mlp_dim, so that the FLOPs are those of the dense
-        model.
-      shared_expert_mlp_dim: F of a dense layer beside the experts of each Switch layer, which all
-        tokens go through; None = there is none. Experts in attention have none.
-      expert_dropout_rate: on the hidden activation inside experts (section 2.4); None =
+      num_experts: E, the number of experts of every Switch layer; 0: a dense model.
+      expert_mlp_dim: F, width of one expert; None = mlp_dim, so that the FLOPs are those of the
+        dense model.
+      shared_expert_mlp_dim: width of a dense layer beside the experts of each Switch layer, which
+        all tokens go through; None: there is none. Experts in attention have none.
+      expert_dropout_rate: dropout on the hidden activation inside experts (section 2.4); None =
         dropout_rate.
       expert_sublayers: which sublayers of a layer with experts are Switch layers: 'feed_forward',
         'attention' or 'both' (App. A, Table 10). In self-attention the experts make queries, keys

@@ -29,9 +29,11 @@ class GuardConfig(Checked):
 
     Attributes:
       spike_window: number of recent steps that loss and gradient norm are compared with.
-      spike_sigmas: None = a step is bad only if its loss or norm is not finite.
-      max_bad_steps: after this many the run returns to its last checkpoint, and goes on with
-        new data.
+      spike_sigmas: a step is bad, too, if its loss or norm is this many standard deviations above
+        the median of these steps, under the further conditions of docs/bad_steps.md; None: only if
+        one of the two is not finite.
+      max_bad_steps: after this many bad steps in a row the run returns to its last checkpoint, and
+        goes on with new data.
       max_rollbacks: at most this many returns without a good checkpoint in between; then the run
         stops. With 0 it stops instead of returning.
       dumped_batches: at most this many bad batches are written out for inspection at each start.

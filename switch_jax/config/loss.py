@@ -11,10 +11,11 @@ class LossConfig(Checked):
     """Coefficients of what is added to the cross-entropy.
 
     Attributes:
-      z_loss: of logsumexp^2 of the output logits (T5: 1e-4).
-      aux_loss_factor: alpha of Eq. 4, for each router; their losses are summed. Only with
-        `ModelConfig.load_balance` = 'loss'.
-      router_z_loss_factor: of `moe.router_z_loss` (ST-MoE uses 1e-3; not in the paper, so 0).
+      z_loss: coefficient of the mean square of the logsumexp of the output logits (T5: 1e-4).
+      aux_loss_factor: coefficient of the load-balancing loss of each router (alpha of Eq. 4); the
+        losses of all routers are summed. Only with `ModelConfig.load_balance` = 'loss'.
+      router_z_loss_factor: coefficient of the z-loss of each router's logits, `moe.router_z_loss`
+        (ST-MoE uses 1e-3; not in the paper, so 0).
     """
 
     z_loss: Coefficient = 1e-4

@@ -13,7 +13,8 @@ class MeshConfig(Checked):
     """How many ways each kind of parallelism splits the work.
 
     Attributes:
-      data: copies of everything, each with its part of the batch; None = all remaining devices.
+      data: number of copies of the model, each with its part of the batch; None = all remaining
+        devices.
       expert: ways in which the experts are split; the batch is split over these devices too.
       model: ways in which mlp_dim, the heads and the vocabulary are split.
       fully_sharded_weights: split the weights, their gradients and the optimiser's state over data

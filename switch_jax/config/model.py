@@ -32,16 +32,16 @@ class ModelConfig(
     a program, `ModelConfig.num_experts = 8` in a gin file.
 
     Attributes:
-      num_encoder_layers, num_decoder_layers: N of each stack. Without layers of an encoder it is a
-        language model, a decoder alone: that reads 'targets', and before them in the same row the
-        'inputs' that a task has, on which there is no loss.
-      sparse_step: a layer in this many has experts: 2 = layers 1, 3, 5, ... counted from 0 ("expert
-        freq 1/2"), 1 = all.
+      num_encoder_layers, num_decoder_layers: layers of the stack. Without layers of an encoder it
+        is a language model: the decoder alone reads 'targets' and, before them in the same row, the
+        task's 'inputs', which have no loss.
+      sparse_step: every so many layers one has experts: 2 = layers 1, 3, 5, ... counted from 0
+        ("expert freq 1/2"), 1 = all.
       num_encoder_sparse_layers, num_decoder_sparse_layers: how many layers of the stack have
-        experts, 0 included; None = one in `sparse_step`.
+        experts, from 0 on; None = one in `sparse_step`.
       encoder_sparse_layout, decoder_sparse_layout: where they are: 'mixed' spreads them evenly;
         'bottom', 'middle', 'top'. See `sparse_layers.sparse_layers`.
-      group_size: most tokens that are routed together in the encoder; see `moe.group_shape`.
+      group_size: at most so many tokens of the encoder are routed together; see `moe.group_shape`.
       decoder_group_size: the same in the decoder, whose rows are shorter; None = group_size, which
         is also what to set for a decoder alone.
       encoder_router_type: who chooses in the encoder, in training and evaluation. 'tokens_choose':

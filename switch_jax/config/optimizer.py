@@ -30,9 +30,9 @@ class OptimizerConfig:
     Attributes:
       optimizer: 'adafactor', 'adamw' or 'muon' (orthogonalised momentum for matrices, AdamW for the
         rest). Each layer and each expert is updated as if it were alone.
-      learning_rate: the base. 'adafactor' takes it relative to the RMS of each parameter. 1.0 in
-        T5's pretraining: with 10,000 warm-up steps the rate is 0.01 during them. 1e-3, constant, in
-        its fine-tuning.
+      learning_rate: the highest rate; with 'rsqrt' and 'warmup_rsqrt' a base, see `lr_schedule`.
+        'adafactor' multiplies it by the RMS of each parameter. T5 pretrains with 1.0 and 'rsqrt',
+        which is a rate of 0.01 in the 10,000 steps of warm-up, and fine-tunes with 1e-3, constant.
       warmup_steps: 'rsqrt': the rate is constant up to this step, and falls after it. The others:
         it rises linearly up to this step; 1 = the full rate from the first step on.
       lr_schedule: 'rsqrt', learning_rate / sqrt(max(step, warmup_steps)); 'warmup_rsqrt', the same
@@ -40,10 +40,11 @@ class OptimizerConfig:
         warm-up to the end of the run; or 'wsd' (warm-up, stable, decay), which is constant and
         falls linearly over the last `decay_steps`.
       final_lr_fraction: 'cosine', 'linear' and 'wsd' end at this fraction of `learning_rate`.
-      decay_steps: of 'wsd'; None: a tenth of the run.
+      decay_steps: how many steps at the end of 'wsd' lower the rate; None: a tenth of the run.
       weight_decay: this times the rate times the parameter is subtracted too; matrices only, see
         `optim.optimizer`.
-      adam_b1, adam_b2: decay of the means of gradients and of their squares, in AdamW.
+      adam_b1: decay of the running mean of gradients, in AdamW.
+      adam_b2: decay of the running mean of squared gradients, in AdamW.
       gradient_clip_norm: gradients of a larger global norm are scaled down to it; None: never. The
         norm is of the trained parameters alone.
       trained_parameters: 'all'; 'expert', those with a logical axis 'expert'; 'non_expert', all

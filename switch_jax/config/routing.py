@@ -19,29 +19,32 @@ class RoutingConfig(Checked):
       second_expert_policy: which choices after the first ask for a slot in training: 'all'; or
         'random', each with the probability min(1, gate / second_expert_threshold), as in Mesh
         TensorFlow. In evaluation all do.
-      second_expert_threshold: of 'random'.
+      second_expert_threshold: of 'random': from this gate on a choice always asks for a slot.
       ntlb_rounds: how many experts a token may ask for, the most probable first, until one has a
         free slot (No-Token-Left-Behind, App. B; Mesh TensorFlow has 4); 1 = only the first. In
         training and evaluation; cached decoding drops no token.
-      train_expert_capacity_factor, eval_expert_capacity_factor: see `moe.expert_capacity` (Eq. 3).
-        Where the encoder's experts choose, it has the first one in evaluation, too.
+      train_expert_capacity_factor: slots of an expert over its even share of the tokens, in training
+        (Eq. 3, `moe.expert_capacity`). Where experts choose tokens, in evaluation too.
+      eval_expert_capacity_factor: the same in evaluation.
       min_expert_capacity: fewest slots of an expert in a group.
       expert_capacity_multiple: slots are rounded up to a multiple of it where that adds few; see
-        `moe.expert_capacity`. 8 is fast on a TPU; 1 does not round.
-      jitter_noise: epsilon of the noise on the router's input in training (App. C).
+        `moe.expert_capacity`. 8 is fast on a TPU; with 1 nothing is rounded.
+      jitter_noise: the router's input is multiplied by noise from 1 - jitter_noise to 1 +
+        jitter_noise in training (App. C).
       router_policy: how an expert is chosen in training (App. C, Table 11). 'argmax': the most
         probable one. 'sample': one drawn from the router's softmax, whose probability is the gate.
         'input_dropout': the most probable one after dropout on the router's input, in place of
         jitter. Evaluation and decoding take the argmax without noise.
-      router_input_dropout_rate: of 'input_dropout'.
+      router_input_dropout_rate: dropout rate of 'input_dropout'.
       load_balance: what evens out the load of the experts. 'loss': the load-balancing loss, with
         the coefficient `LossConfig.aux_loss_factor` (Eq. 4). 'bias': a bias for each expert, which
         is added to a token's standardised logits in the choice of experts
         (`moe.tokens_choose`), never in the gate, and which each step moves up or down by
         `OptimizerConfig.router_bias_update_rate`, after DeepSeek-V3. 'none'. The loss is recorded
         in any case.
-      router_dtype: in which the router computes, from its input to what its losses take: 'float32',
-        whatever activation_dtype is (selective precision, section 2.4), or 'bfloat16' (Table 2).
+      router_dtype: dtype in which the router computes, from its input to what its losses take:
+        'float32', whatever activation_dtype is (selective precision, section 2.4), or 'bfloat16'
+        (Table 2).
     """
 
     num_selected_experts: Annotated[Count, With("num_experts")] = 1

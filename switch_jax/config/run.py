@@ -33,33 +33,32 @@ class RunConfig:
       num_microbatches: parts into which the batch is split; they are computed one after the other,
         which saves memory.
       initial_checkpoint_path: a run that has no checkpoint of its own starts from these parameters,
-        as in fine-tuning: the MODEL_DIR of another run (its newest checkpoint), one of its
-        checkpoints, MODEL_DIR/checkpoints/STEP, the folder of a Hugging Face model, or a
-        checkpoint of T5X. Steps, guard and data start anew. None: from scratch.
+        as in fine-tuning. The path is the MODEL_DIR of another run (its newest checkpoint), one of
+        its checkpoints, MODEL_DIR/checkpoints/STEP, the folder of a Hugging Face model, or a
+        checkpoint of T5X. Steps, guard and data start at the beginning. None: from scratch.
       upcycle: start a model with experts from a dense one: every expert begins as a copy of the
         dense feed-forward layer in `initial_checkpoint_path`. 'copy': the router's gate makes the
         layer's output smaller at first; 'scaled_copy': the output is that of the dense model; see
         `trainer.start.upcycling`. None: the checkpoint is of the model itself.
       upcycle_noise: standard deviation of the noise added to each expert matrix, relative to the
         matrix's root mean square.
-      restored_parameters: which parameters to take from `initial_checkpoint_path`, as T5X's
-        assignment maps say it: pairs of a regular expression, which has to match the whole name of
-        a parameter of the new model, and its name in the checkpoint, where \\1 is the pattern's
-        first group; the text of the pattern itself: the same name; None: not taken. The first pair
-        that matches counts. What no pair takes is drawn as for a new run. None: all are taken, and
-        the models must be equal.
+      restored_parameters: which parameters to take from `initial_checkpoint_path`, as in T5X's
+        assignment maps: pairs of a regular expression, which has to match the whole name of a
+        parameter of the new model, and the name in the checkpoint, where \\1 is the pattern's first
+        group. The text of the pattern itself means the same name, and None that the parameter
+        starts at random, as do those that match no pair. The first pair that matches counts. None:
+        all are taken, and the models must be equal.
       keep_optimizer_state: also load the optimiser's state from `initial_checkpoint_path`, which
         must be a run of switch_jax. The count of updates is kept, so the schedule continues. False:
-        the optimiser starts anew.
-      random_seed: of initialisation, dropout and jitter. The order of the data has a seed of its
-        own.
+        the optimiser starts without a state.
+      random_seed: seed of the first parameters, of dropout and of jitter.
       log_period: steps between records of training.
       eval_period: steps between evaluations; None: there are none, and the task needs no validation
         split.
       checkpoint_period: steps between checkpoints.
       eval_steps: at most this many batches of each validation set.
-      infer_eval: evaluations also compute the metrics of the tasks themselves, those that seqio
-        tasks name, of text that the model generates; at most `eval_steps * batch_size` examples.
+      infer_eval: evaluations also let the model generate text, and compute the metrics that the
+        seqio tasks name; of at most `eval_steps * batch_size` examples.
       keep_checkpoints: how many of the newest checkpoints are kept.
       keep_best_checkpoints: how many of the best are kept too, of those that were evaluated.
       keep_set_aside_checkpoints: how many of the newest checkpoints are kept in each of the folders

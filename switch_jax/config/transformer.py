@@ -15,17 +15,17 @@ class TransformerConfig(Checked):
 
     Attributes:
       num_embeddings: V, rows of the embedding table; at least the ids of the vocabulary.
-      embed_dim: D.
-      mlp_dim: F of the dense feed-forward layers.
-      activation: of feed-forward layers and experts. 'relu' (T5 1.0); or, with two input
-        projections, of which one is the other's gate (Shazeer 2020, arXiv 2002.05202):
-        'gated-gelu' (T5 1.1), 'swiglu' (the gate through SiLU) or 'reglu' (through ReLU).
+      embed_dim: D, width of the model.
+      mlp_dim: F, width of the dense feed-forward layers.
+      activation: activation of feed-forward layers and experts. 'relu' (T5 1.0); or, with two input
+        projections, of which one is the other's gate (Shazeer 2020, arXiv 2002.05202): 'gated-gelu'
+        (T5 1.1), 'swiglu' (the gate through SiLU) or 'reglu' (through ReLU).
       tie_embeddings: the logits reuse the token embedding, scaled by D^-0.5 (T5 1.0).
-      dropout_rate: on embeddings, attention, sublayer outputs and dense hidden activations.
-      scale: s of the truncated-normal initialisation with variance s / fan-in (section 2.4):
+      dropout_rate: dropout on embeddings, attention, sublayer outputs and dense hidden activations.
+      scale: s, where initial weights are truncated normal with variance s / fan-in (section 2.4):
         1.0 for T5, 0.1 for Switch.
       norm_epsilon: RMSNorm's.
-      activation_dtype: 'bfloat16' or 'float32', of activations; parameters are float32.
+      activation_dtype: dtype of activations, 'bfloat16' or 'float32'; parameters are float32.
     """
 
     num_embeddings: Annotated[int, Range(1, 2**24)]

@@ -26,7 +26,7 @@ def test_every_macro_of_every_gin_file_is_on_the_page():
 def test_a_row_has_the_field_the_value_the_meaning_and_the_comment_of_a_macro():
     (row,) = [r for r in reference.macros_page().splitlines() if "`TRAIN_STEPS`" in r[:20]]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    link = "[`TRAIN_STEPS`](configs.md#switch_jax.config.RunConfig)"
+    link = "[`TRAIN_STEPS`](configs.md#runconfig)"
     assert cells[:2] == [link, "`550000`"]
     assert cells[2].startswith("Optimiser steps in all")
     assert cells[2].endswith(" From 1 to 2,147,483,647. *section 4.1*")
@@ -46,11 +46,11 @@ def test_every_field_of_a_config_is_explained(config):
 def test_a_macro_leads_to_the_part_of_the_model_that_has_its_field():
     rows = reference.macros_page().splitlines()
     for macro, part in [
-        ("NUM_EXPERTS", "Experts"),
-        ("GROUP_SIZE", "Model"),
-        ("HEAD_DIM", "Attent"),
+        ("NUM_EXPERTS", "expertsconfig"),
+        ("GROUP_SIZE", "modelconfig"),
+        ("HEAD_DIM", "attentionconfig"),
     ]:
-        assert any(f"| [`{macro}`](configs.md#switch_jax.config.{part}" in row for row in rows)
+        assert any(f"| [`{macro}`](configs.md#{part})" in row for row in rows)
 
 
 def test_every_flag_of_every_command_is_on_the_page():
