@@ -36,7 +36,7 @@ def main() -> None:
     for ax, chart in zip(axes, shown, strict=True):
         chart.draw(ax)
         ax.set_title(chart.title)
-    figure.savefig(args.output)
+    figure.savefig(args.output, metadata={"Description": text})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Packages of switch_jax import each other one way only, as docs/design.md draws it.
+"""Packages of switch_jax import each other one way only, in the order of CONTRIBUTING.md.
 
 Imports in functions and under TYPE_CHECKING count, too.
 """
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_packages_import_each_other_one_way():
     modules = sources()
     assert {"data", "tasks", "launch", "api", ""} <= {package_of(name) for name in modules}
     check_one_way(modules)
+
+
+def test_a_package_imports_only_those_that_come_after_it_in_contributing():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    (block,) = re.findall(r"\n((?: {4}.*\n)+)\nA package imports only those", page)
+    order = re.findall(r"\w+", block)
+    assert {"cli", "trainer", "data", "model", "moe", "config"} <= set(order)
+    graph = imported_packages(sources())
+    for place, package in enumerate(order):
+        assert graph[package].isdisjoint(order[: place + 1]), package
 
 
 @pytest.mark.parametrize(

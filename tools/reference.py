@@ -136,8 +136,8 @@ def macros_page() -> str:
         "# Macros",
         "",
         "Every macro of the gin files, with the value that the file has. [Configs](../configs.md)",
-        "says how files are combined. The name of a macro leads to the dataclass whose field it sets.",
-        "In italics is the comment of the file: choices, or where the value is from.",
+        "says how files are combined. The name of a macro leads to the dataclass whose field it",
+        "sets. In italics is the comment of the file: choices, or where the value is from.",
         "",
     ]
     known: set[str] = set()

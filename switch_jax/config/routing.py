@@ -23,8 +23,8 @@ class RoutingConfig(Checked):
       ntlb_rounds: how many experts a token may ask for, the most probable first, until one has a
         free slot (No-Token-Left-Behind, App. B; Mesh TensorFlow has 4); 1 = only the first. In
         training and evaluation; cached decoding drops no token.
-      train_expert_capacity_factor: slots of an expert over its even share of the tokens, in training
-        (Eq. 3, `moe.expert_capacity`). Where experts choose tokens, in evaluation too.
+      train_expert_capacity_factor: slots of an expert over its even share of the tokens, in
+        training (Eq. 3, `moe.expert_capacity`). Where experts choose tokens, in evaluation too.
       eval_expert_capacity_factor: the same in evaluation.
       min_expert_capacity: fewest slots of an expert in a group.
       expert_capacity_multiple: slots are rounded up to a multiple of it where that adds few; see

@@ -1,13 +1,15 @@
-"""The pictures of the docs that tools draw from a layer's routing and from the sharding rules."""
+"""The pictures of the docs: what tools draw, and whether the pages say what is in them."""
 
+import re
 import runpy
 import xml.etree.ElementTree as ET
 
 import numpy as np
+from PIL import Image
 
 from switch_jax.config import MeshConfig
 from switch_jax.partitioning.mesh import make_mesh
-from tests.docs.pages import ROOT
+from tests.docs.pages import DOCS, ROOT
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -38,3 +40,13 @@ def test_parts_of_a_mesh_are_those_that_the_rules_give():
         "dense FFN": [0, 1, 0, 1, 0, 1, 0, 1],
         "experts": [0, 1, 2, 3, 0, 1, 2, 3],
     }
+
+
+def test_the_picture_of_the_demo_is_of_the_run_in_the_tables():
+    sentence = Image.open(DOCS / "demo.png").text["Description"]
+    page, reports = ((DOCS / name).read_text() for name in ("demo.md", "reports.md"))
+    assert sentence in " ".join(reports.split())
+    numbers = r"final (\S+) at .* ([\d.]+) times sooner in steps, ([\d.]+) in .* is ([\d.]+) nats"
+    value, steps, time, nats = re.search(numbers, sentence).groups()
+    for text in (f"| {value} |", f"{steps} times sooner in steps", f"{time} times sooner", nats):
+        assert text in page

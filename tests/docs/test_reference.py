@@ -9,6 +9,7 @@ import switch_jax
 from switch_jax import exit_codes
 from switch_jax.cli import COMMANDS, make_parser
 from switch_jax.config import PARTS
+from switch_jax.launch import restarts
 from tests.docs.pages import DOCS, ROOT, reference
 
 CONFIGS = list(PARTS.values())
@@ -78,6 +79,15 @@ def test_the_page_of_exit_codes_has_those_of_the_code():
     assert codes == {0, 1, 2, 3, 4, 75, 130, 137, 141, 143, 255}
     for code in codes:
         assert f"| {code} |" in page or f", {code} |" in page
+
+
+def test_the_page_of_exit_codes_has_the_rules_of_launch():
+    page = " ".join((DOCS / "exit_codes.md").read_text().split())
+    *few, last = map(str, sorted(restarts.FINAL))
+    assert f"- {', '.join(few)} and {last}: it ends with that code" in page
+    first = (*restarts._FIRST, *restarts.BEFORE_CRASHES)
+    assert f"the list {', '.join(map(str, first))} that" in page
+    assert f"the list is {', '.join(map(str, restarts.BEFORE_CRASHES))}," in page
 
 
 @pytest.mark.parametrize("name", reference.PAGES)
