@@ -2,7 +2,7 @@
 
 From Python, `load_config` reads a run's config from gin files, `train` trains it, `evaluate` scores
 it, `load` returns a model that answers texts, and `route` says which experts the tokens of a text
-go to (docs/python.md). The names of `__all__` are kept stable; everything else may change.
+go to (docs/python.md). docs/reference/python.md says which names are kept stable.
 """
 
 import importlib

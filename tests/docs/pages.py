@@ -82,11 +82,11 @@ def follow(typed: list[str], folder: Path) -> str:
     return printed
 
 
-# What a command needs that a test has not: a bucket, data sets, models or packages of others, or
-# hours.
+# What a command needs that a test has not: a bucket, data sets, models or packages of others, the
+# folder of the checkout, or hours.
 _ELSEWHERE = (
     *("gs://", "/data/tfds", "c4_span_corruption", "super_glue", "trivia_qa"),
-    *("pip install", "from transformers", "paper_in_small"),
+    *("pip install", "from transformers", "paper_in_small", "-m tools"),
 )
 
 

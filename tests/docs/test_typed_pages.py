@@ -13,7 +13,8 @@ from tests.docs.pages import ROOT, blocks, follow, typed_here
 RUNS = {
     "first_hour": {"first": 60, "four": 60, "first_16": 60},
     "own_tasks": {"my_text": 60, "my_words": 20},
-    "configs": {"four_experts": 20, "dense": 20, "my_config": 20, "eight": 20},
+    "configs": {"four_experts": 20, "dense": 20, "my_config": 20},
+    "meshes": {"eight": 20},
     "experts": {"experts_16": 20, "top_2": 20, "experts_choose": 20},
     "optimizers": {"muon": 20, "constant": 20},
     "prepare_data": {},

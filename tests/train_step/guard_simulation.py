@@ -228,7 +228,7 @@ def _copy(to: Guard, source: Guard, number: int) -> None:
 
 
 def main() -> None:
-    print(f"| {SEEDS} runs of {STEPS} steps | stopped | returns | healthy batches skipped "
+    print(f"| {SEEDS} runs of {STEPS} steps | stopped | rollbacks | healthy batches skipped "
           "| spoilt ones not skipped |\n|---|---|---|---|---|")  # fmt: skip
     kinds = HEALTHY + SPOILT + DIVERGING
     for kind, o in zip(kinds, simulate(kinds, GuardConfig()), strict=True):
