@@ -51,7 +51,10 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One curve: x and y [T], the text at its end, and its look."""
+    """One curve: x and y [T], the text at its end, and its look.
+
+    `spread` [T] is how far a band around it goes to either side; None: there is no band.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -59,6 +62,7 @@ class Line:
     colour: str | tuple[float, float, float]
     dashed: bool = False
     markers: bool = False
+    spread: np.ndarray | None = None
 
 
 def draw_lines(
@@ -76,6 +80,9 @@ def draw_lines(
         style = (0, (4, 2)) if line.dashed else "-"
         marker = "o" if (line.markers and few) or len(x) == 1 else None
         ax.plot(x, y, color=line.colour, linestyle=style, marker=marker, markersize=3)
+        if line.spread is not None:
+            half = means_of_neighbours(line.spread, _POINTS)
+            ax.fill_between(x, y - half, y + half, color=line.colour, alpha=0.2, linewidth=0)
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.margins(x=0.02)
     ax.set_ylim(*y_limits)

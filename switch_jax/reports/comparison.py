@@ -1,9 +1,12 @@
 """Compares runs with a baseline: speed-ups, and the result in a sentence.
 
 The baseline is the dense run whose last held-out value is the best, and the sparse runs are
-compared with it. Without a dense run, it is the sparse run whose last value is the worst. The
-speed-up is that of Fedus et al. 2022 (footnote 9): steps of the baseline over steps that the other
-run needs for the baseline's final quality; likewise for time. Between two evaluations a curve
+compared with it. Among sparse runs alone, or dense runs alone, it is the one whose last value is
+the worst. A run that goes on is the baseline only where no other can be. Means of several seeds
+are compared as runs are, and the sentence says how much is chance.
+
+The speed-up is that of Fedus et al. 2022 (footnote 9): steps of the baseline over steps that the
+other run needs for the baseline's final quality; likewise for time. Between two evaluations a curve
 counts as straight, but not from step 0 on, where it is far from that.
 """
 
@@ -14,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from switch_jax.reports.chance import scatter, smallest_lead
 from switch_jax.reports.records import QUALITY
 from switch_jax.reports.runs import Run, Series
-from switch_jax.utils.units import rounded
+from switch_jax.utils.units import duration, rounded
 
-_FEWEST = 3  # deviations from which a scatter is estimated
 _NO_LEAD = 0.0005  # nats; a smaller lead is none
 # Facts of run.json in which runs must agree, and what cannot be compared where they do not.
 _MUST_AGREE = {"batch_tokens": "steps", "flops_per_token": "steps", "device": "time"}
@@ -30,6 +33,16 @@ class Reached(NamedTuple):
     step: float = math.nan
     seconds: float = math.nan
     at_first: bool = False  # at the first evaluation: step and seconds are upper bounds
+
+
+class Lead(NamedTuple):
+    """How far a run is ahead of the baseline, at the last step or second that both have."""
+
+    at: float  # the step, or the seconds
+    cut: bool  # whether one of them goes on after it
+    nats: float  # NaN if a curve begins later
+    smallest: float  # nats; a smaller one is chance; NaN with one seed of each
+    seeds: tuple[int, int]  # how many the run has, and the baseline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,36 +63,37 @@ class Comparison:
 
 
 def compare_all(runs: Sequence[Run], task: str | None) -> list[Comparison]:
-    """Compares every sparse run with the baseline, by their held-out values on the task.
+    """Compares every sparse run with the baseline, or every dense one where no run is sparse.
 
-    Runs that did not begin from scratch are left out, since their steps lack those of the earlier
-    run, and so are runs without an evaluation after step 0. The last value of the baseline must be
-    a number.
+    They are compared by their held-out values on the task. Runs that did not begin from scratch are
+    left out, since their steps lack those of the earlier run, and so are runs without an evaluation
+    after step 0. The last value of the baseline must be a number.
     """
-    curves = [
-        (run, curve)
-        for run in runs
-        if run.from_scratch
-        and (curve := run.evals.get(task or "")) is not None
-        and len(_known(curve)[0])
-    ]
+    found = [run for run in runs if run.from_scratch and _is_evaluated(run, task)]
+    dense, sparse = [run for run in found if run.dense], [run for run in found if run.sparse]
 
-    def last(found: tuple[Run, Series]) -> float:
-        return found[1].last(QUALITY)
+    def last(run: Run) -> float:
+        return run.evals[str(task)].last(QUALITY)
 
-    sparse = [found for found in curves if found[0].sparse]
-    ended = [found for found in curves if math.isfinite(last(found))]
-    dense = [found for found in ended if found[0].dense]
-    if dense:
-        baseline = max(dense, key=last)
-    elif sparse_ended := [found for found in ended if found[0].sparse]:
-        baseline = min(sparse_ended, key=last)
+    dense_ended, sparse_ended = (
+        [run for run in of_kind if math.isfinite(last(run))] for of_kind in (dense, sparse)
+    )
+    if sparse and dense_ended:
+        baseline = max(dense_ended, key=lambda run: (not run.unfinished, last(run)))
+    elif of_one_kind := sparse_ended if sparse else dense_ended:
+        baseline = min(of_one_kind, key=lambda run: (run.unfinished, last(run)))
     else:
         return []
-    return [_compare(*baseline, *found) for found in sparse if found is not baseline]
+    return [_compare(baseline, run, str(task)) for run in sparse or dense if run is not baseline]
 
 
-def _compare(baseline: Run, baseline_curve: Series, run: Run, curve: Series) -> Comparison:
+def _is_evaluated(run: Run, task: str | None) -> bool:
+    curve = run.evals.get(task or "")
+    return curve is not None and len(curve.known(QUALITY).step) > 0
+
+
+def _compare(baseline: Run, run: Run, task: str) -> Comparison:
+    baseline_curve, curve = baseline.evals[task], run.evals[task]
     notes, apart = [], set()
     if not math.isfinite(curve.last(QUALITY)):
         notes.append(f"{run.name}'s last value is not a number: it may have diverged")
@@ -103,9 +117,73 @@ def _compare(baseline: Run, baseline_curve: Series, run: Run, curve: Series) -> 
 
     final = f"{baseline.name}'s {'latest' if baseline.unfinished else 'final'} {rounded(target)}"
     text = _where_reached(final, run, curve, reached, speedup)
-    if "steps" not in apart:
-        text = _with_lead(text, baseline, run, baseline_curve, curve)
+    lead = _lead(baseline, run, task)
+    scatters = max(scatter(baseline_curve), scatter(curve))
+    if "steps" not in apart and _is_chance(lead, scatters):
+        text = _level(baseline, run, lead, scatters)
+    else:
+        text += _how_far_ahead(lead) if "steps" not in apart else ""
+        text += _doubt_of_time(baseline, run, task) if math.isfinite(speedup["time"]) else ""
     return Comparison(baseline, run, target, reached, speedup, speedups, f"{text}.", notes)
+
+
+def _lead(baseline: Run, run: Run, task: str, in_time: bool = False) -> Lead:
+    """Computes the lead at the last step, or second, that all seeds of both have."""
+    both = [[seed.evals[task].known(QUALITY) for seed in one.each_seed] for one in (run, baseline)]
+    ends = [float((c.seconds if in_time else c.step)[-1]) for curves in both for c in curves]
+    ours, others = (np.array([value_at(c, min(ends), in_time) for c in curves]) for curves in both)
+    nats, counts = float(ours.mean() - others.mean()), (len(ours), len(others))
+    return Lead(min(ends), min(ends) < max(ends), nats, smallest_lead(ours, others), counts)
+
+
+def value_at(curve: Series, where: float, in_time: bool = False) -> float:
+    """Returns the quality at a step, or after a time in seconds; NaN before the first value."""
+    known = curve.known(QUALITY)
+    positions = known.seconds if in_time else known.step
+    return float(np.interp(where, positions, known.get(QUALITY), left=math.nan))
+
+
+def _is_chance(lead: Lead, scatters: float) -> bool:
+    smallest = scatters if math.isnan(lead.smallest) else lead.smallest
+    return abs(lead.nats) < max(smallest, _NO_LEAD)
+
+
+def _level(baseline: Run, run: Run, lead: Lead, scatters: float) -> str:
+    """Says that the lead is none."""
+    where = f"step {lead.at:,.0f}" + (", the last that both have" if lead.cut else "")
+    text = f"{run.name} is level with {baseline.name} at {where}: {_nats(lead)}{_of_seeds(lead)}"
+    scattered = math.isnan(lead.smallest) and scatters > _NO_LEAD
+    return f"{text}, where the curves scatter by {scatters:.3f}" if scattered else text
+
+
+def _how_far_ahead(lead: Lead) -> str:
+    """Says the lead, if it is known, and how much of it would be chance."""
+    if math.isnan(lead.nats):
+        return ""
+    where = f"step {lead.at:,.0f}" + (", the last that both have," if lead.cut else "")
+    return f"; at {where} it is {_nats(lead)}{_of_seeds(lead)}"
+
+
+def _nats(lead: Lead) -> str:
+    return f"{abs(lead.nats):.3f} nats {'ahead' if lead.nats > 0 else 'behind'}"
+
+
+def _of_seeds(lead: Lead) -> str:
+    """Says which leads mean nothing; empty with one seed of each."""
+    if math.isnan(lead.smallest):
+        return ""
+    one, other = lead.seeds
+    seeds = f"{one} seeds of each" if one == other else f"{one} and {other} seeds"
+    return f", and with {seeds} less than {lead.smallest:.3f} means nothing"
+
+
+def _doubt_of_time(baseline: Run, run: Run, task: str) -> str:
+    """Says that the ratio in time means nothing, where the lead at equal time is chance."""
+    lead = _lead(baseline, run, task, in_time=True)
+    if not abs(lead.nats) < lead.smallest:
+        return ""
+    text = f". The ratio in time means nothing: after {duration(lead.at)} of each it is "
+    return text + f"{_nats(lead)}, less than the {lead.smallest:.3f} that chance makes"
 
 
 def _where_reached(
@@ -123,17 +201,6 @@ def _where_reached(
     return f"{text}: {bound}{', '.join([first, *known[1:]])}"
 
 
-def _with_lead(text: str, baseline: Run, run: Run, baseline_curve: Series, curve: Series) -> str:
-    """Adds the lead at the last common step to the text, or replaces it: the runs are level."""
-    step, lead = _lead(baseline_curve, curve)
-    ahead = f"{abs(lead):.3f} nats {'ahead' if lead > 0 else 'behind'}"
-    scatter = max(_scatter(baseline_curve), _scatter(curve))
-    if abs(lead) < max(scatter, _NO_LEAD):
-        text = f"{run.name} is level with {baseline.name} at step {step:,}: {ahead}"
-        return text + (f", where the curves scatter by {scatter:.3f}" if scatter > _NO_LEAD else "")
-    return f"{text}; at step {step:,} it is {ahead}" if math.isfinite(lead) else text
-
-
 def first_reached(curve: Series, target: float) -> Reached:
     """Finds where a held-out curve first has a value, after step 0."""
     after = curve.step > 0
@@ -147,36 +214,6 @@ def first_reached(curve: Series, target: float) -> Reached:
     part = float((target - values[i - 1]) / (values[i] - values[i - 1]))
     step, seconds = (x[i - 1] + part * (x[i] - x[i - 1]) for x in (steps, times))
     return Reached(float(step), float(seconds))
-
-
-def _known(curve: Series) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the steps after 0 at which the quality is known [T], and its values [T]."""
-    there = np.isfinite(curve.get(QUALITY)) & (curve.step > 0)
-    return curve.step[there], curve.get(QUALITY)[there]
-
-
-def _lead(baseline: Series, curve: Series) -> tuple[int, float]:
-    """Returns the last common step, and the lead of `curve` there in nats, or NaN."""
-    curves = _known(baseline), _known(curve)
-    step = int(min(steps[-1] for steps, _ in curves))
-    values = [np.interp(step, *curve, left=math.nan) for curve in curves]
-    return step, float(values[1] - values[0])
-
-
-def _scatter(curve: Series) -> float:
-    """Estimates how far evaluations scatter about a smooth curve, nats; 0 for too few of them.
-
-    This is the standard deviation of how far an evaluation lies above the straight line through
-    its two neighbours, over the second half of the steps.
-    """
-    step, value = _known(curve)
-    i = np.arange(1, len(step) - 1)
-    i = i[step[i] >= step[-1:] / 2]
-    if len(i) < _FEWEST:
-        return 0.0
-    part = (step[i] - step[i - 1]) / (step[i + 1] - step[i - 1])
-    above = value[i] - (value[i - 1] + part * (value[i + 1] - value[i - 1]))
-    return float(above.std(ddof=1))
 
 
 def _speedups(baseline: Series, curve: Series) -> Series:

@@ -66,10 +66,13 @@ def curve_chart(
         curve = series(run)
         if curve is None or not np.isfinite(curve.get(name)).any():
             continue
-        values = (100 if name == "accuracy" else 1) * curve.get(name)
+        scale = 100 if name == "accuracy" else 1
+        values, spread = scale * curve.get(name), scale * curve.spread.get(name, np.zeros(0))
         looks = findings.colours[run.name], run.dense, curve is not run.train
-        lines.append(Line(axis.positions(curve), values, short(run.name), *looks))
-        curves.append((curve.step, values))
+        band = spread if spread.any() else None
+        lines.append(Line(axis.positions(curve), values, short(run.name), *looks, band))
+        edges = values if band is None else [values - band, values + band]
+        curves += [(curve.step, edge) for edge in np.atleast_2d(edges)]
     if not lines:
         return None
     high = None
@@ -79,6 +82,8 @@ def curve_chart(
             caption += " The steep first part lies below the chart."
     if any(line.dashed for line in lines):
         caption += " Dashed = dense."
+    if any(line.spread is not None for line in lines):
+        caption += " Band = standard deviation of the seeds."
 
     def draw(ax: Axes) -> None:
         draw_lines(ax, lines, x_label=axis.label, y_label=label, y_limits=(low, high))

@@ -8,8 +8,9 @@ import numpy as np
 
 from switch_jax.drawing.figures import COLOURS
 from switch_jax.reports.comparison import Comparison, compare_all
-from switch_jax.reports.records import preferred_task
-from switch_jax.reports.runs import GENERATED, Run, Series, read_runs
+from switch_jax.reports.records import QUALITY, preferred_task
+from switch_jax.reports.runs import GENERATED, Run, Series, read_runs, with_distinct_names
+from switch_jax.reports.seeds import average_seeds
 from switch_jax.utils.errors import TransientError, UserError
 from switch_jax.utils.units import time_unit
 
@@ -18,7 +19,7 @@ from switch_jax.utils.units import time_unit
 class Findings:
     """The runs of a report and what follows from them."""
 
-    runs: list[Run]  # in the order of the command
+    runs: list[Run]  # in the order of the command; means where runs differ in RANDOM_SEED alone
     left_out: Sequence[UserError] = ()  # an error for each folder without a run
 
     @cached_property
@@ -36,6 +37,14 @@ class Findings:
         """The colours of the curves, by the name of the run; dense runs have the first ones."""
         ordered = sorted(self.runs, key=lambda run: not run.dense)
         return {run.name: COLOURS[i % len(COLOURS)] for i, run in enumerate(ordered)}
+
+    @cached_property
+    def common_step(self) -> int | None:
+        """The last step at which all evaluated runs are known; None if they end at the same one."""
+        curves = [curve for curve in map(self.held_out, self.runs) if curve is not None]
+        steps = [curve.known(QUALITY).step for curve in curves]
+        ends = {int(known[-1]) for known in steps if len(known)}
+        return min(ends) if len(ends) > 1 else None
 
     @property
     def generated(self) -> list[str]:
@@ -61,6 +70,11 @@ class Findings:
     def notes(self) -> list[str]:
         """What a reader must know before using the numbers."""
         found = [line for run in self.runs for line in run.left_out]
+        if any(not (c.run.seeds or c.baseline.seeds) for c in self.comparisons):
+            found.append(
+                "with one seed of each run it is not known how much of a lead is chance: train "
+                "with other values of RANDOM_SEED"
+            )
         found += [note for comparison in self.comparisons for note in comparison.notes]
         if self.task is None and any(run.evals for run in self.runs):
             found.append("the runs have no held-out task in common, so they are not compared")
@@ -80,4 +94,4 @@ def read_findings(folders: Sequence[str]) -> Findings:
     if not runs:
         may_pass = any(isinstance(error, TransientError) for error in left_out)
         raise (TransientError if may_pass else UserError)("; ".join(map(str, left_out)))
-    return Findings(runs, left_out)
+    return Findings(with_distinct_names(average_seeds(runs)), left_out)

@@ -30,7 +30,7 @@ def render(findings: Findings) -> str:
         findings=findings,
         cards=[_card(findings, run) for run in findings.runs],
         sections=sections(findings),
-        folded=sum(bool(run.routers) for run in findings.runs) > _UNFOLDED,
+        folded=len(_routed(findings)) > _UNFOLDED,
         table=table(findings),
         svg_data_url=figures.svg_data_url,
     )
@@ -48,19 +48,29 @@ def sections(findings: Findings) -> dict[str, list[Chart]]:
         "Training curves": [curves.training(findings, axis) for axis in axes],
         "Optimisation and speed": curves.optimisation(findings),
     }
-    for run in (run for run in findings.runs if run.routers):
-        colour = findings.colours[run.name]
-        found[f"Load of the experts: {run.name}"] = [
+    for name, run, colour in _routed(findings):
+        found[f"Load of the experts: {name}"] = [
             routers.load(stack, layer, router)
             for stack, layers in run.routers.items()
             if not experts_choose(run.facts, stack)
             for layer, router in layers.items()
         ]
-        found[f"Routers: {run.name}"] = [
+        found[f"Routers: {name}"] = [
             chart for stack in run.routers for chart in routers.line_charts(run, stack, colour)
         ]
     there = {title: [c for c in charts if c is not None] for title, charts in found.items()}
     return {title: charts for title, charts in there.items() if charts}
+
+
+def _routed(findings: Findings) -> list[tuple[str, Run, str]]:
+    """Returns the runs with routers, each seed by itself, after their names, with their colours."""
+    return [
+        (f"{run.name}, seed {seed.seed}" if run.seeds else run.name, seed, colour)
+        for run in findings.runs
+        for colour in [findings.colours[run.name]]
+        for seed in run.each_seed
+        if seed.routers
+    ]
 
 
 def _card(findings: Findings, run: Run) -> tuple[Run, str, str]:
@@ -71,8 +81,12 @@ def _card(findings: Findings, run: Run) -> tuple[Run, str, str]:
     if curve is None:
         return run, "–", f"Not evaluated on held-out text yet.{state}"
     value = curve.last(QUALITY)
-    text = f"{'latest' if going else 'final'} held-out neg. log perplexity [nats] (perplexity "
+    shown, text = rounded(value), ""
+    if run.seeds:
+        shown += f" ± {rounded(float(curve.spread[QUALITY][-1]))}"
+        text = f"mean and standard deviation of {len(run.seeds)} seeds; "
+    text += f"{'latest' if going else 'final'} held-out neg. log perplexity [nats] (perplexity "
     text += f"{perplexity(value)}) at step {curve.step[-1]:,}"
     if math.isfinite(curve.seconds[-1]):
         text += f", after {findings.duration(float(curve.seconds[-1]))}"
-    return run, rounded(value), f"{text}.{state}"
+    return run, shown, f"{text}.{state}"

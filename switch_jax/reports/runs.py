@@ -29,6 +29,7 @@ from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import as_text, printable
 
 GENERATED = "generated_"  # before the name of a metric of generated text, as in BEST_METRIC
+SEEDS = ("RANDOM_SEED", "DataConfig.random_seed")  # the settings that RANDOM_SEED sets
 _LARGEST = 3.5e38  # float32 holds nothing larger, and a chart's axis overflows far above it
 
 
@@ -39,6 +40,8 @@ class Series:
     step: np.ndarray  # [T] int
     seconds: np.ndarray  # [T] training time since the run's first step, continued over resumes
     values: dict[str, np.ndarray]  # name -> [T, ...] float; NaN where a record lacks the number
+    # Of the mean of several seeds their standard deviation: name -> [T].
+    spread: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def collect(cls, by_step: Mapping[int, Mapping[str, Any]], names: Iterable[str]) -> "Series":
@@ -58,6 +61,16 @@ class Series:
         """Returns the last value, NaN if there is none."""
         return float(self.get(name)[-1]) if len(self.step) else math.nan
 
+    def known(self, name: str) -> "Series":
+        """Returns the part after step 0 where one number is known."""
+        return self.at(self.step[np.isfinite(self.get(name)) & (self.step > 0)])
+
+    def at(self, steps: np.ndarray) -> "Series":
+        """Returns the numbers at these steps alone, of those that it has."""
+        there = np.isin(self.step, steps)
+        values = {name: x[there] for name, x in self.values.items()}
+        return Series(self.step[there], self.seconds[there], values)
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -74,6 +87,18 @@ class Run:
     left_out: tuple[str, ...] = ()  # a line for each file that was not read in full
     skipped_steps: int = 0  # see `Records`
     unfinished: bool = False  # whether it has steps left to do, and has not stopped early
+    # The runs of which this is the mean (`seeds.average_seeds`), at the steps that all have.
+    seeds: tuple["Run", ...] = ()
+
+    @property
+    def each_seed(self) -> tuple["Run", ...]:
+        """The runs of which it is the mean, or itself alone."""
+        return self.seeds or (self,)
+
+    @property
+    def seed(self) -> str:
+        """Its seeds: one number, as a rule."""
+        return " and ".join(dict.fromkeys(as_text(self.settings.get(key)) for key in SEEDS))
 
     @property
     def dense(self) -> bool:
@@ -107,7 +132,7 @@ class NoFolderError(UserError):
 
 
 def read_runs(folders: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[UserError]]:
-    """Reads the runs in these folders, with distinct names, and an error for each without one."""
+    """Reads the runs in these folders, and returns an error for each folder without one."""
     runs: list[Run] = []
     errors: list[UserError] = []
     for folder in folders:
@@ -115,11 +140,18 @@ def read_runs(folders: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], lis
             runs.append(read_run(folder))
         except UserError as error:
             errors.append(error)
-    names = [run.name for run in runs]
-    for i, run in enumerate(runs):
-        if names.count(run.name) > 1:
-            runs[i] = dataclasses.replace(run, name=f"{run.name} ({run.folder})")
     return runs, errors
+
+
+def with_distinct_names(runs: Sequence[Run]) -> list[Run]:
+    """Adds the folder to each name that several runs have."""
+    names = [run.name for run in runs]
+    return [
+        dataclasses.replace(run, name=f"{run.name} ({run.folder})")
+        if names.count(run.name) > 1
+        else run
+        for run in runs
+    ]
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:

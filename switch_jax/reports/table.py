@@ -3,12 +3,16 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
 
 from switch_jax.metrics import RECORDED_STATISTICS, Join
+from switch_jax.reports.comparison import value_at
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import CONTENT_QUALITY, QUALITY
 from switch_jax.reports.runs import GENERATED, Run
-from switch_jax.utils.units import aligned, percent, perplexity, rounded
+from switch_jax.utils.units import aligned, percent, rounded
 
 Rows = dict[str, list[str]]  # what -> a text for each run
 _NONE = "–"
@@ -53,36 +57,67 @@ def _results(findings: Findings) -> Rows:
     runs = findings.runs
     rows: Rows = {}
 
-    def add(label: str, form: Callable[[float], str], values: Sequence[float]) -> None:
-        cells = [form(x) if math.isfinite(x) else _NONE for x in values]
+    def add(label: str, form: Callable[[float], str], number: Callable[[Run], float]) -> None:
+        cells = [_cell(form, [number(seed) for seed in run.each_seed]) for run in runs]
         if set(cells) != {_NONE}:
             rows[label] = cells
 
-    def held_out(name: str) -> list[float]:
-        return [c.last(name) if c else math.nan for c in map(findings.held_out, runs)]
-
-    def over_layers(name: str, join: Join) -> list[float]:
-        routers = [[r for stack in run.routers.values() for r in stack.values()] for run in runs]
-        return [float(join.of([r.last(name) for r in rs])) if rs else math.nan for rs in routers]
+    def held_out(name: str) -> Callable[[Run], float]:
+        return lambda run: c.last(name) if (c := findings.held_out(run)) else math.nan
 
     add("Held-out neg. log perplexity [nats]", rounded, held_out(QUALITY))
-    add("Held-out perplexity", perplexity, held_out(QUALITY))
+    add("Held-out perplexity", rounded, lambda run: _perplexity(held_out(QUALITY)(run)))
     add("Held-out token accuracy", percent, held_out("accuracy"))
     content = "Held-out without sentinels and EOS: "
     add(f"{content}neg. log perplexity [nats]", rounded, held_out(CONTENT_QUALITY))
     add(f"{content}token accuracy", percent, held_out("content_accuracy"))
+    if step := findings.common_step:
+        at = f"at step {step:,}, the last that all have"
+        add(f"Held-out neg. log perplexity {at} [nats]", rounded, _at(findings, step))
     for name in findings.generated:
         add(f"Generated text: {name.removeprefix(GENERATED)}", rounded, held_out(name))
-    add("Training neg. log perplexity [nats]", rounded, [r.train.last(QUALITY) for r in runs])
-    add("Steps", "{:,}".format, [run.last_step for run in runs])
-    add("Training time", findings.duration, [run.seconds for run in runs])
-    speeds = [run.train.get("tokens_per_second") for run in runs]
-    medians = [statistics.median([*x[x > 0]] or [math.nan]) for x in speeds]
-    add("Throughput, median [tokens/s]", "{:,.0f}".format, medians)
-    add("Bad steps skipped", "{:,}".format, [run.skipped_steps or math.nan for run in runs])
+    add("Training neg. log perplexity [nats]", rounded, lambda run: run.train.last(QUALITY))
+    add("Steps", "{:,.0f}".format, lambda run: run.last_step)
+    add("Training time", findings.duration, lambda run: run.seconds)
+    add("Throughput, median [tokens/s]", "{:,.0f}".format, _throughput)
+    if any(run.skipped_steps for run in runs):
+        add("Bad steps skipped", "{:,.0f}".format, lambda run: run.skipped_steps)
     for name, statistic in RECORDED_STATISTICS.items():
         if statistic.chart:
             label = f"{statistic.chart.title}, {statistic.join} of layers"
             unit = " [nats]" if statistic.unit == "nats" else ""
-            add(f"{label}{unit}", statistic.text, over_layers(name, statistic.join))
+            add(f"{label}{unit}", statistic.text, partial(_over_layers, name, statistic.join))
     return rows
+
+
+def _cell(form: Callable[[float], str], of_seeds: Sequence[float]) -> str:
+    """Writes a number, or the mean of those of several seeds and their standard deviation."""
+    if not all(map(math.isfinite, of_seeds)):
+        return _NONE
+    mean = form(statistics.fmean(of_seeds))
+    return f"{mean} ± {form(statistics.stdev(of_seeds))}" if len(set(of_seeds)) > 1 else mean
+
+
+def _perplexity(quality: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.exp(-np.float64(quality)))
+
+
+def _at(findings: Findings, step: int) -> Callable[[Run], float]:
+    """Returns the held-out value of a run at a step, between evaluations as on a straight line."""
+
+    def at(run: Run) -> float:
+        curve = findings.held_out(run)
+        return math.nan if curve is None else value_at(curve, step)
+
+    return at
+
+
+def _throughput(run: Run) -> float:
+    speeds = run.train.get("tokens_per_second")
+    return statistics.median([*speeds[speeds > 0]] or [math.nan])
+
+
+def _over_layers(name: str, join: Join, run: Run) -> float:
+    routers = [router for stack in run.routers.values() for router in stack.values()]
+    return float(join.of([router.last(name) for router in routers])) if routers else math.nan

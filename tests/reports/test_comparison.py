@@ -48,7 +48,9 @@ def test_reached_at_the_first_evaluation_after_step_0_is_a_bound(start):
 def test_the_lead_is_that_at_the_last_step_of_both():
     # The dense curve is at -4.0 at step 300; the sparse one a third of the way from -3.25 to -3.0.
     points = [(0, -9.0), (150, -5.75), (250, -3.25), (400, -3.0)]
-    assert sentence(points).endswith("; at step 300 it is 0.833 nats ahead.")
+    assert sentence(points).endswith(
+        "; at step 300, the last that both have, it is 0.833 nats ahead."
+    )
     assert sentence([(400, -3.0)]) == (
         "switch reaches dense's final -4.000 at step 400 of 400: at least 0.75 times sooner in "
         "steps, 0.75 in time."
@@ -60,8 +62,8 @@ def test_the_dense_runs_final_value_may_never_be_reached():
     found = compare(DENSE, run("switch", 8, [(100, -7.0), (200, -4.5)]))
     assert np.isnan([found.reached.step, found.speedup["steps"], found.speedup["time"]]).all()
     assert found.sentence == (
-        "switch does not reach dense's final -4.000 in 200 steps; at step 200 it is 0.500 nats "
-        "ahead."
+        "switch does not reach dense's final -4.000 in 200 steps; at step 200, the last that both "
+        "have, it is 0.500 nats ahead."
     )
 
 
@@ -128,7 +130,13 @@ def test_every_sparse_run_is_compared_with_the_best_dense_one():
     assert found == [("best", "four"), ("best", "eight")]
     assert names(worse, *sparse) == [("worse", "four"), ("worse", "eight")]
     assert names(*sparse, diverged) == [("four", "eight")], "no dense run ends in a number"
-    assert names(worse, best) == []
+    assert names(worse, best, diverged) == [("worse", "best"), ("worse", "diverged")]
+    assert names(best, worse) == [("worse", "best")], "dense runs alone, as sparse runs alone"
+    assert names(best) == names(diverged) == []
+    going = run("going", 0, [(50, -9.0)], train_steps=100)
+    assert names(going, worse, best) == [("worse", "going"), ("worse", "best")]
+    ahead = run("ahead", 0, [(50, -3.0)], train_steps=100)
+    assert names(ahead, worse, sparse[0]) == [("worse", "four")], "it may get worse"
 
 
 def test_two_sparse_runs_have_a_verdict():
@@ -212,5 +220,5 @@ def test_runs_that_differ_in_both_have_no_speed_up():
 
 def test_a_run_that_diverged_has_a_note():
     diverged = compare(DENSE, run("switch", 8, [(100, -7.0), (200, -4.5), (300, float("nan"))]))
-    assert diverged.sentence.endswith("; at step 200 it is 0.500 nats ahead.")
+    assert "; at step 200, the last that both have, it is 0.500 nats" in diverged.sentence
     assert diverged.notes == ["switch's last value is not a number: it may have diverged"]
