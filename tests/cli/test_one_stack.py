@@ -111,18 +111,16 @@ def test_route_shows_one_stack(run, model):
     assert len(cut.tokens) == 40 and cut.tokens[-1] == "ing", "the end is kept"
 
 
-def test_experts_begin_as_copies_of_a_dense_decoder_and_teach_one(gin, run, capsys):
+def test_experts_teach_a_dense_decoder_and_begin_as_copies_of_it(gin, run, capsys):
     start = ["train", f"--gin_file={gin}", "--gin.INFER_EVAL=False", "--gin.TRAIN_STEPS=1"]
-    dense, sparse = gin.parent / "dense", gin.parent / "upcycled"
-    assert main([*start, f"--gin.MODEL_DIR={dense}", "--gin.NUM_EXPERTS=0"]) == 0
-    upcycle = [f"--gin.INITIAL_CHECKPOINT_PATH={dense}", "--gin.UPCYCLE=copy"]
+    student, sparse = gin.parent / "student", gin.parent / "upcycled"
+    taught = [*start, "--gin_file=runs/distill.gin", f"--gin.TEACHER_DIR={run}"]
+    assert main([*taught, f"--gin.MODEL_DIR={student}", "--gin.NUM_EXPERTS=0"]) == 0
+    assert "its probabilities make up 0.25 of the loss" in capsys.readouterr().out
+    upcycle = [f"--gin.INITIAL_CHECKPOINT_PATH={student}", "--gin.UPCYCLE=copy"]
     assert main([*start, f"--gin.MODEL_DIR={sparse}", *upcycle]) == 0
     assert "drawn at random: decoder/router" in capsys.readouterr().out
     assert RunFolder(sparse).checkpoint_steps() == [1]
-    taught = [*start, "--gin_file=runs/distill.gin", f"--gin.TEACHER_DIR={run}"]
-    student = gin.parent / "student"
-    assert main([*taught, f"--gin.MODEL_DIR={student}", "--gin.NUM_EXPERTS=0"]) == 0
-    assert "its probabilities make up 0.25 of the loss" in capsys.readouterr().out
     other = [*taught, f"--gin.MODEL_DIR={gin.parent / 'other'}", "--gin.NUM_ENCODER_LAYERS=1"]
     message = f"switch_jax train: the teacher in {run} consists of decoder, and the model of enc"
     assert refused(capsys, *other).startswith(message)

@@ -29,12 +29,6 @@ CASES = {
         "num_attention_heads": 4, "num_key_value_heads": 2, "moe_intermediate_size": 64,
         "num_experts": 4, "num_experts_per_tok": 1, "decoder_sparse_step": 2,
     },
-    "top_2": {
-        "num_hidden_layers": 4, "hidden_size": 64, "intermediate_size": 96, "head_dim": 16,
-        "num_attention_heads": 8, "num_key_value_heads": 2, "moe_intermediate_size": 48,
-        "num_experts": 8, "num_experts_per_tok": 2, "norm_topk_prob": True,
-        "tie_word_embeddings": True, "rms_norm_eps": 1e-5,
-    },
     "top_8": {
         "num_hidden_layers": 4, "hidden_size": 48, "intermediate_size": 128, "head_dim": 32,
         "num_attention_heads": 4, "num_key_value_heads": 4, "moe_intermediate_size": 24,
@@ -44,6 +38,7 @@ CASES = {
         "num_hidden_layers": 3, "hidden_size": 32, "intermediate_size": 64,
         "num_attention_heads": 4, "num_key_value_heads": 1, "moe_intermediate_size": 16,
         "num_experts": 16, "num_experts_per_tok": 8, "norm_topk_prob": True,
+        "tie_word_embeddings": True, "rms_norm_eps": 1e-5,
     },
     "dense": {
         "num_hidden_layers": 3, "hidden_size": 32, "intermediate_size": 96, "head_dim": 16,
@@ -148,7 +143,7 @@ def test_the_files_of_the_way_back_are_the_same(case):
     assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
 
 
-@pytest.mark.parametrize("case", ["switch", "top_8", "dense"], indirect=True)
+@pytest.mark.parametrize("case", ["switch", "dense"], indirect=True)
 def test_greedy_generation_gives_the_same_tokens(case):
     loaded = transformers.AutoModelForCausalLM.from_pretrained(case.exported)
     tokenizer = transformers.AutoTokenizer.from_pretrained(case.exported)

@@ -89,8 +89,11 @@ def predicted(model, examples=EXAMPLES, first_id=0, **options):
     return [ended(p.tokens) for p in found], [p.score for p in found]
 
 
-@pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 2, 2)], ids=["one", "eight"])
-@pytest.mark.parametrize("model", [SWITCH, TODAY, ATTENTION], ids=["switch", "today", "attention"])
+@pytest.mark.parametrize(
+    ("model", "mesh"),
+    [(SWITCH, (1, 1, 1)), (TODAY, (2, 2, 2)), (ATTENTION, (2, 2, 2))],
+    ids=["switch-one", "today-eight", "attention-eight"],
+)
 def test_greedy_words_are_those_of_the_model_without_a_cache(model, mesh):
     words, scores = predicted(model, mesh=mesh)
     assert words == [greedy(model, prompt) for prompt in PROMPTS]
@@ -109,10 +112,14 @@ def test_prompts_share_the_row_with_what_follows_where_they_have_no_length():
 @pytest.mark.parametrize("options", [{"temperature": 1.0}, {"num_beams": 3}], ids=str)
 def test_a_row_alone_gets_what_it_gets_among_others(options):
     together, scores = predicted(SWITCH, **options)
-    for index, example in enumerate(EXAMPLES):
-        words, alone = predicted(SWITCH, [example], index, batch_size=1, **options)
-        assert words == [together[index]]
-        np.testing.assert_allclose(alone, scores[index], atol=1e-4)
+    made, mesh = predictor(SWITCH, batch_size=1, **options)
+    with jax.set_mesh(mesh):
+        alone = [
+            next(iter(made.predict(parameters(SWITCH), [example], index)))
+            for index, example in enumerate(EXAMPLES)
+        ]
+    assert [ended(p.tokens) for p in alone] == together
+    np.testing.assert_allclose([p.score for p in alone], scores, atol=1e-4)
     penalty = [((5 + len(w)) / 6) ** (0.6 * ("num_beams" in options)) for w in together]
     expected = [score(SWITCH, *each) for each in zip(PROMPTS, together, strict=True)]
     np.testing.assert_allclose(scores, np.divide(expected, penalty), atol=1e-4)
