@@ -52,6 +52,8 @@ SPAN_CORRUPTION = (*_TO_TOKENS, t5.data.preprocessors.span_corruption, _END)
 PREFIX_LM = (*_TO_TOKENS, t5.data.preprocessors.prefix_lm, _END)
 FULL_LM = (*_TO_TOKENS, t5.data.preprocessors.full_lm)
 OBJECTIVES = {"span_corruption": SPAN_CORRUPTION, "prefix_lm": PREFIX_LM, "full_lm": FULL_LM}
+# The same by the end of the names of tasks in many languages, as in "mc4_full_lm.de".
+LANGUAGE_OBJECTIVES = {"": SPAN_CORRUPTION, "_prefix_lm": PREFIX_LM, "_full_lm": FULL_LM}
 
 
 def in_mode(

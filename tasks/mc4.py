@@ -11,13 +11,7 @@ from pathlib import Path
 import seqio
 
 from switch_jax.tasks import named_vocabularies
-from switch_jax.tasks.building_blocks import (
-    FULL_LM,
-    PREFIX_LM,
-    SPAN_CORRUPTION,
-    add_text_task,
-    language_rate,
-)
+from switch_jax.tasks.building_blocks import LANGUAGE_OBJECTIVES, add_text_task, language_rate
 
 COUNTS_FILE = Path(__file__).resolve().parent / "data" / "mc4_examples.tsv"
 
@@ -30,10 +24,9 @@ def read_counts() -> dict[str, int]:
 
 
 TRAIN_EXAMPLES = read_counts()
-MIXTURES = {"mc4": SPAN_CORRUPTION, "mc4_prefix_lm": PREFIX_LM, "mc4_full_lm": FULL_LM}
 
-for mixture, steps in MIXTURES.items():
-    rates = {}
+for ending, steps in LANGUAGE_OBJECTIVES.items():
+    mixture, rates = f"mc4{ending}", {}
     for code, count in TRAIN_EXAMPLES.items():
         source = seqio.TfdsDataSource(
             "c4/multilingual:3.0.1", splits={"train": code, "validation": f"{code}-validation"}

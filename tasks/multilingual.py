@@ -1,8 +1,9 @@
 """Text in 100 of mC4's languages, as a small mC4 without a download.
 
 The task of a language is `udhr.<code>`, with its code in mC4: its Universal Declaration of Human
-Rights, which only Sindhi lacks. Articles 28 to 30 are for validation in every language, so the
-training text has no translation of them. The mixture `udhr` has rates as in mC4.
+Rights, which only Sindhi lacks. `udhr_prefix_lm.<code>` and `udhr_full_lm.<code>` are the same
+texts for language models. Articles 28 to 30 are for validation in every language, so the training
+text has no translation of them. The mixtures have rates as in mC4.
 tasks/data/README.md has sources and licences.
 """
 
@@ -13,7 +14,7 @@ import json
 import seqio
 import tensorflow as tf
 
-from switch_jax.tasks.building_blocks import SPAN_CORRUPTION, add_text_task, language_rate
+from switch_jax.tasks.building_blocks import LANGUAGE_OBJECTIVES, add_text_task, language_rate
 from switch_jax.tasks.english import DATA
 
 VOCABULARY = seqio.SentencePieceVocabulary(str(DATA / "udhr_8000.model"), extra_ids=100)
@@ -31,21 +32,17 @@ def read_passages(split: str) -> dict[str, list[str]]:
 PASSAGES = {split: read_passages(split) for split in ("train", "validation")}
 
 
-def add_udhr_task(code: str) -> None:
+def source_of(code: str) -> seqio.DataSource:
     def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices({"text": PASSAGES[split][code]})
 
-    source = seqio.FunctionDataSource(read, splits=tuple(PASSAGES))
-    add_text_task(f"udhr.{code}", SPAN_CORRUPTION, source, VOCABULARY)
+    return seqio.FunctionDataSource(read, splits=tuple(PASSAGES))
 
 
-for code in PASSAGES["train"]:
-    add_udhr_task(code)
-
-seqio.MixtureRegistry.add(
-    "udhr",
-    [
-        (f"udhr.{code}", language_rate(len(passages)))
-        for code, passages in PASSAGES["train"].items()
-    ],
-)
+for ending, steps in LANGUAGE_OBJECTIVES.items():
+    rates = {}
+    for code, passages in PASSAGES["train"].items():
+        name = f"udhr{ending}.{code}"
+        add_text_task(name, steps, source_of(code), VOCABULARY)
+        rates[name] = language_rate(len(passages))
+    seqio.MixtureRegistry.add(f"udhr{ending}", list(rates.items()))

@@ -37,7 +37,7 @@ def test_what_comes_with_the_project_can_be_read_and_the_rest_is_named(folder):
         assert [f"english_{objective}", "mixture", "train, validation"] in rows
     # The seven denoisers of the three corpora; those of C4 are among the rest.
     assert ["ul2*", "21", "of them   train, validation"] in rows
-    assert ["udhr*", "101", "of them  train, validation"] in rows  # a mixture, and 100 languages
+    assert ["udhr*", "303", "of them  train, validation"] in rows  # 3 x (a mixture, 100 languages)
     line, names = rest.split(":\n", 1)
     names = " ".join(names.split())  # it is wrapped
     assert line == "not here; --tfds_data_dir gives TFDS data (docs/prepare_data.md)"
