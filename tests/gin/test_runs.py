@@ -91,6 +91,16 @@ def test_pretraining_starts_from_scratch_and_trains_all():
     assert (config.optimizer.lr_schedule, config.optimizer.trained_parameters) == ("rsqrt", "all")
 
 
+def test_ul2_has_t5s_rows_and_lengths_that_its_denoisers_fit():
+    config = config_of("models/switch_base", "runs/pretrain_ul2")
+    assert config.data.mixture_or_task_name == "c4_ul2"
+    # tests/tasks/test_objectives.py masks texts of these lengths with as many sentinels.
+    assert config.data.task_feature_lengths == {"inputs": 512, "targets": 512}
+    assert config.tokens_per_step == 2048 * (512 + 512)
+    check_batch(config, {"data": 1, "expert": 128, "model": 1})
+    assert check_run(config, readers=1) == []
+
+
 def test_a_schedule_ends_with_the_run_that_the_command_line_asks_for():
     bindings = ("LR_SCHEDULE=linear", "WARMUP_STEPS=100", "TRAIN_STEPS=300")
     config = config_of("models/t5_base", "runs/pretrain", bindings=bindings)
