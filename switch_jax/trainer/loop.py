@@ -74,6 +74,7 @@ class TrainingLoop:
         config, run, instruments = self._config.run, self.run, self._instruments
         period = config.eval_period
         if run.step == 0 and period is not None:
+            instruments.progress.say("evaluating before the first step")
             self._evaluate()
         # The pipeline starts beside the compilation, so the wait for its first batch is of that.
         with instruments.goodput.spend("compile"):

@@ -145,6 +145,7 @@ def test_the_best_checkpoint_stays_and_the_run_stops_early(tmp_path, monkeypatch
     assert RunFolder(tmp_path).checkpoint_steps() == [1, 2]
     train_tiny(tmp_path, 50, **changes)
     told = capsys.readouterr().out
+    assert told.count("evaluating before the first step\nstep 0: ") == 1
     assert "sought anew (BEST_METRIC 'accuracy' -> 'neg_log_perplexity'): evaluations and" in told
     assert "no better neg_log_perplexity than that of step 4 in 2 evaluations" in told
     assert RunFolder(tmp_path).checkpoint_steps() == [4, 6]
