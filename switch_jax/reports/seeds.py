@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from switch_jax.reports.records import QUALITY
 from switch_jax.reports.runs import SEEDS, Run, Series
 
 _NOT_COMPARED = ("name", "seed")  # facts of run.json in which seeds of a setting differ
@@ -50,10 +51,6 @@ def _average(group: Sequence[Run]) -> Sequence[Run]:
     if len(group) == 1 or not any(len(curve.step) for curve in _curves(seeds[0])):
         return group
     first, name = group[0], common_name([run.name for run in group])
-    left_out = [line for run in group for line in run.left_out]
-    last = seeds[0].last_step
-    if any(run.last_step > last for run in group):
-        left_out.append(f"{name} is averaged up to step {last:,}, the last that all its seeds have")
     return [
         replace(
             first,
@@ -64,11 +61,24 @@ def _average(group: Sequence[Run]) -> Sequence[Run]:
             train=_mean([run.train for run in seeds]),
             evals={task: _mean([run.evals[task] for run in seeds]) for task in seeds[0].evals},
             routers={},  # expert 3 of one seed is not expert 3 of another
-            left_out=tuple(left_out),
+            left_out=(*(x for run in group for x in run.left_out), *_warnings(name, group, seeds)),
             skipped_steps=sum(run.skipped_steps for run in group),
             seeds=tuple(seeds),
         )
     ]
+
+
+def _warnings(name: str, group: Sequence[Run], seeds: Sequence[Run]) -> list[str]:
+    """Says what is not in the mean of the group, whose records at common steps are `seeds`."""
+    last = seeds[0].last_step
+    found = [
+        f"{seed.name} may have diverged: its last value is not a number, so {name} has none"
+        for seed in seeds
+        if not all(np.isfinite(curve.get(QUALITY)[-1:]).all() for curve in seed.evals.values())
+    ]
+    if any(run.last_step > last for run in group):
+        found.append(f"{name} is averaged up to step {last:,}, the last that all its seeds have")
+    return found
 
 
 def _curves(run: Run) -> list[Series]:

@@ -91,6 +91,15 @@ def test_seeds_of_other_lengths_are_averaged_to_their_last_common_step():
     assert average_seeds(apart) == apart, "they have no step in common"
 
 
+def test_a_seed_that_diverged_is_named():
+    (found,) = average_seeds(seeds_of("dense", 0, [DENSE[0], [*DENSE[1][:2], np.nan]]))
+    assert np.isnan(found.evals["t"].last("neg_log_perplexity"))
+    assert found.left_out == (
+        "dense_seed_1 may have diverged: its last value is not a number, so dense has none",
+    )
+    assert "Held-out neg. log perplexity [nats]" not in table(findings(found))["Last values"]
+
+
 @pytest.mark.parametrize(
     ("names", "common"),
     [
