@@ -107,6 +107,19 @@ def test_every_command_is_understood_and_its_gin_files_go_together(capsys):
     assert combinations >= 20
 
 
+def test_a_recipe_has_the_values_of_the_command_that_it_leads_to():
+    tpus = TEXTS["docs/recipes.md"].partition("## TPUs")[2]
+    rows = re.findall(r"(?m)^\|(.+)\]\((\w+\.md)#?([\w-]*)\) \|$", tpus)
+    assert len(rows) >= 4
+    for row, page, anchor in rows:
+        text = TEXTS[f"docs/{page}"]
+        sections = re.split(r"(?m)^## (.+)\n", text)
+        if anchor:
+            text = sections[[_slug(part) for part in sections].index(anchor) + 1]
+        for name, value in re.findall(r"([A-Z_]+)=(\d+)", row):
+            assert re.search(rf"\b{name} ?= ?{value}\b", text), f"{page}: not {name}={value}"
+
+
 def test_the_readme_is_read_in_five_minutes():
     assert len(TEXTS["README.md"].splitlines()) <= 120
 
