@@ -50,3 +50,10 @@ def test_the_picture_of_the_demo_is_of_the_run_in_the_tables():
     value, steps, time, nats = re.search(numbers, sentence).groups()
     for text in (f"| {value} |", f"{steps} times sooner in steps", f"{time} times sooner", nats):
         assert text in page
+
+
+def test_the_picture_of_a_plan_is_as_new_as_the_table_of_performance():
+    """The page says what is in the picture; who changes the table draws the picture again."""
+    page, performance = ((DOCS / f"{name}.md").read_text() for name in ("planning", "performance"))
+    time, memory = re.search(r"takes (\S+ \+ \S+) ms .* and (\S+ of \S+) GiB", page).groups()
+    assert f"| {memory} | {time} |" in performance
