@@ -70,6 +70,7 @@ def arguments(doc: str, *studies: str) -> tuple[argparse.Namespace, pd.DataFrame
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     if len(studies) > 1:
         parser.add_argument("study", choices=studies)
+        parser.add_argument("--headline", help="file to draw two of the picture's charts to")
     parser.add_argument("--runs", help="folder of runs, in place of benchmarks/results")
     parser.add_argument("--picture", help="file to draw")
     args = parser.parse_args()

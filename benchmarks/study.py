@@ -1,13 +1,14 @@
 """The tables and pictures of docs/study.md and docs/language_models.md: more experts, same FLOPs.
 
     python benchmarks/study.py study --picture docs/study.png
-    python benchmarks/study.py long_study --picture docs/long_study.png
+    python benchmarks/study.py long_study --picture docs/long_study.png --headline docs/headline.png
     python benchmarks/study.py lm_english --picture docs/lm_english.png
     python benchmarks/study.py lm_code --picture docs/lm_code.png
     python benchmarks/study.py study --runs runs/study    # of runs of `make study`
 
 A speed-up is the paper's: steps (or time) of the dense run to a value over those of the sparse run
-to the same value. A sparse run is compared with the dense run of its seed.
+to the same value. A sparse run is compared with the dense run of its seed. The headline is two
+charts of the picture, to be read in ten seconds.
 """
 
 import re
@@ -17,9 +18,9 @@ import numpy as np
 import pandas as pd
 from drawing import QUALITY, canvas, draw, finish, focus, over_seeds
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from results import arguments, curve, reached
-from scipy.optimize import minimize_scalar
 
 from switch_jax.drawing.figures import GREY, LABEL_SIZE, plain_ticks
 
@@ -150,20 +151,6 @@ if "dense_large" in found:
         row(title(name), f"{best:.3f}", f"{step:,.0f}", f"{steps:,.0f}", f"{seconds / time:.2f}")
 
 
-def power_law(steps, loss):
-    """a, b and c of loss = a + b (step / 1000)^-c, by least squares, after a third of the steps."""
-    late = steps >= steps[-1] / 3
-    x, y = steps[late] / 1000, loss[late]
-
-    def best(c):
-        basis = np.stack([np.ones_like(x), x**-c], axis=1)
-        factors = np.linalg.lstsq(basis, y)[0]
-        return ((basis @ factors - y) ** 2).sum(), factors
-
-    c = minimize_scalar(lambda c: best(c)[0], bounds=(0.01, 3), method="bounded").x
-    return *best(c)[1], c
-
-
 def mean_curve(runs):
     """Mean, low and high of the quality, by step, and the mean seconds."""
     runs = [run.set_index("step") for run in runs]
@@ -172,19 +159,7 @@ def mean_curve(runs):
 
 
 means = {name: mean_curve(seeds.values()) for name, seeds in found.items()}
-steps = means["dense"].index.to_numpy(float)
-loss = -means["dense"]["mean"].to_numpy()
-law = None
-if (steps >= steps[-1] / 6).sum() - (steps > steps[-1] / 2).sum() >= 10:
-    law = power_law(steps, loss)
-    a, b, c = power_law(steps[steps <= steps[-1] / 2], loss[steps <= steps[-1] / 2])
-    miss = a + b * (steps[-1] / 1000) ** -c - loss[-1]
-    print(
-        f"\nDense: loss = {law[0]:.3f} + {law[1]:.3f} (step / 1,000)^-{law[2]:.3f}; through "
-        f"the first half it is {abs(miss):.3f} nats too {'high' if miss > 0 else 'low'} at the end."
-    )
-
-if not args.picture:
+if not (args.picture or args.headline):
     raise SystemExit
 shown = [name for name in found if name not in LEFT_OUT]
 order = sorted(shown, key=lambda name: (experts[name], name))
@@ -196,83 +171,137 @@ colours = {"dense": "#D55E00", "dense_large": "#E69F00"}
 shades = matplotlib.colormaps["viridis"](np.linspace(0.72, 0, len(sparse)))
 colours |= dict(zip(sparse, map(to_hex, shades), strict=True))
 best = max(sparse, key=lambda name: np.mean([lead(*pair).iloc[-1] for pair in pairs(name)]))
-one, two = pairs(best)[0]
-(step, seconds), nats = reached(two, one.quality.iloc[-1]), lead(one, two)
-side = "ahead of" if nats.iloc[-1] > 0 else "behind"
-text = (
-    f"At step {nats.index[-1]:,}, the last that both have, {title(best)} were "
-    f"{abs(nats.iloc[-1]):.2g} nats {side} the dense model."
-)
-if np.isfinite(step):
-    text = (
-        f"{title(best)} reached the dense model's final quality in {step / one.step.iloc[-1]:.0%} "
-        f"of its steps and {seconds / one.seconds.iloc[-1]:.0%} of its time. {text} They were "
-        f"ahead from step {ahead_from(one, two):,.0f} on."
-    )
-named = ", ".join(title(name) for name in order if not experts[name])
-numbers = ", ".join(str(experts[name]) for name in sparse)
-figure, axes = canvas(f"{named.capitalize()}, and {numbers} experts", text, 4, columns=2)
-
 limits = focus([means[name]["mean"] for name in shown])
-for ax, is_time in ((axes[0], False), (axes[1], True)):
-    for name in order:
+
+
+def draw_quality(ax, names, *, is_time=False):
+    """Quality over steps or over time, in minutes."""
+    for name in names:
         mean = means[name]
         x = mean.seconds / 60 if is_time else mean.index
         draw(ax, x, mean, title(name), colours[name], dashed=not experts[name], markers=not IS_LONG)
-    ax.set_title(f"Held-out quality against {'time' if is_time else 'steps'}")
-    finish(ax, "training time [min]" if is_time else "step", QUALITY, limits)
 
-# The layout of Figure 1 (left) of Fedus et al. 2022; a line joins models of equal FLOPs a token.
-ax, last = axes[2], max(set.intersection(*(set(means[name].index) for name in shown)))
-points = {}
-for name in order:
-    now, run = means[name].loc[last], list(found[name].values())[0].iloc[0]
-    points.setdefault(run.flops, []).append((run.parameters, -now["mean"]))
-    colour, inside = colours[name], colours[name] if experts[name] else "white"
-    ax.vlines(run.parameters, -now["high"], -now["low"], color=colour, linewidth=3, alpha=0.4)
-    ax.plot(run.parameters, -now["mean"], "o", color=colour, markersize=6, markerfacecolor=inside)
-    ax.annotate(
-        title(name).removesuffix(" experts"), (run.parameters, -now["mean"]), xytext=(5, 5),
-        textcoords="offset points", color=colour, fontsize=LABEL_SIZE,
-    )  # fmt: skip
-for joined in points.values():
-    ax.plot(*zip(*sorted(joined), strict=True), color=GREY, linewidth=1, zorder=1.9)
-ax.set(xscale="log", xlabel="parameters", ylabel=f"loss at step {last:,} [nats]")
-ax.set_title("Held-out loss against parameters")
-ax.margins(x=0.12, y=0.12)
-plain_ticks(ax.yaxis, 6)
-ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-as_count = FuncFormatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e6 else f"{x / 1e3:g} k")
-ax.xaxis.set_major_formatter(as_count)
-ax.xaxis.set_minor_locator(NullLocator())
 
-# At each evaluation of a sparse run; dashed: over the power law, where the dense curve has ended.
-ax, edges = axes[3], []
-for name in sparse:
+def speedup(name):
+    """By steps of the dense model: how many times fewer the other takes to the same value."""
     of_seeds = []
     for one, two in pairs(name):
-        later = two[two.step > 0]
-        speedups = [reached(one, x)[0] for x in later.quality] / later.step.to_numpy()
-        of_seeds.append(pd.Series(speedups, later.step))
-    speedup = over_seeds(pd.concat(of_seeds, axis=1))
-    draw(ax, speedup.index, speedup, title(name), colours[name])
-    edges += [speedup["mean"], speedup["low"], speedup["high"]]
-    if law is not None:
-        a, b, c = law
-        later = means[name].loc[(speedup["mean"].last_valid_index() or 0) + 1 :, "mean"]
-        with np.errstate(divide="ignore"):
-            at = 1000 * (b / np.maximum(-later - a, 0)) ** (1 / c)
-        fit = over_seeds((at / later.index)[at <= 3 * steps[-1]].to_frame())
-        if len(fit):
-            draw(ax, fit.index, fit, "fit", colours[name], dashed=True, markers=False)
-            edges.append(fit["mean"])
-# The first steps, where one more or less is a large factor, do not set the range.
-later = pd.concat(edges).dropna()
-later = later[later.index >= max(edge.index[-1] for edge in edges) / 10]
-low, high = min(1, later.min()), max(1, later.max())
-margin = 0.08 * (high - low) or 0.1
-ax.axhline(1, color=GREY, linewidth=1)
-ax.set_title("Speed-up in steps over training")
-finish(ax, "step", "speed-up in steps", (np.floor(20 * (low - margin)) / 20, high + margin))
-ax.set_xlim(0, 1.02 * max(edge.last_valid_index() or 0 for edge in edges) or 1)
-figure.savefig(args.picture)
+        later = one[one.step > 0]
+        took = [reached(two, quality)[0] for quality in later.quality]
+        of_seeds.append(pd.Series(later.step.to_numpy() / took, later.step))
+    return over_seeds(pd.concat(of_seeds, axis=1))
+
+
+def draw_speedups(ax):
+    """The speed-ups of models with experts; returns limits of y.
+
+    In the first steps one more or less is a large factor: they do not set the limits.
+    """
+    speedups = {name: speedup(name) for name in sparse}
+    for name, ratios in speedups.items():
+        draw(ax, ratios.index, ratios, title(name), colours[name], markers=not IS_LONG)
+    ax.axhline(1, color=GREY, linewidth=1)
+    edges = pd.concat([ratios[edge] for ratios in speedups.values() for edge in ratios]).dropna()
+    edges = edges[edges.index >= steps_of_dense / 10]
+    low, high = min(1, edges.min()), max(1, edges.max())
+    margin = 0.08 * (high - low) or 0.1
+    return np.floor(20 * (low - margin)) / 20, high + margin
+
+
+def draw_losses(ax):
+    """Loss over parameters, as in Figure 1 (left) of Fedus et al. 2022, at the last common step.
+
+    A line joins models of equal FLOPs a token.
+    """
+    last = max(set.intersection(*(set(means[name].index) for name in shown)))
+    points = {}
+    for name in order:
+        now, run = means[name].loc[last], list(found[name].values())[0].iloc[0]
+        points.setdefault(run.flops, []).append((run.parameters, -now["mean"]))
+        colour, inside = colours[name], colours[name] if experts[name] else "white"
+        ax.vlines(run.parameters, -now["high"], -now["low"], color=colour, linewidth=3, alpha=0.4)
+        ax.plot(
+            run.parameters, -now["mean"], "o", color=colour, markersize=6, markerfacecolor=inside
+        )
+        ax.annotate(
+            title(name).removesuffix(" experts"), (run.parameters, -now["mean"]), xytext=(5, 5),
+            textcoords="offset points", color=colour, fontsize=LABEL_SIZE,
+        )  # fmt: skip
+    for joined in points.values():
+        ax.plot(*zip(*sorted(joined), strict=True), color=GREY, linewidth=1, zorder=1.9)
+    ax.set(xscale="log", xlabel="parameters", ylabel=f"loss at step {last:,} [nats]")
+    ax.margins(x=0.12, y=0.12)
+    plain_ticks(ax.yaxis, 6)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    as_count = FuncFormatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e6 else f"{x / 1e3:g} k")
+    ax.xaxis.set_major_formatter(as_count)
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def summary():
+    """Sentences on the best model and the dense one."""
+    one, two = pairs(best)[0]
+    (step, seconds), nats = reached(two, one.quality.iloc[-1]), lead(one, two)
+    side = "ahead of" if nats.iloc[-1] > 0 else "behind"
+    text = (
+        f"At step {nats.index[-1]:,}, the last that both have, {title(best)} were "
+        f"{abs(nats.iloc[-1]):.2g} nats {side} the dense model."
+    )
+    if np.isfinite(step):
+        text = (
+            f"{title(best)} reached the dense model's final quality in "
+            f"{step / one.step.iloc[-1]:.0%} of its steps and "
+            f"{seconds / one.seconds.iloc[-1]:.0%} of its time. {text} They were ahead from step "
+            f"{ahead_from(one, two):,.0f} on."
+        )
+    return text
+
+
+steps_of_dense = means["dense"].index[-1]
+if args.picture:
+    named = ", ".join(title(name) for name in order if not experts[name])
+    numbers = ", ".join(str(experts[name]) for name in sparse)
+    heading = f"{named.capitalize()}, and {numbers} experts"
+    figure, axes = canvas(heading, summary(), 4, columns=2)
+    draw_quality(axes[0], order)
+    finish(axes[0], "step", QUALITY, limits)
+    draw_quality(axes[1], order, is_time=True)
+    finish(axes[1], "training time [min]", QUALITY, limits)
+    draw_losses(axes[2])
+    finish(
+        axes[3], "step of the dense model", "its steps / those with experts", draw_speedups(axes[3])
+    )
+    for ax, text in zip(
+        axes,
+        (
+            "Held-out quality against steps",
+            "Held-out quality against time",
+            "Held-out loss against parameters",
+            "How many times sooner in steps",
+        ),
+        strict=True,
+    ):
+        ax.set_title(text)
+    figure.savefig(args.picture)
+
+if args.headline:
+    figure = Figure((6, 2.9), layout="constrained", dpi=300)
+    left, right = figure.subplots(1, 2)
+    for name in ("dense", best):
+        mean = means[name]["mean"]
+        look = {"dashed": not experts[name], "markers": False}
+        draw(left, mean.index, means[name], "_", colours[name], **look)
+        end = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+        left.annotate(title(name), (mean.index[-1], mean.iloc[-1]), color=colours[name], **end)
+    last, sooner = means["dense"]["mean"].iloc[-1], speedup(best)["mean"].iloc[-1]
+    arrow = {"arrowstyle": "->", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+    left.annotate("", (steps_of_dense / sooner, last), (steps_of_dense, last), arrowprops=arrow)
+    middle = steps_of_dense * (1 + 1 / sooner) / 2, last
+    words = {"textcoords": "offset points", "ha": "center", "va": "top"}
+    left.annotate(f"{sooner:.2f} times", middle, (-9, -3), **words)
+    finish(left, "steps", QUALITY, limits)
+    left.set_title("Quality, higher is better")
+    limits = draw_speedups(right)
+    finish(right, "steps of the dense model", "its steps / those with experts", limits)
+    right.set_title("Times sooner than dense")
+    figure.savefig(args.headline)

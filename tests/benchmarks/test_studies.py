@@ -8,6 +8,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from switch_jax import gin_config
@@ -26,7 +28,7 @@ BENCHMARKS = ROOT / "benchmarks"
     ("command", "tables"),
     [
         ("study.py study PICTURE", 1),
-        ("study.py long_study PICTURE", 2),
+        ("study.py long_study PICTURE HEADLINE", 2),
         ("languages.py PICTURE", 1),
         ("downstream.py PICTURE", 1),
         ("paper_in_small.py PICTURE", 8),
@@ -37,7 +39,9 @@ BENCHMARKS = ROOT / "benchmarks"
 def test_a_script_prints_the_rows_of_its_tables_on_the_pages(
     command, tables, monkeypatch, capsys, tmp_path
 ):
-    script, *flags = command.replace("PICTURE", f"--picture={tmp_path}/drawn.png").split()
+    for flag in ("picture", "headline"):
+        command = command.replace(flag.upper(), f"--{flag}={tmp_path}/{flag}.png")
+    script, *flags = command.split()
     monkeypatch.setattr(sys, "argv", [script, *flags])
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
     runpy.run_path(str(BENCHMARKS / script))
@@ -47,7 +51,10 @@ def test_a_script_prints_the_rows_of_its_tables_on_the_pages(
     told = [set(table.splitlines()[2:]) for table in re.findall(r"(?:^\|.*\n)+", text, re.M)]
     own = [rows for rows in told if rows & printed]
     assert len(own) == tables and [row for rows in own for row in rows - printed] == []
-    assert (tmp_path / "drawn.png").exists() == ("PICTURE" in command)
+    assert (tmp_path / "picture.png").exists() == ("picture" in command)
+    if "headline" in command:
+        drawn, shown = (plt.imread(folder / "headline.png") for folder in (tmp_path, ROOT / "docs"))
+        assert drawn.shape == shown.shape and np.abs(drawn - shown).mean() < 1e-3
 
 
 @pytest.fixture(scope="module", autouse=True)
