@@ -1,0 +1,1 @@
+"""Pictures of the docs that explain how things work, a module for each."""
