@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="RUN",
         help="run folder (a training's MODEL_DIR), finished or still going; a dense and a sparse "
-        "one together also give the speed-up",
+        "one together also give the speed-up; runs that differ in RANDOM_SEED alone are averaged",
     )
     parser.add_argument(
         "--output",

@@ -20,7 +20,7 @@ def average_seeds(runs: Iterable[Run]) -> list[Run]:
 
     They agree in every setting of config.json but MODEL_DIR, and in the facts of run.json; the
     device is one of these. Runs that have ended and runs that go on are not averaged with each
-    other, nor are two runs of the same seed.
+    other, nor are two runs of the same seed, or runs whose settings are not known.
     """
     groups: list[list[Run]] = []
     for run in runs:
@@ -34,9 +34,8 @@ def average_seeds(runs: Iterable[Run]) -> list[Run]:
 
 def _belongs(run: Run, group: Sequence[Run]) -> bool:
     """Says whether the run is one more seed of this group."""
-    if not run.settings or run.seed in [other.seed for other in group]:
-        return False
-    return _without_seed(run) == _without_seed(group[0])
+    known = [other.seed for other in group]  # "none" without a config.json
+    return run.seed not in known and _without_seed(run) == _without_seed(group[0])
 
 
 def _without_seed(run: Run) -> tuple[dict[str, Any], dict[str, Any], bool]:

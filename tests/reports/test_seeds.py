@@ -72,6 +72,19 @@ def test_a_run_that_differs_in_something_else_stays_alone(change):
     assert len(averaged.seeds) == 3 and alone is other
 
 
+def test_runs_that_go_on_are_averaged_apart():
+    ended = seeds_of("dense", 0, DENSE)
+    going = [
+        dataclasses.replace(seed_of("going", 0, DENSE[0][:2], seed), unfinished=True)
+        for seed in (7, 8)
+    ]
+    found = average_seeds([*ended, *going])
+    assert [(one.name, len(one.seeds), one.last_step) for one in found] == [
+        ("dense", 3, 300),
+        ("going", 2, 200),
+    ]
+
+
 def test_what_an_unknown_config_sets_is_not_averaged():
     runs = [dataclasses.replace(one, settings={}) for one in seeds_of("dense", 0, DENSE)]
     assert average_seeds(runs) == runs
