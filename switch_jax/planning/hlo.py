@@ -26,6 +26,8 @@ COLLECTIVES = (
     "reduce-scatter",
 )
 TRANSFERS = ("send", "recv")  # between slices
+# How a TPU's compiler calls a fusion of an all-reduce with the slice of it that a device keeps.
+_REDUCE_SCATTER = "all-reduce-scatter"
 _STARTS = ("async-start", "call-start")  # of computations, on a SparseCore for example
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.<>\-]+) \(.*\) -> .* \{$")
 _OPERATION = re.compile(r"^\s+(?:ROOT )?%([\w.<>\-]+) = (.*)$")
@@ -101,6 +103,7 @@ class Operation:
             or self.started_by != ""
         )
         is_exchange = self.opcode.startswith(COLLECTIVES) and self.opcode != "all-to-all"
+        is_exchange |= f"calls=%{_REDUCE_SCATTER}" in self.attributes
         is_scalar = all(math.prod(dimensions) == 1 for _, dimensions in arrays(self.shape))
         return not (self.is_free or is_background or is_exchange or is_scalar)
 
@@ -155,9 +158,16 @@ def _walk(computations: dict[str, list[str]], name: str, count: int) -> Iterator
                 inner = _walk(computations, callee, count)  # counts all branches of a conditional
                 if operation.opcode == "fusion":  # one operation, but its collectives are counted
                     inner = (o for o in inner if o.opcode.startswith(COLLECTIVES))
+                    if callee.startswith(_REDUCE_SCATTER):
+                        inner = (_as_reduce_scatter(o, operation) for o in inner)
                 elif operation.opcode in _STARTS:
                     inner = (dataclasses.replace(o, started_by=operation.name) for o in inner)
                 yield from inner
+
+
+def _as_reduce_scatter(reduction: Operation, fusion: Operation) -> Operation:
+    """What such a fusion is: its result is the slice, and the whole sum is never made."""
+    return dataclasses.replace(reduction, opcode="reduce-scatter", shape=fusion.shape)
 
 
 def _parse(line: str, count: int, flops: int, shapes: Mapping[str, str]) -> Operation | None:

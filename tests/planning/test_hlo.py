@@ -21,6 +21,12 @@ HloModule jit_step, is_scheduled=true
   ROOT %all-gather.3 = f32[8]{0} all-gather(%p), replica_groups={{0,1}}, dimensions={0}
 }
 
+%all-reduce-scatter.3 (p: bf16[8,32]) -> bf16[4,32] {
+  %p = bf16[8,32]{1,0} parameter(0)
+  %all-reduce.4 = bf16[8,32]{1,0} all-reduce(%p), replica_groups={{0,1}}, to_apply=%add
+  ROOT %dynamic-slice.4 = bf16[4,32]{1,0} dynamic-slice(%all-reduce.4, %i, %j), dynamic_slice_sizes={4,32}
+}
+
 %exchanging (p: bf16[8,32]) -> bf16[8,32] {
   %p = bf16[8,32]{1,0} parameter(0)
   ROOT %all-to-all.5 = bf16[8,32]{1,0} all-to-all(%p), replica_groups={{0,1}}, dimensions={0}
@@ -31,6 +37,7 @@ HloModule jit_step, is_scheduled=true
   %fusion.7 = bf16[8,32]{1,0} fusion(%a, %b), kind=kOutput, calls=%fused_product, metadata={op_name="jit(step)/jvp()/while/body/attention/dot_general"}, backend_config={"window_config":{"estimated_cycles":"1000"}}
   %sort.1 = (s32[64]{0}, s32[64]{0}) sort(%k, %v), dimensions={0}, backend_config={"estimated_cycles":"9223372036854775807"}
   %fusion.8 = f32[8]{0} fusion(%c), kind=kCustom, calls=%gathering
+  %fusion.9 = bf16[4,32]{1,0} fusion(%fusion.7), kind=kCustom, calls=%all-reduce-scatter.3
   ROOT %tuple.1 = (s32[], bf16[8,32]{1,0}) tuple(%i, %fusion.7)
 }
 
@@ -82,6 +89,13 @@ def test_flops_of_fused_products_and_of_kernels_with_an_estimate():
 def test_a_collective_inside_a_fusion_is_found():
     gathers = [o for o in operations(TEXT) if o.opcode == "all-gather"]
     assert [(o.name, o.count) for o in gathers] == [("all-gather.3", 12)]
+
+
+def test_a_sum_of_which_a_device_keeps_a_slice_is_a_reduce_scatter():
+    """A TPU has no other; the compiler knows no cycles of the fusion, and it computes nothing."""
+    inner = BY_NAME["all-reduce.4"]
+    assert (inner.opcode, inner.shape, inner.count) == ("reduce-scatter", "bf16[4,32]{1,0}", 12)
+    assert not inner.is_timed and not BY_NAME["fusion.9"].is_timed
 
 
 def test_what_another_core_does_takes_no_time_of_this_one():
