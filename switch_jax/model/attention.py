@@ -16,6 +16,7 @@ from switch_jax.model.heads import Heads, query_fan
 from switch_jax.model.layer_context import LayerContext
 from switch_jax.model.layers import project
 from switch_jax.moe import RouterOutput, Tokens
+from switch_jax.partitioning.mesh import gather_activations
 
 KeysAndValues = tuple[jax.Array, jax.Array]
 
@@ -50,7 +51,7 @@ class Projections(Heads):
         self.add_norms(config)
 
     def keys_and_values(self, x: jax.Array) -> KeysAndValues:
-        """[..., D] -> keys and values, each [..., H * K]."""
+        """[..., D], whole -> keys and values, each [..., H * K]."""
         return project(x, self.key[...]), project(x, self.value[...])
 
 
@@ -113,6 +114,7 @@ class DenseSelfAttention(SelfAttention, Projections):
         self, x: jax.Array, tokens: Tokens, context: LayerContext
     ) -> tuple[jax.Array, KeysAndValues, None]:
         """As `SelfAttention.queries_keys_and_values`; there is no router."""
+        x = gather_activations(x)
         return project(x, self.query[...]), self.keys_and_values(x), None
 
 
@@ -121,7 +123,7 @@ class CrossAttention(Projections):
 
     def keys_and_values(self, x: jax.Array) -> KeysAndValues:
         """[..., D] -> keys, ready for scores, and values, each [..., H * K]."""
-        k, v = super().keys_and_values(x)
+        k, v = super().keys_and_values(gather_activations(x))
         return self.ready_keys(k), v
 
     def __call__(
@@ -137,7 +139,7 @@ class CrossAttention(Projections):
         A query sees the keys of its own segment. `cached`, in decoding, are the keys and values of
         the other stack's tokens, [B, M, H * K] each.
         """
-        q = project(x, self.query[...])  # [B, L, H * K]
+        q = project(gather_activations(x), self.query[...])  # [B, L, H * K]
         if cached is None:
             assert encoded.x is not None
             cached = self.keys_and_values(encoded.x)

@@ -20,6 +20,7 @@ from switch_jax.moe import (
     make_router,
     switch_ffn,
 )
+from switch_jax.partitioning.mesh import gather_activations
 
 
 class DenseFeedForward(nnx.Module):
@@ -42,6 +43,7 @@ class DenseFeedForward(nnx.Module):
         activation = ACTIVATIONS[self.config.activation]
         kernels = [getattr(self, f"wi_{i}") for i in range(activation.num_projections)]
         with jax.named_scope("dense_ffn"):
+            x = gather_activations(x)
             projections = [project(x, kernel[...]) for kernel in kernels]  # [B, L, F] each
             hidden = activation.function(*projections)  # [B, L, F]
             hidden = dropout(hidden, self.config.dropout_rate, context.dropout.feed_forward)

@@ -21,7 +21,7 @@ from switch_jax.model.relative_position_bias import RelativePositionBias
 from switch_jax.model.remat import rematerialise
 from switch_jax.model.switch_attention import SwitchAttention
 from switch_jax.moe import LayerKey, RouterOutput, Tokens
-from switch_jax.partitioning.mesh import constrain_batch
+from switch_jax.partitioning.mesh import constrain_activations
 
 
 class DecodingState(NamedTuple):
@@ -95,15 +95,15 @@ class Layer(nnx.Module):
         y = self.self_attention_norm(x)
         with jax.named_scope("attention"):
             y, new, of_attention = self.self_attention(y, tokens, context, cached)
-        x = constrain_batch(x + dropout(y, self.rate, keys.after_self_attention))
+        x = constrain_activations(x + dropout(y, self.rate, keys.after_self_attention))
         if self.attends:
             assert encoded is not None
             y = self.cross_attention_norm(x)
             with jax.named_scope("attention"):
                 y = self.cross_attention(y, tokens, context, encoded, cached_of_encoded)
-            x = constrain_batch(x + dropout(y, self.rate, keys.after_cross_attention))
+            x = constrain_activations(x + dropout(y, self.rate, keys.after_cross_attention))
         y, of_feed_forward = self.feed_forward(self.feed_forward_norm(x), tokens, context)
-        x = constrain_batch(x + dropout(y, self.rate, keys.after_feed_forward))
+        x = constrain_activations(x + dropout(y, self.rate, keys.after_feed_forward))
         routers = [its for its in (of_attention, of_feed_forward) if its is not None]
         return x, LayerOutput(routers, new if context.generates else None)
 
@@ -213,7 +213,7 @@ class Stack(nnx.Module):
             rotation=self._rotation(x.shape[1], position),
             with_choices=with_choices,
         )
-        x = constrain_batch(dropout(x, rate, first_key))
+        x = constrain_activations(dropout(x, rate, first_key))
         routers: list[RouterOutput] = []
         new: list[KeysAndValues | None] = []
         for graph, state in self._blocks():

@@ -13,7 +13,7 @@ from switch_jax.model.attention import Encoded, KeysAndValues
 from switch_jax.model.layers import Embedding
 from switch_jax.model.stack import DecodingState, Stack
 from switch_jax.moe import Choices, RouterStatistics, Tokens
-from switch_jax.partitioning.mesh import constrain_batch
+from switch_jax.partitioning.mesh import constrain_batch, gather_activations
 
 
 class Output(NamedTuple):
@@ -77,7 +77,7 @@ class Transformer(nnx.Module):
             x, found, _ = self._stack(stack.name)(
                 x, own, encoded.get(stack.attends_to), key=stack_key, with_choices=with_choices
             )
-            encoded[stack.name] = Encoded(x, own.segments)
+            encoded[stack.name] = Encoded(gather_activations(x), own.segments)
             if found is not None:
                 routers[stack.name] = found.statistics
                 if found.choices is not None:
@@ -185,6 +185,7 @@ class Transformer(nnx.Module):
     def _logits(self, x: jax.Array) -> jax.Array:
         """[B, L, D] -> [B, L, V] float32."""
         with jax.named_scope("logits"):
+            x = gather_activations(x)
             if self.config.tie_embeddings:
                 return self.token_embedding.logits(x)
             kernel = self.logits[...].astype(x.dtype)  # [D, V]

@@ -13,7 +13,7 @@ from jax import lax
 
 from switch_jax.moe.router import RouterSums
 from switch_jax.partitioning.collectives import mark_varying
-from switch_jax.partitioning.mesh import BATCH
+from switch_jax.partitioning.mesh import BATCH, MODEL
 
 # From tokens [B, L, D] to the slots [R, D] of each chunk, see `DispatchIndices`.
 Dispatch = Callable[[jax.Array], tuple[jax.Array, ...]]
@@ -69,7 +69,9 @@ class Assignment(NamedTuple):
         """The functions that take tokens [B, L, D] to their slots, in chunks, and back."""
         indices = dispatch_indices(self, batch_shape, chunks)
         gates = jnp.unstack(self.gate, axis=1)  # [G, S] each
-        gates = tuple(gate.reshape(batch_shape) for gate in gates)  # [B, L] each
+        gates = tuple(
+            mark_varying(gate.reshape(batch_shape), (MODEL,)) for gate in gates
+        )  # [B, L] each
         return partial(dispatch, indices=indices), partial(combine, gates=gates, indices=indices)
 
 
@@ -116,7 +118,8 @@ class ChosenTokens(NamedTuple):
         first_row = tokens * jnp.arange(groups, dtype=jnp.int32)[:, None, None]  # [G, 1, 1]
         is_filled = self.token_index < tokens  # [G, E, C]
         row = jnp.where(is_filled, first_row + self.token_index, groups * tokens)  # [G, E, C]
-        rows, gates = in_chunks(row, chunks), in_chunks(self.gate, chunks)  # [R] each
+        gate = mark_varying(self.gate, (MODEL,))  # [G, E, C]
+        rows, gates = in_chunks(row, chunks), in_chunks(gate, chunks)  # [R] each
         scatter = partial(scatter_add, gates=gates, rows=rows, batch_shape=batch_shape)
         return partial(gather, rows=rows), scatter
 
@@ -299,7 +302,7 @@ def scatter_add(
     """
     batch, length = batch_shape
     y = jnp.zeros((batch * length, chunks[0].shape[-1]), jnp.float32)  # [B * L, D]
-    y = mark_varying(y, BATCH)
+    y = mark_varying(y, (*BATCH, MODEL))
     for chunk, gate, row in zip(chunks, gates, rows, strict=True):
         y = y.at[row].add(chunk.astype(jnp.float32) * gate[:, None], mode="drop")  # [B * L, D]
     return y.astype(chunks[0].dtype).reshape(batch, length, -1)

@@ -19,7 +19,8 @@ from switch_jax.moe.experts import SwitchWeights, cast, expert_axis, partition_s
 from switch_jax.moe.router import Distribution
 from switch_jax.moe.routing import Router
 from switch_jax.moe.tokens import Tokens
-from switch_jax.partitioning.mesh import BATCH, MODEL, current_mesh
+from switch_jax.partitioning.collectives import gather_width, scatter_width
+from switch_jax.partitioning.mesh import ACTIVATIONS, BATCH, MODEL, current_mesh
 
 MAX_BLOCK_ROWS = 256  # more would not fill a TPU's matrix unit better
 
@@ -85,8 +86,8 @@ def dropless_ffn(
     layer = jax.shard_map(
         functools.partial(_dropless_ffn_local, router=router, activation=activation, axis=axis),
         mesh=mesh,
-        in_specs=(rows, rows, *partition_specs(weights.num_experts, mesh.shape)),
-        out_specs=rows,
+        in_specs=(ACTIVATIONS, rows, *partition_specs(weights.num_experts, mesh.shape)),
+        out_specs=ACTIVATIONS,
         check_vma=False,  # the number of blocks, and so of iterations of the loop, varies
     )
     return layer(x, tokens, *cast(weights, x.dtype))
@@ -102,13 +103,14 @@ def _dropless_ffn_local(
 ) -> jax.Array:
     """One device's part: its rows of the batch, its experts, its slice of F."""
     weights, num_experts = SwitchWeights(*arrays), router.config.num_experts
-    distribution = Distribution.of(router.logits(x, weights.router))
+    distribution = Distribution.of(router.logits(x, weights.router, None, (MODEL,)))
     choices, gates = router.choose(
         distribution, tokens, weights.router_bias, None
     )  # [B_local, k, L] each
     choices = jnp.where(tokens.valid[:, None], choices, num_experts)
     expert_index = jnp.moveaxis(choices, 1, 0).reshape(choices.shape[1], -1)  # [k, B_local * L]
-    rows = x.reshape(-1, x.shape[-1])  # [B_local * L, D]
+    rows = x.reshape(-1, x.shape[-1])  # [B_local * L, D_local]
+    rows = gather_width(rows, MODEL)  # [B_local * L, D]
     if axis:  # each device has few tokens: all of them go to all devices
         rows = lax.all_gather(rows, axis, tiled=True)  # [T, D]
         expert_index = lax.all_gather(expert_index, axis, axis=1, tiled=True)  # [k, T]
@@ -119,7 +121,8 @@ def _dropless_ffn_local(
     y = _experts(rows, expert_index, weights, num_experts, activation)  # [k, T, D]
     if axis:
         y = lax.psum_scatter(y, axis, scatter_dimension=1, tiled=True)
-    y = lax.psum(y, MODEL).reshape(-1, *x.shape[:-1], y.shape[-1])  # [k, B_local, L, D]
+    y = scatter_width(y, MODEL)  # [k, B_local * L, D_local]
+    y = y.reshape(-1, *x.shape[:-1], y.shape[-1])  # [k, B_local, L, D_local]
     gates = jnp.moveaxis(gates, 1, 0)[..., None]  # [k, B_local, L, 1]
     return jnp.sum(y.astype(jnp.float32) * gates, axis=0).astype(x.dtype)  # [B_local, L, D]
 

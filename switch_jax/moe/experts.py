@@ -9,7 +9,12 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from switch_jax.kernels.by_platform import batched_matmul
-from switch_jax.partitioning.collectives import axis_index, mark_varying, psum
+from switch_jax.partitioning.collectives import (
+    axis_index,
+    gather_width,
+    mark_varying,
+    scatter_width,
+)
 from switch_jax.partitioning.mesh import DATA, EXPERT, MODEL
 from switch_jax.partitioning.rules import splits_experts
 
@@ -45,13 +50,14 @@ def cast(weights: SwitchWeights, dtype: jnp.dtype) -> SwitchWeights:
 def partition_specs(num_experts: int, mesh_shape: Mapping[str, int]) -> tuple[PartitionSpec, ...]:
     """How each field of `SwitchWeights` lies on the mesh, in their order.
 
-    The experts are split over the expert axis, and F over the model axis; each device has the whole
-    router.
+    The experts are split over the expert axis, and their F over the model axis, as is the router's
+    D, since activations are.
     """
-    experts, whole = expert_axis(num_experts, mesh_shape), PartitionSpec()
+    experts = expert_axis(num_experts, mesh_shape)
+    router = PartitionSpec(MODEL, None)  # [D, E]
     wi = PartitionSpec(experts, None, MODEL)  # [E, D, F]
     wo = PartitionSpec(experts, MODEL, None)  # [E, F, D]
-    return whole, wi, wo, whole
+    return router, wi, wo, PartitionSpec()
 
 
 def expert_axis(num_experts: int, mesh_shape: Mapping[str, int]) -> str | None:
@@ -88,9 +94,9 @@ def expert_mlp(
     """E_i(x): each row through the two layers of its expert, within `jax.shard_map`.
 
     Args:
-      buffers: [expert shards, E_local, rows, D]: shard i came from the i-th of the devices that
-        share out the experts. The rows are the G_local * C slots of an expert on one device, or a
-        chunk of them. The result has the same shape, but rows as wide as `wo` gives them.
+      buffers: [expert shards, E_local, rows, D_local]: shard i came from the i-th of the devices
+        that share out the experts. The rows are the G_local * C slots of an expert on one device,
+        or a chunk of them. The result has the same shape, but rows as wide as `wo` gives them.
       weights: [E_local, D, F_local] and [E_local, F_local, D], from `local_experts`.
       activation: from the projections by each `wi` to the hidden activation, elementwise.
       dropout: of the hidden activation [E_local, expert shards * rows, F_local]; None = none.
@@ -98,15 +104,16 @@ def expert_mlp(
     shards, experts, rows, dim = buffers.shape
     # One matrix of rows for each expert: a fourth axis would cost a TPU transpositions between the
     # matrix products. With one expert on a device this moves nothing.
-    x = mark_varying(buffers, (MODEL,))
-    x = jnp.swapaxes(x, 0, 1).reshape(experts, shards * rows, dim)  # [E_local, shards * rows, D]
+    x = jnp.swapaxes(buffers, 0, 1)  # [E_local, shards, rows, D_local]
+    x = x.reshape(experts, shards * rows, dim)  # [E_local, shards * rows, D_local]
+    x = gather_width(x, MODEL)  # [E_local, shards * rows, D]
     hidden = activation(
         *[batched_matmul(x, w) for w in weights.wi]
     )  # [E_local, shards * rows, F_local]
     if dropout is not None:
         hidden = dropout(hidden)  # [E_local, shards * rows, F_local]
     y = batched_matmul(hidden, weights.wo)  # [E_local, shards * rows, D], of this device's F
-    y = psum(y, (MODEL,))  # [E_local, shards * rows, D]
+    y = scatter_width(y, MODEL)  # [E_local, shards * rows, D_local]
     y = y.reshape(experts, shards, rows, y.shape[-1])  # [E_local, shards, rows, D]
     return jnp.swapaxes(y, 0, 1)  # [shards, E_local, rows, D]
 

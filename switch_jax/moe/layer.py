@@ -28,7 +28,7 @@ from switch_jax.moe.routing import Router
 from switch_jax.moe.statistics import RouterStatistics, router_statistics, statistics_specs
 from switch_jax.moe.tokens import Tokens
 from switch_jax.partitioning.collectives import axis_index, drop_axes_of_one, mark_varying
-from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, current_mesh
+from switch_jax.partitioning.mesh import ACTIVATIONS, BATCH, DATA, EXPERT, MODEL, current_mesh
 
 
 def switch_ffn(
@@ -71,14 +71,14 @@ def switch_ffn(
     size = router.stack.group_size
     check_divisibility(batch, length, router.config.num_experts, size, mesh.shape, "group_size")
     by_rows, whole = PartitionSpec(BATCH), PartitionSpec()
-    in_specs = by_rows, by_rows, whole, *partition_specs(weights.num_experts, mesh.shape)
+    in_specs = ACTIVATIONS, by_rows, whole, *partition_specs(weights.num_experts, mesh.shape)
     layer = jax.shard_map(
         functools.partial(
             _switch_ffn_local, router=router, activation=activation, training=training
         ),
         mesh=mesh,
         in_specs=drop_axes_of_one(in_specs, mesh.shape),
-        out_specs=drop_axes_of_one((by_rows, statistics_specs()), mesh.shape),
+        out_specs=drop_axes_of_one((ACTIVATIONS, statistics_specs()), mesh.shape),
         check_vma=True,
     )
     return layer(x, tokens, key, *cast(weights, x.dtype))
@@ -93,14 +93,14 @@ def _switch_ffn_local(
     activation: Callable[..., jax.Array],
     training: bool,
 ) -> tuple[jax.Array, RouterStatistics]:
-    """One device's part: its rows of the batch, its experts, its slice of F."""
+    """One device's part: its rows of the batch, its part of D, its experts, its slice of F."""
     weights, config = SwitchWeights(*arrays), router.config
     batch, length, dim = x.shape
     groups, size = router.group_shape(batch, length)  # G_local, S
     # Rows of the batch or, where a row is several groups, the groups as rows, of S tokens.
     row_length = min(length, size)
     batch_shape = batch * length // row_length, row_length
-    x = x.reshape(*batch_shape, dim)  # [rows, row_length, D]
+    x = x.reshape(*batch_shape, dim)  # [rows, row_length, D_local]
     tokens = tokens.in_groups(groups, size)  # [G_local, S]
     expert_shards = num_expert_shards(config.num_experts)
     capacity = router.capacity(size, training=training)
@@ -125,8 +125,9 @@ def _switch_ffn_local(
     with jax.named_scope("router"):
         kernel, bias = jax.tree.map(
             lambda parameter: mark_varying(parameter, BATCH), (weights.router, weights.router_bias)
-        )  # [D, E], [E] or None
-        logits = router.logits(x, kernel, key).reshape(groups, size, -1)  # [G_local, S, E]
+        )  # [D_local, E], [E] or None
+        logits = router.logits(x, kernel, key, (MODEL,))  # [rows, row_length, E]
+        logits = logits.reshape(groups, size, -1)  # [G_local, S, E]
         assignment = router.assign(logits, tokens, bias, capacity, key)
         statistics = router_statistics(assignment, tokens.valid, bias)
 
@@ -138,7 +139,7 @@ def _switch_ffn_local(
         # After the exchange, block i of axis 0 is from the i-th device.
         buffers = [
             all_to_all(chunk.reshape(shape)) for chunk in dispatch(x)
-        ]  # [expert_shards, E_local, G_local * C / chunks, D] each
+        ]  # [expert_shards, E_local, G_local * C / chunks, D_local] each
 
     with jax.named_scope("experts"):
         weights = local_experts(weights, expert_shards)
@@ -148,6 +149,6 @@ def _switch_ffn_local(
         buffers = [all_to_all(chunk) for chunk in buffers]
         slots = tuple(
             chunk.reshape(-1, chunk.shape[-1]) for chunk in buffers
-        )  # [E * G_local * C / chunks, D] each
-        y = combine(slots)  # [rows, row_length, D]
+        )  # [E * G_local * C / chunks, D_local] each
+        y = combine(slots)  # [rows, row_length, D_local]
     return y.reshape(batch, length, y.shape[-1]), statistics

@@ -9,15 +9,17 @@ from jax import lax
 
 from switch_jax.kernels.by_platform import sum_outer_products
 from switch_jax.moe.random_streams import NoiseBits, noise
+from switch_jax.partitioning.collectives import psum
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 4))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 4, 5))
 def router_logits(
     x: jax.Array,
     kernel: jax.Array,
     jitter: float = 0.0,
     bits: NoiseBits | None = None,
     dropout_rate: float = 0.0,
+    sum_over: tuple[str, ...] = (),
 ) -> jax.Array:
     """h(x) = W_r x (Eq. 1), in the dtype of W_r whatever that of x: float32 (section 2.4).
 
@@ -32,19 +34,21 @@ def router_logits(
       jitter: epsilon of the noise uniform(1 - eps, 1 + eps) that x is multiplied by (App. C).
       bits: the random bits of the noise; None = no noise.
       dropout_rate: if above 0, x is multiplied by a dropout mask in place of the jitter (App. C).
+      sum_over: mesh axes, within `jax.shard_map`, over which D is split in x, kernel and bits.
     """
     x = _noisy(x, bits, jitter, dropout_rate).astype(kernel.dtype)  # [B, L, D]
     logits = jnp.einsum(
         "bld,de->ble", x, kernel, precision=lax.Precision.HIGH, preferred_element_type=jnp.float32
     )  # [B, L, E]
-    return round_to(kernel.dtype, logits).astype(kernel.dtype)
+    return round_to(kernel.dtype, psum(logits, sum_over)).astype(kernel.dtype)
 
 
-def _router_logits_fwd(x, kernel, jitter, bits, dropout_rate):
-    return router_logits(x, kernel, jitter, bits, dropout_rate), (x, bits, kernel)
+def _router_logits_fwd(x, kernel, jitter, bits, dropout_rate, sum_over):
+    return router_logits(x, kernel, jitter, bits, dropout_rate, sum_over), (x, bits, kernel)
 
 
-def _router_logits_bwd(jitter, dropout_rate, residuals, logits_grad):
+def _router_logits_bwd(jitter, dropout_rate, sum_over, residuals, logits_grad):
+    del sum_over  # each device has the gradient of the sum
     # Behind a barrier: without it the compiler would keep the float32 copies of x from the forward
     # pass and read them again. Computing them again within the products costs less.
     x, bits, kernel = lax.optimization_barrier(residuals)

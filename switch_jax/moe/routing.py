@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from switch_jax.config import ModelConfig
 from switch_jax.config.stack import StackConfig
@@ -13,6 +14,8 @@ from switch_jax.moe.random_streams import RouterKey, Stream
 from switch_jax.moe.router import Distribution, router_logits
 from switch_jax.moe.slots import assign_choices
 from switch_jax.moe.tokens import Tokens
+from switch_jax.partitioning.collectives import own_width
+from switch_jax.partitioning.mesh import MODEL
 
 Bias = jax.Array | None  # `SwitchWeights.router_bias`
 
@@ -81,13 +84,21 @@ class Router:
         gate = distribution.gates(choices[:, :1])[:, 0]  # [G, S]
         return jnp.argsort(gate, axis=1, descending=True, stable=True).astype(jnp.int32)
 
-    def logits(self, x: jax.Array, kernel: jax.Array, key: RouterKey | None = None) -> jax.Array:
+    def logits(
+        self,
+        x: jax.Array,
+        kernel: jax.Array,
+        key: RouterKey | None = None,
+        sum_over: tuple[str, ...] = (),
+    ) -> jax.Array:
         """[B, L, D], [D, E] -> [B, L, E], with a key from noisy input; see `router_logits`."""
         jitter, dropout = self.config.jitter_noise, self.config.router_input_dropout
         bits = None
         if key is not None and (jitter > 0 or dropout > 0):
-            bits = key.bits(Stream.ROUTER_INPUT, x.shape)
-        return router_logits(x, kernel, jitter, bits, dropout)
+            *rows, features = x.shape  # this device's
+            bits = key.bits(Stream.ROUTER_INPUT, (*rows, features * lax.axis_size(MODEL)))
+            bits = bits._replace(feature=own_width(bits.feature, MODEL))  # [B, D_local]
+        return router_logits(x, kernel, jitter, bits, dropout, sum_over)
 
     def group_shape(self, batch: int, length: int) -> tuple[int, int]:
         """(G, S) of [B, L] tokens."""

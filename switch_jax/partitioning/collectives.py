@@ -17,6 +17,27 @@ def psum(x: jax.Array, axes: Iterable[str]) -> jax.Array:
     return lax.psum(x, axes) if axes else x
 
 
+def gather_width(x: jax.Array, axis: str) -> jax.Array:
+    """Joins the last axis of x, of which each device along the mesh axis has a part."""
+    return lax.all_gather(x, axis, axis=x.ndim - 1, tiled=True) if lax.axis_size(axis) > 1 else x
+
+
+def scatter_width(x: jax.Array, axis: str) -> jax.Array:
+    """The sum of x over the devices along the mesh axis; each gets its part of the last axis."""
+    if lax.axis_size(axis) == 1:
+        return x
+    return lax.psum_scatter(x, axis, scatter_dimension=x.ndim - 1, tiled=True)
+
+
+def own_width(x: jax.Array, axis: str) -> jax.Array:
+    """This device's part of the last axis."""
+    devices = lax.axis_size(axis)
+    if devices == 1:
+        return x
+    size = x.shape[-1] // devices
+    return lax.dynamic_slice_in_dim(x, lax.axis_index(axis) * size, size, axis=x.ndim - 1)
+
+
 def axis_index(axis: str) -> jax.Array | int:
     """The position of this device along the axis."""
     return lax.axis_index(axis) if lax.axis_size(axis) > 1 else 0

@@ -15,6 +15,7 @@ from switch_jax.utils.errors import UserError
 
 DATA, EXPERT, MODEL = AXES = ("data", "expert", "model")
 BATCH = (DATA, EXPERT)  # the batch is split over both
+ACTIVATIONS = PartitionSpec(BATCH, None, MODEL)  # [B, L, D] between sublayers
 
 # A process makes this many in half a second; a million would take it days.
 MAX_VIRTUAL_CPUS = 1024
@@ -123,6 +124,37 @@ def constrain_batch(x: jax.Array, axis: int = 0) -> jax.Array:
     if mesh.empty:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*[None] * axis, BATCH))
+
+
+def constrain_activations(x: jax.Array) -> jax.Array:
+    """Splits [B, L, D] as it lies between sublayers: B over the batch axes, D over the model axis.
+
+    So nothing is computed, kept or exchanged twice along the model axis.
+    """
+    if _model_devices() == 1:
+        return constrain_batch(x)
+    return jax.lax.with_sharding_constraint(x, ACTIVATIONS)
+
+
+def gather_activations(x: jax.Array) -> jax.Array:
+    """[B, L, D] activations with all of D on each device, for products with a part of a matrix.
+
+    Each device has a gradient of its own from these: a reduce-scatter sums and splits them at once.
+    """
+    return x if _model_devices() == 1 else _gather(x)
+
+
+@jax.custom_vjp
+def _gather(x: jax.Array) -> jax.Array:
+    return constrain_batch(x)
+
+
+_gather.defvjp(lambda x: (_gather(x), None), lambda _, x_grad: (constrain_activations(x_grad),))
+
+
+def _model_devices() -> int:
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.shape[MODEL]
 
 
 def constrain_heads(x: jax.Array) -> jax.Array:

@@ -52,7 +52,9 @@ def parameter_specs(
 
     def spec(names: tuple[str, ...], array: jax.ShapeDtypeStruct) -> Spec:
         by_rule = _by_rule(names, array.shape, mesh.shape)
-        for name, size, mesh_axis in zip(names, array.shape, by_rule, strict=True):
+        # Activations are split by their width, though the matrices' side that they meet is not.
+        dividing = [MODEL if n == "embed" else axis for n, axis in zip(names, by_rule, strict=True)]
+        for name, size, mesh_axis in zip(names, array.shape, dividing, strict=True):
             devices = mesh.shape[mesh_axis] if mesh_axis else 1
             if mesh_axis and size % devices:
                 raise UserError(

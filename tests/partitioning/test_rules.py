@@ -59,6 +59,12 @@ def test_an_axis_that_does_not_divide_is_refused_with_the_numbers():
         _spec(INTO, (6, 16, 30), (2, 1, 4))
 
 
+def test_the_width_of_activations_must_divide_too():
+    numbers = r"'embed' of size 18 .*'model' of 4 devices \(18 % 4 = 2\).* a divisor of 18"
+    with pytest.raises(UserError, match=numbers):
+        _spec(INTO, (6, 18, 32), (2, 1, 4))
+
+
 def test_every_matrix_of_a_model_is_split_over_the_whole_mesh():
     model = tiny_model(num_experts=4)
     specs = parameter_specs(

@@ -28,9 +28,16 @@ N, E, D, F, WAYS = 2, 8, 128, 384, 4
 
 @functools.cache
 def _compiled(
-    policy: str, scan_layers: bool, experts: int = E, optimizer: str = "adafactor"
+    policy: str,
+    scan_layers: bool,
+    experts: int = E,
+    optimizer: str = "adafactor",
+    model_ways: int = 1,
 ) -> compiler.Program:
-    """The step of a model of N layers in each stack, two experts on each of four chips."""
+    """The step of a model of N layers in each stack, two experts on each of four chips.
+
+    Or more, in parts, where the model axis takes some of the chips.
+    """
     pytest.importorskip("libtpu")
     model = ModelConfig(
         num_embeddings=256, embed_dim=D, mlp_dim=F, head_dim=64, num_heads=2, num_encoder_layers=N,
@@ -40,7 +47,7 @@ def _compiled(
     data = DataConfig("unread", {"inputs": 128, "targets": 32})
     run = RunConfig("unwritten", 1, batch_size=512)
     chosen = OptimizerConfig(optimizer)
-    config = Config(run, model, data, MeshConfig(1, WAYS, 1), chosen)
+    config = Config(run, model, data, MeshConfig(1, WAYS // model_ways, model_ways), chosen)
     mesh = make_mesh(config.mesh, compiler.devices(parse_slice("v5p:2x2x1")))
     with jax.set_mesh(mesh):
         step = lower_train_step(config, mesh, abstract_state(config, mesh))
@@ -51,10 +58,14 @@ def _compiled(
 
 @pytest.fixture(params=[(p, scan) for p in REMAT_POLICIES for scan in (True, False)])
 def collectives(request):
-    """Of the Switch model: (opcode, times in a step, arrays of the result, without contexts)."""
+    return _collectives(_compiled(*request.param))
+
+
+def _collectives(program: compiler.Program) -> list:
+    """Of each: (opcode, times in a step, arrays of the result, without contexts)."""
     return [
         (o.opcode, o.count, [array for array in arrays(o.shape) if array != ("u32", ())])
-        for o in _compiled(*request.param).operations
+        for o in program.operations
         if o.opcode.removesuffix("-start") in COLLECTIVES
     ]
 
@@ -93,6 +104,19 @@ def test_two_all_to_alls_a_layer_forward_and_two_backward(collectives):
 def test_all_to_alls_carry_bfloat16(collectives):
     dtypes = {d for opcode, _, found in collectives if "all-to-all" in opcode for d, _ in found}
     assert dtypes == {"bf16"}
+
+
+def test_along_model_sums_are_scattered_and_nothing_is_sent_twice():
+    found = _collectives(_compiled("full", scan_layers=True, model_ways=2))
+    sent = [sizes for opcode, _, its in found if "all-to-all" in opcode for _, sizes in its]
+    assert {sizes[-1] for sizes in sent} == {D // 2}
+    # A device of the expert axis has 256 rows of 32 tokens or more: no sum of theirs is whole.
+    summed = {sizes for opcode, _, its in found if "all-reduce" in opcode for _, sizes in its}
+    assert not [sizes for sizes in summed if np.prod(sizes) >= 256 * 32 * D], summed
+    scattered = {
+        sizes for opcode, _, its in found if opcode == "reduce-scatter" for _, sizes in its
+    }
+    assert {sizes[-1] for sizes in scattered if len(sizes) > 2} == {D // 2}
 
 
 def test_expert_kernels_stay_where_they_are(collectives):

@@ -1,9 +1,10 @@
 """What the compiler makes of the training step: sharding mistakes cost time and change no number.
 
-Read from a program for eight devices, mesh (2, 4, 1), that is compiled and never run.
+Read from a program for eight devices, mesh (2, 4, 1) or (1, 4, 2), that is compiled and never run.
 """
 
 import functools
+import math
 import re
 from typing import NamedTuple
 
@@ -50,14 +51,18 @@ class Program(NamedTuple):
 
 
 def _step(
-    policy: str, scan_layers: bool = True, experts: int = E, fully_sharded: bool = False
+    policy: str,
+    scan_layers: bool = True,
+    experts: int = E,
+    fully_sharded: bool = False,
+    model_ways: int = 1,
 ) -> Program:
     """The training step of a model of Switch layers, in bfloat16: N in a stack.
 
     Where they are not scanned, each stands in the text; so the decoder has one. Then, and with
     fully sharded weights, the gradients of two microbatches are summed.
     """
-    return _compiled(policy, scan_layers, experts, fully_sharded)
+    return _compiled(policy, scan_layers, experts, fully_sharded, model_ways)
 
 
 def _model(policy: str, scan_layers: bool, experts: int) -> ModelConfig:
@@ -69,9 +74,11 @@ def _model(policy: str, scan_layers: bool, experts: int) -> ModelConfig:
 
 
 @functools.cache
-def _compiled(policy: str, scan_layers: bool, experts: int, fully_sharded: bool) -> Program:
+def _compiled(
+    policy: str, scan_layers: bool, experts: int, fully_sharded: bool, model_ways: int
+) -> Program:
     number = 2 if fully_sharded or not scan_layers else 1
-    layout = MeshConfig(2, WAYS, 1, fully_sharded_weights=fully_sharded)
+    layout = MeshConfig(2 // model_ways, WAYS, model_ways, fully_sharded_weights=fully_sharded)
     model = _model(policy, scan_layers, experts)
     config = tiny_config(model, 16 * number, num_microbatches=number, mesh=layout)
     mesh = make_mesh(config.mesh)
@@ -111,6 +118,32 @@ def test_expert_kernels_stay_where_they_are(policy):
     for kernel in ((E // WAYS, D, F), (E // WAYS, F, D)):
         reduced = [op for op, shape in results if shape[-3:] == kernel]
         assert reduced == ["all-reduce"] * 2, kernel  # encoder and decoder
+
+
+def test_all_to_alls_carry_each_device_s_part_of_the_width_along_model():
+    """Nothing is sent twice: with twice the rows on a device, as many bytes as without `model`."""
+    sizes = {}
+    for ways in (1, 2):
+        text = _step("full", model_ways=ways).stablehlo
+        types = re.findall(r'"stablehlo\.all_to_all".* -> tensor<([\dx]*)xbf16>', text)
+        sizes[ways] = [tuple(map(int, dims.split("x"))) for dims in types]
+    assert {s[-1] for s in sizes[1]} == {D} and {s[-1] for s in sizes[2]} == {D // 2}
+    assert sorted(map(math.prod, sizes[1])) == sorted(map(math.prod, sizes[2]))
+
+
+def test_activations_are_kept_in_parts_of_the_width_along_model():
+    """So are all that a scan saves for the backward pass, the exchanged rows among them."""
+    saved = [s for _, s in arrays(_step("full", model_ways=2).hlo) if s[:1] == (N,) and len(s) > 3]
+    rows = {sizes for sizes in saved if sizes[1:2] == (WAYS,)}  # and no kernel of experts
+    assert {sizes[-1] for sizes in rows} == {D // 2}
+    assert {sizes[2:] for sizes in rows} >= {(16, D // 2), (8, D // 2)}  # each layer's input
+
+
+def test_along_model_only_the_inputs_of_products_are_gathered():
+    found = collectives(_step("full", model_ways=2).hlo)
+    gathered = {s for op, shapes in found if op == "all-gather" for s in shapes if len(s) > 2}
+    # Activations, and the rows of the experts, of encoder and decoder.
+    assert gathered == {(WAYS, 16, D), (WAYS, 8, D), (2, 48, D), (2, 24, D)}
 
 
 def test_each_policy_takes_less_memory_than_the_one_before():

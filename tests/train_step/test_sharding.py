@@ -16,7 +16,7 @@ from tests.trainer.helpers import GRADIENTS, random_batch, tiny_config, tiny_mod
 # row of targets: 2 or more experts a device; dropout and jitter on; much and little padding.
 MODEL = tiny_model(
     num_experts=16, group_size=16, decoder_group_size=8, dropout_rate=0.2, jitter_noise=0.1,
-    num_decoder_layers=1, num_decoder_sparse_layers=1,
+    num_decoder_layers=1, num_decoder_sparse_layers=1, num_heads=4,
 )  # fmt: skip
 LOSS = LossConfig(z_loss=1e-2, aux_loss_factor=0.1, router_z_loss_factor=0.01)
 
@@ -50,7 +50,11 @@ def one_device():
     return _train_step(1, 1, 1)
 
 
-@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2, True)], ids=["experts", "fully sharded"])
+@pytest.mark.parametrize(
+    "sizes",
+    [(1, 8, 1), (2, 2, 2, True), (1, 2, 4)],
+    ids=["experts", "fully sharded", "four parts of the width"],
+)
 def test_loss_metrics_and_every_gradient_are_those_of_one_device(one_device, sizes):
     expected_gradients, expected = one_device
     for router in expected.routers.values():
