@@ -15,8 +15,8 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from switch_jax.drawing.figures import STYLE
@@ -45,7 +45,7 @@ def draw() -> str:
     """The picture as SVG: a heat map for each run."""
     loads = json.loads(RECORDS.read_text())
     look = {**STYLE, "font.size": 11, "axes.titlelocation": "left", "axes.titleweight": "bold"}
-    with matplotlib.rc_context(look):
+    with style.context(["default", look]):  # whatever was set before
         figure = Figure((5.6, 5.4), layout="constrained")
         for ax, (name, title) in zip(figure.subplots(2, 1), TITLES.items(), strict=True):
             draw_load(ax, np.array(loads[name]["step"]), np.array(loads[name]["load"]))
