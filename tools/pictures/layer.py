@@ -68,12 +68,12 @@ def draw(
     for expert, taken in enumerate(token_of):
         y, colour = _expert_y(expert), colour_of(expert)
         picture.text(EXPERT, y, str(expert), "middle", bold=True)
-        for slot, i in enumerate(taken):
+        for slot, taker in enumerate(taken):
             x = SLOT + SLOT_WIDTH * slot
-            if i is None:
+            if taker is None:
                 picture.slot(x, y, SLOT_WIDTH - 4)
             else:
-                picture.chip(x, y, tokens[i], colour, SLOT_WIDTH - 4)
+                picture.chip(x, y, tokens[taker], colour, SLOT_WIDTH - 4)
     if dropped:
         picture.text(SLOT, last_row + 26, "no slot left: passed on unchanged")
     for place, i in enumerate(dropped):

@@ -61,7 +61,7 @@ def _middle(number: int, count: int) -> float:
 
 
 def _box(
-    picture: Picture, x: float, number: int, count: int, text: str, stream: int | None
+    picture: Picture, x: int, number: int, count: int, text: str, stream: int | None
 ) -> None:
     """Draws one of `count` boxes of the column at x, in the colour of a stream."""
     y, height = TOP + _step(count) * number, _step(count) - 10
