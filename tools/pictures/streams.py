@@ -60,9 +60,7 @@ def _middle(number: int, count: int) -> float:
     return TOP + _step(count) * number + (_step(count) - 10) / 2
 
 
-def _box(
-    picture: Picture, x: int, number: int, count: int, text: str, stream: int | None
-) -> None:
+def _box(picture: Picture, x: int, number: int, count: int, text: str, stream: int | None) -> None:
     """Draws one of `count` boxes of the column at x, in the colour of a stream."""
     y, height = TOP + _step(count) * number, _step(count) - 10
     colour = FAINT if stream is None else colour_of(stream)
