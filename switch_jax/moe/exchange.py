@@ -6,13 +6,14 @@ from jax.ad_checkpoint import checkpoint_name
 
 from switch_jax.kernels.tiles import LANES, SUBLANES
 from switch_jax.partitioning.devices import has_async_all_to_all
-from switch_jax.partitioning.mesh import EXPERT
+from switch_jax.partitioning.mesh import EXPERT, MODEL
 
 # In a chunk with fewer rows of an expert, reading its weights takes more than a sixth of the time
 # of its products on a v5p, and more than half on a v6e.
 MIN_ROWS_OF_CHUNK = 1024
 
-# Rematerialisation saves what carries this name, so that no all-to-all is ever repeated.
+# Rematerialisation saves what carries this name, so that no all-to-all is ever repeated, nor a sum
+# over devices of all logits.
 EXCHANGED = "exchanged_tokens"
 
 
@@ -41,6 +42,11 @@ def num_chunks(expert_shards: int, rows: int) -> int:
         and expert_shards * rows >= 2 * MIN_ROWS_OF_CHUNK
     )
     return 2 if is_worth_it else 1
+
+
+def saved_sum(x: jax.Array) -> jax.Array:
+    """A sum over the model axis, which rematerialisation does not repeat either."""
+    return checkpoint_name(x, EXCHANGED) if lax.axis_size(MODEL) > 1 else x
 
 
 def all_to_all(buffers: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from switch_jax.moe.capacity import check_divisibility
-from switch_jax.moe.exchange import all_to_all, num_chunks, num_expert_shards
+from switch_jax.moe.exchange import all_to_all, num_chunks, num_expert_shards, saved_sum
 from switch_jax.moe.experts import (
     SwitchWeights,
     cast,
@@ -126,7 +126,7 @@ def _switch_ffn_local(
         kernel, bias = jax.tree.map(
             lambda parameter: mark_varying(parameter, BATCH), (weights.router, weights.router_bias)
         )  # [D_local, E], [E] or None
-        logits = router.logits(x, kernel, key, (MODEL,))  # [rows, row_length, E]
+        logits = saved_sum(router.logits(x, kernel, key, (MODEL,)))  # [rows, row_length, E]
         logits = logits.reshape(groups, size, -1)  # [G_local, S, E]
         assignment = router.assign(logits, tokens, bias, capacity, key)
         statistics = router_statistics(assignment, tokens.valid, bias)

@@ -135,7 +135,7 @@ def test_activations_are_kept_in_parts_of_the_width_along_model():
     """So are all that a scan saves for the backward pass, the exchanged rows among them."""
     saved = [s for _, s in arrays(_step("full", model_ways=2).hlo) if s[:1] == (N,) and len(s) > 3]
     rows = {sizes for sizes in saved if sizes[1:2] == (WAYS,)}  # and no kernel of experts
-    assert {sizes[-1] for sizes in rows} == {D // 2}
+    assert {sizes[-1] for sizes in rows} == {D // 2, E}  # and all logits
     assert {sizes[2:] for sizes in rows} >= {(16, D // 2), (8, D // 2)}  # each layer's input
 
 
@@ -144,6 +144,12 @@ def test_along_model_only_the_inputs_of_products_are_gathered():
     gathered = {s for op, shapes in found if op == "all-gather" for s in shapes if len(s) > 2}
     # Activations, and the rows of the experts, of encoder and decoder.
     assert gathered == {(WAYS, 16, D), (WAYS, 8, D), (2, 48, D), (2, 24, D)}
+
+
+def test_the_sum_of_the_logits_over_model_is_not_computed_again():
+    """Once in the text for each stack: in the forward pass."""
+    found = [s for op, its in collectives(_step("full", model_ways=2).hlo) for s in its]
+    assert found.count((WAYS, 16, E)) == found.count((WAYS, 8, E)) == 1
 
 
 def test_each_policy_takes_less_memory_than_the_one_before():
