@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from switch_jax.config import MeshConfig
+from switch_jax.hardware.tpus import GENERATIONS
 from switch_jax.partitioning.mesh import make_mesh
 from tests.docs.pages import DOCS, ROOT, texts
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(ROOT)
-    from tools.pictures import exchange, layer, meshes
+    from tools.pictures import exchange, layer, meshes, step_time
     from tools.pictures.__main__ import NAMES, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -91,6 +92,11 @@ def test_the_picture_of_a_plan_is_as_new_as_the_table_of_performance():
     page, performance = ((DOCS / f"{name}.md").read_text() for name in ("planning", "performance"))
     time, memory = re.search(r"takes (\S+ \+ \S+) ms .* and (\S+ of \S+) GiB", page).groups()
     assert f"| {memory} | {time} |" in performance
+    computing = sum(step_time.CYCLES.values()) / GENERATIONS["v5p"].clock * 1e3
+    waiting = sum(waited for _, waited in step_time.EXCHANGES.values())
+    assert f"{step_time.COMPUTING} + {step_time.WAITING}" == time
+    assert f"{computing:.1f}" == step_time.COMPUTING
+    assert waiting == pytest.approx(float(step_time.WAITING), abs=0.06)
 
 
 def test_the_slots_of_a_group_are_tokens_over_experts_times_the_factor():

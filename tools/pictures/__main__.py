@@ -15,6 +15,7 @@ NAMES = (
     "loads",
     "meshes",
     "schedules",
+    "step_time",
     "streams",
 )
 
