@@ -47,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a module of yours that registers tasks, in this directory or installed; repeatable",
     )
     data_flags.add_data_flags(parser)
+    add(
+        "--c4_json_dir",
+        metavar="DIR",
+        help="folder or bucket with a copy of allenai/c4, as the macro C4_JSON_DIR",
+    )
     show = parser.add_argument_group("to show examples")
     show.add_argument(
         "--inputs", type=int, default=128, help="tokens of the inputs; default: %(default)s"
@@ -72,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="encode rare characters as bytes, which are 256 of the pieces, instead of as unknown; "
         f"default: from {_LEAST_WITH_BYTES} pieces on",
     )
+    make.add_argument(
+        "--beam_pipeline_options",
+        metavar="NAME=VALUE,...",
+        default="",
+        help="options of Apache Beam for a cache, as `tfds build` takes them: "
+        "runner=DataflowRunner,project=...; default: one process here",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -85,13 +97,13 @@ def main(args: argparse.Namespace) -> int:
         import_module(module)
     match args.words:
         case []:
-            print(task_list())
+            print(task_list(c4_json_dir=args.c4_json_dir))
         case ["vocabulary", name]:
             _train_vocabulary(name, args)
         case ["cache", name]:
             _cache(name, args)
         case [pattern] if "*" in pattern:
-            print(task_list(pattern))
+            print(task_list(pattern, args.c4_json_dir))
         case [name] if name not in ("vocabulary", "cache"):
             _show(name, args)
         case words:
@@ -108,7 +120,9 @@ def _show(name: str, args: argparse.Namespace) -> None:
 
     lengths = {"inputs": args.inputs, "targets": args.targets}
     split = args.split or "validation"
-    config = DataConfig(name, lengths, split=split, vocabulary=args.vocabulary)
+    config = DataConfig(
+        name, lengths, split=split, vocabulary=args.vocabulary, c4_json_dir=args.c4_json_dir
+    )
     print(first_examples(config, 3 if args.examples is None else args.examples))
 
 
@@ -128,7 +142,7 @@ def _train_vocabulary(name: str, args: argparse.Namespace) -> None:
     if exists(storage_path(output)):
         raise UserError(f"{output} exists already, and runs may use it: choose another name")
     examples = 100_000 if args.examples is None else args.examples
-    lines = training.lines(name, args.split or "train", examples)
+    lines = training.lines(name, args.split or "train", examples, args.c4_json_dir)
     text = list(tqdm(lines, desc=f"reading {name}", unit=" lines", disable=None))
     characters = sum(map(len, text))
     print(f"training {args.size} pieces on {characters} characters")
@@ -151,7 +165,8 @@ def _cache(name: str, args: argparse.Namespace) -> None:
             f"a cache needs a folder: write `switch_jax tasks cache {name} --output DIR`"
         )
     output = os.path.expanduser(args.output)
-    for folder in caching.cache(name, output, args.modules):
+    beam_options = list(filter(None, args.beam_pipeline_options.split(",")))
+    for folder in caching.cache(name, output, args.modules, beam_options, args.c4_json_dir):
         print(f"wrote {folder}")
     print(
         "to train on it, set USE_CACHED_TASKS to True and give "

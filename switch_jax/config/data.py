@@ -30,6 +30,8 @@ class DataConfig:
       use_cached_tasks: read the caches that `switch_jax tasks cache` wrote instead of the sources.
       vocabulary: 't5', 'mt5', 'byte' or the path of a SentencePiece model, for all features; None
         keeps the vocabularies of the task.
+      c4_json_dir: the folder or bucket with a copy of allenai/c4, en/ and multilingual/, for tasks
+        that read C4 or mC4 as JSON.
     """
 
     mixture_or_task_name: str
@@ -42,6 +44,7 @@ class DataConfig:
     use_cached_tasks: bool = False
     # The ids in a cache are those of the vocabulary that it was made with.
     vocabulary: Annotated[str | None, With("use_cached_tasks", (False,)), Inherited()] = None
+    c4_json_dir: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -15,10 +15,10 @@ GENERATED = "generated_"  # prefix of the metrics that a task computes of genera
 _QUALITY = "neg_log_perplexity"
 _NOTABLE_DROP = 0.02  # of the tokens: an evaluation that drops more says so
 # Fields of the data on which no evaluation depends. A run keeps its vocabulary, whose file may
-# move; the digests say whether a task or a cache has other examples.
+# move, as the folder of its data; the digests say whether a task or a cache has other examples.
 _NOT_MEASURED = (
     "mixture_or_task_name", "split", "shuffle_train_examples", "random_seed", "data_streams",
-    "vocabulary", "use_cached_tasks",
+    "vocabulary", "use_cached_tasks", "c4_json_dir",
 )  # fmt: skip
 METRICS = (_QUALITY, "accuracy", f"{CONTENT}{_QUALITY}", f"{CONTENT}accuracy")
 

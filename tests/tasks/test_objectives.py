@@ -211,7 +211,7 @@ def test_ul2_reads_512_tokens_with_as_many_sentinels_as_t5_s_embedding_holds(
         check_tasks(ul2_with_128_sentinels, DataConfig("readme_ul2", lengths | {"targets": 507}))
     (task, *_) = get_tasks("c4_ul2")
     assert {f.vocabulary.extra_ids for f in task.output_features.values()} == {128}
-    assert task.source is c4.SOURCE
+    assert task.source is c4.SOURCES["c4"]
 
 
 def test_ul2_says_which_inputs_its_sentinels_serve():

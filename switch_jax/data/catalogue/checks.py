@@ -9,12 +9,13 @@ from switch_jax.config.stack import StackConfig
 from switch_jax.data.catalogue.configured_tasks import (
     OpenedTasks,
     all_tasks,
+    configured,
     ordered_examples,
     vocabulary_fingerprints,
     vocabulary_size,
 )
 from switch_jax.data.catalogue.registry import no_split, tasks_with_split
-from switch_jax.data.catalogue.vocabularies import ensure_loaded, num_sentinels, with_vocabulary
+from switch_jax.data.catalogue.vocabularies import ensure_loaded, num_sentinels
 from switch_jax.data.preprocessing import preprocessing_key
 from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import no_examples
@@ -62,7 +63,7 @@ def check_splits(config: Config) -> None:
 def open_tasks(config: DataConfig) -> OpenedTasks:
     """Opens a split's tasks; UserError: no such name, split or file, or lengths that do not fit."""
     found = tasks_with_split(config.mixture_or_task_name, config.split, config.use_cached_tasks)
-    tasks = [with_vocabulary(task, config.vocabulary) for task in found]
+    tasks = [configured(task, config) for task in found]
     check_tasks(tasks, config)
     opened = OpenedTasks(config, tuple(tasks))
     _ = opened.files_digests  # looks for the files

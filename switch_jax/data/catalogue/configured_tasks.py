@@ -12,7 +12,9 @@ from switch_jax.data.catalogue.vocabularies import ensure_loaded, fingerprint, w
 from switch_jax.data.preprocessing import ordered_graph
 from switch_jax.data.reading.examples import has_tokens, read_examples
 from switch_jax.data.reading.sources import data_source, files_digest, open_source
-from switch_jax.storage import local_paths
+from switch_jax.storage import local_paths, storage_path
+from switch_jax.tasks.c4_files import C4Files
+from switch_jax.utils.errors import UserError
 from switch_jax.utils.tensorflow_setup import seqio, tf
 
 # Evaluation masks the same spans whatever the seed of the run, so that runs can be compared.
@@ -45,9 +47,28 @@ class OpenedTasks:
         return OpenedTasks(config, tuple(task for task in self.tasks if task.name == name))
 
 
+def configured(task: seqio.Task, config: DataConfig) -> seqio.Task:
+    """The task with the config's vocabulary, and with the folder of its files; looks at no data."""
+    task = with_vocabulary(task, config.vocabulary)
+    return task if config.use_cached_tasks else with_folder(task, config.c4_json_dir)
+
+
+def with_folder(task: seqio.Task, c4_json_dir: str | None) -> seqio.Task:
+    """A task of allenai/c4's files with their folder, others as they are; UserError: it is None."""
+    if not isinstance(task.source, C4Files):
+        return task
+    if c4_json_dir is None:
+        raise UserError(
+            f"{task.name} reads files of allenai/c4, but C4_JSON_DIR is not set: write "
+            "--gin.C4_JSON_DIR=DIR, the folder or bucket that has en/ or multilingual/ "
+            "(`switch_jax tasks` has --c4_json_dir)"
+        )
+    return task.replace(source=task.source.in_folder(str(storage_path(c4_json_dir, "C4_JSON_DIR"))))
+
+
 def all_tasks(config: DataConfig) -> list[seqio.Task]:
-    """The task, or those of the mixture, with the config's vocabulary; looks at no data."""
-    return [with_vocabulary(t, config.vocabulary) for t in get_tasks(config.mixture_or_task_name)]
+    """The task, or those of the mixture, each `configured`; looks at no data."""
+    return [configured(task, config) for task in get_tasks(config.mixture_or_task_name)]
 
 
 def vocabularies(config: DataConfig) -> dict[str, seqio.Vocabulary]:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from switch_jax.data.catalogue.configured_tasks import with_folder
 from switch_jax.data.catalogue.registry import (
     get_mixture_or_task,
     get_tasks,
@@ -23,7 +24,7 @@ from switch_jax.utils.units import aligned
 _FAMILY = 8  # names that begin alike from this number on are shown as one
 
 
-def task_list(pattern: str = "*") -> str:
+def task_list(pattern: str = "*", c4_json_dir: str | None = None) -> str:
     """A table of what can be read here, with kind and splits; then the names of the rest.
 
     `pattern` is of the names, as 'glue*'; with '*' a large family has one line. UserError if no
@@ -34,7 +35,7 @@ def task_list(pattern: str = "*") -> str:
         raise UserError(f"no task or mixture matches {pattern!r}: `switch_jax tasks` lists all")
     splits: dict[str, set[str]] = {}
     for name in found:
-        by_task = [_local_splits(task) for task in get_tasks(name)]
+        by_task = [_local_splits(task, c4_json_dir) for task in get_tasks(name)]
         splits[name] = set().union(*by_task) if all(by_task) else set()
     smallest = _FAMILY if pattern == "*" else len(found) + 1
     here = _by_family([name for name in found if splits[name]], smallest)
@@ -73,14 +74,14 @@ def _kind(names: Sequence[str]) -> str:
     return "mixture" if isinstance(get_mixture_or_task(names[0]), seqio.Mixture) else "task"
 
 
-def _local_splits(task: seqio.Task) -> list[str]:
+def _local_splits(task: seqio.Task, c4_json_dir: str | None) -> list[str]:
     """Returns the splits that can be read on this machine; uses no network, and reads no data."""
     loader = getattr(task.source, "tfds_dataset", None)
     if loader is None:
         splits = []
         for split in task.splits:
-            with contextlib.suppress(UserError):  # files are missing
-                files_digest(task, split, use_cached=False)
+            with contextlib.suppress(UserError):  # files are missing, or the folder is not given
+                files_digest(with_folder(task, c4_json_dir), split, use_cached=False)
                 splits.append(split)
         return splits
     data_set = re.split("[/:]", loader.name or "")[0]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import sentencepiece
 
+from switch_jax.data.catalogue.configured_tasks import with_folder
 from switch_jax.data.catalogue.registry import mixing_rates, tasks_with_split
 from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.examples import read_examples
@@ -16,13 +17,13 @@ from switch_jax.utils.tensorflow_setup import seqio
 _MAX_LINE_LENGTH = 65536
 
 
-def lines(name: str, split: str, examples: int) -> Iterator[str]:
+def lines(name: str, split: str, examples: int, c4_json_dir: str | None = None) -> Iterator[str]:
     """The lines of text of a task or mixture before tokenisation; the same in every call.
 
     `examples` is the most source examples, which a mixture's tasks share by their rates. Raises
     UserError: unknown name or split, missing or damaged data, or a task that tokenises no text.
     """
-    tasks = tasks_with_split(name, split)
+    tasks = [with_folder(task, c4_json_dir) for task in tasks_with_split(name, split)]
     before = [_before_tokens(task) for task in tasks]
     for task in tasks:
         files_digest(task, split, use_cached=False)  # raises UserError for a file that is missing

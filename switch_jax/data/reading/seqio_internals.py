@@ -120,6 +120,19 @@ def files_at_once(source: seqio.DataSource, split: str) -> tuple[int, int]:
     return 1 if builder.info.disable_shuffling else 16, 16  # TFDS's own
 
 
+def set_source(task: seqio.Task, source: seqio.DataSource) -> None:
+    """Gives a task that is registered another source."""
+    task._source = source
+
+
+def call_in_workers(setup: Callable[[], None]) -> None:
+    """From now on workers of Apache Beam call `setup` before they look for a task by its name."""
+    from seqio import beam_utils  # needs Apache Beam
+
+    with_setup = functools.partial(beam_utils.PreprocessTask, setup_fn=setup)
+    beam_utils.PreprocessTask = with_setup
+
+
 def file_patterns(source: seqio.FileDataSource, split: str) -> list[str]:
     """The names of a split's files, and patterns of them."""
     found = source._split_to_filepattern[split]

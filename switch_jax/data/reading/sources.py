@@ -15,6 +15,7 @@ from switch_jax.data.reading.compression import checked_local_copies
 from switch_jax.data.reading.file_chunks import FileFormat, FileSlice, TextLines, TFRecords
 from switch_jax.data.reading.parquet import ParquetDataSource
 from switch_jax.storage import file_sizes, relist, resolved, storage_path
+from switch_jax.tasks.c4_files import C4Files
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio, tf, tfds
 
@@ -111,7 +112,8 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
     """The files of a split, which together give the examples of `source.get_dataset`.
 
     Files of plain lines or TFRecords can be cut: those of seqio's `TextLineDataSource`,
-    `TFExampleDataSource`, `ProtoDataSource` and caches, and those that TFDS has prepared.
+    `TFExampleDataSource`, `ProtoDataSource` and caches, C4's JSON that is not gzipped, and those
+    that TFDS has prepared.
     """
     source_type = type(source)
     if source_type.get_dataset is seqio.FileDataSource.get_dataset:
@@ -123,6 +125,9 @@ def source_files(source: seqio.DataSource, split: str) -> SourceFiles:
         if source_type is ParquetDataSource and files:
             format = source.format(split)
             return SourceFiles(files, format.read, format)
+        if source_type is C4Files:
+            is_plain = not any(file.path.endswith(".gz") for file in files)
+            return SourceFiles(files, read, TextLines() if is_plain else None)
         examples = source_type in (seqio.TFExampleDataSource, seqio.ProtoDataSource)
         records = examples and source.reader_cls is tf.data.TFRecordDataset
         records = records or seqio_internals.is_cache(source)

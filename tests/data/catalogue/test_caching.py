@@ -1,7 +1,9 @@
 """Caches are made with Apache Beam; without it, one line says what to install."""
 
 import collections
+import gzip
 import importlib.util
+import json
 import sys
 
 import pytest
@@ -12,13 +14,22 @@ from switch_jax.data.catalogue.caching import cache
 from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.catalogue.registry import get_mixture_or_task
 from switch_jax.data.train_batches import TrainBatches
+from switch_jax.tasks.c4_files import C4Files
 from switch_jax.utils.errors import UserError
+from tests.cli.mistakes import refused
 from tests.data.helpers import lines
 from tests.trainer.helpers import STACKS
 
 pytestmark = pytest.mark.usefixtures("folders_as_before")
 
 NAME = "bible_span_corruption"
+
+
+def needs_beam(test):
+    """Marks a test as slow, and to be skipped where Apache Beam is not there."""
+    absent = importlib.util.find_spec("apache_beam") is None
+    reason = "Apache Beam needs an environment of its own (docs/prepare_data.md)"
+    return pytest.mark.slow(pytest.mark.skipif(absent, reason=reason)(test))
 
 
 def test_without_beam_one_line_says_what_to_install(tmp_path, capsys, monkeypatch):
@@ -45,11 +56,41 @@ def test_a_task_without_placeholder_and_a_cache_that_is_there_are_refused(tmp_pa
         cache(NAME, str(tmp_path))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("apache_beam") is None,
-    reason="Apache Beam needs an environment of its own (docs/prepare_data.md)",
+@needs_beam
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        ("runner=NoRunner", "not start with the options runner=NoRunner: Unexpected pipeline r"),
+        ("runner=DataflowRunner", "Missing required option: project"),
+        ("direct_num_workers=two", "argument --direct_num_workers: invalid int value: 'two'"),
+        ("runer=DirectRunner", "Apache Beam has no option runer (did you mean runner?)"),
+    ],
 )
+def test_what_beam_does_not_take_is_told_in_a_line(options, refusal, tmp_path, capsys):
+    flags = [f"--beam_pipeline_options={options}", "--output", tmp_path]
+    assert refusal in refused(capsys, "tasks", "cache", NAME, *flags)
+
+
+@needs_beam
+def test_the_pages_of_c4_s_files_are_cached_by_a_runner_s_options(tmp_path, register):
+    """Beam's workers, here threads, know a task by its name alone."""
+    (tmp_path / "en").mkdir()
+    for split in ("train", "validation"):
+        page = gzip.compress(json.dumps({"text": f"a {split} page"}).encode())
+        (tmp_path / f"en/c4-{split}.00000-of-00001.json.gz").write_bytes(page)
+    names = {split: f"en/c4-{split}.*" for split in ("train", "validation")}
+    bible = get_mixture_or_task(NAME)
+    task = register("own_c4", C4Files(names), bible.preprocessors, bible.output_features)
+    options = "runner=DirectRunner,direct_num_workers=2,direct_running_mode=multi_threading"
+    flags = [f"--beam_pipeline_options={options}", f"--c4_json_dir={tmp_path}"]
+    assert main(["tasks", "cache", "own_c4", f"--output={tmp_path}/caches", *flags]) == 0
+    encode = task.output_features["targets"].vocabulary.encode
+    for split in names:
+        (cached,) = task._get_cached_source(split).get_dataset(split, shuffle=False)
+        assert cached["targets"].numpy().tolist() == encode(f"a {split} page")
+
+
+@needs_beam
 def test_a_cache_holds_the_tokens_of_the_text_and_is_trained_on(tmp_path):
     assert main(["tasks", "cache", NAME, "--output", str(tmp_path)]) == 0
     task = get_mixture_or_task(NAME)
