@@ -69,6 +69,16 @@ def test_the_runs_on_gpus_and_on_a_laptop_are_accepted(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_run_on_one_tpu_vm_is_accepted(tmp_path):
+    """With a vocabulary that needs no bucket."""
+    (file,) = _files("tpu_vm")
+    dry_run, train = _typed("tpu_vm", "switch_jax train")
+    assert dry_run == f"{train} --dry_run"
+    printed = follow([file, f"{dry_run} --gin.VOCABULARY=byte"], tmp_path)
+    assert "parameters" in printed and "optimiser" in printed
+
+
+@pytest.mark.slow
 def test_the_doctor_of_the_page_finds_nothing(tmp_path):
     first, of_a_pod = _typed("doctor", "switch_jax doctor")
     assert "gs://" in of_a_pod
@@ -79,7 +89,7 @@ def test_the_doctor_of_the_page_finds_nothing(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
-@pytest.mark.parametrize("page", ["first_pod", "planning", "recipes"])
+@pytest.mark.parametrize("page", ["first_pod", "planning", "recipes", "tpu_vm"])
 def test_the_plan_of_the_page_fits(page, tmp_path):
     (plan,) = _typed(page, "switch_jax plan")
     follow([*_files(page), plan], tmp_path)

@@ -18,6 +18,7 @@ RUNS = {
     "experts": {"experts_16": 20, "top_2": 20, "experts_choose": 20},
     "optimizers": {"muon": 20, "constant": 20},
     "prepare_data": {},
+    "c4": {"pages": 20},
     "vocabularies": {"own_words": 20},
     "upcycling": {"dense": 20, "upcycled": 20},
     "distilling": {"teacher": 20, "student": 20},
