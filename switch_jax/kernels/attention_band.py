@@ -68,6 +68,6 @@ def _window(row: int, s: Tiling) -> slice:
     return slice(start, start + LANES + s.tile)
 
 
-def rows_of(head: int, tile: Any, count: int, s: Tiling) -> tuple[Any, ...]:
-    """The index that reads [M, count], the first `count` queries of a tile, from the band."""
-    return head, pl.ds((s.tiles - 1 - tile) * s.tile, s.num_keys), pl.ds(0, count)
+def rows_of(head: int, tile: Any, shape: tuple[int, ...], s: Tiling) -> tuple[Any, ...]:
+    """The index that reads [m, n], the first m keys and n queries of a tile, from the band."""
+    return head, pl.ds((s.tiles - 1 - tile) * s.tile, shape[0]), pl.ds(0, shape[1])

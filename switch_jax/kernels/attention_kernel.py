@@ -8,6 +8,8 @@ How it is done (letters as in the model: B batch, L queries, M keys, H heads, K 
   the zeros takes no time, since that part of a matrix unit 128 wide would otherwise be idle.
 - All other products are transposed, too: the matrix unit holds scores, and the K rows of a head
   pass through it. If scores passed through it, a head would use K of the unit's 128 columns.
+- Causal attention of several tiles leaves out keys behind all queries of a tile. How many keys are
+  left is constant for a span of tiles: an array's size is constant in a program.
 - The products that make scores are written first, for all heads. So the matrix unit works on one
   head while the exponentials of another are taken.
 - The bias depends only on query minus key. So all tiles of queries read the same band of rows, tile
@@ -51,7 +53,8 @@ def fused_attention(
     """softmax(q k^T + bias, masked) v for each head; scores are not scaled, as in T5.
 
     A query sees the keys of its own segment, except for padding. A query that sees no key gets the
-    mean of all values, and passes no gradient to q, k and bias.
+    mean of all values, of long causal rows that of the first ones alone, and passes no gradient to
+    q, k and bias.
 
     Args:
       q: [B, L, H * K], head by head, bfloat16 or float32, as is the result; sums are float32.
@@ -61,7 +64,7 @@ def fused_attention(
         positions to the left of the query. W is a multiple of 128, at least L and M. None = no
         bias.
       query_segments, key_segments: [B, L], [B, M] int32; 0 = padding.
-      causal: a query sees no key to its right.
+      causal: a query sees no key to its right; L = M.
       interpret: runs on any platform, slowly; for tests.
     """
     sizes = choose_tiling(q.shape, k.shape[1], num_heads)
@@ -103,7 +106,7 @@ def _column(row: jax.Array, width: int) -> jax.Array:
 
 
 def _mask(key_column: jax.Array, query_row: jax.Array, first: Any, causal: bool) -> jax.Array:
-    """[M, n] bool: whether the query sees the key; the first query has position `first`."""
+    """[m, n] bool: whether the query sees the key; the first query has position `first`."""
     mask = key_column[:, : query_row.shape[1]] == query_row
     if causal:
         key = lax.broadcasted_iota(jnp.int32, mask.shape, 0)
@@ -112,15 +115,20 @@ def _mask(key_column: jax.Array, query_row: jax.Array, first: Any, causal: bool)
     return mask
 
 
-def _for_each_tile(body: Any, s: Tiling) -> None:
-    """Calls body(tile, number of queries) for all tiles; the last tile may be short."""
-    full = s.length // s.tile
-    if full == 1:
-        body(0, s.tile)
-    elif full:
-        lax.fori_loop(0, full, lambda i, _: body(i, s.tile), None)
-    if s.length % s.tile:
-        body(full, s.length % s.tile)
+def _for_each_tile(body: Any, s: Tiling, causal: bool) -> None:
+    """Calls body(tile, number of queries, number of keys) for all tiles; the last may be short.
+
+    Each span of tiles works on the first keys alone, those that one of its queries may see.
+    """
+    for span in s.spans(causal):
+
+        def one_tile(tile, _=None, span=span):
+            body(tile, span.queries, span.keys)
+
+        if span.tiles == 1:
+            one_tile(span.first)
+        else:
+            lax.fori_loop(span.first, span.first + span.tiles, one_tile, None)
 
 
 def _for_each_row(body: Any, s: Tiling) -> None:
@@ -133,11 +141,12 @@ def _for_each_row(body: Any, s: Tiling) -> None:
 def _scores(
     keys: list[jax.Array], q: jax.Array, band_ref: Any, tile: Any, s: Tiling
 ) -> list[jax.Array]:
-    """[M, n] float32 for each head, not masked."""
+    """[m, n] float32 for each head, not masked."""
     scores = [_dot(key, q, (1, 1)) for key in keys]
     if band_ref is None:
         return scores
-    bands = [band_ref[rows_of(head, tile, q.shape[0], s)] for head in range(s.heads)]
+    shape = scores[0].shape
+    bands = [band_ref[rows_of(head, tile, shape, s)] for head in range(s.heads)]
     return [x + band for x, band in zip(scores, bands, strict=True)]
 
 
@@ -152,24 +161,25 @@ def _forward_kernel(
         keys, values = _split_heads(k_ref[row], s), v_ref[row].T
         key_column = _column(key_segments_ref[row], s.tile)
 
-        def one_tile(tile, count):
-            at = pl.ds(tile * s.tile, count)
+        def one_tile(tile, count, num_keys):
+            at, seen = pl.ds(tile * s.tile, count), slice(num_keys)
             q = q_ref[row, at]
             mask = _mask(
-                key_column, query_segments_ref[row, :, at], tile * s.tile, causal
-            )  # [M, n]
+                key_column[seen], query_segments_ref[row, :, at], tile * s.tile, causal
+            )  # [m, n]
             mixed = []
-            for head, scores in enumerate(_scores(keys, q, band_ref, tile, s)):
-                scores = jnp.where(mask, scores, MASKED)  # [M, n]
+            scores_by_head = _scores([key[seen] for key in keys], q, band_ref, tile, s)
+            for head, scores in enumerate(scores_by_head):
+                scores = jnp.where(mask, scores, MASKED)  # [m, n]
                 highest = jnp.max(scores, axis=0, keepdims=True)  # [1, n]
-                weights = jnp.exp(scores - highest)  # [M, n]
+                weights = jnp.exp(scores - highest)  # [m, n]
                 total = jnp.sum(weights, axis=0, keepdims=True)  # [1, n]
                 lse_ref[row, head : head + 1, at] = highest + jnp.log(total)
-                value = values[s.head_lanes(head)]  # [K, M]
+                value = values[s.head_lanes(head), seen]  # [K, m]
                 mixed.append(_dot(value, weights.astype(q.dtype), (1, 0)) / total)  # [K, n]
             out_ref[row, at] = jnp.concatenate(mixed).T.astype(out_ref.dtype)
 
-        _for_each_tile(one_tile, s)
+        _for_each_tile(one_tile, s, causal)
 
     _for_each_row(one_row, s)
 
@@ -192,42 +202,42 @@ def _backward_kernel(
         if sums_ref is not None:
             sums_ref[...] = jnp.zeros_like(sums_ref)
 
-        def one_tile(tile, count):
-            at = pl.ds(tile * s.tile, count)
+        def one_tile(tile, count, num_keys):
+            at, seen = pl.ds(tile * s.tile, count), slice(num_keys)
             q, dout = q_ref[row, at], dout_ref[row, at]
             queries, douts = q.T, dout.T  # [width, n]
             mask = _mask(
-                key_column, query_segments_ref[row, :, at], tile * s.tile, causal
-            )  # [M, n]
+                key_column[seen], query_segments_ref[row, :, at], tile * s.tile, causal
+            )  # [m, n]
             out = out_ref[row, at].astype(jnp.float32)  # [n, width]
             products = (out * dout.astype(jnp.float32)).T  # [width, n]
             dq, dk, dv = [], [], []
-            scores = _scores(keys, q, band_ref, tile, s)
-            dweights = [_dot(value, dout, (1, 1)) for value in values]  # [M, n] each
+            scores = _scores([key[seen] for key in keys], q, band_ref, tile, s)
+            dweights = [_dot(value[seen], dout, (1, 1)) for value in values]  # [m, n] each
             for head in range(s.heads):
                 lanes = s.head_lanes(head)
                 lse = lse_ref[row, head : head + 1, at]  # [1, n]
                 sees_none = lse < MASKED / 2  # [1, n]
-                masked = jnp.where(sees_none, -math.log(s.num_keys), MASKED)  # [1, n]
-                weights = jnp.exp(jnp.where(mask, scores[head] - lse, masked))  # [M, n]
-                dv.append(_dot(douts[lanes], weights.astype(q.dtype), (1, 1)))  # [K, M]
+                masked = jnp.where(sees_none, -math.log(num_keys), MASKED)  # [1, n]
+                weights = jnp.exp(jnp.where(mask, scores[head] - lse, masked))  # [m, n]
+                dv.append(_dot(douts[lanes], weights.astype(q.dtype), (1, 1)))  # [K, m]
 
                 mean = jnp.sum(products[lanes], axis=0, keepdims=True)  # [1, n]
-                seen = jnp.where(sees_none, 0.0, 1.0)  # [1, n]
-                dscores = weights * ((dweights[head] - mean) * seen)  # [M, n]
+                sees_some = jnp.where(sees_none, 0.0, 1.0)  # [1, n]
+                dscores = weights * ((dweights[head] - mean) * sees_some)  # [m, n]
                 if dband_ref is not None:
-                    dband_ref[rows_of(head, tile, count, s)] += dscores
+                    dband_ref[rows_of(head, tile, dscores.shape, s)] += dscores
                 dscores = dscores.astype(q.dtype)
-                dk.append(_dot(queries[lanes], dscores, (1, 1)))  # [K, M]
-                dq.append(_dot(keys_transposed[lanes], dscores, (1, 0)))  # [K, n]
+                dk.append(_dot(queries[lanes], dscores, (1, 1)))  # [K, m]
+                dq.append(_dot(keys_transposed[lanes, seen], dscores, (1, 0)))  # [K, n]
             dq_ref[row, at] = jnp.concatenate(dq).T.astype(dq_ref.dtype)
             for i, (ref, gradient) in enumerate(((dk_ref, dk), (dv_ref, dv))):
                 if sums_ref is None:
                     ref[row] = jnp.concatenate(gradient).astype(ref.dtype).T  # [M, width]
                 else:
-                    sums_ref[i] += jnp.concatenate(gradient)  # [width, M]
+                    sums_ref[i, :, seen] += jnp.concatenate(gradient)  # [width, m]
 
-        _for_each_tile(one_tile, s)
+        _for_each_tile(one_tile, s, causal)
         if sums_ref is not None:
             dk_ref[row], dv_ref[row] = (sums_ref[i].astype(dk_ref.dtype).T for i in range(2))
 
@@ -288,7 +298,7 @@ def _call(kernel, s, causal, interpret, arrays, *, out_shape, products, **option
     bias_spec = None if arrays[3] is None else s.bias_spec()
     segments = s.segments_spec(s.length), s.segments_spec(s.num_keys)
     saved = [s.spec(s.length), s.statistics_spec(), s.spec(s.length)][: len(arrays) - 6]
-    scores = s.batch * s.blocks * s.heads * s.length * s.num_keys
+    scores = s.batch * s.blocks * s.heads * s.scores(causal)
     traffic = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((arrays, out_shape)))
     has_bias = arrays[3] is not None
     return pl.pallas_call(

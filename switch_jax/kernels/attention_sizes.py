@@ -1,7 +1,8 @@
 """How an attention call is cut into programs and tiles, and the part of each array in a program."""
 
 import dataclasses
-from typing import Any
+import itertools
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
@@ -11,6 +12,16 @@ from switch_jax.kernels.tiles import LANES, round_up_to_lanes
 
 TILE_SCORES = 512 * 512  # scores of one head at a time: 1 MiB of VMEM, enough to fill the units
 CORES = 2  # of a v4 or v5p chip, which splits the first parallel axis of a grid over both
+CAUSAL_SPANS = 8  # each is code of its own, which takes a second or two to compile
+
+
+class Span(NamedTuple):
+    """Neighbouring tiles of queries, which work on the same keys: the first ones of the row."""
+
+    first: int
+    tiles: int
+    queries: int  # of each tile
+    keys: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +71,21 @@ class Tiling:
     def head_lanes(self, head: int) -> slice:
         """The lanes of one head."""
         return slice(head * self.head_size, (head + 1) * self.head_size)
+
+    def spans(self, causal: bool) -> list[Span]:
+        """All tiles in their order, in spans that end, where causal, at the last query's key."""
+        full, rest = divmod(self.length, self.tile)
+        number = min(full, CAUSAL_SPANS if causal else 1)
+        ends = [full * i // number for i in range(1, number + 1)]
+        spans = [
+            Span(first, end - first, self.tile, end * self.tile if causal else self.num_keys)
+            for first, end in itertools.pairwise([0, *ends])
+        ]
+        return [*spans, *[Span(full, 1, rest, self.num_keys)] * (rest > 0)]
+
+    def scores(self, causal: bool) -> int:
+        """How many pairs of queries and keys of a row a head computes."""
+        return sum(span.tiles * span.queries * span.keys for span in self.spans(causal))
 
     def vmem_bytes(self, itemsize: int, has_bias: bool) -> int:
         """The memory that the backward kernel, the larger one, may use; `itemsize` is that of q."""

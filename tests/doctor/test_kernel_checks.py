@@ -19,7 +19,7 @@ SMALL = {
     "self-attention": Case(24, 24, False, True),
     "causal self-attention": Case(24, 24, True, True),
     "cross-attention": Case(10, 140, False, False),
-    "causal self-attention with grouped heads": Case(24, 24, True, False, 2),
+    "long causal self-attention with grouped heads": Case(24, 24, True, False, 2),
 }
 
 

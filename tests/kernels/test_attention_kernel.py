@@ -60,21 +60,23 @@ def _value_and_gradients(function, arrays, cotangent):
     return value, *pullback(cotangent)
 
 
-def _compare(arrays, segments, cotangent, *, causal, with_bias):
+def _compare(arrays, segments, cotangent, *, causal, with_bias, of_all=True):
+    """`of_all` queries, or of those that see a key."""
     heads = arrays[3].shape[0]
     query, key = segments
     mask = (query[:, :, None] == key[:, None, :]) & (key != 0)[:, None, :]
     if causal:
         mask &= np.tri(query.shape[1], dtype=bool)
+    compared = 1 if of_all else mask.any(-1)[..., None]  # [B, L, 1]
     count, no_bias = 4 if with_bias else 3, jnp.zeros_like(arrays[3])
 
     def ours(q, k, v, bias=None):
-        return fused_attention(
+        return compared * fused_attention(
             q, k, v, bias, query, key, num_heads=heads, causal=causal, interpret=True
         )
 
     def theirs(q, k, v, bias=None):
-        return reference(q, k, v, no_bias if bias is None else bias, mask)
+        return compared * reference(q, k, v, no_bias if bias is None else bias, mask)
 
     got = _value_and_gradients(ours, arrays[:count], cotangent)
     expected = _value_and_gradients(theirs, arrays[:count], cotangent)
@@ -120,14 +122,36 @@ def test_values_and_gradients(batch, length, memory, heads, size, causal, with_b
 
 
 @pytest.mark.parametrize(
-    ("length", "causal", "tile"),
-    [(300, True, 128), (300, False, 256)],  # of 384 lanes, 256 are no divisor
+    ("length", "causal", "tile", "spans"),
+    [
+        (300, True, 128, 8),
+        (300, True, 128, 1),  # of two tiles
+        (300, False, 256, 8),  # of 384 lanes, 256 are no divisor
+    ],
 )
-def test_long_sequences_are_worked_on_in_tiles(length, causal, tile, monkeypatch):
+def test_long_sequences_are_worked_on_in_tiles(length, causal, tile, spans, monkeypatch):
     monkeypatch.setattr(attention_sizes, "TILE_SCORES", tile * 384)
+    monkeypatch.setattr(attention_sizes, "CAUSAL_SPANS", spans)
     assert attention_sizes.choose_tiling((2, length, 64), length, 1).tile == tile
     case = _case(2, length, length, 1, 64)
-    _compare(*case, causal=causal, with_bias=True)
+    _compare(*case, causal=causal, with_bias=True, of_all=not causal)
+
+
+@pytest.mark.parametrize(
+    ("length", "keys", "share"),
+    [(114, [114], 1), (512, [512], 1), (1024, [256, 512, 768, 1024], 5 / 8),
+     (2048, [*range(256, 2049, 256)], 9 / 16), (1100, [*range(128, 1025, 128), 1100], None)],
+)  # fmt: skip
+def test_tiles_of_causal_attention_leave_out_keys_behind_all_their_queries(length, keys, share):
+    tiling = attention_sizes.choose_tiling((2, length, 64), length, 1)
+    of_all, of_causal = tiling.spans(causal=False), tiling.spans(causal=True)
+    assert [span.keys for span in of_causal] == keys
+    assert {span.keys for span in of_all} == {length} and len(of_all) <= 2
+    if share:
+        assert tiling.scores(causal=True) == share * length**2
+    for spans in (of_all, of_causal):
+        tiles = [i for span in spans for i in range(span.first, span.first + span.tiles)]
+        assert tiles == list(range(tiling.tiles))
 
 
 def test_a_bias_shorter_than_the_keys_is_refused():
