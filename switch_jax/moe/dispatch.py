@@ -68,10 +68,9 @@ class Assignment(NamedTuple):
     ) -> tuple[Dispatch, Combine]:
         """The functions that take tokens [B, L, D] to their slots, in chunks, and back."""
         indices = dispatch_indices(self, batch_shape, chunks)
-        gates = jnp.unstack(self.gate, axis=1)  # [G, S] each
-        gates = tuple(
-            mark_varying(gate.reshape(batch_shape), (MODEL,)) for gate in gates
-        )  # [B, L] each
+        # Each device along model multiplies its part of D, and gives a part of the gates' gradient.
+        gates = jnp.unstack(mark_varying(self.gate, (MODEL,)), axis=1)  # [G, S] each
+        gates = tuple(gate.reshape(batch_shape) for gate in gates)  # [B, L] each
         return partial(dispatch, indices=indices), partial(combine, gates=gates, indices=indices)
 
 
