@@ -56,6 +56,8 @@ STEPS = {
     "--gin.REMAT_POLICY=minimal",
     "switch_xxl_sharded": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4"
     + SHARDED,
+    "switch_xxl_sharded_scanned": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin "
+    "--mesh=1,128,4 --gin.REMAT_POLICY=minimal" + SHARDED + SCANNED,
     "switch_xxl_scanned": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4 "
     "--gin.REMAT_POLICY=minimal" + SCANNED,
     "switch_c": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
