@@ -63,8 +63,9 @@ def training_flops(
 ) -> float:
     """Floating-point operations that one sequence's training step needs: forward and backward.
 
-    Counted are all matrix products, nothing halved, with keys and values of cross-attention at
-    input tokens: what no implementation can avoid. The backward pass counts as two forward passes.
+    Counted are all matrix products, with keys and values of cross-attention at input tokens, and
+    all pairs of positions, of which causal attention needs half. The backward pass counts as two
+    forward passes.
 
     `lengths` are the tokens of a sequence by feature, padding included. `slots` are, for each stack
     with experts, expert slots for each token, empty ones too, as `groups.Groups.capacity_factor`
