@@ -58,10 +58,10 @@ def draw() -> str:
     keys += [
         (name, colour_of(7 - i), taken) for i, (name, (taken, _)) in enumerate(EXCHANGES.items())
     ]
-    for i, (name, colour, time) in enumerate(keys):
+    for i, (name, of_key, time) in enumerate(keys):
         row, column = divmod(i, 2)
         at, middle = LEFT + 270 * column, below + HIGH + 54 + 26 * row
-        picture.box(at, middle - 8, 16, 16, colour, fill=tint(colour, 0.45))
+        picture.box(at, middle - 8, 16, 16, of_key, fill=tint(of_key, 0.45))
         picture.text(at + 26, middle, f"{name}: {time:.1f} ms", size=SMALL)
     note = "These are sums over the step, and not their order in it."
     picture.text(LEFT, below + HIGH + 60 + 26 * 4, note, size=SMALL)
