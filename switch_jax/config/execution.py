@@ -20,8 +20,9 @@ class ExecutionConfig(Checked):
         computed again. 'none' = nothing is computed again; 'minimal' = products with weight
         matrices are saved, but not those of experts where a device has several (on a CPU: and each
         has 64 rows or more); 'full' = only the block's input is saved. With both, the tokens that
-        go to the experts and come back, and the results of the TPU's attention kernel, are saved
-        too, so that no all-to-all and no kernel runs twice.
+        go to the experts and come back, logits of routers that are summed over the mesh's model
+        axis, and the results of the TPU's attention kernel are saved too, so that no all-to-all, no
+        such sum and no kernel runs twice.
       gpu_attention: on NVIDIA GPUs 'xla' writes the scores of attention to memory, in float32;
         'cudnn' uses cuDNN's fused attention where there is no dropout, in bfloat16. On other
         devices it changes nothing.

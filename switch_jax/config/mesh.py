@@ -16,7 +16,8 @@ class MeshConfig(Checked):
       data: number of copies of the model, each with its part of the batch; None = all remaining
         devices.
       expert: ways in which the experts are split; the batch is split over these devices too.
-      model: ways in which mlp_dim, the heads and the vocabulary are split.
+      model: ways in which mlp_dim, the heads, the vocabulary and the width of activations,
+        embed_dim, are split.
       fully_sharded_weights: split the weights, their gradients and the optimiser's state over data
         and expert too (experts' own over data). Each layer's weights are gathered when it computes,
         in the activations' dtype. With a remat_policy other than 'none' they are gathered again in

@@ -96,7 +96,7 @@ def repeated_batch(config: Config) -> Batch:
 def switch_layer(mesh: Mesh) -> str:
     """Compares a layer's output, losses and gradients on the mesh with those of one device."""
     experts = mesh.shape[EXPERT] * -(-8 // mesh.shape[EXPERT])  # at least 8
-    rows, length, dim, hidden = 2 * batch_shards(mesh.shape), 64, 128, 128 * mesh.shape[MODEL]
+    rows, length, dim = 2 * batch_shards(mesh.shape), 64, 128 * mesh.shape[MODEL]
     changes = {"num_experts": experts, "jitter_noise": 0.01, "group_size": length}
     config = small_config(mesh).replace("model", **changes).model
     rng = np.random.default_rng(0)
@@ -107,8 +107,8 @@ def switch_layer(mesh: Mesh) -> str:
     x = normal(rows, length, dim) * 8
     segments: Any = (rng.random((rows, length)) < 0.9).astype(np.int32)
     router = make_router(config, config.stacks[0])
-    kernel, wi = normal(dim, experts), normal(experts, dim, hidden)
-    weights = SwitchWeights(kernel, (wi,), normal(experts, hidden, dim))
+    kernel, wi = normal(dim, experts), normal(experts, dim, dim)
+    weights = SwitchWeights(kernel, (wi,), normal(experts, dim, dim))
 
     def loss(x: Any, weights: SwitchWeights) -> Any:
         tokens, key = Tokens(jnp.zeros_like(segments), segments), LayerKey(jax.random.key(0))

@@ -114,8 +114,8 @@ def expert_mlp(
         hidden = dropout(hidden)  # [E_local, shards * rows, F_local]
     y = batched_matmul(hidden, weights.wo)  # [E_local, shards * rows, D], of this device's F
     y = scatter_width(y, MODEL)  # [E_local, shards * rows, D_local]
-    y = y.reshape(experts, shards, rows, y.shape[-1])  # [E_local, shards, rows, D]
-    return jnp.swapaxes(y, 0, 1)  # [shards, E_local, rows, D]
+    y = y.reshape(experts, shards, rows, y.shape[-1])  # [E_local, shards, rows, D_local]
+    return jnp.swapaxes(y, 0, 1)  # [shards, E_local, rows, D_local]
 
 
 def expert_dropout(

@@ -64,7 +64,8 @@ def switch_ffn(
     Raises:
       UserError: the experts or the groups do not divide over the mesh, or the group size does not
         fit the rows.
-      ValueError: B does not divide over data x expert devices (from `jax.shard_map`).
+      ValueError: B does not divide over data x expert devices, or D over the model axis (from
+        `jax.shard_map`).
     """
     mesh = current_mesh()
     batch, length, _ = x.shape

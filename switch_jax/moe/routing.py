@@ -1,6 +1,7 @@
 """What all routing policies have in common; each is a class in a file of its own."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,6 @@ from switch_jax.moe.router import Distribution, router_logits
 from switch_jax.moe.slots import assign_choices
 from switch_jax.moe.tokens import Tokens
 from switch_jax.partitioning.collectives import own_width
-from switch_jax.partitioning.mesh import MODEL
 
 Bias = jax.Array | None  # `SwitchWeights.router_bias`
 
@@ -96,8 +96,10 @@ class Router:
         bits = None
         if key is not None and (jitter > 0 or dropout > 0):
             *rows, features = x.shape  # this device's
-            bits = key.bits(Stream.ROUTER_INPUT, (*rows, features * lax.axis_size(MODEL)))
-            bits = bits._replace(feature=own_width(bits.feature, MODEL))  # [B, D_local]
+            whole = features * math.prod(map(lax.axis_size, sum_over))  # D
+            bits = key.bits(Stream.ROUTER_INPUT, (*rows, whole))
+            for axis in sum_over:
+                bits = bits._replace(feature=own_width(bits.feature, axis))  # [B, D_local]
         return router_logits(x, kernel, jitter, bits, dropout, sum_over)
 
     def group_shape(self, batch: int, length: int) -> tuple[int, int]:

@@ -179,8 +179,9 @@ def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
     """Estimates the bytes that a device exchanges in a step.
 
     They are gradients over the batch axes, tokens over the expert axis, and activations over the
-    model axis. Activations are bfloat16. A Switch layer has four all-to-alls, and a layer eight
-    all-reduces (section 5).
+    model axis. Activations are bfloat16, and split over the model axis by their width. A Switch
+    layer has four all-to-alls (section 5), and a layer gathers or reduce-scatters its activations
+    eight times. A router's logits are summed over the model axis in float32.
     """
     model, shards = config.model, batch_shards(mesh.shape)
     activations = 2 * config.tokens_per_step / shards * model.embed_dim
@@ -189,5 +190,7 @@ def _sent_bytes(config: Config, mesh: Mesh, state: TrainState) -> float:
     gradients = device_bytes(state.parameters) * (1 - 1 / shards)
     remote = 1 - 1 / config.mesh.expert
     expert_bytes = 4 * routers * model.train_expert_capacity_factor * activations * remote
-    model_bytes = 8 * layers * activations * (1 - 1 / config.mesh.model)
+    expert_bytes /= config.mesh.model
+    logits = 8 * config.tokens_per_step / shards * model.num_experts
+    model_bytes = (8 * layers * activations + routers * logits) * (1 - 1 / config.mesh.model)
     return gradients + expert_bytes + model_bytes

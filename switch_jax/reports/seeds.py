@@ -124,4 +124,6 @@ def common_name(names: Sequence[str]) -> str:
     common = os.path.commonprefix(names)
     if common not in names:
         common = re.sub(r"[\W_]*(seed)?[\W_]*\d*$", "", common, flags=re.IGNORECASE)
+    elif all(re.search(r"\d$", name) for name in names):  # of dense_seed_1 and dense_seed_12
+        common = re.sub(r"[\W_]+(seed)?[\W_]*\d+$", "", common, flags=re.IGNORECASE)
     return common or names[0]

@@ -15,6 +15,7 @@ def test_the_loop_trains_each_seed_of_each_value_into_a_folder_of_its_own():
     assert reported == "report runs/rates/* --output=rates.html"
     assert len(set(folders)) == 6
     assert (common_name(folders[:3]), common_name(folders[3:])) == ("rate_0.3", "rate_0.6")
+    assert common_name(["dense_seed_1", "dense_seed_12"]) == "dense"
     for line, folder in zip(trained, folders, strict=True):
         rate, seed = folder.removeprefix("rate_").split("_seed_")
         assert f"--gin.LEARNING_RATE={rate} --gin.RANDOM_SEED={seed} " in line

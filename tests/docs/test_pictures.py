@@ -71,7 +71,7 @@ def test_parts_of_a_mesh_are_those_that_the_rules_give():
     parts = meshes.parts_on(make_mesh(MeshConfig(data=2, expert=2, model=2)))
     # Devices in the order of the mesh: model runs fastest, then expert, then data.
     assert {name: list(numbers) for name, numbers in parts.items()} == {
-        "tokens": [0, 0, 1, 1, 2, 2, 3, 3],
+        "activations": [0, 1, 2, 3, 4, 5, 6, 7],
         "dense FFN": [0, 1, 0, 1, 0, 1, 0, 1],
         "experts": [0, 1, 2, 3, 0, 1, 2, 3],
     }

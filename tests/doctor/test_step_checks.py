@@ -43,6 +43,12 @@ def test_a_layer_is_that_of_one_device_and_a_wrong_exchange_fails(mesh, monkeypa
         step_checks.switch_layer(mesh)
 
 
+def test_a_layer_on_a_model_axis_that_is_no_power_of_two():
+    mesh = make_mesh(MeshConfig(1, 1, 3), jax.devices()[:3])
+    with jax.set_mesh(mesh):
+        assert "from one device" in step_checks.switch_layer(mesh)
+
+
 def test_the_shipped_numbers_are_those_of_a_transformer_in_numpy():
     """A norm is the slope of NumPy's loss along the gradient; along all else it would be less."""
     config = small_config(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1]))

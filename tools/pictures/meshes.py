@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from switch_jax.partitioning.mesh import AXES, BATCH
+from switch_jax.partitioning.mesh import ACTIVATIONS, AXES
 from switch_jax.partitioning.rules import parameter_specs
 from tools.pictures.svg import SMALL, Picture
 
@@ -44,8 +44,8 @@ def draw() -> str:
 
 
 def parts_on(mesh: Mesh) -> dict[str, np.ndarray]:
-    """For tokens and parameters the number of the part that each device holds, by device."""
-    specs = {"tokens": (BATCH, None)}
+    """For activations and parameters the number of the part that each device holds, by device."""
+    specs = {"activations": ACTIVATIONS}
     shapes = {
         name: np.broadcast_to(0.0, (SIZE,) * len(names)) for name, names in PARAMETERS.items()
     }
