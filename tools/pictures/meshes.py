@@ -45,7 +45,7 @@ def draw() -> str:
 
 def parts_on(mesh: Mesh) -> dict[str, np.ndarray]:
     """For activations and parameters the number of the part that each device holds, by device."""
-    specs = {"activations": ACTIVATIONS}
+    specs: dict[str, tuple] = {"activations": tuple(ACTIVATIONS)}
     shapes = {
         name: np.broadcast_to(0.0, (SIZE,) * len(names)) for name, names in PARAMETERS.items()
     }
