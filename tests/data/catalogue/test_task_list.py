@@ -41,8 +41,9 @@ def test_what_comes_with_the_project_can_be_read_and_the_rest_is_named(folder):
     line, names = rest.split(":\n", 1)
     names = " ".join(names.split())  # it is wrapped
     assert line == "not here; --tfds_data_dir gives TFDS data (docs/prepare_data.md)"
-    # Span corruption, prefix_lm and full_lm of 107 pages, and their mixtures.
-    assert "anli, anli_r1," in names and "mc4* (324)" in names and "udhr" not in names
+    # Span corruption, prefix_lm and full_lm of 107 languages, and their mixtures, from TFDS and
+    # from JSON files.
+    assert "anli, anli_r1," in names and "mc4* (648)" in names and "udhr" not in names
     assert "bible_span_corruption" not in names
 
 
