@@ -52,8 +52,6 @@ SPAN_CORRUPTION = (*_TO_TOKENS, t5.data.preprocessors.span_corruption, _END)
 PREFIX_LM = (*_TO_TOKENS, t5.data.preprocessors.prefix_lm, _END)
 FULL_LM = (*_TO_TOKENS, t5.data.preprocessors.full_lm)
 OBJECTIVES = {"span_corruption": SPAN_CORRUPTION, "prefix_lm": PREFIX_LM, "full_lm": FULL_LM}
-# The same by the end of the names of tasks in many languages, as in "mc4_full_lm.de".
-LANGUAGE_OBJECTIVES = {"": SPAN_CORRUPTION, "_prefix_lm": PREFIX_LM, "_full_lm": FULL_LM}
 
 
 def in_mode(
@@ -116,6 +114,27 @@ def add_text_tasks(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabu
     """Registers NAME_span_corruption, NAME_prefix_lm and NAME_full_lm of one source of text."""
     for objective, steps in OBJECTIVES.items():
         add_text_task(f"{name}_{objective}", steps, source, vocabulary)
+
+
+def add_language_tasks(
+    name: str,
+    source_of: Callable[[str], seqio.DataSource],
+    examples: Mapping[str, int],
+    vocabulary: seqio.Vocabulary,
+) -> None:
+    """Registers NAME.CODE, NAME_prefix_lm.CODE and NAME_full_lm.CODE, and mixtures of each.
+
+    NAME alone masks spans. The mixtures have mT5's rates. `source_of` gives the text of a language
+    by its code, and `examples` has the number of examples by code. In names `-` of a code is `_`.
+    """
+    for objective, steps in OBJECTIVES.items():
+        mixture = name if steps is SPAN_CORRUPTION else f"{name}_{objective}"
+        rates = {}
+        for code, count in examples.items():
+            task = f"{mixture}.{code.replace('-', '_')}"
+            add_text_task(task, steps, source_of(code), vocabulary)
+            rates[task] = language_rate(count)
+        seqio.MixtureRegistry.add(mixture, list(rates.items()))
 
 
 def add_ul2(name: str, source: seqio.DataSource, vocabulary: seqio.Vocabulary) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import seqio
 
 from switch_jax.tasks import named_vocabularies
-from switch_jax.tasks.building_blocks import LANGUAGE_OBJECTIVES, add_text_task, language_rate
+from switch_jax.tasks.building_blocks import add_language_tasks
 from switch_jax.tasks.c4_files import C4Files
 
 COUNTS_FILE = Path(__file__).resolve().parent / "data" / "mc4_examples.tsv"
@@ -39,10 +39,4 @@ def json_files(code: str) -> seqio.DataSource:
 
 
 for family, source_of in {"mc4": prepared_by_tfds, "mc4_json": json_files}.items():
-    for ending, steps in LANGUAGE_OBJECTIVES.items():
-        mixture, rates = f"{family}{ending}", {}
-        for code, count in TRAIN_EXAMPLES.items():
-            name = f"{mixture}.{code.replace('-', '_')}"
-            add_text_task(name, steps, source_of(code), named_vocabularies.MT5)
-            rates[name] = language_rate(count)
-        seqio.MixtureRegistry.add(mixture, list(rates.items()))
+    add_language_tasks(family, source_of, TRAIN_EXAMPLES, named_vocabularies.MT5)

@@ -14,7 +14,7 @@ import json
 import seqio
 import tensorflow as tf
 
-from switch_jax.tasks.building_blocks import LANGUAGE_OBJECTIVES, add_text_task, language_rate
+from switch_jax.tasks.building_blocks import add_language_tasks
 from switch_jax.tasks.english import DATA
 
 VOCABULARY = seqio.SentencePieceVocabulary(str(DATA / "udhr_8000.model"), extra_ids=100)
@@ -39,10 +39,5 @@ def source_of(code: str) -> seqio.DataSource:
     return seqio.FunctionDataSource(read, splits=tuple(PASSAGES))
 
 
-for ending, steps in LANGUAGE_OBJECTIVES.items():
-    rates = {}
-    for code, passages in PASSAGES["train"].items():
-        name = f"udhr{ending}.{code}"
-        add_text_task(name, steps, source_of(code), VOCABULARY)
-        rates[name] = language_rate(len(passages))
-    seqio.MixtureRegistry.add(f"udhr{ending}", list(rates.items()))
+EXAMPLES = {code: len(passages) for code, passages in PASSAGES["train"].items()}
+add_language_tasks("udhr", source_of, EXAMPLES, VOCABULARY)

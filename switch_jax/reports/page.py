@@ -86,7 +86,7 @@ def _card(findings: Findings, run: Run) -> tuple[Run, str, str]:
         shown += f" ± {rounded(float(curve.spread[QUALITY][-1]))}"
         text = f"mean and standard deviation of {len(run.seeds)} seeds; "
     text += f"{'latest' if going else 'final'} held-out neg. log perplexity [nats] (perplexity "
-    text += f"{perplexity(value)}) at step {curve.step[-1]:,}"
+    text += f"{perplexity(value):.4g}) at step {curve.step[-1]:,}"
     if math.isfinite(curve.seconds[-1]):
         text += f", after {findings.duration(float(curve.seconds[-1]))}"
     return run, shown, f"{text}.{state}"

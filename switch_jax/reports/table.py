@@ -5,14 +5,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
-
 from switch_jax.metrics import RECORDED_STATISTICS, Join
 from switch_jax.reports.comparison import value_at
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import CONTENT_QUALITY, QUALITY
 from switch_jax.reports.runs import GENERATED, Run
-from switch_jax.utils.units import aligned, percent, rounded
+from switch_jax.utils.units import aligned, percent, perplexity, rounded
 
 Rows = dict[str, list[str]]  # what -> a text for each run
 _NONE = "–"
@@ -66,7 +64,7 @@ def _results(findings: Findings) -> Rows:
         return lambda run: c.last(name) if (c := findings.held_out(run)) else math.nan
 
     add("Held-out neg. log perplexity [nats]", rounded, held_out(QUALITY))
-    add("Held-out perplexity", rounded, lambda run: _perplexity(held_out(QUALITY)(run)))
+    add("Held-out perplexity", rounded, lambda run: perplexity(held_out(QUALITY)(run)))
     add("Held-out token accuracy", percent, held_out("accuracy"))
     content = "Held-out without sentinels and EOS: "
     add(f"{content}neg. log perplexity [nats]", rounded, held_out(CONTENT_QUALITY))
@@ -96,11 +94,6 @@ def _cell(form: Callable[[float], str], of_seeds: Sequence[float]) -> str:
         return _NONE
     mean = form(statistics.fmean(of_seeds))
     return f"{mean} ± {form(statistics.stdev(of_seeds))}" if len(set(of_seeds)) > 1 else mean
-
-
-def _perplexity(quality: float) -> float:
-    with np.errstate(over="ignore"):
-        return float(np.exp(-np.float64(quality)))
 
 
 def _at(findings: Findings, step: int) -> Callable[[Run], float]:

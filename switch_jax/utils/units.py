@@ -1,4 +1,4 @@
-"""Writes numbers, times and tables as text."""
+"""Writes numbers, times and tables as text, and computes perplexity."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -7,10 +7,10 @@ import numpy as np
 _MEMORY_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
-def perplexity(neg_log_perplexity: float) -> str:
-    """Writes the exponential of the cross-entropy, "inf" if that overflows."""
+def perplexity(neg_log_perplexity: float) -> float:
+    """Returns the exponential of the cross-entropy, infinity if that overflows."""
     with np.errstate(over="ignore"):
-        return f"{np.exp(-np.float64(neg_log_perplexity)):.4g}"
+        return float(np.exp(-np.float64(neg_log_perplexity)))
 
 
 def rounded(value: float) -> str:

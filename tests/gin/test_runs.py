@@ -94,7 +94,7 @@ def test_pretraining_starts_from_scratch_and_trains_all():
 def test_ul2_has_t5s_rows_and_lengths_that_its_denoisers_fit():
     config = config_of("models/switch_base", "runs/pretrain_ul2")
     assert config.data.mixture_or_task_name == "c4_ul2"
-    # tests/tasks/test_objectives.py masks texts of these lengths with as many sentinels.
+    # That 128 sentinels are enough for these lengths is tested in tests/tasks/test_objectives.py.
     assert config.data.task_feature_lengths == {"inputs": 512, "targets": 512}
     assert config.tokens_per_step == 2048 * (512 + 512)
     check_batch(config, {"data": 1, "expert": 128, "model": 1})

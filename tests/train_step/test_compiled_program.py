@@ -121,7 +121,7 @@ def test_expert_kernels_stay_where_they_are(policy):
 
 
 def test_all_to_alls_carry_each_device_s_part_of_the_width_along_model():
-    """Nothing is sent twice: with twice the rows on a device, as many bytes as without `model`."""
+    """With `model` = 2 a device has twice the rows, and half of their width: it sends as much."""
     sizes = {}
     for ways in (1, 2):
         text = _step("full", model_ways=ways).stablehlo
