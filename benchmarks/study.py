@@ -28,6 +28,7 @@ args, table = arguments(__doc__, "study", "long_study", "lm_english", "lm_code")
 IS_LONG = args.study == "long_study"
 DENSE_STEPS = [4_000, 10_000, 20_000, 30_000, 40_000] if IS_LONG else []
 VALUES = [-2.3, -2.2, -2.125] if args.study == "study" else []
+SOONER = "dense steps / steps with experts"
 LEFT_OUT = ["dense_large", "experts_8_factor_1"] if IS_LONG else []  # of the picture
 
 # By configuration: its runs by seed, as "dense" -> {0: curve}; curves that were never evaluated
@@ -268,9 +269,7 @@ if args.picture:
     draw_quality(axes[1], order, is_time=True)
     finish(axes[1], "training time [min]", QUALITY, limits)
     draw_losses(axes[2])
-    finish(
-        axes[3], "step of the dense model", "its steps / those with experts", draw_speedups(axes[3])
-    )
+    finish(axes[3], "step of the dense model", SOONER, draw_speedups(axes[3]))
     for ax, text in zip(
         axes,
         (
@@ -302,6 +301,6 @@ if args.headline:
     finish(left, "steps", QUALITY, limits)
     left.set_title("Quality, higher is better")
     limits = draw_speedups(right)
-    finish(right, "steps of the dense model", "its steps / those with experts", limits)
+    finish(right, "steps of the dense model", SOONER, limits)
     right.set_title("Times sooner than dense")
     figure.savefig(args.headline)

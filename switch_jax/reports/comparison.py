@@ -56,6 +56,7 @@ class Comparison:
     # How many times sooner, in "steps" and in "time"; NaN if the run never has the value, or if
     # steps, or times, must not be compared.
     speedup: dict[str, float]
+    time_is_chance: bool  # whether the speed-up in time means nothing, as the sentence says
     # The same at the run's evaluations after a tenth of its steps, to the value that it has there.
     speedups: Series
     sentence: str  # the result
@@ -119,12 +120,14 @@ def _compare(baseline: Run, run: Run, task: str) -> Comparison:
     text = _where_reached(final, run, curve, reached, speedup)
     lead = _lead(baseline, run, task)
     scatters = max(scatter(baseline_curve), scatter(curve))
+    doubt = _doubt_of_time(baseline, run, task) if math.isfinite(speedup["time"]) else ""
     if "steps" not in apart and _is_chance(lead, scatters):
         text = _level(baseline, run, lead, scatters)
     else:
         text += _how_far_ahead(lead) if "steps" not in apart else ""
-        text += _doubt_of_time(baseline, run, task) if math.isfinite(speedup["time"]) else ""
-    return Comparison(baseline, run, target, reached, speedup, speedups, f"{text}.", notes)
+        text += doubt
+    found = reached, speedup, bool(doubt), speedups
+    return Comparison(baseline, run, target, *found, f"{text}.", notes)
 
 
 def _lead(baseline: Run, run: Run, task: str, in_time: bool = False) -> Lead:

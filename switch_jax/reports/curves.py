@@ -98,6 +98,8 @@ def curve_chart(
 def held_out(findings: Findings, axis: XAxis) -> Chart | None:
     """Charts how well each run predicts held-out text, and marks the speed-ups."""
     known = [c for c in findings.comparisons if math.isfinite(c.speedup[axis.name])]
+    if axis is not STEPS:
+        known = [c for c in known if not c.time_is_chance]
     marked = known if len(findings.comparisons) <= _MAX_MARKS else []
     title = f"Held-out quality against {axis.name}"
     text = "How well each run predicts text it never trained on; higher is better."

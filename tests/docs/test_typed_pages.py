@@ -16,7 +16,7 @@ RUNS = {
     "configs": {"four_experts": 20, "dense": 20, "my_config": 20},
     "meshes": {"eight": 20},
     "experts": {"experts_16": 20, "top_2": 20, "experts_choose": 20},
-    "optimizers": {"muon": 20, "constant": 20},
+    "optimizers": {"muon": 40, "constant": 20},
     "prepare_data": {},
     "c4": {"pages": 20},
     "vocabularies": {"own_words": 20},

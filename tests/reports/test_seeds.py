@@ -173,6 +173,16 @@ def test_a_ratio_in_time_that_is_chance_is_named():
     )
 
 
+def test_a_ratio_in_time_that_is_chance_is_not_marked():
+    found = findings(*both(seconds_per_step=1.05))
+    steps, time = (
+        [text.get_text() for text in drawn(curves.held_out(found, axis)).texts]
+        for axis in curves.both_axes(found)
+    )
+    assert any("speed-up" in text for text in steps)
+    assert not any("speed-up" in text for text in time)
+
+
 def test_the_page_and_the_terminal_show_mean_and_spread():
     found = findings(*both())
     (name, *_), *_ = [text_lines(found)[0].split()]

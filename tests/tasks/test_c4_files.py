@@ -184,3 +184,19 @@ def test_a_file_that_was_cut_off_ends_the_run_with_its_name(copy, tmp_path):
     with pytest.raises(UserError, match="split 'train': .*c4-train.00001-of-00003.json.gz"):
         for _ in itertools.islice(TrainBatches(opened, STACKS, 4), 100):
             pass
+
+
+def test_a_pointer_of_git_lfs_is_refused_before_the_start(copy, tmp_path, capsys):
+    """A clone without git-lfs has such files; a training file that is read late is one of them."""
+    (tmp_path / "en").mkdir()
+    for file in (copy / "en").iterdir():
+        (tmp_path / "en" / file.name).write_bytes(file.read_bytes())
+    pointer = tmp_path / "en/c4-train.00002-of-00003.json.gz"
+    pointer.write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'8e' * 32}\nsize 318837206\n"
+    )
+    flags = [f"--c4_json_dir={tmp_path}", "--vocabulary=byte", "--split=train", "--examples=1"]
+    message = refused(capsys, "tasks", "c4_json_full_lm", *flags)
+    assert f"split 'train': {pointer} is a pointer of git-lfs, and not the file itself" in message
+    pointer.unlink()
+    assert main(["tasks", "c4_json_full_lm", *flags]) == 0

@@ -14,13 +14,15 @@ from switch_jax.data.reading import seqio_internals
 from switch_jax.data.reading.compression import checked_local_copies
 from switch_jax.data.reading.file_chunks import FileFormat, FileSlice, TextLines, TFRecords
 from switch_jax.data.reading.parquet import ParquetDataSource
-from switch_jax.storage import file_sizes, relist, resolved, storage_path
+from switch_jax.storage import file_sizes, read_range, relist, resolved, storage_path
 from switch_jax.tasks.c4_files import C4Files
 from switch_jax.utils.errors import UserError, storage_error
 from switch_jax.utils.tensorflow_setup import seqio, tf, tfds
 
 # The most bytes of a source without files that is kept in memory, and those of an array's header.
 _MAX_KEPT_BYTES, _BYTES_BESIDE = 2 * 2**20, 100
+# What a clone of a repository has in place of a file of git-lfs, and its most bytes.
+_POINTER, _MAX_POINTER_BYTES = b"version https://git-lfs", 200
 _RAM_FILE_NUMBERS = itertools.count()
 
 # From the path of a file, string [], to all its examples, in their order.
@@ -193,8 +195,8 @@ def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
     """A digest of the files of a task in their order: a position in the data is one in these.
 
     They may move to another folder: their names without it count, their sizes, and what is read.
-    Raises UserError: a file is missing or no ordinary one, or a bucket may not be listed;
-    TransientError: the storage failed.
+    Raises UserError: a file is missing or no ordinary one, or is a pointer of git-lfs, or a bucket
+    may not be listed; TransientError: the storage failed.
     """
     where = f"{task.name}, split {split!r}"
     try:
@@ -207,6 +209,7 @@ def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
                 raise UserError(f"{where}: there is no file {', '.join(map(str, patterns))}")
         files = [file for file in source_files(source, split).files if file.path]
         sizes = file_sizes([file.path for file in files])
+        _refuse_pointers({file.path: size for file, size in zip(files, sizes, strict=True)}, where)
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise UserError(f"{where}: there is no file {error.filename}") from error
@@ -223,3 +226,14 @@ def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
         for (path, skip, take), size in zip(files, sizes, strict=True)
     ]
     return hashlib.blake2b(json.dumps(found).encode(), digest_size=8).hexdigest()
+
+
+def _refuse_pointers(sizes: dict[str, int], where: str) -> None:
+    """Raises UserError where the smallest file only says where git-lfs has its content."""
+    path = min(sizes, key=sizes.__getitem__, default="")
+    size = sizes.get(path, 0)
+    if 0 < size <= _MAX_POINTER_BYTES and read_range(path, 0, size).startswith(_POINTER):
+        raise UserError(
+            f"{where}: {path} is a pointer of git-lfs, and not the file itself: fetch the file by "
+            "`git lfs pull`, or remove the pointer"
+        )
