@@ -26,7 +26,8 @@ ROWS = [
     ("switch_large, switch_large_geglu", 128, ["switch_large", "switch_large_geglu"], PRETRAIN, []),
     ("switch_xxl", 128, ["switch_xxl"], PRETRAIN, []),
     ("switch_xxl", 256, ["switch_xxl"], PRETRAIN, ["DECODER_GROUP_SIZE=1024"]),
-    ("switch_c, switch_c_2048", 128, ["switch_c", "switch_c_2048"], PRETRAIN, []),
+    ("switch_c", 128, ["switch_c"], PRETRAIN, []),
+    ("switch_c_2048", 128, ["switch_c_2048"], PRETRAIN, []),
     ("switch_demo", 2, ["switch_demo"], DEMO, []),
     ("switch_study", 1, ["switch_study"], STUDY, []),
 ]

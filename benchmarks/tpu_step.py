@@ -5,7 +5,8 @@
 
 Each is `switch_jax plan` on a model of gin/models/ with runs/pretrain.gin: lengths 512 and 114,
 batch 2048 unless the row says otherwise, optimiser and all. "Of peak" is the model's FLOPs, without
-empty expert slots, over what the matrix units could do in the estimated cycles; "FLOPs" are the
+empty expert slots, over what the matrix units could do in the estimated cycles, and in the whole
+step, with waiting; "FLOPs" are the
 compiled ones over the model's, with empty slots; "ms" are of computation, and of waiting for
 exchanges, with what all exchanges take; "s" are of compilation on this machine. In brackets is what
 a part would take at least (docs/planning.md).
@@ -94,7 +95,7 @@ def row(name: str) -> str:
     )
     return (
         f"| {name} | {p['topology']} | {mesh} | {p['estimated_cycles'] / 1e6:.2f}M "
-        f"| {p['utilisation']:.1%} "
+        f"| {p['utilisation']:.1%}, {p['utilisation_with_waiting']:.1%} "
         f"| {p['compiled_flops'] / p['model_flops_with_empty_slots']:.3f} | {memory} "
         f"| {p['compute_seconds'] * 1e3:.1f} + {p['waiting_seconds'] * 1e3:.1f} "
         f"of {p['collective_seconds'] * 1e3:.1f} | {p['compile_seconds']:.0f} "
@@ -115,7 +116,7 @@ def main() -> None:
     unknown = [name for name in names if name not in STEPS]
     if unknown:
         parser.error(f"no step {', '.join(unknown)}; there are {', '.join(STEPS)}")
-    heads = "step | slice | mesh | cycles | of peak | FLOPs | GiB a chip | ms | s to compile"
+    heads = "step | slice | mesh | cycles | of peak, with waiting | FLOPs | GiB a chip | ms | s to compile"
     print(f"| {heads} | M cycles by part (at least) |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in names:

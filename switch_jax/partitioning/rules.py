@@ -7,7 +7,8 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from switch_jax.partitioning.mesh import BATCH, DATA, EXPERT, MODEL
+from switch_jax.hardware.tpus import num_slices
+from switch_jax.partitioning.mesh import BATCH, EXPERT, MODEL
 from switch_jax.utils.errors import UserError
 
 # Section 5: experts over the expert axis; d_ff, heads and vocabulary over the model axis.
@@ -44,7 +45,8 @@ def parameter_specs(
     that do not split it yet: data and expert, or data alone for the experts' own matrices. As many
     of these as divide one of its axes are used, along the first such axis, since rows cost a TPU
     less padding than columns. Other matrices, vectors and the small table of relative positions
-    stay as they are.
+    stay as they are. On several slices, or machines with GPUs, data splits no matrix: each slice
+    keeps all of them, since the network between slices is too slow to gather weights.
 
     `axes` is a nested dict with a tuple of logical axis names for each array, and `shapes` one of
     arrays or `ShapeDtypeStruct`s. Raises UserError where an axis does not divide over the mesh.
@@ -63,9 +65,11 @@ def parameter_specs(
                     f"set MESH_{mesh_axis.upper()} to a divisor of {size}"
                 )
         if fully_sharded:
-            return _over_batch_axes(names, array.shape, by_rule, mesh.shape)
+            return _over_batch_axes(names, array.shape, by_rule, mesh.shape, within_slice)
         return by_rule
 
+    slices = num_slices(mesh.devices.flat) if isinstance(mesh, Mesh) else 1
+    within_slice = BATCH if slices == 1 else (EXPERT,)
     return jax.tree.map(spec, axes, shapes, is_leaf=is_axes)
 
 
@@ -110,12 +114,14 @@ def _over_batch_axes(
     shape: tuple[int, ...],
     spec: tuple[str | None, ...],
     mesh_shape: Mapping[str, int],
+    batch_axes: tuple[str, ...],
 ) -> Spec:
-    """The spec with one axis split over batch axes too; see `parameter_specs`."""
+    """The spec with one axis split over some of the batch axes too; see `parameter_specs`."""
     own_axes = [i for i, name in enumerate(names) if name not in STACKED]
-    if len(own_axes) < 2 or "relpos_buckets" in names:
+    free = tuple(axis for axis in batch_axes if axis not in spec)
+    if len(own_axes) < 2 or "relpos_buckets" in names or not free:
         return spec
-    candidates = [(DATA,)] if EXPERT in spec else [BATCH, (DATA,), (EXPERT,)]
+    candidates = [free, *((axis,) for axis in free)]
     devices = {axes: math.prod(mesh_shape[a] for a in axes) for axes in candidates}
     for added in sorted(candidates, key=devices.__getitem__, reverse=True):
         for i in own_axes:

@@ -27,8 +27,8 @@ from switch_jax.utils.errors import UserError
 PAPER_TOKENS = 576e9
 _SECONDS_PER_DAY = 86400
 _OF_TIME = (
-    "step_seconds", "waiting", "utilisation", "tokens_per_second", "tokens_per_second_per_host",
-    "days", "paper_days", "chip_hours",
+    "step_seconds", "waiting", "utilisation", "utilisation_with_waiting", "tokens_per_second",
+    "tokens_per_second_per_host", "days", "paper_days", "chip_hours",
 )  # fmt: skip
 # Of a step's time; other slices are looked at where devices wait longer for exchanges.
 MUCH_WAITING = 0.25
@@ -103,6 +103,11 @@ class Plan:
         """The model FLOPs over the peak FLOPs of the matrix units in the estimated cycles."""
         peak = self._costs.estimated_cycles * self.hardware.generation.flops_per_cycle
         return self.model_flops / self.hardware.devices / peak
+
+    @property
+    def utilisation_with_waiting(self) -> float:
+        """The model FLOPs over the peak FLOPs in the whole time of a step (MFU)."""
+        return self.utilisation * (1 - self.waiting)
 
     @property
     def tokens_per_second(self) -> float:

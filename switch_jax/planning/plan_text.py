@@ -55,7 +55,8 @@ def _costs(plan: Plan) -> Rows:
     if costs.uncounted:
         listed = ", ".join(f"{number} {opcode}" for opcode, number in costs.uncounted.items())
         yield "  not counted", f"{listed}: the compiler has no figure for these"
-    yield "utilisation", f"{percent(plan.utilisation)} of peak, by model FLOPs and cycles"
+    whole = f"{percent(plan.utilisation_with_waiting)} with waiting"
+    yield "utilisation", f"{percent(plan.utilisation)} of peak, by model FLOPs and cycles, {whole}"
     for c in costs.collectives:
         size = f"{c.bytes} B" if c.bytes < 1000 else f"{count(c.bytes)}B"
         waiting = f"the devices wait for {_ms(c.waiting_seconds, 2)}"

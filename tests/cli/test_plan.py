@@ -146,6 +146,8 @@ def test_standard_output_is_only_json(capsys, planned):
     assert (exchange["op"], exchange["axis"], exchange["count"]) == ("all-to-all", "expert", 8)
     assert (exchange["seconds"], exchange["waiting_seconds"]) == (0.0008, 0.0005)
     assert result["step_seconds"] == pytest.approx(0.0025)
+    peak = 4 * 459e12  # FLOP/s of the slice's chips
+    assert result["utilisation_with_waiting"] == pytest.approx(2e12 / 0.0025 / peak, rel=1e-3)
     assert result["tokens_per_second"] == pytest.approx(40_000 / 0.0025)
     assert re.match(r"compiling the step for v5p-8\ncompiled .* in \d+ s\n$", captured.err)
 
@@ -167,6 +169,7 @@ def test_the_table(capsys, planned):
         r"  attention +2,626,495 \(75.00 %\)",
         r"  not counted +2 sort",
         r"all-to-all over expert +8 x bf16, 12 MB a device, 0.80 ms, the devices wait for 0.50",
+        r"utilisation +54.46 % of peak, by model FLOPs and cycles, 43.57 % with waiting$",
         r"step-time model +2.5 ms = 2.0 ms of cycles at 1.75 GHz \+ 0.5 ms waiting",
         r" +for exchanges, 0.8 ms in all; a model,",
         r"tokens a second +16 M, of which each host reads 16 M$",

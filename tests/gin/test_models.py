@@ -6,7 +6,6 @@ anew; read their diff.
 
 import dataclasses
 import json
-import math
 import re
 import runpy
 from pathlib import Path
@@ -137,11 +136,16 @@ def test_the_name_of_a_released_switch_model_has_its_experts(name):
     assert resolve(name) == resolve(family, f"NUM_EXPERTS={experts}")
 
 
-def test_a_group_of_switch_c_has_a_token_for_each_expert():
-    shape = {"data": 1, "expert": 2048, "model": 1}
-    config = resolve("switch_c")
-    check_batch(tiny_config(config, 32768, (512, 114)), shape)
-    assert math.isclose(config.group_size * config.train_expert_capacity_factor, config.num_experts)
+@pytest.mark.parametrize(
+    ("name", "experts_axis", "batch", "tokens"),
+    [("switch_c", 512, 8192, 4), ("switch_c_2048", 2048, 32768, 1)],
+)
+def test_a_group_of_switch_c_has_tokens_for_each_expert(name, experts_axis, batch, tokens):
+    config = resolve(name)
+    shape = {"data": 1, "expert": experts_axis, "model": 1}
+    check_batch(tiny_config(config, batch, (512, 114)), shape)
+    assert config.group_size == tokens * config.num_experts
+    assert config.train_expert_capacity_factor == (1.25 if tokens == 4 else 1.0)
 
 
 def test_the_docs_have_rows_of_groups_that_their_command_prints(capsys, monkeypatch):

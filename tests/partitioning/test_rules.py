@@ -1,11 +1,12 @@
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, Mesh
 
 from switch_jax.model import abstract_parameters, logical_axes
 from switch_jax.partitioning.rules import parameter_specs
 from switch_jax.utils.errors import UserError
+from tests.partitioning.test_mesh import Chip
 from tests.trainer.helpers import tiny_model
 
 INTO, OUT = ("layers", "embed", "mlp"), ("layers", "mlp", "embed")
@@ -45,6 +46,21 @@ def _spec(names, shape, mesh, fully_sharded=True):
 def test_where_fully_sharded_arrays_lie(names, shape, mesh, expected):
     spec = _spec(names, shape, mesh)
     assert tuple(p if p is None or type(p) is str else tuple(p) for p in spec) == expected
+
+
+def test_between_slices_no_weights_are_gathered():
+    """Two slices of two chips along expert: data is between slices, and splits no matrix."""
+    chips = [Chip(i, (i % 2, 0, 0), slice_index=i // 2) for i in range(4)]
+    mesh = Mesh(np.reshape(np.array(chips, object), (2, 2, 1)), ("data", "expert", "model"))
+    shapes = {
+        "dense": jax.ShapeDtypeStruct((6, 32, 16), np.float32),
+        "experts": jax.ShapeDtypeStruct((6, 8, 32, 16), np.float32),
+    }
+    axes = {"dense": OUT, "experts": EXPERTS_OUT}
+    assert parameter_specs(axes, shapes, mesh, fully_sharded=True) == {
+        "dense": (None, ("model", "expert"), None),
+        "experts": (None, "expert", "model", None),
+    }
 
 
 def test_without_it_only_experts_and_model_split_weights():
