@@ -116,8 +116,8 @@ def main() -> None:
     unknown = [name for name in names if name not in STEPS]
     if unknown:
         parser.error(f"no step {', '.join(unknown)}; there are {', '.join(STEPS)}")
-    heads = "step | slice | mesh | cycles | of peak, with waiting | FLOPs | GiB a chip | ms | s to compile"
-    print(f"| {heads} | M cycles by part (at least) |")
+    heads = "step | slice | mesh | cycles | of peak, with waiting | FLOPs | GiB a chip | ms"
+    print(f"| {heads} | s to compile | M cycles by part (at least) |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in names:
         print(row(name), flush=True)
