@@ -173,6 +173,7 @@ def test_the_table(capsys, planned):
         r"step-time model +2.5 ms = 2.0 ms of cycles at 1.75 GHz \+ 0.5 ms waiting",
         r" +for exchanges, 0.8 ms in all; a model,",
         r"tokens a second +16 M, of which each host reads 16 M$",
+        r" +for which it takes some 27 streams \(DATA_STREAMS / hosts\)$",  # 16 / 0.6
         r"550,000 steps \(TRAIN_STEPS\) +0.38 hours on 4 chips: 1.5 chip-hours$",
     ):
         assert re.search(rf"^{line}", output, re.M), line

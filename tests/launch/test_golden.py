@@ -62,7 +62,7 @@ CASES = {
     "v5p-256_queued-resource": [
         BASE, *CLOUD, "--on=queued-resource", "--topology=v5p-256", "--zone=us-east5-a", "--spot",
         "--service_account=trainer@my-project.iam.gserviceaccount.com", "--gin.MESH_EXPERT=128",
-        "--gin.DATA_STREAMS=64",
+        "--gin.DATA_STREAMS=128",
     ],
     "4xv5e-256_gke": [
         BASE, *CLOUD, "--on=gke", *FOUR_SLICES, "--service_account=trainer", "--skip_plan"

@@ -28,7 +28,7 @@ if [ -z "$job" ]; then
   lines=all
   sudo gcloud auth configure-docker us-docker.pkg.dev --quiet
   sudo docker run \
-    --label=job=6756a737 \
+    --label=job=e1387479 \
     --detach \
     --init \
     --name=base \
@@ -49,9 +49,9 @@ if [ -z "$job" ]; then
     --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption \
     --gin.TRAIN_STEPS=100000 \
     --gin.MESH_EXPERT=128 \
-    --gin.DATA_STREAMS=64 \
+    --gin.DATA_STREAMS=128 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
-elif [ "$job" != 6756a737 ]; then
+elif [ "$job" != e1387479 ]; then
   echo "[$1 $worker] another job runs as base"
   exit 99
 fi
