@@ -21,6 +21,7 @@ import sys
 BASE = "--topology=v5p-256 --gin_file=models/{}.gin "
 SCANNED = " --gin.SCAN_LAYERS=True"
 SHARDED = " --gin.FULLY_SHARDED_WEIGHTS=True"
+LARGE = " --gin.REMAT_POLICY=minimal" + SHARDED + SCANNED
 RUN = "--gin_file=runs/pretrain.gin"
 FACTOR = " --gin.TRAIN_EXPERT_CAPACITY_FACTOR="
 T5 = BASE.format("t5_base") + "--mesh=128,1,1"
@@ -53,21 +54,13 @@ STEPS = {
     "switch_large_scanned": BASE.format("switch_large") + "--mesh=1,128,1" + SCANNED,
     "switch_large_v5p_128": "--topology=v5p-128 --gin_file=models/switch_large.gin --mesh=1,64,1 "
     "--gin.BATCH_SIZE=1024",
-    "switch_xxl": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4 "
-    "--gin.REMAT_POLICY=minimal",
-    "switch_xxl_sharded": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4"
-    + SHARDED,
-    "switch_xxl_sharded_scanned": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin "
-    "--mesh=1,128,4 --gin.REMAT_POLICY=minimal" + SHARDED + SCANNED,
-    "switch_xxl_scanned": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4 "
-    "--gin.REMAT_POLICY=minimal" + SCANNED,
-    "switch_c": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
-    "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192" + SCANNED,
-    "switch_c_one_by_one": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
-    "--gin.BATCH_SIZE=8192",
-    "switch_c_large_groups": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
-    "--gin.REMAT_POLICY=minimal --gin.BATCH_SIZE=8192 --gin.GROUP_SIZE=8192 "
-    "--gin.DECODER_GROUP_SIZE=1824" + FACTOR + "1.25" + SCANNED,
+    "switch_xxl": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4" + LARGE,
+    "switch_xxl_v5p_256": BASE.format("switch_xxl") + "--mesh=1,128,1" + LARGE,
+    "switch_c": "--topology=v5p-1024 --gin_file=models/switch_c.gin --mesh=1,512,1 "
+    "--gin.BATCH_SIZE=8192" + LARGE,
+    "switch_c_v5p_4096": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
+    "--gin.BATCH_SIZE=8192" + LARGE,
+    "t5_xxl": "--topology=v5p-1024 --gin_file=models/t5_1_1_xxl.gin --mesh=512,1,1" + LARGE,
 }
 
 
@@ -95,7 +88,7 @@ def row(name: str) -> str:
     )
     return (
         f"| {name} | {p['topology']} | {mesh} | {p['estimated_cycles'] / 1e6:.2f}M "
-        f"| {p['utilisation']:.1%}, {p['utilisation_with_waiting']:.1%} "
+        f"| {p['utilisation']:.1%}, {p['utilisation_with_waiting']:.0%} "
         f"| {p['compiled_flops'] / p['model_flops_with_empty_slots']:.3f} | {memory} "
         f"| {p['compute_seconds'] * 1e3:.1f} + {p['waiting_seconds'] * 1e3:.1f} "
         f"of {p['collective_seconds'] * 1e3:.1f} | {p['compile_seconds']:.0f} "
