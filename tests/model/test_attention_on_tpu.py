@@ -16,11 +16,11 @@ from switch_jax.partitioning.mesh import AXES, BATCH, MODEL
 from tests.trainer.helpers import by_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("scopes_and_kernels_by_name")]
-# Sizes that are no other size of the model: rows, inputs, targets, heads of each device.
-ROWS, INPUTS, TARGETS, HEADS = 6, 256, 114, 10
+# Sizes that are no other size of the model: rows, inputs, targets, heads of each device; the width.
+ROWS, INPUTS, TARGETS, HEADS, WIDTH = 6, 256, 114, 10, 128
 MODEL_CONFIG = ModelConfig(
     num_embeddings=384,
-    embed_dim=128,
+    embed_dim=WIDTH,
     mlp_dim=512,
     head_dim=64,
     num_heads=2 * HEADS,
@@ -80,7 +80,9 @@ def test_no_array_of_scores_and_no_gather_of_heads_or_rows(mesh):
     # In each direction: encoder, decoder, cross-attention; a scan's body stands there once.
     assert sorted(kernels) == ["backward"] * 3 + ["forward"] * 3
     assert not _scores(hlo)
-    assert "all-gather" not in hlo
+    # What is gathered are activations: all of their width, of a device's own rows.
+    gathered = set(re.findall(r"= \(?\w+\[([\d,]+)\]\S* all-gather", hlo))
+    assert gathered == {f"{ROWS},{length},{WIDTH}" for length in (INPUTS, TARGETS)}
 
 
 def test_without_the_kernel_there_are_such_arrays(mesh, monkeypatch):
