@@ -26,6 +26,10 @@ RUN = "--gin_file=runs/pretrain.gin"
 FACTOR = " --gin.TRAIN_EXPERT_CAPACITY_FACTOR="
 T5 = BASE.format("t5_base") + "--mesh=128,1,1"
 SWITCH = BASE.format("switch_base") + "--mesh=1,128,1"
+TWO_SLICES = (
+    "--topology=2xv5e-256 --gin_file=models/switch_base.gin --mesh=4,128,1 "
+    "--gin.GROUP_SIZE=2048 --gin.DECODER_GROUP_SIZE=512" + SCANNED
+)
 V4, V6E = ("v5p-256", "v4-256"), ("v5p-256", "v6e-128")
 STEPS = {
     "t5_base": T5,
@@ -45,8 +49,8 @@ STEPS = {
     "switch_base_v6e": SWITCH.replace(*V6E) + SCANNED,
     "switch_base_v3": "--topology=v3-32 --gin_file=models/switch_base.gin --mesh=1,32,1 "
     "--gin.BATCH_SIZE=512" + SCANNED,
-    "switch_base_two_slices": "--topology=2xv5e-256 --gin_file=models/switch_base.gin "
-    "--mesh=4,128,1 --gin.GROUP_SIZE=2048 --gin.DECODER_GROUP_SIZE=512" + SCANNED,
+    "switch_base_two_slices": TWO_SLICES,
+    "switch_base_two_slices_sharded": TWO_SLICES + SHARDED,
     "t5_large": BASE.format("t5_large") + "--mesh=128,1,1",
     "t5_large_sharded": BASE.format("t5_large") + "--mesh=128,1,1" + SHARDED,
     "switch_large": BASE.format("switch_large") + "--mesh=1,128,1",
@@ -60,7 +64,7 @@ STEPS = {
     "--gin.BATCH_SIZE=8192" + LARGE,
     "switch_c_v5p_4096": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
     "--gin.BATCH_SIZE=8192" + LARGE,
-    "t5_xxl": "--topology=v5p-1024 --gin_file=models/t5_1_1_xxl.gin --mesh=512,1,1" + LARGE,
+    "t5_xxl": "--topology=v5p-1024 --gin_file=models/t5_1_1_xxl.gin --mesh=128,1,4" + LARGE,
 }
 
 
