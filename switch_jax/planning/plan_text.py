@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from switch_jax.planning.plan import MUCH_WAITING, Plan
 from switch_jax.utils.units import count, counted, memory_size, percent
 
-# What one core preprocesses, at the least that benchmarks/input_pipeline.py has measured.
-TOKENS_PER_SECOND_OF_STREAM = 0.6e6
+# About what one core preprocesses of C4 (benchmarks/README.md).
+TOKENS_PER_SECOND_OF_STREAM = 0.45e6
 
 Rows = Iterator[tuple[str, str]]  # the name of a figure, and what it is
 
@@ -82,9 +82,12 @@ def _verdict(plan: Plan, chip_hour: float | None) -> Rows:
         yield compiled
         return
     rate, of_host = count(plan.tokens_per_second), count(plan.tokens_per_second_per_host)
-    streams = math.ceil(plan.tokens_per_second_per_host / TOKENS_PER_SECOND_OF_STREAM)
+    data, expert, _ = plan.mesh
+    readers = min(plan.hardware.hosts, data * expert)
+    streams = math.ceil(plan.tokens_per_second / readers / TOKENS_PER_SECOND_OF_STREAM)
     yield "tokens a second", f"{rate}, of which each host reads {of_host}"
-    yield "", f"for which it takes some {counted(streams, 'stream')} (DATA_STREAMS / hosts)"
+    own = f"a host's own part takes {counted(streams, 'stream')}"
+    yield "", f"{own}: DATA_STREAMS = {streams * readers}"
     yield "576B input tokens", f"{_duration(plan.paper_days)} (what the paper pretrains on)"
     yield compiled
     hours = f"{plan.chip_hours:,.0f}" if plan.chip_hours >= 10 else f"{plan.chip_hours:.2g}"

@@ -173,13 +173,15 @@ def test_the_table(capsys, planned):
         r"step-time model +2.5 ms = 2.0 ms of cycles at 1.75 GHz \+ 0.5 ms waiting",
         r" +for exchanges, 0.8 ms in all; a model,",
         r"tokens a second +16 M, of which each host reads 16 M$",
-        r" +for which it takes some 27 streams \(DATA_STREAMS / hosts\)$",  # 16 / 0.6
+        r" +a host's own part takes 36 streams: DATA_STREAMS = 36$",  # 16 / 0.45
         r"550,000 steps \(TRAIN_STEPS\) +0.38 hours on 4 chips: 1.5 chip-hours$",
     ):
         assert re.search(rf"^{line}", output, re.M), line
     assert "wait for exchanges in" not in output  # 0.5 of 2.5 ms
     assert main(["plan", *TINY, "--topology=v5p-16", "--mesh=2,4,1"]) == 0
-    assert "16 M, of which each host reads 8 M\n" in capsys.readouterr().out  # of two
+    output = capsys.readouterr().out
+    assert "16 M, of which each host reads 8 M\n" in output  # of two
+    assert "a host's own part takes 18 streams: DATA_STREAMS = 36\n" in output
 
 
 def test_the_verdict_has_the_price_and_where_devices_would_wait_less(capsys, planned):

@@ -229,11 +229,10 @@ def files_digest(task: seqio.Task, split: str, use_cached: bool) -> str:
 
 
 def _refuse_pointers(sizes: dict[str, int], where: str) -> None:
-    """Raises UserError where the smallest file only says where git-lfs has its content."""
-    path = min(sizes, key=sizes.__getitem__, default="")
-    size = sizes.get(path, 0)
-    if 0 < size <= _MAX_POINTER_BYTES and read_range(path, 0, size).startswith(_POINTER):
-        raise UserError(
-            f"{where}: {path} is a pointer of git-lfs, and not the file itself: fetch the file by "
-            "`git lfs pull`, or remove the pointer"
-        )
+    """Raises UserError where a file only says where git-lfs has its content."""
+    for path, size in sizes.items():
+        if 0 < size <= _MAX_POINTER_BYTES and read_range(path, 0, size).startswith(_POINTER):
+            raise UserError(
+                f"{where}: {path} is a pointer of git-lfs, and not the file itself: fetch the file "
+                "by `git lfs pull`, or remove it and all like it"
+            )
