@@ -57,12 +57,13 @@ def cache(
         ) from error
     data_dir = seqio_internals.tfds_data_dir() or ""
     cache_tasks_main.FLAGS(["seqio", f"--base_seed={_SEED}", f"--tfds_data_dir={data_dir}"])
+    in_workers: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if c4_json_dir is not None:
         in_copy = [task.name for task in tasks if isinstance(task.source, C4Files)]
         set_folder = functools.partial(_set_folder, in_copy, c4_json_dir, modules)
         set_folder()
-        seqio_internals.call_in_workers(set_folder)
-    with _pipeline(beam, beam_options) as pipeline:
+        in_workers = seqio_internals.called_in_workers(set_folder)
+    with in_workers, _pipeline(beam, beam_options) as pipeline:
         return cache_tasks_main.run_pipeline(
             pipeline,
             [re.escape(task.name) for task in tasks],

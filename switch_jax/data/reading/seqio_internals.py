@@ -125,12 +125,17 @@ def set_source(task: seqio.Task, source: seqio.DataSource) -> None:
     task._source = source
 
 
-def call_in_workers(setup: Callable[[], None]) -> None:
-    """From now on workers of Apache Beam call `setup` before they look for a task by its name."""
+@contextlib.contextmanager
+def called_in_workers(setup: Callable[[], None]) -> Iterator[None]:
+    """Within it, Apache Beam's workers call `setup` before they look for a task by its name."""
     from seqio import beam_utils  # needs Apache Beam
 
-    with_setup = functools.partial(beam_utils.PreprocessTask, setup_fn=setup)
-    beam_utils.PreprocessTask = with_setup
+    original = beam_utils.PreprocessTask
+    beam_utils.PreprocessTask = functools.partial(original, setup_fn=setup)
+    try:
+        yield
+    finally:
+        beam_utils.PreprocessTask = original
 
 
 def file_patterns(source: seqio.FileDataSource, split: str) -> list[str]:
