@@ -6,10 +6,9 @@
 Each is `switch_jax plan` on a model of gin/models/ with runs/pretrain.gin: lengths 512 and 114,
 batch 2048 unless the row says otherwise, optimiser and all. "Of peak" is the model's FLOPs, without
 empty expert slots, over what the matrix units could do in the estimated cycles, and in the whole
-step, with waiting; "FLOPs" are the
-compiled ones over the model's, with empty slots; "ms" are of computation, and of waiting for
-exchanges, with what all exchanges take; "s" are of compilation on this machine. In brackets is what
-a part would take at least (docs/planning.md).
+step, with waiting; "FLOPs" are the compiled ones over the model's, with empty slots; "ms" are of
+computation, and of waiting for exchanges, with what all exchanges take; "s" are of compilation on
+this machine. In brackets is what a part would take at least (docs/planning.md).
 """
 
 import argparse

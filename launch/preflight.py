@@ -9,15 +9,9 @@ from switch_jax.data.catalogue.checks import check_vocabulary
 from switch_jax.data.catalogue.configured_tasks import vocabulary_is_here
 from switch_jax.hardware.tpus import GIB, Slice
 from switch_jax.launch.console import log
-from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes
+from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes, readers
 from switch_jax.run_folder import check_run_folder
-from switch_jax.trainer.start.prepare import (
-    check_for_slices,
-    check_paths,
-    check_run,
-    open_data,
-    readers,
-)
+from switch_jax.trainer.start.prepare import check_for_slices, check_paths, check_run, open_data
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import counted, memory_size
 

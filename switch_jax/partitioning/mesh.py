@@ -30,6 +30,11 @@ def batch_shards(shape: Mapping[str, int]) -> int:
     return shape[DATA] * shape[EXPERT]
 
 
+def readers(hosts: int, mesh_shape: Mapping[str, int]) -> int:
+    """Into how many parts hosts split the rows of a batch on a mesh of this shape."""
+    return min(hosts, batch_shards(mesh_shape))
+
+
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Lays the devices out as a mesh: neighbours side by side, and slices along data alone.
 

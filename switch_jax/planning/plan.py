@@ -13,7 +13,7 @@ from switch_jax.hardware.tpus import Slice, equal_slices
 from switch_jax.model import abstract_parameters
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.groups import Groups
-from switch_jax.partitioning.mesh import AXES, batch_shards, make_mesh
+from switch_jax.partitioning.mesh import AXES, make_mesh, readers
 from switch_jax.partitioning.placing import total_bytes
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.costs import Costs, costs_of
@@ -178,7 +178,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         model_flops_with_empty_slots=step_flops(config, slots),
         tokens_per_step=config.tokens_per_step,
         input_tokens_per_step=config.run.batch_size * config.model.stacks[0].length(lengths),
-        host_tokens_per_step=config.tokens_read(min(hardware.hosts, batch_shards(mesh.shape))),
+        host_tokens_per_step=config.tokens_read(readers(hardware.hosts, mesh.shape)),
         train_steps=config.run.train_steps,
         hbm_bytes_per_chip=hbm_bytes,
         hbm_limit_bytes=hbm_limit,

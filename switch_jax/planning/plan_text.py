@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from switch_jax.partitioning.mesh import AXES, readers
 from switch_jax.planning.plan import MUCH_WAITING, Plan
 from switch_jax.utils.units import count, counted, memory_size, percent
 
@@ -82,12 +83,11 @@ def _verdict(plan: Plan, chip_hour: float | None) -> Rows:
         yield compiled
         return
     rate, of_host = count(plan.tokens_per_second), count(plan.tokens_per_second_per_host)
-    data, expert, _ = plan.mesh
-    readers = min(plan.hardware.hosts, data * expert)
-    streams = math.ceil(plan.tokens_per_second / readers / TOKENS_PER_SECOND_OF_STREAM)
+    parts = readers(plan.hardware.hosts, dict(zip(AXES, plan.mesh, strict=True)))
+    streams = math.ceil(plan.tokens_per_second / parts / TOKENS_PER_SECOND_OF_STREAM)
     yield "tokens a second", f"{rate}, of which each host reads {of_host}"
     own = f"a host's own part takes {counted(streams, 'stream')}"
-    yield "", f"{own}: DATA_STREAMS = {streams * readers}"
+    yield "", f"{own}: DATA_STREAMS = {streams * parts}"
     yield "576B input tokens", f"{_duration(plan.paper_days)} (what the paper pretrains on)"
     yield compiled
     hours = f"{plan.chip_hours:,.0f}" if plan.chip_hours >= 10 else f"{plan.chip_hours:.2g}"

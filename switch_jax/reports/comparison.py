@@ -56,7 +56,7 @@ class Comparison:
     # How many times sooner, in "steps" and in "time"; NaN if the run never has the value, or if
     # steps, or times, must not be compared.
     speedup: dict[str, float]
-    time_is_chance: bool  # whether the speed-up in time means nothing, as the sentence says
+    time_is_chance: bool  # whether the speed-up in time means nothing
     # The same at the run's evaluations after a tenth of its steps, to the value that it has there.
     speedups: Series
     sentence: str  # the result

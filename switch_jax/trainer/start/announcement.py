@@ -9,9 +9,10 @@ from switch_jax.data.catalogue.lost_text import lost_text
 from switch_jax.model.flops import described
 from switch_jax.model.parameter_names import in_groups, parameter_shapes
 from switch_jax.optim.optimizer import learning_rate_factors, trained_parameters
+from switch_jax.partitioning.mesh import readers
 from switch_jax.runtime.multihost import run_on_first
 from switch_jax.train_step.microbatches import routing_groups
-from switch_jax.trainer.start.prepare import Prepared, readers
+from switch_jax.trainer.start.prepare import Prepared
 from switch_jax.trainer.start.resume import ResumePoint
 from switch_jax.trainer.start.teacher import describe_teacher
 from switch_jax.trainer.start.warm_start import describe_start

@@ -1,7 +1,7 @@
 """A run is checked and prepared once, before anything is written or compiled."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from switch_jax.data.catalogue.registry import mixing_rates
 from switch_jax.evaluation.best_evaluation import check_metric
 from switch_jax.evaluation.task_metrics import check_metrics
 from switch_jax.monitoring.wandb_run import import_wandb
-from switch_jax.partitioning.mesh import batch_shards, make_mesh
+from switch_jax.partitioning.mesh import make_mesh, readers
 from switch_jax.partitioning.placing import device_bytes
 from switch_jax.run_folder import RunFolder, check_run_folder, read_run_config
 from switch_jax.runtime.multihost import gather, run_on_all, run_on_first
@@ -158,11 +158,6 @@ def check_run(config: Config, readers: int) -> list[str]:
         check_tasks(all_tasks(config.data), config.data)
         warnings += check_vocabulary(config)
     return warnings
-
-
-def readers(hosts: int, mesh_shape: Mapping[str, int]) -> int:
-    """Into how many parts hosts split the rows of a batch on a mesh of this shape."""
-    return min(hosts, batch_shards(mesh_shape))
 
 
 def check_for_slices(config: Config, devices: AbstractMesh) -> int:
