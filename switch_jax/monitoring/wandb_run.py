@@ -15,8 +15,8 @@ def import_wandb() -> Any:
         import wandb
     except ModuleNotFoundError as error:
         raise UserError(
-            "WANDB_PROJECT is set but wandb is not installed: pip install 'switch_jax[wandb]', or "
-            "leave it at None"
+            "WANDB_PROJECT is set but wandb is not installed: pip install -c requirements.txt "
+            "wandb, in the checkout, or leave it at None"
         ) from error
     return wandb
 

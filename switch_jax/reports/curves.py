@@ -105,7 +105,8 @@ def held_out(findings: Findings, axis: XAxis) -> Chart | None:
     text = "How well each run predicts text it never trained on; higher is better."
     if marked:
         baseline = marked[0].baseline.name
-        text += f" Thin lines mark {baseline}'s last value, and where another run reaches it."
+        text += f" Dotted = {baseline}'s last value; ring = another run reaches it, with its "
+        text += "speed-up below."
 
     def mark(ax: Axes) -> None:
         for i, comparison in enumerate(marked):

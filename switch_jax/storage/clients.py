@@ -43,4 +43,6 @@ def file_system(path: pathlib.PurePath | str) -> Any:
     try:
         return fsspec.core.url_to_fs(str(path))[0]
     except ImportError as error:
-        raise UserError(f"{path}: {error}: pip install 'switch_jax[s3]'") from error
+        raise UserError(
+            f"{path}: {error}: pip install -c requirements.txt s3fs, in the checkout"
+        ) from error

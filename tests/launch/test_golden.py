@@ -32,6 +32,7 @@ CLOUD = [
     "--gin.TRAIN_STEPS=100000",
     "--tfds_data_dir=gs://my-bucket/tfds",
 ]
+BASE16 = [flag.replace("base", "base16") for flag in CLOUD]
 FOUR_SLICES = [
     "--topology=4xv5e-256",
     "--zone=us-west4-a",
@@ -56,7 +57,7 @@ CASES = {
         "--gin.MODEL_DIR=runs/rehearsal", "--gin.TRAIN_STEPS=100",
     ],
     "v5e-16_tpu-vm": [
-        "--gin_file=models/switch_base_16.gin", *CLOUD, "--on=tpu-vm", "--topology=v5e-16",
+        "--gin_file=models/switch_base_16.gin", *BASE16, "--on=tpu-vm", "--topology=v5e-16",
         "--zone=us-west4-a", "--gin.BATCH_SIZE=256", "--gin.MESH_EXPERT=16",
     ],
     "v5p-256_queued-resource": [

@@ -69,7 +69,9 @@ def test_the_last_value_of_a_short_run_lies_within_the_axis():
 
 
 def test_the_speed_up_is_marked_where_the_sparse_run_reaches_the_dense_one():
-    ax = drawn(curves.held_out(findings(DENSE, SPARSE), STEPS))
+    chart = curves.held_out(findings(DENSE, SPARSE), STEPS)
+    assert "Dotted = dense's last value; ring = another run reaches it" in chart.caption
+    ax = drawn(chart)
     # -4 lies a third of the way from -4.5 at step 200 to -3 at step 300: 233.3.
     assert "1.29× speed-up\nat step 233" in texts(ax)
     (ring,) = [one for one in ax.lines if one.get_markeredgecolor() == "#222222"]
@@ -99,7 +101,7 @@ def test_steps_that_do_not_compare_have_neither_marks_nor_a_chart():
     found = findings(DENSE, other)
     in_steps, in_time = both_axes(found)
     chart = curves.held_out(found, in_steps)
-    assert texts(drawn(chart)) == ["dense", "sparse"] and "Thin lines" not in chart.caption
+    assert texts(drawn(chart)) == ["dense", "sparse"] and "Dotted" not in chart.caption
     assert curves.speedup(found, in_steps) is None
     assert "1.29× speed-up\nat 3.89 min" in texts(drawn(curves.held_out(found, in_time)))
     assert curves.speedup(found, in_time) is not None

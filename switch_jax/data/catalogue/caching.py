@@ -52,7 +52,7 @@ def cache(
     except (ImportError, TypeError) as error:  # TypeError: generated for another protobuf
         raise UserError(
             f"a cache is made with Apache Beam, which cannot be imported here ({error}): "
-            "run `pip install 'switch_jax[cache]'` in an environment of its own "
+            "run `pip install '.[cache]'` in the checkout, in an environment of its own "
             "(docs/prepare_data.md)"
         ) from error
     data_dir = seqio_internals.tfds_data_dir() or ""

@@ -38,7 +38,7 @@ def test_without_beam_one_line_says_what_to_install(tmp_path, capsys, monkeypatc
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
     assert "Apache Beam, which cannot be imported here" in printed.err
-    assert "pip install 'switch_jax[cache]'" in printed.err
+    assert "pip install '.[cache]'" in printed.err
 
 
 def test_a_cache_needs_a_folder(capsys):

@@ -1,4 +1,4 @@
-# base: 16 chips, 4 hosts (v5e-16)
+# base16: 16 chips, 4 hosts (v5e-16)
 
 # once, run it yourself: build the image of switch_jax, from a checkout
 docker build \
@@ -12,9 +12,9 @@ docker push us-docker.pkg.dev/my-project/images/switch_jax:1
 
 # the script that every host runs
 mkdir -p launched
-cat > launched/base.sh <<'END'
+cat > launched/base16.sh <<'END'
 #!/bin/bash
-# Starts the job on one host, or follows it if it already runs: bash base.sh SLICE
+# Starts the job on one host, or follows it if it already runs: bash base16.sh SLICE
 set -euo pipefail
 { # bash reads up to the last brace before it runs this: the file may be replaced meanwhile.
 worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
@@ -22,7 +22,7 @@ worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
   || hostname)
 trap 'echo "[$1 $worker] exit code $?"' EXIT
 label='{{.Config.Labels.job}}'
-job=$(sudo docker container inspect --format "$label" base 2> /dev/null || true)
+job=$(sudo docker container inspect --format "$label" base16 2> /dev/null || true)
 lines=20
 if [ -z "$job" ]; then
   lines=all
@@ -31,7 +31,7 @@ if [ -z "$job" ]; then
     --label=job=c897dbcf \
     --detach \
     --init \
-    --name=base \
+    --name=base16 \
     --privileged \
     --net=host \
     --log-opt=max-size=100m \
@@ -45,46 +45,46 @@ if [ -z "$job" ]; then
     --multihost \
     --gin_file=models/switch_base_16.gin \
     --gin_file=runs/pretrain.gin \
-    --gin.MODEL_DIR=gs://my-bucket/runs/base \
+    --gin.MODEL_DIR=gs://my-bucket/runs/base16 \
     --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption \
     --gin.TRAIN_STEPS=100000 \
     --gin.BATCH_SIZE=256 \
     --gin.MESH_EXPERT=16 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
 elif [ "$job" != c897dbcf ]; then
-  echo "[$1 $worker] another job runs as base"
+  echo "[$1 $worker] another job runs as base16"
   exit 99
 fi
-sudo docker logs --follow --tail "$lines" base 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
-code=$(sudo docker wait base)
+sudo docker logs --follow --tail "$lines" base16 2>&1 | sed --unbuffered "s/^/[$1 $worker] /"
+code=$(sudo docker wait base16)
 exit "$code"
 }
 END
 
 # repeated every 30 s until the slice is READY
-gcloud compute tpus tpu-vm describe base \
+gcloud compute tpus tpu-vm describe base16 \
     --zone=us-west4-a \
     --project=my-project \
     --format='value(state)'
 
 # only after a preemption: deletes what is left of the slice
-gcloud compute tpus tpu-vm delete base --zone=us-west4-a --project=my-project --quiet
+gcloud compute tpus tpu-vm delete base16 --zone=us-west4-a --project=my-project --quiet
 
 # only if there is no slice: creates it
-gcloud compute tpus tpu-vm create base \
+gcloud compute tpus tpu-vm create base16 \
     --zone=us-west4-a \
     --project=my-project \
     --accelerator-type=v5litepod-16 \
     --version=v2-alpha-tpuv5-lite
 
 # copies the script to all hosts
-gcloud alpha compute tpus tpu-vm scp launched/base.sh base: \
+gcloud alpha compute tpus tpu-vm scp launched/base16.sh base16: \
     --worker=all \
     --zone=us-west4-a \
     --project=my-project
 
 # removes the containers of earlier attempts, and leaves one that runs
-gcloud alpha compute tpus tpu-vm ssh base \
+gcloud alpha compute tpus tpu-vm ssh base16 \
     --worker=all \
     --batch-size=all \
     --command='sudo docker container prune --force' \
@@ -92,28 +92,28 @@ gcloud alpha compute tpus tpu-vm ssh base \
     --project=my-project
 
 # starts the job on all hosts, or follows it if it already runs
-gcloud alpha compute tpus tpu-vm ssh base \
+gcloud alpha compute tpus tpu-vm ssh base16 \
     --worker=all \
     --batch-size=all \
-    --command='bash base.sh base' \
+    --command='bash base16.sh base16' \
     --zone=us-west4-a \
     --project=my-project
 
 # only if a host has failed and others still run after 180 s
-gcloud alpha compute tpus tpu-vm ssh base \
+gcloud alpha compute tpus tpu-vm ssh base16 \
     --worker=all \
     --batch-size=all \
-    --command='sudo docker kill base' \
+    --command='sudo docker kill base16' \
     --zone=us-west4-a \
     --project=my-project
 
 # later, run it yourself: ends the job with a checkpoint; press Ctrl-C here first
-gcloud alpha compute tpus tpu-vm ssh base \
+gcloud alpha compute tpus tpu-vm ssh base16 \
     --worker=all \
     --batch-size=all \
-    --command='sudo docker stop base' \
+    --command='sudo docker stop base16' \
     --zone=us-west4-a \
     --project=my-project
 
 # later, run it yourself: gives the slice back when you no longer need it
-gcloud compute tpus tpu-vm delete base --zone=us-west4-a --project=my-project --quiet
+gcloud compute tpus tpu-vm delete base16 --zone=us-west4-a --project=my-project --quiet

@@ -272,7 +272,7 @@ def test_a_dry_run_says_which_newer_checkpoint_is_damaged(config, tmp_path):
             "trains on tiny_copy, and this start on factbook_span.* add --change_task",
         ),
         ("data", {"data_streams": 4}, "DATA_STREAMS is 4, .* made with 2: write --gin.DATA_STR"),
-        ("run", {"wandb_project": "mine"}, "wandb is not installed: pip install 'sw"),
+        ("run", {"wandb_project": "mine"}, "wandb is not installed: pip install -c r"),
     ],
 )
 def test_a_start_that_does_not_fit_the_run_is_refused_and_changes_nothing(
