@@ -28,7 +28,7 @@ if [ -z "$job" ]; then
   lines=all
   sudo gcloud auth configure-docker us-docker.pkg.dev --quiet
   sudo docker run \
-    --label=job=c897dbcf \
+    --label=job=a1e1482b \
     --detach \
     --init \
     --name=base16 \
@@ -51,7 +51,7 @@ if [ -z "$job" ]; then
     --gin.BATCH_SIZE=256 \
     --gin.MESH_EXPERT=16 \
     --tfds_data_dir=gs://my-bucket/tfds > /dev/null
-elif [ "$job" != c897dbcf ]; then
+elif [ "$job" != a1e1482b ]; then
   echo "[$1 $worker] another job runs as base16"
   exit 99
 fi
