@@ -19,8 +19,8 @@ import sys
 # By name: what `switch_jax plan` gets. 128 v5p chips with 16 rows, 8192 input tokens, each:
 BASE = "--topology=v5p-256 --gin_file=models/{}.gin "
 SCANNED = " --gin.SCAN_LAYERS=True"
-SHARDED = " --gin.FULLY_SHARDED_WEIGHTS=True"
-LARGE = " --gin.REMAT_POLICY=minimal" + SHARDED + SCANNED
+WHOLE = " --gin.FULLY_SHARDED_WEIGHTS=False"
+LARGE = " --gin.REMAT_POLICY=minimal" + SCANNED
 RUN = "--gin_file=runs/pretrain.gin"
 FACTOR = " --gin.TRAIN_EXPERT_CAPACITY_FACTOR="
 T5 = BASE.format("t5_base") + "--mesh=128,1,1"
@@ -32,16 +32,24 @@ TWO_SLICES = (
 V4, V6E = ("v5p-256", "v4-256"), ("v5p-256", "v6e-128")
 STEPS = {
     "t5_base": T5,
-    "t5_base_sharded": T5 + SHARDED,
+    "t5_base_whole": T5 + WHOLE,
     "t5_base_scanned": T5 + SCANNED,
-    "t5_base_scanned_sharded": T5 + SCANNED + SHARDED,
+    "t5_base_scanned_whole": T5 + SCANNED + WHOLE,
     "switch_base": SWITCH,
-    "switch_base_sharded": SWITCH + SHARDED,
+    "switch_base_whole": SWITCH + WHOLE,
     "switch_base_factor_1": SWITCH + FACTOR + "1.0",
     "switch_base_factor_2": SWITCH + FACTOR + "2.0",
     "switch_base_scanned": SWITCH + SCANNED,
     "switch_base_16_experts": SWITCH.replace("1,128,1", "8,16,1") + " --gin.NUM_EXPERTS=16",
     "switch_base_8_ways": SWITCH.replace("1,128,1", "16,8,1"),
+    # 16 rows a chip, and 128 experts over all of them; of 128 chips it is switch_base.
+    **{
+        f"switch_base_{chips}_chips": SWITCH.replace("v5p-256", f"v5p-{2 * chips}").replace(
+            "1,128,1", f"{max(1, chips // 128)},{min(chips, 128)},1"
+        )
+        + f" --gin.BATCH_SIZE={16 * chips}"
+        for chips in (8, 16, 32, 64, 256)
+    },
     "t5_base_v4": T5.replace(*V4) + SCANNED,
     "switch_base_v4": SWITCH.replace(*V4) + SCANNED,
     "t5_base_v6e": T5.replace(*V6E) + SCANNED,
@@ -49,11 +57,11 @@ STEPS = {
     "switch_base_v3": "--topology=v3-32 --gin_file=models/switch_base.gin --mesh=1,32,1 "
     "--gin.BATCH_SIZE=512" + SCANNED,
     "switch_base_two_slices": TWO_SLICES,
-    "switch_base_two_slices_sharded": TWO_SLICES + SHARDED,
+    "switch_base_two_slices_whole": TWO_SLICES + WHOLE,
     "t5_large": BASE.format("t5_large") + "--mesh=128,1,1",
-    "t5_large_sharded": BASE.format("t5_large") + "--mesh=128,1,1" + SHARDED,
+    "t5_large_whole": BASE.format("t5_large") + "--mesh=128,1,1" + WHOLE,
     "switch_large": BASE.format("switch_large") + "--mesh=1,128,1",
-    "switch_large_sharded": BASE.format("switch_large") + "--mesh=1,128,1" + SHARDED,
+    "switch_large_whole": BASE.format("switch_large") + "--mesh=1,128,1" + WHOLE,
     "switch_large_scanned": BASE.format("switch_large") + "--mesh=1,128,1" + SCANNED,
     "switch_large_v5p_128": "--topology=v5p-128 --gin_file=models/switch_large.gin --mesh=1,64,1 "
     "--gin.BATCH_SIZE=1024",

@@ -19,10 +19,10 @@ class MeshConfig(Checked):
       model: ways in which mlp_dim, the heads, the vocabulary and the width of activations,
         embed_dim, are split.
       fully_sharded_weights: split the weights, their gradients and the optimiser's state over data
-        and expert too (experts' own over data); on several slices over expert alone, where that has
-        several devices. Each layer's weights are gathered when it computes, in the activations'
-        dtype. With a remat_policy other than 'none' they are gathered again in its backward pass;
-        with 'none' those of all layers are kept until then.
+        and expert too (experts' own over data); on several slices over expert alone. Each layer's
+        weights are gathered when it computes, in the activations' dtype. With a remat_policy other
+        than 'none' they are gathered again in its backward pass; with 'none' those of all layers
+        are kept until then.
     """
 
     data: Ways | None = None

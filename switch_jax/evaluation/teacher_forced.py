@@ -76,7 +76,7 @@ def lower_eval_step(
     jitted = jax.jit(
         step,
         out_shardings=replicated(mesh),  # every host reads the sums
-        compiler_options=compiler_options(),
+        compiler_options=compiler_options(config.mesh.fully_sharded_weights),
     )
     return jitted.lower(parameters, abstract_batch(config, mesh))
 

@@ -50,7 +50,7 @@ class Predictor:
         jit = functools.partial(
             jax.jit,
             out_shardings=replicated(mesh),  # since every host reads the results
-            compiler_options=compiler_options(),
+            compiler_options=compiler_options(config.mesh.fully_sharded_weights),
         )
         self._decode = jit(make_decode(config.model, decoding))
         self._score = jit(make_score(config.model))

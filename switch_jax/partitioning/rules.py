@@ -45,8 +45,8 @@ def parameter_specs(
     that do not split it yet: data and expert, or data alone for the experts' own matrices. As many
     of these as divide one of its axes are used, along the first such axis, since rows cost a TPU
     less padding than columns. Other matrices, vectors and the small table of relative positions
-    stay as they are. On several slices, or machines with GPUs, expert alone splits them, if it has
-    several devices: the network between slices, along data, is too slow to gather weights.
+    stay as they are. On several slices, or machines with GPUs, expert alone splits them: the
+    network between slices, along data, is too slow to gather weights.
 
     `axes` is a nested dict with a tuple of logical axis names for each array, and `shapes` one of
     arrays or `ShapeDtypeStruct`s. Raises UserError where an axis does not divide over the mesh.
@@ -69,7 +69,7 @@ def parameter_specs(
         return by_rule
 
     slices = num_slices(mesh.devices.flat) if isinstance(mesh, Mesh) else 1
-    batch_axes = (EXPERT,) if slices > 1 and mesh.shape[EXPERT] > 1 else BATCH
+    batch_axes = (EXPERT,) if slices > 1 else BATCH
     return jax.tree.map(spec, axes, shapes, is_leaf=is_axes)
 
 

@@ -29,6 +29,12 @@ TRANSFERS = ("send", "recv")  # between slices
 # How a TPU's compiler calls a fusion of an all-reduce with the slice of it that a device keeps.
 _REDUCE_SCATTER = "all-reduce-scatter"
 _STARTS = ("async-start", "call-start")  # of computations, on a SparseCore for example
+# A collective that runs within matrix products stands in each of their fusions: the first one has
+# a custom call that starts it, the last one a call that ends it. Where these have no product, they
+# have names of their own, and no time.
+_CHAIN_ENDS = ("async-collective-start", "async-collective-done")
+_CHAIN = re.compile(r'chain_id="(\d+)"')
+_CHAIN_CALL = re.compile(r'custom_call_target="AsyncCollective(Start|Done)"')
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.<>\-]+) \(.*\) -> .* \{$")
 _OPERATION = re.compile(r"^\s+(?:ROOT )?%([\w.<>\-]+) = (.*)$")
 _OPCODE = re.compile(r" ([a-z][\w\-]*)\(")
@@ -101,6 +107,7 @@ class Operation:
             self.opcode.endswith(("-start", "-done"))
             or self.opcode in TRANSFERS
             or self.started_by != ""
+            or self.name.startswith(_CHAIN_ENDS)
         )
         is_exchange = self.opcode.startswith(COLLECTIVES) and self.opcode != "all-to-all"
         is_exchange |= f"calls=%{_REDUCE_SCATTER}" in self.attributes
@@ -157,12 +164,36 @@ def _walk(computations: dict[str, list[str]], name: str, count: int) -> Iterator
             for callee in _callees(operation):
                 inner = _walk(computations, callee, count)  # counts all branches of a conditional
                 if operation.opcode == "fusion":  # one operation, but its collectives are counted
-                    inner = (o for o in inner if o.opcode.startswith(COLLECTIVES))
+                    inner = _collectives_within(inner)
                     if callee.startswith(_REDUCE_SCATTER):
                         inner = (_as_reduce_scatter(o, operation) for o in inner)
                 elif operation.opcode in _STARTS:
                     inner = (dataclasses.replace(o, started_by=operation.name) for o in inner)
                 yield from inner
+
+
+def _collectives_within(fused: Iterator[Operation]) -> Iterator[Operation]:
+    """The collectives of a fusion; of a chain of fusions only the start and the end."""
+    collectives: list[Operation] = []
+    part: dict[str, str] = {}  # by name of a collective: what its custom call does
+    for operation in fused:
+        call = _CHAIN_CALL.search(operation.attributes)
+        if call:
+            part |= dict.fromkeys(operation.operand_names, call.group(1))
+        elif operation.opcode.startswith(COLLECTIVES):
+            collectives.append(operation)
+    for collective in collectives:
+        chain = _CHAIN.search(collective.attributes)
+        if chain is None:
+            yield collective
+            continue
+        name, opcode = f"chain-{chain.group(1)}", collective.opcode
+        if part.get(collective.name) == "Start":
+            shape = f"({', '.join(collective.operands)}, {collective.shape})"
+            yield dataclasses.replace(collective, name=name, opcode=f"{opcode}-start", shape=shape)
+        elif part.get(collective.name) == "Done":
+            attributes = f"(%{name})"
+            yield dataclasses.replace(collective, opcode=f"{opcode}-done", attributes=attributes)
 
 
 def _as_reduce_scatter(reduction: Operation, fusion: Operation) -> Operation:

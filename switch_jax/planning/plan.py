@@ -46,6 +46,7 @@ class Plan:
       routing_groups: the groups of each stack; empty for a dense model.
       model_flops: FLOPs of a step on all devices together; see `train_step.flops.step_flops`.
       model_flops_with_empty_slots: the same with the empty slots of experts.
+      batch_size: rows of a step, on all devices together.
       tokens_per_step: input and target tokens, padding included.
       host_tokens_per_step: tokens that each host reads.
       hbm_bytes_per_chip: the memory that the step needs.
@@ -67,6 +68,7 @@ class Plan:
     routing_groups: Mapping[str, Groups]
     model_flops: float
     model_flops_with_empty_slots: float
+    batch_size: int
     tokens_per_step: int
     input_tokens_per_step: int
     host_tokens_per_step: int
@@ -176,6 +178,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         routing_groups=groups,
         model_flops=step_flops(config),
         model_flops_with_empty_slots=step_flops(config, slots),
+        batch_size=config.run.batch_size,
         tokens_per_step=config.tokens_per_step,
         input_tokens_per_step=config.run.batch_size * config.model.stacks[0].length(lengths),
         host_tokens_per_step=config.tokens_read(readers(hardware.hosts, mesh.shape)),

@@ -84,7 +84,10 @@ def _verdict(plan: Plan, chip_hour: float | None) -> Rows:
         return
     rate, of_host = count(plan.tokens_per_second), count(plan.tokens_per_second_per_host)
     parts = readers(plan.hardware.hosts, dict(zip(AXES, plan.mesh, strict=True)))
-    streams = math.ceil(plan.tokens_per_second / parts / TOKENS_PER_SECOND_OF_STREAM)
+    needed = math.ceil(plan.tokens_per_second / parts / TOKENS_PER_SECOND_OF_STREAM)
+    rows = plan.batch_size // parts
+    # Each stream gives as many rows as any other.
+    streams = next((n for n in range(needed, rows) if rows % n == 0), rows)
     yield "tokens a second", f"{rate}, of which each host reads {of_host}"
     own = f"a host's own part takes {counted(streams, 'stream')}"
     yield "", f"{own}: DATA_STREAMS = {streams * parts}"

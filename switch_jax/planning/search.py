@@ -147,7 +147,15 @@ def _factorisations(count: int, mesh: MeshConfig) -> Iterator[MeshConfig]:
 def _candidate(config: Config, hardware: Slice) -> Candidate | None:
     teacher = config.teacher_model
     num_experts = max(config.model.num_experts, teacher.num_experts if teacher else 0)
-    if config.mesh.expert > max(1, num_experts):
+    of_a_slice = hardware.devices // hardware.count // config.mesh.model
+    # On several slices the expert axis alone splits a dense model's weights.
+    splits_weights = (
+        hardware.count > 1
+        and num_experts == 0
+        and config.mesh.fully_sharded_weights
+        and config.mesh.expert == of_a_slice
+    )
+    if config.mesh.expert > max(1, num_experts) and not splits_weights:
         return None  # a larger data axis is equivalent, without copies of experts
     try:
         mesh = _checked_mesh(config, hardware)

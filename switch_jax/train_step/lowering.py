@@ -28,7 +28,7 @@ def lower_train_step(config: Config, mesh: Mesh, state: TrainState) -> jax.stage
         step,
         donate_argnums=0,
         out_shardings=(shardings, replicated(mesh)),  # every host reads the metrics
-        compiler_options=compiler_options(),
+        compiler_options=compiler_options(config.mesh.fully_sharded_weights),
     )
     teacher = {}
     if config.teacher_model is not None:

@@ -25,6 +25,7 @@ TINY = [
     "--gin.MLP_DIM=256",
     "--gin.NUM_HEADS=2",
 ]
+WHOLE = "--gin.FULLY_SHARDED_WEIGHTS=False"
 GIB = 2**30
 GROUPS = {
     "encoder": Groups(8192, 80, 1.25, 0.0013),
@@ -69,6 +70,7 @@ def _plan(hardware, mesh, fits, too_many_bytes, waiting):
         model_flops=2e12,
         model_flops_with_empty_slots=2.5e12,
         train_steps=550_000,
+        batch_size=160,
         tokens_per_step=40_000,
         input_tokens_per_step=32_000,
         host_tokens_per_step=40_000 // hardware.hosts,
@@ -173,7 +175,8 @@ def test_the_table(capsys, planned):
         r"step-time model +2.5 ms = 2.0 ms of cycles at 1.75 GHz \+ 0.5 ms waiting",
         r" +for exchanges, 0.8 ms in all; a model,",
         r"tokens a second +16 M, of which each host reads 16 M$",
-        r" +a host's own part takes 36 streams: DATA_STREAMS = 36$",  # 16 / 0.45
+        # 16 / 0.45 = 36 streams, and the next that divide 160 rows.
+        r" +a host's own part takes 40 streams: DATA_STREAMS = 40$",
         r"550,000 steps \(TRAIN_STEPS\) +0.38 hours on 4 chips: 1.5 chip-hours$",
     ):
         assert re.search(rf"^{line}", output, re.M), line
@@ -181,7 +184,10 @@ def test_the_table(capsys, planned):
     assert main(["plan", *TINY, "--topology=v5p-16", "--mesh=2,4,1"]) == 0
     output = capsys.readouterr().out
     assert "16 M, of which each host reads 8 M\n" in output  # of two
-    assert "a host's own part takes 18 streams: DATA_STREAMS = 36\n" in output
+    assert "a host's own part takes 20 streams: DATA_STREAMS = 40\n" in output  # 80 rows, not 18
+    planned.changed = {"batch_size": 32}
+    assert main(["plan", *TINY, "--topology=v5p-8", "--mesh=1,4,1"]) == 0
+    assert "takes 32 streams: DATA_STREAMS = 32\n" in capsys.readouterr().out  # a row of each
 
 
 def test_the_verdict_has_the_price_and_where_devices_would_wait_less(capsys, planned):
@@ -215,7 +221,7 @@ def test_few_streams_of_several_hosts_are_warned_of(capsys, planned):
 
 def test_out_of_memory_reports_the_sizes_and_the_nearest_change(capsys, planned):
     planned.fits = lambda config: config.run.num_microbatches >= 4
-    arguments = ["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1"]
+    arguments = ["plan", *TINY, WHOLE, "--topology=v5e-4", "--mesh=1,4,1"]
     assert main(arguments) == 3
     captured = capsys.readouterr()
     assert re.search(r"memory of a chip +30.0 GiB of 16.0 GiB: OUT OF MEMORY", captured.out)
@@ -240,7 +246,7 @@ def test_microbatches_that_cannot_suffice_are_not_compiled(capsys, planned):
     """The step takes 100 GiB; 50 and 25 are more than a chip's 16, and 12.5 is less."""
     planned.too_many_bytes = 100 * GIB
     planned.fits = lambda config: config.run.num_microbatches >= 8
-    assert main(["plan", *TINY, "--topology=v5e-4", "--mesh=1,4,1"]) == 3
+    assert main(["plan", *TINY, WHOLE, "--topology=v5e-4", "--mesh=1,4,1"]) == 3
     microbatches = [config.run.num_microbatches for config in planned.made]
     assert microbatches == [1, 1, 8]
     captured = capsys.readouterr()

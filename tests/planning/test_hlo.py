@@ -32,6 +32,28 @@ HloModule jit_step, is_scheduled=true
   ROOT %all-to-all.5 = bf16[8,32]{1,0} all-to-all(%p), replica_groups={{0,1}}, dimensions={0}
 }, execution_thread="sparsecore"
 
+%product_that_starts (p0: bf16[8,16], p1: bf16[16,32], p2: bf16[1,6,32]) -> bf16[8,32] {
+  %p0 = bf16[8,16]{1,0} parameter(0)
+  %p1 = bf16[16,32]{1,0} parameter(1)
+  %p2 = bf16[1,6,32]{2,1,0} parameter(2)
+  %all-gather.10 = bf16[4,6,32]{2,1,0} all-gather(%p2), replica_groups={{0,1,2,3}}, dimensions={0}, frontend_attributes={chain_id="7"}
+  %custom-call.10 = (bf16[1,6,32]{2,1,0}, bf16[4,6,32]{2,1,0}, u32[]) custom-call(%all-gather.10), custom_call_target="AsyncCollectiveStart"
+  %convolution.10 = bf16[8,32]{1,0} convolution(%p0, %p1), dim_labels=bf_io->bf
+  ROOT %tuple.10 = (bf16[8,32]{1,0}, bf16[1,6,32]{2,1,0}) tuple(%convolution.10, %custom-call.10)
+}
+
+%product_between (p2: bf16[1,6,32]) -> bf16[8,32] {
+  %p2 = bf16[1,6,32]{2,1,0} parameter(0)
+  %all-gather.11 = bf16[4,6,32]{2,1,0} all-gather(%p2), replica_groups={{0,1,2,3}}, dimensions={0}, frontend_attributes={chain_id="7"}
+  ROOT %tuple.11 = (bf16[8,32]{1,0}, bf16[4,6,32]{2,1,0}) tuple(%fusion.842, %all-gather.11)
+}
+
+%end_of_a_chain (p2: bf16[1,6,32]) -> bf16[4,6,32] {
+  %p2 = bf16[1,6,32]{2,1,0} parameter(0)
+  %all-gather.12 = bf16[4,6,32]{2,1,0} all-gather(%p2), replica_groups={{0,1,2,3}}, dimensions={0}, frontend_attributes={chain_id="7"}
+  ROOT %custom-call.12 = bf16[4,6,32]{2,1,0} custom-call(%p2, %all-gather.12, %p2), custom_call_target="AsyncCollectiveDone"
+}
+
 %body.1 (t: (s32[], bf16[8,32])) -> (s32[], bf16[8,32]) {
   %t = (s32[]{:T(128)}, bf16[8,32]{1,0:T(8,128)(2,1)S(1)}) parameter(0)
   %fusion.7 = bf16[8,32]{1,0} fusion(%a, %b), kind=kOutput, calls=%fused_product, metadata={op_name="jit(step)/jvp()/while/body/attention/dot_general"}, backend_config={"window_config":{"estimated_cycles":"1000"}}
@@ -55,6 +77,9 @@ ENTRY %main.9 (p: bf16[8,32]) -> bf16[8,32] {
   %kernel.5 = bf16[8,32]{1,0} custom-call(%p), custom_call_target="tpu_custom_call", backend_config={"custom_call_config":{"cost_estimate":{"flops":"77"}}}
   %call-start.6 = ((bf16[8,32]{1,0}), bf16[8,32]{1,0}) call-start(%p), async_execution_thread="sparsecore", to_apply=%exchanging
   %call-done.6 = bf16[8,32]{1,0} call-done(%call-start.6)
+  %fusion.10 = (bf16[8,32]{1,0}, bf16[1,6,32]{2,1,0}) fusion(%a, %b, %c), kind=kOutput, calls=%product_that_starts, backend_config={"window_config":{"estimated_cycles":"400"}}
+  %fusion.11 = bf16[8,32]{1,0} fusion(%c), kind=kOutput, calls=%product_between, backend_config={"window_config":{"estimated_cycles":"300"}}
+  %async-collective-done.7 = bf16[4,6,32]{2,1,0} fusion(%c), kind=kCustom, calls=%end_of_a_chain
   ROOT %copy.3 = bf16[8,32]{1,0} copy(%g), backend_config={"estimated_cycles":"50"}
 }
 """  # noqa: E501
@@ -89,6 +114,19 @@ def test_flops_of_fused_products_and_of_kernels_with_an_estimate():
 def test_a_collective_inside_a_fusion_is_found():
     gathers = [o for o in operations(TEXT) if o.opcode == "all-gather"]
     assert [(o.name, o.count) for o in gathers] == [("all-gather.3", 12)]
+
+
+def test_a_collective_within_several_products_is_one_from_the_first_to_the_last():
+    start, products = BY_NAME["chain-7"], [BY_NAME["fusion.10"], BY_NAME["fusion.11"]]
+    assert (start.opcode, start.count) == ("all-gather-start", 1)
+    assert start.shape == "(bf16[1,6,32]{2,1,0}, bf16[4,6,32]{2,1,0})"  # operand, and result
+    ends = [o for o in operations(TEXT) if o.opcode == "all-gather-done"]
+    assert [o.operand_names for o in ends] == [["chain-7"]]
+    assert "all-gather.11" not in BY_NAME
+    assert [product.cycles for product in products] == [400, 300]
+    assert all(product.is_timed for product in products)
+    # What only ends one has no product: the compiler has no figure for it, and none is missed.
+    assert not BY_NAME["async-collective-done.7"].is_timed
 
 
 def test_a_sum_of_which_a_device_keeps_a_slice_is_a_reduce_scatter():

@@ -55,3 +55,24 @@ def test_one_that_is_not_split_delays_those_under_way_but_none_that_has_ended():
 
 def test_the_program_ends_when_its_exchanges_have():
     assert waits((A, 0.0, 10.0), (WORK, 2.0, 0.0)) == [8.0, 0.0]
+
+
+def test_between_slices_a_send_runs_until_its_receive_ends_on_a_network_of_its_own():
+    def part(name, opcode, operands, meeting=""):
+        attributes = (
+            f'({operands}), frontend_attributes={{_xla_host_transfer_rendezvous="{meeting}"}}'
+        )
+        return dataclasses.replace(op(name, opcode, operands), attributes=attributes)
+
+    send, receive = part("send.1", "send", "%x", "r_0"), part("recv.1", "recv", "%token", "r_0")
+    sent, done = op("send-done.1", "send-done", "%send.1"), op("rd", "recv-done", "%recv.1")
+    # Sent at 0, there at 10. The all-to-all has the chips' links from 0 to 5; `c` holds the device
+    # from 4 to 6 and delays the all-to-all to 7, but not what goes between slices.
+    found = waits(
+        (send, 0.0, 10.0), (receive, 0.0, 0.0), (sent, 0.0, 0.0), (A, 0.0, 5.0), (WORK, 4.0, 0.0),
+        (NOW, 0.0, 2.0), (A_DONE, 0.0, 0.0), (done, 0.0, 0.0),
+    )  # fmt: skip
+    assert found == [3.0, 0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 0.0]
+    # A second one follows the first.
+    second = part("send.2", "send", "%y", "r_1")
+    assert waits((send, 0.0, 10.0), (second, 0.0, 5.0), (WORK, 12.0, 0.0)) == [0.0, 3.0, 0.0]

@@ -53,6 +53,17 @@ def test_meshes_over_which_the_run_does_not_divide_are_left_out(run, model, vali
     assert _meshes(search.candidates(config, EIGHT)) == valid
 
 
+def test_on_several_slices_a_dense_model_may_split_its_weights_within_each():
+    dense = CONFIG.replace("model", num_experts=0)
+    slices = parse_slice("2xv5e-4")
+    assert _meshes(search.candidates(dense, slices)) == [(4, 1, 2), (8, 1, 1)]
+    dense = dense.replace("mesh", fully_sharded_weights=True)
+    assert _meshes(search.candidates(dense, slices)) == [
+        (2, 2, 2), (2, 4, 1), (4, 1, 2), (8, 1, 1),
+    ]  # fmt: skip
+    assert _meshes(search.candidates(dense, EIGHT)) == [(4, 1, 2), (8, 1, 1)]
+
+
 def test_a_sparse_teacher_of_a_dense_model_has_its_meshes_and_its_share_of_the_memory():
     distilled = dataclasses.replace(CONFIG.replace("model", num_experts=0), teacher=CONFIG)
     candidates = search.candidates(distilled, EIGHT)
