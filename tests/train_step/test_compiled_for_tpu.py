@@ -33,6 +33,7 @@ def _compiled(
     experts: int = E,
     optimizer: str = "adafactor",
     model_ways: int = 1,
+    fully_sharded_weights: bool = False,
 ) -> compiler.Program:
     """The step of a model of N layers in each stack, two experts on each of four chips.
 
@@ -47,7 +48,8 @@ def _compiled(
     data = DataConfig("unread", {"inputs": 128, "targets": 32})
     run = RunConfig("unwritten", 1, batch_size=512)
     chosen = OptimizerConfig(optimizer)
-    config = Config(run, model, data, MeshConfig(1, WAYS // model_ways, model_ways), chosen)
+    layout = MeshConfig(1, WAYS // model_ways, model_ways, fully_sharded_weights)
+    config = Config(run, model, data, layout, chosen)
     mesh = make_mesh(config.mesh, compiler.devices(parse_slice("v5p:2x2x1")))
     with jax.set_mesh(mesh):
         step = lower_train_step(config, mesh, abstract_state(config, mesh))
@@ -117,6 +119,12 @@ def test_along_model_sums_are_scattered_and_nothing_is_sent_twice():
         sizes for opcode, _, its in found if opcode == "reduce-scatter" for _, sizes in its
     }
     assert {sizes[-1] for sizes in scattered if len(sizes) > 2} == {D // 2}
+
+
+def test_split_weights_are_gathered_within_products():
+    program = _compiled("none", scan_layers=True, fully_sharded_weights=True)
+    found = [opcode for opcode, _, _ in _collectives(program)]
+    assert found.count("all-gather-start") > 4 * found.count("all-gather") > 0, found
 
 
 def test_expert_kernels_stay_where_they_are(collectives):
