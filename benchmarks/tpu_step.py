@@ -25,22 +25,19 @@ RUN = "--gin_file=runs/pretrain.gin"
 FACTOR = " --gin.TRAIN_EXPERT_CAPACITY_FACTOR="
 T5 = BASE.format("t5_base") + "--mesh=128,1,1"
 SWITCH = BASE.format("switch_base") + "--mesh=1,128,1"
+T5_LARGE = BASE.format("t5_large") + "--mesh=128,1,1"
+SWITCH_LARGE = BASE.format("switch_large") + "--mesh=1,128,1"
+SCANNED_T5, SCANNED_SWITCH = T5 + WHOLE + SCANNED, SWITCH + WHOLE + SCANNED
 TWO_SLICES = (
     "--topology=2xv5e-256 --gin_file=models/switch_base.gin --mesh=4,128,1 "
-    "--gin.GROUP_SIZE=2048 --gin.DECODER_GROUP_SIZE=512" + SCANNED
+    "--gin.GROUP_SIZE=2048 --gin.DECODER_GROUP_SIZE=512"
 )
 V4, V6E = ("v5p-256", "v4-256"), ("v5p-256", "v6e-128")
 STEPS = {
     "t5_base": T5,
-    "t5_base_whole": T5 + WHOLE,
-    "t5_base_scanned": T5 + SCANNED,
-    "t5_base_scanned_whole": T5 + SCANNED + WHOLE,
     "switch_base": SWITCH,
-    "switch_base_whole": SWITCH + WHOLE,
-    "switch_base_factor_1": SWITCH + FACTOR + "1.0",
-    "switch_base_factor_2": SWITCH + FACTOR + "2.0",
-    "switch_base_scanned": SWITCH + SCANNED,
-    "switch_base_16_experts": SWITCH.replace("1,128,1", "8,16,1") + " --gin.NUM_EXPERTS=16",
+    "t5_large": T5_LARGE,
+    "switch_large": SWITCH_LARGE,
     "switch_base_8_ways": SWITCH.replace("1,128,1", "16,8,1"),
     # 16 rows a chip, and 128 experts over all of them; of 128 chips it is switch_base.
     **{
@@ -50,21 +47,6 @@ STEPS = {
         + f" --gin.BATCH_SIZE={16 * chips}"
         for chips in (8, 16, 32, 64, 256)
     },
-    "t5_base_v4": T5.replace(*V4) + SCANNED,
-    "switch_base_v4": SWITCH.replace(*V4) + SCANNED,
-    "t5_base_v6e": T5.replace(*V6E) + SCANNED,
-    "switch_base_v6e": SWITCH.replace(*V6E) + SCANNED,
-    "switch_base_v3": "--topology=v3-32 --gin_file=models/switch_base.gin --mesh=1,32,1 "
-    "--gin.BATCH_SIZE=512" + SCANNED,
-    "switch_base_two_slices": TWO_SLICES,
-    "switch_base_two_slices_whole": TWO_SLICES + WHOLE,
-    "t5_large": BASE.format("t5_large") + "--mesh=128,1,1",
-    "t5_large_whole": BASE.format("t5_large") + "--mesh=128,1,1" + WHOLE,
-    "switch_large": BASE.format("switch_large") + "--mesh=1,128,1",
-    "switch_large_whole": BASE.format("switch_large") + "--mesh=1,128,1" + WHOLE,
-    "switch_large_scanned": BASE.format("switch_large") + "--mesh=1,128,1" + SCANNED,
-    "switch_large_v5p_128": "--topology=v5p-128 --gin_file=models/switch_large.gin --mesh=1,64,1 "
-    "--gin.BATCH_SIZE=1024",
     "switch_xxl": "--topology=v5p-1024 --gin_file=models/switch_xxl.gin --mesh=1,128,4" + LARGE,
     "switch_xxl_v5p_256": BASE.format("switch_xxl") + "--mesh=1,128,1" + LARGE,
     "switch_c": "--topology=v5p-1024 --gin_file=models/switch_c.gin --mesh=1,512,1 "
@@ -72,6 +54,26 @@ STEPS = {
     "switch_c_v5p_4096": "--topology=v5p-4096 --gin_file=models/switch_c.gin --mesh=1,512,4 "
     "--gin.BATCH_SIZE=8192" + LARGE,
     "t5_xxl": "--topology=v5p-1024 --gin_file=models/t5_1_1_xxl.gin --mesh=128,1,4" + LARGE,
+    "t5_base_whole": T5 + WHOLE,
+    "switch_base_whole": SWITCH + WHOLE,
+    "t5_large_whole": T5_LARGE + WHOLE,
+    "switch_large_whole": SWITCH_LARGE + WHOLE,
+    "switch_base_factor_1": SWITCH + WHOLE + FACTOR + "1.0",
+    "switch_base_factor_2": SWITCH + WHOLE + FACTOR + "2.0",
+    "switch_base_16_experts": SWITCH.replace("1,128,1", "8,16,1") + WHOLE + " --gin.NUM_EXPERTS=16",
+    "switch_large_v5p_128": "--topology=v5p-128 --gin_file=models/switch_large.gin --mesh=1,64,1 "
+    "--gin.BATCH_SIZE=1024" + WHOLE,
+    "t5_base_scanned": SCANNED_T5,
+    "switch_base_scanned": SCANNED_SWITCH,
+    "switch_large_scanned": SWITCH_LARGE + WHOLE + SCANNED,
+    "t5_base_v4": SCANNED_T5.replace(*V4),
+    "switch_base_v4": SCANNED_SWITCH.replace(*V4),
+    "t5_base_v6e": SCANNED_T5.replace(*V6E),
+    "switch_base_v6e": SCANNED_SWITCH.replace(*V6E),
+    "switch_base_v3": "--topology=v3-32 --gin_file=models/switch_base.gin --mesh=1,32,1 "
+    "--gin.BATCH_SIZE=512" + WHOLE + SCANNED,
+    "switch_base_two_slices": TWO_SLICES,
+    "switch_base_two_slices_scanned": TWO_SLICES + SCANNED,
 }
 
 
