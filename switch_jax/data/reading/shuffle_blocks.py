@@ -19,6 +19,7 @@ from switch_jax.data.reading.epoch_order import FILES_PER_GROUP, EpochOrder, Sha
 from switch_jax.data.reading.file_chunks import Chunks
 from switch_jax.data.reading.read_ahead import read_ahead
 from switch_jax.data.reading.sources import Reader, SourceFiles, as_ram_files
+from switch_jax.storage import local_copies
 from switch_jax.utils.tensorflow_setup import tf
 
 _BLOCK_SIZE = 512  # examples of a block of files that are not cut
@@ -109,7 +110,9 @@ class SequentialBlocks(Blocks):
             paths, skips, takes = zip(*files, strict=True)
             location = np.array([shard.epoch, shard.index, first_block])
             parts = np.array([self._order.parts_in(shard.group), shard.part])
-            with checked_local_copies(paths) as here:
+            # Each stream with a part of a file decompresses all of it; one of them checks it.
+            copies = local_copies if shard.part else checked_local_copies
+            with copies(paths) as here:
                 yield shard, (location, self._order.shard_seed(shard), parts, here, skips, takes)
 
 

@@ -13,8 +13,10 @@ import tensorflow as tf
 from switch_jax.cli import main
 from switch_jax.data.catalogue.checks import open_tasks
 from switch_jax.data.reading import compression, file_chunks
+from switch_jax.data.reading.epoch_order import EpochOrder
 from switch_jax.data.reading.position import Cursor
-from switch_jax.data.reading.sources import open_source
+from switch_jax.data.reading.shuffle_blocks import SequentialBlocks
+from switch_jax.data.reading.sources import open_source, source_files
 from switch_jax.data.train_batches import TrainBatches
 from switch_jax.tasks import english
 from switch_jax.utils.errors import TransientError, UserError
@@ -150,6 +152,33 @@ def test_a_compressed_file_that_was_cut_off(storage, register, kind, compress, l
     file.write_bytes(written[: left(len(written))])
     register("cut", archive_source(file, kind), STEPS, ENGLISH)
     assert_both_end("cut", f"{file}: it was cut off")
+
+
+def test_one_of_the_streams_with_parts_of_a_compressed_file_checks_it(tmp_path, monkeypatch):
+    file, checked = tmp_path / "lines.gz", []
+    is_cut_off = compression._is_cut_off
+
+    def noted(path):
+        checked.append(path)
+        return is_cut_off(path)
+
+    monkeypatch.setattr(compression, "_is_cut_off", noted)
+    written = gzip.compress(text_of(range(2, 102)).encode())
+    order = EpochOrder(1, 4, (0,), True)
+    blocks = SequentialBlocks(source_files(archive_source(file), "train"), order, True)
+
+    def read_epoch(epoch):
+        for stream in range(4):
+            shard = next(order.shards(stream, epoch, 0))
+            assert len(list(blocks.inputs([(shard, 0)]))) == 1
+
+    file.write_bytes(written)
+    read_epoch(0)
+    read_epoch(1)
+    assert checked == [str(file)] * 2
+    file.write_bytes(written[:-1])
+    with pytest.raises(OSError, match="it was cut off"):
+        read_epoch(2)
 
 
 def test_whole_compressed_files_are_read(tmp_path, monkeypatch):
