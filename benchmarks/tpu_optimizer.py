@@ -26,7 +26,10 @@ from switch_jax.utils.errors import UserError
 
 HARDWARE = parse_slice("v5p-256")
 FILES = ["models/t5_base.gin", "runs/pretrain.gin"]
-VALUES = ["MODEL_DIR=unwritten", "MIXTURE_OR_TASK_NAME=unread", "MESH_DATA=128"]
+VALUES = [
+    "MODEL_DIR=unwritten", "MIXTURE_OR_TASK_NAME=unread", "MESH_DATA=128",
+    "FULLY_SHARDED_WEIGHTS=False",
+]  # fmt: skip
 
 
 def row(name: str) -> str:

@@ -39,7 +39,7 @@ STEPS = {
     "t5_large": T5_LARGE,
     "switch_large": SWITCH_LARGE,
     "switch_base_8_ways": SWITCH.replace("1,128,1", "16,8,1"),
-    # 16 rows a chip, and 128 experts over all of them; of 128 chips it is switch_base.
+    # 128 experts, and 16 rows a chip, on other numbers of chips than switch_base has.
     **{
         f"switch_base_{chips}_chips": SWITCH.replace("v5p-256", f"v5p-{2 * chips}").replace(
             "1,128,1", f"{max(1, chips // 128)},{min(chips, 128)},1"

@@ -24,7 +24,7 @@ def check(config: Config, hardware: Slice) -> list[str]:
         shape = mesh_shape(config.mesh, hardware.devices, hardware.count, "TPU")
     except UserError as error:
         raise UserError(f"{hardware.name} is {counted(hardware.chips, 'chip')}: {error}") from None
-    held, warnings = _check_on(config, shape, hardware.hosts)
+    held, warnings = _check_on(config, shape, hardware.hosts, hardware.count)
     needed = held * hardware.generation.devices_per_chip
     limit = hardware.generation.hbm_bytes
     if needed > limit:
@@ -61,14 +61,16 @@ def check_gpus(config: Config, nodes: int, gpus_per_node: int) -> list[str]:
     except UserError as error:
         each = counted(gpus_per_node, "GPU")
         raise UserError(f"{counted(nodes, 'node')} of {each}: {error}") from None
-    return _check_on(config, shape, gpus)[1]
+    return _check_on(config, shape, gpus, nodes)[1]
 
 
-def _check_on(config: Config, shape: tuple[int, int, int], processes: int) -> tuple[int, list[str]]:
+def _check_on(
+    config: Config, shape: tuple[int, int, int], processes: int, slices: int = 1
+) -> tuple[int, list[str]]:
     """The bytes that each of the devices holds of the run's state, and warnings."""
     devices = AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
     warnings = check_run(config, readers(processes, devices.shape))
-    return check_for_slices(config, devices), warnings
+    return check_for_slices(config, devices, slices), warnings
 
 
 def check_storage(config: Config) -> None:

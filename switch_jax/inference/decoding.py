@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from switch_jax.config import ModelConfig
 from switch_jax.inference.beam_search import beam_search
 from switch_jax.inference.sampling import Decoded, sample
-from switch_jax.model import bind, cast_blocks, model_inputs
+from switch_jax.model import bind, cast_and_gather_once, model_inputs
 from switch_jax.train_step.cross_entropy import token_sums
 from switch_jax.utils.errors import UserError, did_you_mean
 from switch_jax.utils.fields import COUNT, Count, Range, Seed, With, check_fields
@@ -101,7 +101,7 @@ def make_decode(
         example_ids: jax.Array,
     ) -> Decoded:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), example_ids)
-        transformer, first = bind(model, cast_blocks(model, parameters)), None
+        transformer, first = bind(model, cast_and_gather_once(model, parameters)), None
         if last in tokens:  # as in training, it reads them shifted right
             first = tokens[last][:, -1]  # [B]
             shifted = jnp.pad(tokens[last][:, :-1], ((0, 0), (1, 0)))  # [B, P]

@@ -4,7 +4,7 @@ from switch_jax.config import ModelConfig
 from switch_jax.model.functional import (
     abstract_parameters,
     bind,
-    cast_blocks,
+    cast_and_gather_once,
     init_parameters,
     logical_axes,
     model_inputs,

@@ -10,6 +10,7 @@ from flax import nnx
 from switch_jax.config import ModelConfig
 from switch_jax.model.mixed_precision import is_cast
 from switch_jax.model.transformer import Transformer
+from switch_jax.partitioning.rules import gather_fully_sharded
 
 Parameters = dict[str, Any]
 
@@ -54,12 +55,15 @@ def model_inputs(
     return tokens, segments
 
 
-def cast_blocks(config: ModelConfig, parameters: Parameters) -> Parameters:
-    """The blocks' parameters cast once for all tokens of decoding: `mixed_precision.is_cast`."""
+def cast_and_gather_once(config: ModelConfig, parameters: Parameters) -> Parameters:
+    """The parameters as all tokens of decoding use them.
 
-    def cast(parameter: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    Those of the blocks are cast (`mixed_precision.is_cast`); fully sharded, all are gathered.
+    """
+
+    def prepare(parameter: jax.Array, axes: tuple[str, ...]) -> jax.Array:
         if axes[0] == "layers" and is_cast(axes[1:]):
-            return parameter.astype(config.activation_dtype)
-        return parameter
+            parameter = parameter.astype(config.activation_dtype)
+        return gather_fully_sharded(parameter, axes)
 
-    return jax.tree.map(cast, parameters, logical_axes(config))
+    return jax.tree.map(prepare, parameters, logical_axes(config))

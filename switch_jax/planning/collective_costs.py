@@ -66,7 +66,7 @@ def collectives(
     slices = compiled_for or hardware.count
     exchanges = [_exchange(operation, mesh, hardware, slices) for operation in operations]
     whole = [sum(exchange.seconds.values()) if exchange else 0.0 for exchange in exchanges]
-    waits = waiting_seconds(operations, computing, whole)
+    waits = waiting_seconds(operations, computing, whole, hardware.count)
     totals: dict[tuple[str, str, str], list[float]] = {}
     for index, exchange in enumerate(exchanges):
         if exchange is None:

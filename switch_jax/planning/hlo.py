@@ -30,8 +30,8 @@ TRANSFERS = ("send", "recv")  # between slices
 _REDUCE_SCATTER = "all-reduce-scatter"
 _STARTS = ("async-start", "call-start")  # of computations, on a SparseCore for example
 # A collective that runs within matrix products stands in each of their fusions: the first one has
-# a custom call that starts it, the last one a call that ends it. Where these have no product, they
-# have names of their own, and no time.
+# a custom call that starts it, the last one a call that ends it. A first or last fusion without a
+# product has one of these names, and takes no time.
 _CHAIN_ENDS = ("async-collective-start", "async-collective-done")
 _CHAIN = re.compile(r'chain_id="(\d+)"')
 _CHAIN_CALL = re.compile(r'custom_call_target="AsyncCollective(Start|Done)"')
@@ -184,12 +184,14 @@ def _collectives_within(fused: Iterator[Operation]) -> Iterator[Operation]:
             collectives.append(operation)
     for collective in collectives:
         chain = _CHAIN.search(collective.attributes)
-        if chain is None:
+        if chain is None or collective.opcode.endswith("-start"):  # of a fusion within this one
             yield collective
             continue
         name, opcode = f"chain-{chain.group(1)}", collective.opcode
         if part.get(collective.name) == "Start":
-            shape = f"({', '.join(collective.operands)}, {collective.shape})"
+            shape = collective.shape
+            if opcode != "all-reduce":  # as other starts: operands, then results
+                shape = f"({', '.join(collective.operands)}, {shape})"
             yield dataclasses.replace(collective, name=name, opcode=f"{opcode}-start", shape=shape)
         elif part.get(collective.name) == "Done":
             attributes = f"(%{name})"

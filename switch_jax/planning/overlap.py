@@ -19,16 +19,19 @@ class _UnderWay(NamedTuple):
 
 
 def waiting_seconds(
-    operations: Sequence[Operation], computing: Sequence[float], exchanging: Sequence[float]
+    operations: Sequence[Operation],
+    computing: Sequence[float],
+    exchanging: Sequence[float],
+    num_slices: int = 1,
 ) -> list[float]:
     """Models the seconds that a device waits for each collective, in a run of the program.
 
     Operations run one after the other, in their order. A collective that the compiler has split
     into a start and a done runs in the background between the two. Those in the background use the
     links one after the other. Any other collective holds the device until its end; it has the links
-    for itself, and those in the background end so much later. What goes between slices runs in the
-    background from its send to the end of its receive, over a network of the hosts, which the
-    others do not use.
+    for itself, and those in the background end so much later. On several slices, what goes between
+    them runs in the background from its send to the end of its receive, over a network of the
+    hosts, which the others do not use.
 
     `computing` and `exchanging` are the seconds of each operation; those of a collective in two
     parts are at its start, or its send. Returns for each operation the seconds that the device
@@ -43,7 +46,7 @@ def waiting_seconds(
         now += computing[index]
         seconds = exchanging[index]
         meeting = _RENDEZVOUS.search(operation.attributes)
-        is_sent = operation.opcode == "send" and meeting is not None
+        is_sent = operation.opcode == "send" and meeting is not None and num_slices > 1
         if operation.opcode == "recv" and meeting:
             received[operation.name] = meeting.group(1)
         elif operation.started_by or operation.opcode.endswith("-start") or is_sent:

@@ -9,8 +9,9 @@ import pytest
 from switch_jax.config import Config, DataConfig, MeshConfig, RunConfig
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.inference.predictor import Predictor
-from switch_jax.model import bind
+from switch_jax.model import bind, cast_and_gather_once
 from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.train_step.state import abstract_model
 from tests.inference.parameters import parameters
 from tests.trainer.helpers import by_stack, tiny_model
 
@@ -92,6 +93,28 @@ def test_predictions_are_the_most_probable_words_in_the_order_of_the_examples(of
     assert [prediction.tokens.tolist() for prediction in predictions] == padded
     scores = [prediction.score for prediction in predictions]
     np.testing.assert_allclose(scores, [score for _, score in expected], atol=1e-4)
+
+
+def test_split_weights_are_gathered_once_for_all_tokens():
+    """All in one loop over tokens: the only gathers of weights are those before it."""
+    layout = MeshConfig(4, 2, 1, fully_sharded_weights=True)
+    mesh = make_mesh(layout)
+    split = abstract_model(SWITCH, layout, mesh)
+    with jax.set_mesh(mesh):
+        gathered = jax.jit(functools.partial(cast_and_gather_once, SWITCH)).lower(split).compile()
+        placed = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), parameters(SWITCH), split)
+        predictor, _ = make_predictor(SWITCH, 8, (4, 2, 1))
+        predictions = list(predictor.predict(placed, EXAMPLES))
+    axes = [
+        {axis for axis in jax.tree.leaves(tuple(s.sharding.spec)) if axis}
+        for s in jax.tree.leaves(split)
+    ]
+    assert any("data" in of_one for of_one in axes)
+    for sharding in jax.tree.leaves(gathered.output_shardings):
+        assert "data" not in jax.tree.leaves(tuple(sharding.spec))
+    expected = [greedy(SWITCH, inputs)[0] for inputs in INPUTS]
+    for prediction, words in zip(predictions, expected, strict=True):
+        assert prediction.tokens.tolist()[: len(words)] == words
 
 
 def test_scores_are_sums_of_log_probabilities_in_the_order_of_the_examples(of_experts):

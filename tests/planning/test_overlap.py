@@ -10,9 +10,9 @@ def op(name, opcode, operands=""):
     return Operation(name, opcode, "f32[8]", f"({operands}), channel_id=1", 1, 0, "")
 
 
-def waits(*timed):
+def waits(*timed, **options):
     """`timed`: operations with the seconds that they compute and exchange."""
-    return waiting_seconds(*zip(*timed, strict=True))
+    return waiting_seconds(*zip(*timed, strict=True), **options)
 
 
 A = op("a-start", "all-to-all-start", "%x")
@@ -68,11 +68,14 @@ def test_between_slices_a_send_runs_until_its_receive_ends_on_a_network_of_its_o
     sent, done = op("send-done.1", "send-done", "%send.1"), op("rd", "recv-done", "%recv.1")
     # Sent at 0, there at 10. The all-to-all has the chips' links from 0 to 5; `c` holds the device
     # from 4 to 6 and delays the all-to-all to 7, but not what goes between slices.
-    found = waits(
+    timed = [
         (send, 0.0, 10.0), (receive, 0.0, 0.0), (sent, 0.0, 0.0), (A, 0.0, 5.0), (WORK, 4.0, 0.0),
         (NOW, 0.0, 2.0), (A_DONE, 0.0, 0.0), (done, 0.0, 0.0),
-    )  # fmt: skip
-    assert found == [3.0, 0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 0.0]
+    ]  # fmt: skip
+    assert waits(*timed, num_slices=2) == [3.0, 0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 0.0]
+    # The same program on one slice, where it has no network of its own, holds the device.
+    assert waits(*timed) == [10.0, 0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 0.0]
     # A second one follows the first.
     second = part("send.2", "send", "%y", "r_1")
-    assert waits((send, 0.0, 10.0), (second, 0.0, 5.0), (WORK, 12.0, 0.0)) == [0.0, 3.0, 0.0]
+    timed = (send, 0.0, 10.0), (second, 0.0, 5.0), (WORK, 12.0, 0.0)
+    assert waits(*timed, num_slices=2) == [0.0, 3.0, 0.0]

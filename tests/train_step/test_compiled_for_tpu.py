@@ -124,7 +124,8 @@ def test_along_model_sums_are_scattered_and_nothing_is_sent_twice():
 def test_split_weights_are_gathered_within_products():
     program = _compiled("none", scan_layers=True, fully_sharded_weights=True)
     found = [opcode for opcode, _, _ in _collectives(program)]
-    assert found.count("all-gather-start") > 4 * found.count("all-gather") > 0, found
+    # The compiler leaves some small ones whole.
+    assert found.count("all-gather-start") >= max(20, 4 * found.count("all-gather")), found
 
 
 def test_expert_kernels_stay_where_they_are(collectives):

@@ -36,7 +36,8 @@ MODEL = tiny_model(num_embeddings=128, embed_dim=128, mlp_dim=128)
 
 def state_on(mesh):
     """A state there, every element of it another number, and its shapes."""
-    abstract = abstract_state(tiny_config(MODEL), make_mesh(MeshConfig(*mesh)))
+    layout = MeshConfig(*mesh, fully_sharded_weights=True)
+    abstract = abstract_state(tiny_config(MODEL).replace("mesh", **vars(layout)), make_mesh(layout))
     leaves, structure = jax.tree.flatten(abstract)
     numbers, made = 0, []
     for leaf in leaves:
@@ -78,10 +79,12 @@ def test_a_state_of_two_processes_comes_back_whole_on_one_with_another_mesh(tmp_
 def test_two_processes_are_stopped_and_one_goes_on_with_another_mesh(alone, tmp_path):
     folder, terminated = tmp_path / "run", tmp_path / "terminated.gin"
     terminated.write_text("import tests.trainer.terminated\n")  # the one that writes no metrics
-    processes = start(2, folder, SMALL, f"--gin_file={terminated}")
+    split = "--gin.FULLY_SHARDED_WEIGHTS=True"
+    processes = start(2, folder, SMALL, split, f"--gin_file={terminated}")
     assert finish(processes, folder) == [75, 75], output(folder)
     stopped = records(folder)[-1]["step"]
     assert f"the state of step {stopped} is saved" in output(folder)
+    # Weights were split over the devices of both; now they are whole.
     run_here(folder, SMALL, "--gin.MESH_DATA=1", "--gin.MESH_MODEL=2", "--gin.EVAL_PERIOD=None")
     # No step twice: all that was done was saved.
     assert [r["step"] for r in records(folder)] == list(range(1, 13))

@@ -160,12 +160,15 @@ def check_run(config: Config, readers: int) -> list[str]:
     return warnings
 
 
-def check_for_slices(config: Config, devices: AbstractMesh) -> int:
+def check_for_slices(config: Config, devices: AbstractMesh, slices: int = 1) -> int:
     """Checks a run on devices that other machines have; UserError with the numbers that do not fit.
 
     Returns the bytes that each device holds of the state, and of a teacher that the step runs.
     """
     check_batch(config, devices.shape)
+    if slices > 1:  # data splits no weights: a device holds as much as with one copy of them
+        _, expert, model = devices.axis_sizes
+        devices = devices.update(axis_sizes=(1, expert, model))
     held: list[Any] = [abstract_state(config, devices)]
     if config.teacher is not None:
         teacher = abstract_model(config.teacher.model, config.mesh, devices)

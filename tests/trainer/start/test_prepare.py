@@ -160,4 +160,9 @@ def test_slices_are_checked_without_their_devices(config):
     many = dataclasses.replace(config, mesh=MeshConfig(64, 4, 1))
     with pytest.raises(UserError, match="does not divide over data x expert = 256 devices"):
         check_for_slices(many, devices(64, 4, 1))
+    split = dataclasses.replace(config, mesh=MeshConfig(2, 4, 1, fully_sharded_weights=True))
+    split = split.replace("model", group_size=16)
+    slices = [check_for_slices(split, devices(2, 4, 1), slices) for slices in (1, 2)]
+    whole = check_for_slices(split.replace("mesh", fully_sharded_weights=False), devices(2, 4, 1))
+    assert slices[0] < slices[1] < whole  # between slices no weights are split
     assert jax.device_count() == 8, "and this machine has no 256 devices"
