@@ -56,6 +56,7 @@ STEPS = {
     "t5_xxl": "--topology=v5p-1024 --gin_file=models/t5_1_1_xxl.gin --mesh=128,1,4" + LARGE,
     "t5_base_whole": T5 + WHOLE,
     "switch_base_whole": SWITCH + WHOLE,
+    "switch_base_8_ways_whole": SWITCH.replace("1,128,1", "16,8,1") + WHOLE,
     "t5_large_whole": T5_LARGE + WHOLE,
     "switch_large_whole": SWITCH_LARGE + WHOLE,
     "switch_base_factor_1": SWITCH + WHOLE + FACTOR + "1.0",
@@ -72,6 +73,8 @@ STEPS = {
     "switch_base_v6e": SCANNED_SWITCH.replace(*V6E),
     "switch_base_v3": "--topology=v3-32 --gin_file=models/switch_base.gin --mesh=1,32,1 "
     "--gin.BATCH_SIZE=512" + WHOLE + SCANNED,
+    "switch_base_64_two_slices": "--topology=2xv5p-128 --gin_file=models/switch_base_64.gin "
+    "--mesh=2,64,1",
     "switch_base_two_slices": TWO_SLICES,
     "switch_base_two_slices_scanned": TWO_SLICES + SCANNED,
 }

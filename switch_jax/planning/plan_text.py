@@ -74,6 +74,9 @@ def _costs(plan: Plan) -> Rows:
     yield "", "measurement: one exchange after the other, beside computation where the"
     yield "", "compiler has split it into a start and an end, over links of"
     yield "", f"{generation.link_bandwidth / 1e9:.0f} GB/s each way, without latency"
+    if plan.hardware.count > 1:
+        of_a_chip = f"{generation.dcn_bandwidth / 1e9:.1f} GB/s a chip"
+        yield "", f"and, between slices, over the hosts' network with {of_a_chip}"
 
 
 def _verdict(plan: Plan, chip_hour: float | None) -> Rows:

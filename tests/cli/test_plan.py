@@ -185,6 +185,10 @@ def test_the_table(capsys, planned):
     output = capsys.readouterr().out
     assert "16 M, of which each host reads 8 M\n" in output  # of two
     assert "a host's own part takes 20 streams: DATA_STREAMS = 40\n" in output  # 80 rows, not 18
+    assert "between slices" not in output
+    assert main(["plan", *TINY, "--topology=2xv5e-4", "--mesh=2,4,1"]) == 0
+    network = "and, between slices, over the hosts' network with 3.1 GB/s a chip\n"
+    assert network in capsys.readouterr().out
     planned.changed = {"batch_size": 32}
     assert main(["plan", *TINY, "--topology=v5p-8", "--mesh=1,4,1"]) == 0
     assert "takes 32 streams: DATA_STREAMS = 32\n" in capsys.readouterr().out  # a row of each
