@@ -1,5 +1,6 @@
 """From the logical names of a parameter's axes to the mesh axes that split it."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,7 @@ RULES: dict[str, str | None] = {
 }
 # Axes along which arrays are stacked, each one a matrix or vector of its own.
 STACKED = ("layers", "expert")
+_LANES = 128  # a TPU pads the last axis of an array to a multiple of this
 
 # For each axis of a parameter the mesh axis, or axes, over which it is split; None = not split.
 Spec = tuple[str | tuple[str, ...] | None, ...]
@@ -44,9 +46,10 @@ def parameter_specs(
     Fully sharded (`MeshConfig.fully_sharded_weights`), a matrix is also split over the batch axes
     that do not split it yet: data and expert, or data alone for the experts' own matrices. As many
     of these as divide one of its axes are used, along the first such axis, since rows cost a TPU
-    less padding than columns. Other matrices, vectors and the small table of relative positions
-    stay as they are. On several slices, or machines with GPUs, expert alone splits them: the
-    network between slices, along data, is too slow to gather weights.
+    less padding than columns; where there is another way, 128 columns or more stay together. Other
+    matrices, vectors and the small table of relative positions stay as they are. On several slices,
+    or machines with GPUs, expert alone splits them: the network between slices, along data, is too
+    slow to gather weights.
 
     `axes` is a nested dict with a tuple of logical axis names for each array, and `shapes` one of
     arrays or `ShapeDtypeStruct`s. Raises UserError where an axis does not divide over the mesh.
@@ -123,10 +126,14 @@ def _over_batch_axes(
         return spec
     candidates = [free, *((axis,) for axis in free)]
     devices = {axes: math.prod(mesh_shape[a] for a in axes) for axes in candidates}
-    for added in sorted(candidates, key=devices.__getitem__, reverse=True):
-        for i in own_axes:
+    candidates = [axes for axes in candidates if devices[axes] > 1]
+    candidates.sort(key=devices.__getitem__, reverse=True)
+    for may_be_narrow in (False, True):
+        for added, i in itertools.product(candidates, own_axes):
             mesh_axis = spec[i]
             before = () if mesh_axis is None else (mesh_axis,)
-            if shape[i] % math.prod(mesh_shape[a] for a in (*before, *added)) == 0:
+            parts = math.prod(mesh_shape[a] for a in (*before, *added))
+            is_narrow = i == len(shape) - 1 and shape[i] < parts * _LANES
+            if shape[i] % parts == 0 and (may_be_narrow or not is_narrow):
                 return (*spec[:i], (*before, *added), *spec[i + 1 :])
     return spec

@@ -28,8 +28,13 @@ def _spec(names, shape, mesh, fully_sharded=True):
     [
         (INTO, (6, 768, 3072), (16, 8, 1), (None, ALL, "model")),
         (OUT, (6, 3072, 768), (16, 8, 2), (None, ("model", *ALL), None)),
-        # 768 does not divide by 512, 3072 does.
-        (INTO, (6, 768, 3072), (16, 32, 1), (None, None, ("model", *ALL))),
+        # 768 does not divide by 512; 3072 does, and leaves 6 columns.
+        (INTO, (6, 768, 3072), (16, 32, 1), (None, ("expert",), "model")),
+        (INTO, (6, 768, 65536), (16, 32, 1), (None, None, ("model", *ALL))),  # 128 columns
+        # There is no other way.
+        (INTO, (6, 75, 512), (16, 32, 1), (None, None, ("model", *ALL))),
+        # The vocabulary divides by 128 and not by 256.
+        (("vocab", "embed"), (32128, 768), (2, 128, 1), (("model", "expert"), None)),
         # Neither divides by 512: the larger of the two axes that does alone.
         (("embed", "heads"), (768, 768), (16, 32, 1), (("expert",), "model")),
         (("embed", "heads"), (768, 768), (32, 16, 1), (("data",), "model")),
@@ -64,7 +69,7 @@ def test_between_slices_no_weights_are_gathered():
     along_data = Mesh(mesh.devices.reshape(4, 1, 1), mesh.axis_names)
     dense = {"dense": axes["dense"]}, {"dense": shapes["dense"]}
     assert parameter_specs(*dense, along_data, fully_sharded=True) == {
-        "dense": (None, ("model", "expert"), None)
+        "dense": (None, "model", None)
     }
 
 
