@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from switch_jax.planning.hlo import Operation
+from switch_jax.planning.hlo import TRANSFERS, Operation
 
 # Between slices, a send and a receive are one exchange if they have the same of these.
 _RENDEZVOUS = re.compile(r'_xla_host_transfer_rendezvous="([^"]*)"')
@@ -45,7 +45,8 @@ def waiting_seconds(
     for index, operation in enumerate(operations):
         now += computing[index]
         seconds = exchanging[index]
-        meeting = _RENDEZVOUS.search(operation.attributes)
+        is_transfer = operation.opcode in TRANSFERS
+        meeting = _RENDEZVOUS.search(operation.attributes) if is_transfer else None
         is_sent = operation.opcode == "send" and meeting is not None and num_slices > 1
         if operation.opcode == "recv" and meeting:
             received[operation.name] = meeting.group(1)

@@ -89,7 +89,7 @@ def _verdict(plan: Plan, chip_hour: float | None) -> Rows:
     parts = readers(plan.hardware.hosts, dict(zip(AXES, plan.mesh, strict=True)))
     needed = math.ceil(plan.tokens_per_second / parts / TOKENS_PER_SECOND_OF_STREAM)
     rows = plan.batch_size // parts
-    # Each stream gives as many rows as any other.
+    # All streams of a host give equally many rows, so their number has to divide the host's rows.
     streams = next((n for n in range(needed, rows) if rows % n == 0), rows)
     yield "tokens a second", f"{rate}, of which each host reads {of_host}"
     own = f"a host's own part takes {counted(streams, 'stream')}"

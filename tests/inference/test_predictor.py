@@ -96,7 +96,7 @@ def test_predictions_are_the_most_probable_words_in_the_order_of_the_examples(of
 
 
 def test_split_weights_are_gathered_once_for_all_tokens():
-    """All in one loop over tokens: the only gathers of weights are those before it."""
+    """Before the loop over tokens; and the predictions are those of whole weights."""
     layout = MeshConfig(4, 2, 1, fully_sharded_weights=True)
     mesh = make_mesh(layout)
     split = abstract_model(SWITCH, layout, mesh)
