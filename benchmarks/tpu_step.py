@@ -94,7 +94,7 @@ def plan(flags: str) -> dict:
 def row(name: str) -> str:
     """A row of the table."""
     p = plan(STEPS[name])
-    mesh = " x ".join(map(str, p["mesh"].values()))
+    mesh = ",".join(map(str, p["mesh"].values()))
     memory = f"{p['hbm_bytes_per_chip'] / 2**30:.1f} of {p['hbm_limit_bytes'] / 2**30:.0f}"
     if not p["fits"]:
         return f"| {name} | {p['topology']} | {mesh} | out of memory | | | {memory} | | | |"
