@@ -128,11 +128,20 @@ sparse = [name for name in others if experts[name] and 0 in found[name]]
 if IS_LONG:
     head("model", "dense at step", "value", "reached at step", "speed-up in steps", "in time")
 for name in sparse:
-    for now in dense[0][dense[0].step.isin(DENSE_STEPS)].itertuples():
-        step, seconds = reached(found[name][0], now.quality)
-        if np.isfinite(step):
-            ratios = f"{now.step / step:.2f}", f"{now.seconds / seconds:.2f}"
-            row(title(name), f"{now.step:,}", f"{now.quality:.3f}", f"{step:,.0f}", *ratios)
+    for step in DENSE_STEPS:
+        at = []  # of each seed that came so far: the dense run there, and the other at its value
+        for one, two in pairs(name):
+            now = one[one.step == step]
+            if len(now) and np.isfinite(reached(two, now.quality.item())[0]):
+                at.append((now, reached(two, now.quality.item())))
+        if at:
+            row(
+                title(name), f"{step:,}",
+                each([now.quality.item() for now, _ in at], "{:.3f}", mean=False),
+                each([steps for _, (steps, _) in at], "{:,.0f}", mean=False),
+                each([step / steps for _, (steps, _) in at], "{:.2f}"),
+                each([now.seconds.item() / seconds for now, (_, seconds) in at], "{:.2f}"),
+            )  # fmt: skip
 
 if "dense_large" in found:
     (large,) = found["dense_large"].values()
@@ -255,7 +264,7 @@ def summary():
             f"{seconds / one.seconds.iloc[-1]:.0%} of its time. {text} They were ahead from step "
             f"{ahead_from(one, two):,.0f} on."
         )
-    return text
+    return f"Seed {two.seed.iloc[0]}: {text}" if len(pairs(best)) > 1 else text
 
 
 steps_of_dense = means["dense"].index[-1]
