@@ -4,7 +4,11 @@ from typing import Any
 
 from jax.experimental.pallas import tpu as pltpu
 
-from switch_jax.partitioning.devices import has_async_all_to_all, platform
+from switch_jax.partitioning.devices import (
+    gathers_within_products,
+    has_async_all_to_all,
+    platform,
+)
 
 _MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
 # By default, a gather of weights over the axes of the batch is a sum of arrays that are zero but
@@ -32,7 +36,7 @@ def compiler_options(fully_sharded_weights: bool = False) -> dict[str, Any]:
     if pltpu.get_tpu_info().vmem_capacity_bytes >= _MUCH_VMEM:
         # Tiles half as large again as by default take 2 % fewer estimated cycles of a layer on v5p.
         options["xla_tpu_scoped_vmem_limit_kib"] = 24 * 1024
-    if fully_sharded_weights:
+    if fully_sharded_weights and gathers_within_products():
         options |= dict.fromkeys(_GATHERS_WITHIN_PRODUCTS, True)
     return options
 

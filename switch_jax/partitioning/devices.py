@@ -35,7 +35,18 @@ def has_async_all_to_all() -> bool:
     For a v5e the compiler refuses this where the expert axis is not all devices of one slice.
     Programs need the options of `compiler_options` for it.
     """
-    if platform() != "tpu":
-        return False
+    return platform() == "tpu" and not _is_v5e()
+
+
+def gathers_within_products() -> bool:
+    """Whether the compiler of the mesh's devices can gather weights within matrix products: a v5e.
+
+    For other TPUs it warns of wrong results and of steps that never end, and since libtpu 0.0.50
+    it refuses. Programs need the options of `compiler_options` for it.
+    """
+    return platform() == "tpu" and _is_v5e()
+
+
+def _is_v5e() -> bool:
     generation = tpu_generation(device_kind())
-    return generation is None or generation.name != "v5e"
+    return generation is not None and generation.name == "v5e"

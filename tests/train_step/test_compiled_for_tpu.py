@@ -34,6 +34,7 @@ def _compiled(
     optimizer: str = "adafactor",
     model_ways: int = 1,
     fully_sharded_weights: bool = False,
+    chips: str = "v5p:2x2x1",
 ) -> compiler.Program:
     """The step of a model of N layers in each stack, two experts on each of four chips.
 
@@ -50,7 +51,7 @@ def _compiled(
     chosen = OptimizerConfig(optimizer)
     layout = MeshConfig(1, WAYS // model_ways, model_ways, fully_sharded_weights)
     config = Config(run, model, data, layout, chosen)
-    mesh = make_mesh(config.mesh, compiler.devices(parse_slice("v5p:2x2x1")))
+    mesh = make_mesh(config.mesh, compiler.devices(parse_slice(chips)))
     with jax.set_mesh(mesh):
         step = lower_train_step(config, mesh, abstract_state(config, mesh))
         program = compiler.compile_program(step)
@@ -121,11 +122,18 @@ def test_along_model_sums_are_scattered_and_nothing_is_sent_twice():
     assert {sizes[-1] for sizes in scattered if len(sizes) > 2} == {D // 2}
 
 
-def test_split_weights_are_gathered_within_products():
-    program = _compiled("none", scan_layers=False, fully_sharded_weights=True)
+def test_on_v5e_split_weights_are_gathered_within_products():
+    program = _compiled("none", scan_layers=False, fully_sharded_weights=True, chips="v5e-4")
     found = [opcode for opcode, _, _ in _collectives(program)]
     # The compiler leaves some small ones whole.
     assert found.count("all-gather-start") >= max(20, 4 * found.count("all-gather")), found
+
+
+@pytest.mark.parametrize("chips", ["v4:2x2x1", "v5p:2x2x1", "v6e-4"])
+def test_elsewhere_the_compiler_takes_the_options_of_split_weights(chips):
+    """The compiler of these refuses to gather within products."""
+    found = _collectives(_compiled("none", False, fully_sharded_weights=True, chips=chips))
+    assert [sizes for opcode, _, sizes in found if opcode == "all-gather"]
 
 
 def test_expert_kernels_stay_where_they_are(collectives):
