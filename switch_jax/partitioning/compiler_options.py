@@ -12,7 +12,7 @@ from switch_jax.partitioning.devices import (
 
 _MUCH_VMEM = 64 * 2**20  # bytes: v5e, v5p and all since
 # By default, a gather of weights over the axes of the batch is a sum of arrays that are zero but
-# for a device's own part, and devices wait for it. With these, it runs beside matrix products.
+# for a device's own part, and devices wait for it. With these, on v5e, it runs beside products.
 _GATHERS_WITHIN_PRODUCTS = (
     "xla_enable_async_all_gather",
     "xla_tpu_prefer_async_allgather_to_allreduce",
