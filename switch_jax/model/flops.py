@@ -21,8 +21,12 @@ def parameter_count(config: ModelConfig) -> int:
 def described(config: ModelConfig) -> str:
     """The kind of model and its size, as "Switch Transformer, 8 experts, 1,234,567 parameters"."""
     experts = config.num_experts
-    dense = "dense T5" if config.stacks[-1].attends_to else "dense language model"
-    kind = f"Switch Transformer, {counted(experts, 'expert')}" if experts else dense
+    has_encoder = bool(config.stacks[-1].attends_to)
+    if experts:
+        sparse = "Switch Transformer" if has_encoder else "Switch language model"
+        kind = f"{sparse}, {counted(experts, 'expert')}"
+    else:
+        kind = "dense T5" if has_encoder else "dense language model"
     return f"{kind}, {parameter_count(config):,} parameters"
 
 

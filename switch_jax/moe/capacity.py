@@ -132,11 +132,10 @@ def check_divisibility(
 
 
 def check_experts(num_experts: int, mesh_shape: Mapping[str, int]) -> None:
-    """Raises UserError, with the equation, where experts do not divide over the expert axis."""
+    """Raises UserError where neither experts nor devices of the expert axis divide by the other."""
     devices = mesh_shape[EXPERT]
     if max(num_experts, devices) % min(num_experts, devices):
         raise UserError(
-            f"{num_experts} experts do not divide over MESH_EXPERT = {devices} devices, nor "
-            f"the devices over the experts ({num_experts} % {devices} = {num_experts % devices}); "
-            "set NUM_EXPERTS or MESH_EXPERT so that one is a multiple of the other"
+            f"NUM_EXPERTS = {num_experts} and MESH_EXPERT = {devices}: neither divides by the "
+            "other; set one of them to a multiple or a divisor of the other"
         )

@@ -44,7 +44,7 @@ def test_a_row_has_the_tokens_of_both(lengths):
 def test_what_it_is_called():
     count = 64 * 16 + 32 * 2 + 5 * 16 + 2 * 4 * 16 * 16 + 2 * 16 * 32 * 5 + 16 * 4
     assert parameter_count(ALONE) == count
-    assert described(ALONE) == f"Switch Transformer, 4 experts, {count:,} parameters"
+    assert described(ALONE) == f"Switch language model, 4 experts, {count:,} parameters"
     assert described(dataclasses.replace(ALONE, num_experts=0)).startswith("dense language model, ")
 
 

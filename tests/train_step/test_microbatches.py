@@ -12,7 +12,7 @@ from tests.trainer.helpers import tiny_config, tiny_model
         ({}, 12, 1, r"batch size 12 does not divide over data x expert = 8.*12 % 8 = 4.*multiple"),
         ({}, 24, 2, r"batch size 24 .*2 microbatches \(24 % 16 = 8\)"),
         # Another batch would not help.
-        ({"num_experts": 6}, 18, 1, r"6 experts do not divide over MESH_EXPERT = 4"),
+        ({"num_experts": 6}, 18, 1, r"NUM_EXPERTS = 6 and MESH_EXPERT = 4: neither divides"),
         ({"group_size": 64}, 16, 1, r"^GROUP_SIZE = 64 does not fit.* set GROUP_SIZE to 32"),
         ({"group_size": 10}, 16, 1, r"^GROUP_SIZE = 10 does not fit.*16 % 10 = 6"),
         (
