@@ -67,8 +67,8 @@ def mesh_shape(
     if math.prod(shape) != count:
         raise UserError(
             f"mesh data x expert x model = {data} x {expert} x {model} = {math.prod(shape)}, but "
-            f"the number of {platform} devices is {count}; the sizes must multiply up to {count}, "
-            "which expert x model must divide: set MESH_DATA, MESH_EXPERT and MESH_MODEL"
+            f"the number of {platform} devices is {count}; set MESH_DATA, MESH_EXPERT and "
+            f"MESH_MODEL, or the --mesh of `switch_jax plan`, to sizes whose product is {count}"
         )
     if data % slices:
         parts = "slices" if platform.lower() == "tpu" else "machines"
