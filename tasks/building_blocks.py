@@ -93,7 +93,12 @@ UL2_DENOISERS = {
     "x_8_50": _denoiser("[X]", 8.0, 0.5),
     "x_64_15": _denoiser("[X]", 64.0, 0.15),
     "x_64_50": _denoiser("[X]", 64.0, 0.5),
-    "s": functools.partial(in_mode, word="[S]", step=t5.data.preprocessors.prefix_lm),
+    # One span at the end of L tokens, of L / 4 on average: from none to L / 2.
+    "s": functools.partial(
+        in_mode,
+        word="[S]",
+        step=functools.partial(t5.data.preprocessors.prefix_lm, noise_density=0.25),
+    ),
 }
 
 

@@ -157,15 +157,20 @@ def test_a_denoiser_masks_its_share_in_its_spans_and_nothing_is_lost(kind):
     assert text == verses(len(text))
 
 
-def test_the_denoiser_s_goes_on_with_a_text():
+def test_the_denoiser_s_goes_on_with_a_text_for_a_quarter_of_its_tokens():
+    """L / 4 on average (UL2, table 1); any length up to L / 2 is as probable."""
     config = DataConfig("ul2.bible.s", LENGTHS, split="validation")
     examples = ordered_examples(get_mixture_or_task("ul2.bible.s"), config, STACKS)
-    text = []
-    for example in itertools.islice(examples, 10):
+    text, shares = [], []
+    for example in itertools.islice(examples, 300):
         inputs, targets = example["inputs"].tolist(), example["targets"].tolist()
         assert inputs[:WORD] == english.VOCABULARY.encode("[S]")
-        text += inputs[WORD:-1] + targets[:-1]
+        row = inputs[WORD:-1] + targets[:-1]
+        shares.append((len(targets) - 1) / len(row))
+        text += row
     assert text == verses(len(text))
+    assert np.mean(shares) == pytest.approx(0.25, abs=0.02)
+    assert np.histogram(shares, 4, (0, 0.5))[0] == pytest.approx(np.full(4, 75), abs=25)
 
 
 def test_ul2_mixes_its_seven_denoisers_equally(monkeypatch):
@@ -207,8 +212,8 @@ def test_ul2_reads_512_tokens_with_as_many_sentinels_as_t5_s_embedding_holds(
     check_tasks(ul2_with_128_sentinels, DataConfig("readme_ul2", lengths))
     with pytest.raises(UserError, match="do not fit ul2.bible.x_3_50: it masks 127 spans.* 100 s"):
         check_tasks(get_tasks("bible_ul2"), DataConfig("bible_ul2", lengths))
-    with pytest.raises(UserError, match="^targets of length 507 .* ul2.readme.s: .* up to 508$"):
-        check_tasks(ul2_with_128_sentinels, DataConfig("readme_ul2", lengths | {"targets": 507}))
+    with pytest.raises(UserError, match="^targets of length 508 .* which takes 381 .* 1 = 509$"):
+        check_tasks(ul2_with_128_sentinels, DataConfig("readme_ul2", lengths | {"targets": 508}))
     (task, *_) = get_tasks("c4_ul2")
     assert {f.vocabulary.extra_ids for f in task.output_features.values()} == {128}
     assert task.source is c4.SOURCES["c4"]
