@@ -1,5 +1,6 @@
 """Reading of records to predict or score: text under 'inputs' and, to be scored, 'targets'."""
 
+import functools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 
 from switch_jax.config import DataConfig
 from switch_jax.data.catalogue.configured_tasks import all_tasks, vocabularies
-from switch_jax.data.catalogue.vocabularies import num_unknown
+from switch_jax.data.catalogue.vocabularies import decode_ids, num_unknown
 from switch_jax.data.packing import Example
 from switch_jax.storage import explain_read_errors, storage_path
 from switch_jax.utils.errors import UserError, not_utf8
@@ -155,7 +156,7 @@ def encode(
 
 def text_of(tokens: np.ndarray, example: Example, features: Mapping[str, TextFeature]) -> str:
     """The text of an example's predicted ids; where they go on with its inputs, behind those."""
-    decode = features["targets"].vocabulary.decode
+    decode = functools.partial(decode_ids, features["targets"].vocabulary)
     alone = decode(tokens.tolist())
     if features["inputs"].length is not None:
         return alone

@@ -1,6 +1,7 @@
 """Hugging Face folders for the tests, written by hand; and what reads those of any format."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from switch_jax.conversion.formats import open_source
 
 REPOSITORY = Path(switch_jax.__file__).parents[1]
 ORACLE = REPOSITORY / "tests/model/oracle"
-# 1,000 pieces, to which come 100 sentinels.
+# 1,000 pieces, to which come 100 sentinels; of the second's 256 are bytes.
 VOCABULARY = REPOSITORY / "tasks/data/english_1000.model"
+WITH_BYTES = REPOSITORY / "benchmarks/corpora/code_1000.model"
 
 CONFIG = {
     "model_type": "switch_transformers",
@@ -42,10 +44,15 @@ def write_folder(path, config=CONFIG, tensors=TENSORS):
     return path
 
 
-def with_vocabulary(path):
+def with_vocabulary(path, vocabulary=VOCABULARY):
     """The folder with a SentencePiece model; its embedding has 1,100 rows or more."""
-    shutil.copyfile(VOCABULARY, path / "spiece.model")
+    shutil.copyfile(vocabulary, path / "spiece.model")
     return path
+
+
+def without_special_tokens(text):
+    """A text of ours, as transformers decodes it with `skip_special_tokens`."""
+    return re.sub(r" ?<extra_id_\d+>| ⁇ ", "", text)
 
 
 def whole(source):

@@ -11,12 +11,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import switch_jax
 from switch_jax import gin_config
 from switch_jax.conversion.hugging_face.qwen3 import QWEN3
 from switch_jax.data.catalogue.vocabularies import get_vocabulary
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.model import abstract_parameters, bind
-from tests.conversion.folders import VOCABULARY, convert, parameters_of, with_vocabulary
+from tests.conversion.folders import (
+    WITH_BYTES,
+    convert,
+    parameters_of,
+    with_vocabulary,
+    without_special_tokens,
+)
 
 torch = pytest.importorskip("torch")
 # docs/checkpoint_formats.md says why this version.
@@ -81,7 +88,7 @@ def case(request, tmp_path_factory):
             if "norm" in name:  # which all begin as 1
                 parameter.copy_(torch.rand(parameter.shape) + 0.5)
     theirs.save_pretrained(folder / "theirs")
-    run = convert(with_vocabulary(folder / "theirs"), folder / "run")
+    run = convert(with_vocabulary(folder / "theirs", WITH_BYTES), folder / "run")
     return Case(theirs, run, convert(run, folder / "exported"))
 
 
@@ -163,12 +170,32 @@ def test_greedy_generation_gives_the_same_tokens(case):
 
 
 @pytest.mark.parametrize("case", ["switch"], indirect=True)
+def test_a_pipeline_gives_the_text_that_infer_gives(case):
+    """Whole, streamed, and behind prompts that begin and end with spaces."""
+    prompts = ["  In the beginning ", "if (x == 0)\treturn", "é"]
+    texts = switch_jax.load(case.run, batch_size=4).generate(prompts, max_new_tokens=24)
+    wanted = [without_special_tokens(text) for text in texts]
+    assert any("\ufffd" in text for text in wanted), "some bytes are no character"
+    assert any(text.startswith(" ") for text in wanted), "some begin with a word"
+    pipeline = transformers.pipeline("text-generation", str(case.exported))
+    for prompt, text in zip(prompts, wanted, strict=True):
+        streamer = transformers.TextIteratorStreamer(
+            pipeline.tokenizer, skip_prompt=True, skip_special_tokens=True
+        )
+        options = {"do_sample": False, "max_new_tokens": 24, "streamer": streamer}
+        assert pipeline(prompt, **options)[0]["generated_text"] == prompt + text
+        assert "".join(streamer) == text
+
+
+@pytest.mark.parametrize("case", ["switch"], indirect=True)
 def test_the_tokenizer_begins_a_text_as_training_does(case):
     tokenizer = transformers.AutoTokenizer.from_pretrained(case.exported)
-    ours = get_vocabulary(str(VOCABULARY))
+    ours = get_vocabulary(str(WITH_BYTES))
     for text in TEXTS:
-        assert tokenizer(text).input_ids == [0, *ours.encode(text)]
-        assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+        ids = tokenizer(text).input_ids
+        assert ids == [0, *ours.encode(text)]
+        # Behind another text it would begin with a space, and `decode` does not know.
+        assert tokenizer.decode(ids, skip_special_tokens=True) == (text and f" {text}")
     ids = [(tokenizer.bos_token_id, tokenizer.pad_token_id), tokenizer.eos_token_id]
     assert ids == [(0, 0), 1]
     batch = tokenizer(TEXTS, padding=True)

@@ -11,13 +11,20 @@ import numpy as np
 import pytest
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+import switch_jax
 from switch_jax import gin_config
 from switch_jax.config import DataConfig
 from switch_jax.conversion.hugging_face.tokenizer import tokenizer_files
 from switch_jax.data.catalogue.vocabularies import get_vocabulary
 from switch_jax.inference import DecodingConfig, make_decode
 from switch_jax.model import abstract_parameters, bind
-from tests.conversion.folders import VOCABULARY, convert, parameters_of, with_vocabulary
+from tests.conversion.folders import (
+    VOCABULARY,
+    convert,
+    parameters_of,
+    with_vocabulary,
+    without_special_tokens,
+)
 from tests.trainer.helpers import STACKS, by_stack
 
 torch = pytest.importorskip("torch")
@@ -182,6 +189,21 @@ def test_greedy_decoding_gives_the_same_tokens(case):
     assert len(set(np.asarray(ours).ravel())) > 3, "the tokens should differ"
     width = theirs.shape[1] - 1  # theirs stops where all rows have ended
     assert np.asarray(ours)[:, :width].tolist() == theirs[:, 1:].tolist()
+
+
+@pytest.mark.parametrize("case", ["t5_1_1"], indirect=True)
+def test_the_text_that_infer_gives_whole_and_streamed(case):
+    prompts = ["  In the beginning ", "Who?"]
+    texts = switch_jax.load(case.run, batch_size=2).generate(prompts, max_new_tokens=24)
+    wanted = [without_special_tokens(text).lstrip(" ") for text in texts]
+    loaded = type(case.theirs).from_pretrained(case.exported)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(case.exported)
+    for prompt, text in zip(prompts, wanted, strict=True):
+        streamer = transformers.TextIteratorStreamer(tokenizer, skip_special_tokens=True)
+        inputs = tokenizer(prompt, return_tensors="pt")
+        ids = loaded.generate(**inputs, do_sample=False, max_new_tokens=24, streamer=streamer)
+        assert tokenizer.decode(ids[0], skip_special_tokens=True) == text
+        assert "".join(streamer) == text
 
 
 def test_transformers_loads_what_we_write_without_a_warning(case, caplog, monkeypatch):

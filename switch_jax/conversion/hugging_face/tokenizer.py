@@ -42,10 +42,12 @@ def tokenizer_files(data: DataConfig, first_stack: StackConfig) -> dict[str, byt
     They make of a text what the first stack of a model reads as inputs: where it is causal, with an
     id 0 in front, from which it predicts the first token; and with the end token behind, where the
     task's inputs end with it. Inputs without a length are a beginning of targets, without an end.
+    They make of ids the text that `switch_jax infer` gives, without sentinels and unknown tokens.
     """
     found = vocabularies(data)
     inputs = all_tasks(data)[0].output_features.get("inputs")
-    ends = inputs is not None and inputs.add_eos and "inputs" in data.task_feature_lengths
+    continues = "inputs" not in data.task_feature_lengths
+    ends = inputs is not None and inputs.add_eos and not continues
     if len(set(map(fingerprint, found.values()))) > 1:
         raise UserError(
             f"{data.mixture_or_task_name} has one vocabulary for inputs and another for targets: a "
@@ -76,7 +78,9 @@ def tokenizer_files(data: DataConfig, first_stack: StackConfig) -> dict[str, byt
     }
     if first_stack.causal:  # padding is on the left: texts of a batch are continued at one place
         settings |= {"bos_token": pad, "padding_side": "left"}
-    described = tokenizer_json(content, targets.extra_ids, begins=first_stack.causal, ends=ends)
+    described = tokenizer_json(
+        content, targets.extra_ids, begins=first_stack.causal, ends=ends, continues=continues
+    )
     return {
         SENTENCEPIECE: content,
         TOKENIZER_CONFIG: (json.dumps(settings, indent=2) + "\n").encode(),

@@ -15,12 +15,43 @@ _SPACE = "▁"  # SentencePiece's
 _METASPACE = {
     "type": "Metaspace", "replacement": _SPACE, "prepend_scheme": "always", "split": True
 }  # fmt: skip
+_ANY = 2**16  # of the spaces in front of a text, which SentencePiece all drops
 
 
-def tokenizer_json(model: bytes, sentinels: int, *, begins: bool, ends: bool) -> dict[str, Any]:
-    """Makes the tokenizer that gives the ids of a SentencePiece model.
+def _replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
 
-    It `begins` each pair of texts, or text, with id 0; and `ends` each text with the end token.
+
+def _byte_character(byte: int) -> str:
+    """The character that the ByteLevel decoder takes for a byte from 0x80 on, as in GPT-2.
+
+    It is that of Latin-1, or another where Latin-1's cannot be printed.
+    """
+    if byte == 0xAD:
+        return "\u0143"
+    return chr(byte if byte > 0xA0 else byte - 0x80 + 0x122)
+
+
+# The ByteFallback decoder takes a run of bytes whole: if one byte is no character, then no byte is.
+# ByteLevel looks at each character, but it also takes letters of other tokens for bytes: a mark in
+# front prevents that. Bytes of ASCII are characters in any case.
+_MARK = "\U0010ffff"  # no text has it
+_BYTE_DECODERS = [
+    _replace({"Regex": "^(?!<0x[0-9A-F]{2}>$)"}, _MARK),
+    *[_replace({"String": f"<0x{b:02X}>"}, _byte_character(b)) for b in range(0x80, 0x100)],
+    {"type": "ByteFallback"},
+    {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+    _replace({"String": _MARK}, ""),
+]
+
+
+def tokenizer_json(
+    model: bytes, sentinels: int, *, begins: bool, ends: bool, continues: bool
+) -> dict[str, Any]:
+    """Makes the tokenizer that gives the ids of a SentencePiece model, and its texts of ids.
+
+    It `begins` each pair of texts, or text, with id 0; and `ends` each text with the end token. A
+    text of ids keeps the space of its first piece where it `continues` another text.
 
     In the model's file the ids 0, 1 and 2 are padding, end and unknown. Sentinels are added behind
     its pieces, <extra_id_0> last. Raises UserError if it is not a unigram model.
@@ -61,10 +92,9 @@ def tokenizer_json(model: bytes, sentinels: int, *, begins: bool, ends: bool) ->
         "decoder": {
             "type": "Sequence",
             "decoders": [
-                {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+                *(_BYTE_DECODERS if proto.trainer_spec.byte_fallback else [{"type": "Fuse"}]),
+                *[{"type": "Strip", "content": _SPACE, "start": _ANY, "stop": 0}] * (not continues),
+                _replace({"String": _SPACE}, " "),
             ],
         },
         "model": {

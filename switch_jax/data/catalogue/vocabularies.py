@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf.message import DecodeError
+from sentencepiece.sentencepiece_pb2 import SentencePieceText  # type: ignore[attr-defined]
 
 from switch_jax.data.reading import seqio_internals  # noqa: F401  models in buckets are read, too
 from switch_jax.storage import local_copy, storage_path
@@ -76,6 +77,24 @@ def piece(found: seqio.Vocabulary, token: int) -> str:
     if not text or not isinstance(text, str):  # seqio.PassThroughVocabulary gives the ids back
         return f"<{token}>"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.replace(" ", "▁"))
+
+
+def decode_ids(found: seqio.Vocabulary, ids: list[int]) -> str:
+    """The text of ids, up to EOS. Bytes that are no character become "\ufffd" as in Python.
+
+    SentencePiece, which seqio decodes with, has one for each such byte.
+    """
+    if not isinstance(found, seqio.SentencePieceVocabulary):
+        return found.decode(ids)
+    model = ensure_loaded(found).tokenizer
+    ids = ids[: ids.index(found.eos_id)] if found.eos_id in ids else ids
+    ids = [i if i < model.GetPieceSize() else found.unk_id for i in ids]  # an embedding has more
+    decoded = SentencePieceText.FromString(model.Decode(ids, out_type="serialized_proto"))
+    parts = (
+        bytes([int(p.piece[3:5], 16)]) if model.IsByte(p.id) else p.surface.encode()  # "<0xE2>"
+        for p in decoded.pieces
+    )
+    return b"".join(parts).decode(errors="replace")
 
 
 def ensure_loaded(found: seqio.Vocabulary) -> seqio.Vocabulary:
