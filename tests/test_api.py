@@ -319,8 +319,8 @@ DEMO = "runs/demo_switch.gin"
             "no checkpoint that was saved at a step with an evaluation",
         ),
         (
-            lambda run, _: switch_jax.load(run, gin_bindings=["MESH_DATA=8"]),
-            "batch size 2 does not divide ",
+            lambda run, _: switch_jax.load(run, gin_bindings=["MESH_EXPERT=3"]),
+            "NUM_EXPERTS = 4 and MESH_EXPERT = 3: neither divides",
         ),
         (
             lambda run, _: switch_jax.load(run, gin_bindings=["VOCABULARY='byte'"]),

@@ -10,19 +10,18 @@ from jax.sharding import Mesh
 
 from switch_jax import gin_config
 from switch_jax.checkpointing import chosen_step, find_checkpoint, load_parameters
-from switch_jax.config import Config, DataConfig
+from switch_jax.config import Config, DataConfig, MeshConfig
 from switch_jax.conversion.formats import open_source
 from switch_jax.conversion.hugging_face.tokenizer import sentencepiece_file
 from switch_jax.conversion.source import Source
 from switch_jax.conversion.source_to_gin import source_to_gin
 from switch_jax.data.catalogue.checks import check_vocabularies_of_run, check_vocabulary
 from switch_jax.data.catalogue.configured_tasks import vocabularies, vocabulary_fingerprints
+from switch_jax.inference.batch_and_mesh import fit_batch, mesh_for_inference
 from switch_jax.inference.decoding import DecodingConfig, check_options
-from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder, read_commit_time
 from switch_jax.runtime.multihost import run_on_all
 from switch_jax.storage import exists, is_file, missing_model, storage_path
-from switch_jax.train_step.microbatches import check_batch
 from switch_jax.train_step.state import abstract_state
 from switch_jax.utils.errors import FieldError, UserError
 
@@ -31,6 +30,7 @@ class ModelFolder(NamedTuple):
     """A folder with a model, and its config: that of a run, or what `convert` would write.
 
     `source` is None for a run; `note` is what a user should know of the config, '' for nothing.
+    `mesh_is_given` tells whether the caller has set the mesh, which is the run's otherwise.
     """
 
     path: epath.Path
@@ -38,6 +38,7 @@ class ModelFolder(NamedTuple):
     config: Config
     config_text: str
     note: str = ""
+    mesh_is_given: bool = False
 
 
 def open_folder(
@@ -82,7 +83,10 @@ def open_folder(
         note = (
             f"{source.folder} has no spiece.model, so VOCABULARY is {source.vocabulary!r}: {remedy}"
         )
-    return ModelFolder(folder, source, found.config, found.text, note)
+    setters = [setter for of_name in found.origins.values() for setter in of_name]
+    flags = ("--gin.MESH_", f"--gin.{MeshConfig.__name__}.")
+    mesh_is_given = bool(gin_files) or any(setter.startswith(flags) for setter in setters)
+    return ModelFolder(folder, source, found.config, found.text, note, mesh_is_given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,23 +148,20 @@ def prepare_model(
 ) -> TrainedModel:
     """Lays the model out on this machine's devices; reads no parameters.
 
-    `task`, `split` and `batch_size` replace those of its config; there are no microbatches. Raises
-    FieldError: a value is out of range; UserError: vocabulary or devices do not fit.
+    `task` and `split` replace those of its config. At least `batch_size` examples are computed
+    together, by default those of its config; see `fit_batch`. Raises FieldError: a value is out of
+    range; UserError: vocabulary or devices do not fit.
     """
-    given: dict[str, dict[str, Any]] = {
-        "run": {"num_microbatches": 1, "batch_size": batch_size},
-        "data": {"mixture_or_task_name": task, "split": split},
-    }
-    config = folder.config
-    for part, fields in given.items():
-        config = config.replace(part, **{k: x for k, x in fields.items() if x is not None})
+    given = {"mixture_or_task_name": task, "split": split}
+    config = folder.config.replace("data", **{k: x for k, x in given.items() if x is not None})
     check_vocabulary(config)
-    mesh, source = make_mesh(config.mesh), folder.source  # the mesh first: `run_on_all` starts JAX
+    # The mesh first: `run_on_all` starts JAX.
+    mesh, source = mesh_for_inference(config, is_given=folder.mesh_is_given), folder.source
     if source is None:
         run_on_all(lambda: check_vocabularies_of_run(folder.path, config.data))
     else:
         run_on_all(lambda: source.check_model(config.model))
-    check_batch(config, mesh.shape)
+    config = fit_batch(config, mesh.shape, batch_size)
     parameters = abstract_state(config, mesh).parameters
     return TrainedModel(folder.path, folder.source, config, mesh, parameters)
 

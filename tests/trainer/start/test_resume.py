@@ -15,9 +15,7 @@ from switch_jax.inference import trained_model
 from switch_jax.inference.trained_model import ModelFolder, prepare_model
 from switch_jax.model import abstract_parameters
 from switch_jax.monitoring import memory
-from switch_jax.partitioning.mesh import make_mesh
 from switch_jax.run_folder import RunFolder
-from switch_jax.runtime.multihost import run_on_all
 from switch_jax.trainer.start import announcement, resume, state_memory
 from switch_jax.trainer.start import prepare as prepare_module
 from switch_jax.trainer.start.dry_run import dry_run
@@ -199,15 +197,16 @@ def test_where_facts_cannot_be_read_no_process_goes_on_with_the_model(config, tm
 def test_a_model_gets_its_mesh_before_anything_starts_jax(config, tmp_path, monkeypatch):
     """JAX makes no more virtual CPU devices once it has started, as `run_on_all` lets it."""
     calls = []
-    for name, function in (("make_mesh", make_mesh), ("run_on_all", run_on_all)):
+    for name in ("mesh_for_inference", "run_on_all"):
+        function = getattr(trained_model, name)
 
-        def called(argument, name=name, function=function):
+        def called(*args, name=name, function=function, **options):
             calls.append(name)
-            return function(argument)
+            return function(*args, **options)
 
         monkeypatch.setattr(trained_model, name, called)
     prepare_model(ModelFolder(tmp_path / "run", None, _copied(config, tmp_path / "run"), ""))
-    assert calls == ["make_mesh", "run_on_all"]
+    assert calls == ["mesh_for_inference", "run_on_all"]
 
 
 def test_facts_that_cannot_be_read_end_the_start(config, tmp_path):
