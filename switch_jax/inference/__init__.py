@@ -6,6 +6,7 @@
 - `decoding`: what is compiled: `make_decode`, `make_score`, and how to decode.
 - `sampling`, `beam_search`: greedy decoding and sampling, and beams.
 - `trained_model`: the model in a folder: its config, its mesh, and how its parameters are read.
+- `batch_and_mesh`: the batch, groups and mesh that fit this machine.
 - `routing`: which experts the tokens of a text go to.
 - `input_records`: examples from lines of text and JSON.
 - `resumable_output`: an output file that an interrupted command goes on with.
