@@ -5,8 +5,10 @@ import errno
 import http.client
 import inspect
 import re
+import threading
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import aiohttp
@@ -14,6 +16,7 @@ import google.auth.exceptions
 import requests
 from fsspec import asyn
 from gcsfs.core import GCSFileSystem  # without a request for the kind of each bucket
+from gcsfs.credentials import LOCAL_REFRESH_BUFFER
 from gcsfs.retry import ChecksumError, HttpError, is_retriable
 
 from switch_jax.storage import clients, retries
@@ -30,6 +33,10 @@ _request = inspect.unwrap(GCSFileSystem._request)
 class CloudStorage(GCSFileSystem):
     """The file system of gs:// for fsspec, and so for etils, Orbax and TFDS."""
 
+    def __init__(self, *args: Any, token: Any = None, **options: Any) -> None:
+        super().__init__(*args, token="anon", **options)  # the first request looks for credentials
+        self._token, self._has_looked, self._looking = token, token == "anon", threading.Lock()
+
     async def _set_session(self) -> aiohttp.ClientSession:
         session = await super()._set_session()
         session._retry_connection = False  # repeats at once what may have been done, and is silent
@@ -45,10 +52,13 @@ class CloudStorage(GCSFileSystem):
         of a condition have the URL of what was asked for as their file name.
         """
         url = _url(self._format_path(path, args), options)
+        if reason := RETRIES.just_gave_up():
+            raise _no_answer(reason, url)
         waits, reason = RETRIES.waiting_times(), "no whole answer yet"
         is_write = method.upper() != "GET"
         sending = len(options.get("data") or b"") / _SLOWEST  # seconds
-        line = asyncio.get_running_loop().call_later(
+        loop = asyncio.get_running_loop()
+        line = loop.call_later(
             retries.SILENCE + sending, lambda: RETRIES.late(f"Cloud Storage: {reason}")
         )
         try:
@@ -56,11 +66,12 @@ class CloudStorage(GCSFileSystem):
                 # A write on a condition needs no lease; a lease itself is written so.
                 if is_write and "ifGenerationMatch" not in options and needs_check():
                     await asyncio.to_thread(check_leases)
+                began, limit = loop.time(), _limit() + sending
                 try:
-                    request = _request(self, method, path, *args, **options)
-                    answer = await asyncio.wait_for(
-                        request, _limit() + sending if is_write else None
-                    )
+                    request = self._request_once(method, path, *args, **options)
+                    # What is read may be large, but not before there was any answer.
+                    is_cut = is_write or not RETRIES.reached
+                    answer = await asyncio.wait_for(request, limit if is_cut else None)
                     RETRIES.answered()
                     return answer
                 except Exception as error:
@@ -69,14 +80,31 @@ class CloudStorage(GCSFileSystem):
                         RETRIES.answered()
                         return 204, {}, None, b""  # perhaps by an earlier try
                     if not _may_pass(error):
+                        if isinstance(error, OSError | HttpError):
+                            RETRIES.answered()
                         raise known from None  # it says more than `error`
+                    RETRIES.failed(reason, min(loop.time() - began, limit))
                     wait = next(waits, None)
                     if wait is None:
-                        raise OSError(errno.EIO, f"Cloud Storage: {reason}", url) from None
+                        raise _no_answer(reason, url) from None
                     RETRIES.repeated += 1
                     await asyncio.sleep(wait)
         finally:
             line.cancel()
+
+    async def _request_once(self, *args: Any, **options: Any) -> Any:
+        given, is_valid = self.credentials.credentials, self.credentials._credentials_valid
+        if not self._has_looked or (given and not is_valid(LOCAL_REFRESH_BUFFER)):
+            await asyncio.wait_for(_in_thread(self._get_credentials), _limit())
+        return await _request(self, *args, **options)
+
+    def _get_credentials(self) -> None:
+        """Finds or renews credentials; the services that give them may not answer either."""
+        with self._looking:
+            if not self._has_looked:
+                self.credentials.connect(self._token)
+                self._has_looked = True
+        self.credentials.maybe_refresh()
 
     async def _delete_files(self, files: Sequence[str], batchsize: int) -> list[Any]:
         """Removes files one by one, since gcsfs repeats a request for many in its own way."""
@@ -106,9 +134,29 @@ class CloudStorage(GCSFileSystem):
     makedirs = mkdir
 
 
+async def _in_thread(call: Callable[[], object]) -> None:
+    """Calls a function in a thread that does not keep the process from ending."""
+    done: Future[object] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except Exception as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="credentials", daemon=True).start()
+    await asyncio.wrap_future(done)
+
+
 def _limit() -> float:
-    """Returns after how many seconds without a byte to give up, fewer after a failed request."""
-    return clients.SILENT_SECONDS / (1 if RETRIES.patience else 3)
+    """Returns after how many seconds without a byte to give up, fewer before any answer."""
+    seconds = clients.SILENT_SECONDS / (1 if RETRIES.reached else 3)
+    return min(seconds, max(1.0, RETRIES.seconds_left()))
+
+
+def _no_answer(reason: str, url: str) -> OSError:
+    return OSError(errno.EIO, f"Cloud Storage: {reason}", url)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -28,7 +28,6 @@ from switch_jax.storage import (
     repeated_requests,
     retries,
 )
-from switch_jax.storage.retries import PATIENCE, Retries
 from switch_jax.utils.errors import TransientError
 from tests.storage.slow_proxy import Faults
 from tests.waiting import HANGS
@@ -120,27 +119,11 @@ def test_repeated_requests_of_both_clients_are_counted(bucket_path, faulty_stora
         assert repeated_requests() - before == 3
 
 
-def test_waits_grow_until_the_patience_ends(monkeypatch):
-    monkeypatch.undo()  # the real waits
-    now = 0.0
-    retries, waits = Retries(lambda: now), []
-    retries.answered()
-    for wait in retries.waiting_times():
-        waits.append(wait)
-        now += wait
-    assert PATIENCE <= sum(waits) <= PATIENCE + 32
-    limits = [1, 2, 4, 8, 16, *[32] * (len(waits) - 5)]
-    assert all(limit / 2 <= wait <= limit for wait, limit in zip(waits, limits, strict=True))
-    assert retries.patience == 0, "what comes next fails soon"
-    retries.answered()
-    assert retries.patience == PATIENCE
-
-
 def test_a_bucket_that_never_answers_is_a_line_and_then_an_error_that_may_pass(
     faulty_storage, bucket_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(type(RETRIES), "waiting_times", lambda self: iter([0.0]))
-    monkeypatch.setattr(RETRIES, "_since", None)  # whatever tests before this one have seen
+    monkeypatch.setattr(RETRIES, "_line_since", None)  # whatever tests before this one have seen
     faulty_storage.faults = Faults(itertools.repeat("silent"))
     repeated = repeated_requests()
     with monkeypatch.context() as impatient:
