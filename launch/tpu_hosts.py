@@ -37,6 +37,7 @@ SAVE_SECONDS = 600
 FAILURE_GRACE = 180
 # Seconds for them to end after they were killed. A host that hangs does not end even then.
 _KILL_GRACE = 60
+_LABEL = "switch_jax_job"  # of the containers, so that no other program's are removed
 _OTHER_JOB = 99  # the script's exit code where another job runs on the host; no job ends with it
 
 _SCRIPT = """\
@@ -48,7 +49,7 @@ worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \\
   http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \\
   || hostname)
 trap 'echo "[$1 $worker] exit code $?"' EXIT
-label='{{{{.Config.Labels.job}}}}'
+label='{{{{.Config.Labels.{label}}}}}'
 job=$(sudo docker container inspect --format "$label" {name} 2> /dev/null || true)
 lines=20
 if [ -z "$job" ]; then
@@ -78,12 +79,13 @@ def script(job: TpuSlicesTarget) -> File:
     login = f"  sudo gcloud auth configure-docker {registry} --quiet\n"
     google = registry.endswith(("docker.pkg.dev", "gcr.io"))
     digest = hashlib.sha256(shell_lines(_container(job)).encode()).hexdigest()[:8]
-    run = ("sudo", "docker", "run", f"--label=job={digest}", *_container(job))
+    run = ("sudo", "docker", "run", f"--label={_LABEL}={digest}", *_container(job))
     text = _SCRIPT.format(
         name=job.job_name,
         login=login if google else "",
         run=shell_lines(run),
         digest=digest,
+        label=_LABEL,
         other_job=_OTHER_JOB,
     )
     return File(f"launched/{job.job_name}.sh", text, "the script that every host runs")
@@ -117,8 +119,8 @@ def host_commands(job: TpuSlicesTarget, node: str) -> dict[str, Command]:
     return {
         "copy": Command(copy, "copies the script to all hosts"),
         "prune": ssh(
-            "sudo docker container prune --force",
-            "removes the containers of earlier attempts, and leaves one that runs",
+            f"sudo docker container prune --force --filter=label={_LABEL}",
+            "removes the containers of earlier attempts, but no other program's, nor one that runs",
         ),
         "follow": ssh(
             f"bash {name}.sh {node}",

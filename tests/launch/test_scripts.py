@@ -14,7 +14,7 @@ DOCKER = """
 case "$*" in
   "container inspect"*) cat job 2> /dev/null ;;
   run*) if [ -e broken ]; then exit 125; fi
-    label=${2#--label=job=}; echo "$label" > job; echo 0123456789 ;;
+    label=${2#--label=switch_jax_job=}; echo "$label" > job; echo 0123456789 ;;
   logs*) echo first; echo second >&2 ;;
   wait*) cat code ;;
 esac

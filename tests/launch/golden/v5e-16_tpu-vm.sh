@@ -21,14 +21,14 @@ worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
   http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \
   || hostname)
 trap 'echo "[$1 $worker] exit code $?"' EXIT
-label='{{.Config.Labels.job}}'
+label='{{.Config.Labels.switch_jax_job}}'
 job=$(sudo docker container inspect --format "$label" base16 2> /dev/null || true)
 lines=20
 if [ -z "$job" ]; then
   lines=all
   sudo gcloud auth configure-docker us-docker.pkg.dev --quiet
   sudo docker run \
-    --label=job=a1e1482b \
+    --label=switch_jax_job=a1e1482b \
     --detach \
     --init \
     --name=base16 \
@@ -83,11 +83,11 @@ gcloud alpha compute tpus tpu-vm scp launched/base16.sh base16: \
     --zone=us-west4-a \
     --project=my-project
 
-# removes the containers of earlier attempts, and leaves one that runs
+# removes the containers of earlier attempts, but no other program's, nor one that runs
 gcloud alpha compute tpus tpu-vm ssh base16 \
     --worker=all \
     --batch-size=all \
-    --command='sudo docker container prune --force' \
+    --command='sudo docker container prune --force --filter=label=switch_jax_job' \
     --zone=us-west4-a \
     --project=my-project
 

@@ -16,13 +16,13 @@ worker=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
   http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \
   || hostname)
 trap 'echo "[$1 $worker] exit code $?"' EXIT
-label='{{.Config.Labels.job}}'
+label='{{.Config.Labels.switch_jax_job}}'
 job=$(sudo docker container inspect --format "$label" demo 2> /dev/null || true)
 lines=20
 if [ -z "$job" ]; then
   lines=all
   sudo docker run \
-    --label=job=a2ec9e35 \
+    --label=switch_jax_job=a2ec9e35 \
     --detach \
     --init \
     --name=demo \
@@ -85,11 +85,11 @@ gcloud alpha compute tpus tpu-vm scp launched/demo.sh demo: \
     --zone=us-west4-a \
     --project=my-project
 
-# removes the containers of earlier attempts, and leaves one that runs
+# removes the containers of earlier attempts, but no other program's, nor one that runs
 gcloud alpha compute tpus tpu-vm ssh demo \
     --worker=all \
     --batch-size=all \
-    --command='sudo docker container prune --force' \
+    --command='sudo docker container prune --force --filter=label=switch_jax_job' \
     --tunnel-through-iap \
     --zone=us-west4-a \
     --project=my-project
