@@ -20,7 +20,7 @@ def check(user_files: Sequence[str], config: Config) -> None:
     """Raises UserError if a file that the tasks name is neither in a bucket nor in the image."""
     features = [f for task in all_tasks(config.data) for f in task.output_features.values()]
     vocabularies = [getattr(f.vocabulary, "sentencepiece_model_file", "") for f in features]
-    named = dict.fromkeys([*_sources(config), *map(str, vocabularies)])
+    named = dict.fromkeys([*sources(config), *map(str, vocabularies)])
     missing = [path for path in named if not _is_on_hosts(path, user_files)]
     if missing:
         more = [f"and {len(missing) - _MOST_NAMED} more"] if missing[_MOST_NAMED:] else []
@@ -33,10 +33,10 @@ def check(user_files: Sequence[str], config: Config) -> None:
 
 def in_buckets(config: Config) -> list[str]:
     """Returns the files and folders in buckets that the tasks' examples are in, as patterns."""
-    return [path for path in _sources(config) if in_bucket(path)]
+    return [path for path in sources(config) if in_bucket(path)]
 
 
-def _sources(config: Config) -> Iterator[str]:
+def sources(config: Config) -> Iterator[str]:
     """Yields the files and folders that the tasks' examples are in, as patterns."""
     splits = {config.data.split, *(["validation"] if config.run.eval_period is not None else [])}
     for task in all_tasks(config.data):

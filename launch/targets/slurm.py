@@ -12,6 +12,9 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import psutil
+
+import switch_jax
 from switch_jax.config import Config
 from switch_jax.exit_codes import ENDED_WITH, PREEMPTED, TERMINATED
 from switch_jax.launch.commands import (
@@ -32,7 +35,7 @@ from switch_jax.launch.restarts import BEFORE_CRASHES, FINAL
 from switch_jax.launch.secret_detection import hide_value, looks_secret
 from switch_jax.launch.target import Flag, JobName, Target, check_name
 from switch_jax.launch.tpu_hosts import FAILURE_GRACE, SAVE_SECONDS
-from switch_jax.storage import resolved, storage_path
+from switch_jax.storage import local_paths
 from switch_jax.utils.errors import UserError
 from switch_jax.utils.units import counted
 
@@ -196,12 +199,15 @@ class Slurm(Target):
         from switch_jax.launch import preflight  # loads JAX
 
         warnings = preflight.check_gpus(config, self.nodes, self.gpus_per_node)
-        folder = resolved(storage_path(config.run.model_dir, "MODEL_DIR"))
-        if any(folder.is_relative_to(local) for local in _LOCAL):
-            warnings.append(
-                f"warning: MODEL_DIR {config.run.model_dir!r} looks like a disk of this machine "
-                "alone: all nodes have to see the same folder there"
-            )
+        shared = self._shared_folders(config)
+        warnings += [
+            f"warning: {what} {path} looks like a disk of this machine alone: all nodes have to "
+            "see the same folder there"
+            for path, what in shared.items()
+            if what == "MODEL_DIR" and _is_of_one_machine(path)
+        ]
+        listed = ", ".join(f"{path} ({what})" for path, what in shared.items())
+        warnings.append(f"note: all nodes have to see these folders at the same paths: {listed}")
         if found := _buckets(config):
             warnings.append(
                 f"note: the nodes need credentials for {', '.join(found)}: the file that "
@@ -214,8 +220,31 @@ class Slurm(Target):
         nodes, gpus = counted(self.nodes, "node"), counted(self.nodes * self.gpus_per_node, "GPU")
         return render(f"{self.job_name}: {nodes}, {gpus}", [*self.steps, *self.end_commands])
 
+    def _shared_folders(self, config: Config) -> dict[Path, str]:
+        """What each folder is that the job reads or writes, but for those in buckets."""
+        from switch_jax.launch import task_files  # loads TensorFlow
+
+        code = Path(switch_jax.__file__).parents[1]
+        files = map(Path, local_paths(task_files.sources(config)))
+        found = {file.absolute().parent: "data" for file in files if code not in file.parents}
+        found |= {self._environment: "environment", code: "code", Path.cwd(): "current folder"}
+        run = local_paths([config.run.model_dir])
+        return found | {Path(folder).resolve(): "MODEL_DIR" for folder in run}
+
+    @property
+    def _environment(self) -> Path:
+        return Path(self.python).absolute().parents[1]
+
     def preflight(self, config: Config, skip_plan: bool) -> None:
-        """Looks for Slurm's programs; `switch_jax plan` compiles for GPUs of a known kind."""
+        """Looks for Slurm's programs; `switch_jax plan` compiles for GPUs of a known kind.
+
+        UserError where no other machine can see the environment.
+        """
+        if _is_of_one_machine(self._environment):
+            raise UserError(
+                f"the environment {self._environment} is on a disk of this machine alone, and the "
+                "nodes start its Python: make it in a folder that all nodes see"
+            )
         check_programs(self.steps)
 
     def run(self) -> int:
@@ -238,6 +267,15 @@ class Slurm(Target):
                     f"(`{self.end_command(state)}`), or launch under another name"
                 )
             return _follow(self, number)
+
+
+def _is_of_one_machine(path: Path) -> bool:
+    """Says whether a folder is certainly on a disk, or in the memory, of this machine alone."""
+    if any(path.is_relative_to(local) for local in _LOCAL):
+        return True
+    mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+    mount = next((folder for folder in (path, *path.parents) if folder in mounts), None)
+    return mount is not None and mounts[mount] in ("tmpfs", "ramfs")
 
 
 def _buckets(config: Config) -> list[str]:

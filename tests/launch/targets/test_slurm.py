@@ -5,7 +5,9 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
+from collections import namedtuple
 
 import pytest
 import seqio
@@ -47,7 +49,7 @@ def test_the_script_runs_the_doctor():
 )
 def test_a_mistake_is_told_before_anything_starts(flags, message, capsys):
     assert launch("--gin.MODEL_DIR=/not/made", "--dry_run", *flags) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    *_, line = capsys.readouterr().err.strip().splitlines()  # after notes
     assert re.search(message, line), line
 
 
@@ -234,8 +236,41 @@ def test_a_mistake_and_a_signal_count_whatever_becomes_of_the_other_processes(
 )
 def test_a_folder_that_other_nodes_may_not_see_is_told(folder, warned, capsys):
     launch("--dry_run", "--skip_storage", f"--gin.MODEL_DIR={folder}")
-    said = f"warning: MODEL_DIR '{folder}' looks like a disk of this machine alone: all nodes"
+    said = f"warning: MODEL_DIR {folder} looks like a disk of this machine alone: all nodes"
     assert (said in capsys.readouterr().err) == warned
+
+
+def test_the_folders_that_all_nodes_have_to_see_are_listed(capsys, tmp_path, monkeypatch):
+    seqio.TaskRegistry.add(
+        "slurm_shared",
+        source=seqio.TextLineDataSource({"train": "/texts/a.txt", "validation": "gs://b/c.txt"}),
+        preprocessors=[as_targets, seqio.preprocessors.tokenize],
+        output_features=T5_FEATURES,
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", "/shared/.venv/bin/python3")
+    run = ["--gin.MIXTURE_OR_TASK_NAME=slurm_shared", "--gin.NUM_EMBEDDINGS=32128"]
+    try:
+        assert launch("--dry_run", "--skip_storage", "--gin.MODEL_DIR=/runs/base", *run) == 0
+    finally:
+        seqio.TaskRegistry.remove("slurm_shared")
+    (listed,) = re.findall("see these folders at the same paths: (.*)", capsys.readouterr().err)
+    assert listed.split(", ") == [
+        "/texts (data)", "/shared/.venv (environment)", f"{ROOT} (code)",
+        f"{tmp_path} (current folder)", "/runs/base (MODEL_DIR)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["/tmp/a", "/mounted"])
+def test_an_environment_of_this_machine_alone_is_refused(folder, monkeypatch):
+    part = namedtuple("part", "mountpoint fstype")
+    mounts = [part("/", "ext4"), part("/mounted", "tmpfs"), part("/shared", "nfs4")]
+    monkeypatch.setattr(slurm.psutil, "disk_partitions", lambda all: mounts)
+    monkeypatch.setattr(slurm, "check_programs", lambda steps: None)
+    job(python="/shared/.venv/bin/python").preflight(None, skip_plan=True)
+    job(python="/home/me/.venv/bin/python").preflight(None, skip_plan=True)  # nobody can tell
+    with pytest.raises(UserError, match=f"environment {folder}/.venv is on a disk of this machine"):
+        job(python=f"{folder}/.venv/bin/python").preflight(None, skip_plan=True)
 
 
 @pytest.mark.parametrize(
