@@ -90,6 +90,8 @@ def _value_and_size(record: dict[str, Any], name: str, value: float | None) -> t
     size = "" if name == "dropped" else counted(round(tokens), "token")  # inputs are dropped, too
     if value is None:
         return size, name, "-"
+    if name == "perplexity":
+        return size, name, _number(value)
     return size, name, f"{value:.4f} nats" if name.endswith("perplexity") else percent(value)
 
 

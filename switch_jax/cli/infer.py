@@ -114,6 +114,13 @@ def _infer(
     # On a terminal, from the first result on; answers on standard output show the progress.
     no_bar = None if is_first() and args.output else True
     counts: Counter[str] = Counter()
+
+    def counted(examples: Iterable[TextExample]) -> Iterator[TextExample]:
+        for example in examples:
+            counts["read"] += 1
+            yield example
+
+    examples = counted(examples)
     with jax.set_mesh(model.mesh), tqdm(unit=" examples", delay=1e-3, disable=no_bar) as progress:
         predictor = Predictor(model.config, model.mesh, decoding)
         parameters = model.load(step)
@@ -133,6 +140,8 @@ def _infer(
                     print(json.dumps(result, ensure_ascii=False), flush=True)
     if not is_first():
         return 0
+    if not counts["read"]:
+        print(f"nothing to do: {args.task or args.input} has no examples", file=sys.stderr)
     lengths = dict(data.task_feature_lengths)
     for key, what in {
         "cut": f"are longer than TASK_FEATURE_LENGTHS = {lengths} and cut off: "

@@ -8,8 +8,8 @@ import argparse
 import sys
 
 from switch_jax import exit_codes
-from switch_jax.storage import storage_path, write_file
-from switch_jax.utils.errors import TransientError
+from switch_jax.storage import in_bucket, storage_path, write_file
+from switch_jax.utils.errors import TransientError, UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,8 @@ def main(args: argparse.Namespace) -> int:
     from switch_jax.reports.table import text_lines
 
     output = storage_path(args.output, "--output")
+    if not in_bucket(output) and not output.parent.is_dir():
+        raise UserError(f"--output={output}: there is no folder {output.parent}: make it first")
     findings = read_findings(args.runs)
     write_file(output, page.render(findings), f"--output {args.output}")
     print("\n".join([*text_lines(findings), "", f"page: {output}"]))

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -103,9 +104,9 @@ class CheckpointEvaluator:
 
         `settings` are what else the scores depend on, as JSON: records with other ones are not
         reused. Each task has a record of kind 'teacher_forced' with 'neg_log_perplexity' and
-        'accuracy'; one with metrics also one of kind 'generated' with their values and the
-        'majority_baseline' of `TaskResult`. If several have metrics, one for the mixture has
-        `average_of_tasks` as 'average'.
+        'accuracy'; one without metrics also 'perplexity'; one with metrics also a record of kind
+        'generated' with their values and the 'majority_baseline' of `TaskResult`. If several have
+        metrics, one for the mixture has `average_of_tasks` as 'average'.
 
         Raises UserError: the checkpoint cannot be read; see also `DecodingEvaluation`.
         """
@@ -151,7 +152,10 @@ class CheckpointEvaluator:
             return from_first(lambda: self._writer.find(wanted)) or {}
 
         def scored(task: str) -> dict[str, Any]:
-            return {"metrics": by_targets()[task]}
+            metrics = by_targets()[task]
+            if task not in self._by_decoding.tasks:  # it has no metrics: text to pretrain on
+                metrics = metrics | {"perplexity": math.exp(min(metrics["cross_entropy"], 700.0))}
+            return {"metrics": metrics}
 
         records = [record(given, task, scored) for task in self._opened.names]
         if len(records) > 1:

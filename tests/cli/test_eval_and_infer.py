@@ -188,6 +188,16 @@ def test_infer_begins_anew_after_a_mended_input(run, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
+def test_infer_says_that_an_empty_file_has_nothing_to_do(run, tmp_path, capsys):
+    (tmp_path / "empty.txt").touch()
+    output = tmp_path / "answers.jsonl"
+    flags = [f"--input={tmp_path}/empty.txt", f"--output={output}"]
+    assert main(["infer", str(run), *flags]) == 0
+    assert f"nothing to do: {tmp_path}/empty.txt has no examples" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "empty.txt"]
+    assert output.read_bytes() == b""
+
+
 def test_infer_scores_a_task_as_eval_does(run, tmp_path, capsys, monkeypatch):
     """By two jobs, which have to read the same data."""
     output = tmp_path / "scores.jsonl"

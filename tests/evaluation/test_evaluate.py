@@ -102,7 +102,11 @@ def test_the_majority_baseline_stands_beside_the_metrics_also_when_they_are_reus
 
 
 def test_a_single_task_has_no_average_and_one_without_metrics_is_only_teacher_forced(evaluate):
-    assert [r["kind"] for r in evaluate.run("unscored_answers")] == ["teacher_forced"]
+    (record,) = records = evaluate.run("unscored_answers")
+    assert record["kind"] == "teacher_forced"
+    assert record["metrics"] == LOG_PERPLEXITY | {"perplexity": pytest.approx(7.389056)}  # e^2
+    lines = [" ".join(line.split()) for line in table(records)]
+    assert "4 unscored_answers teacher forced 20 tokens perplexity 7.389" in lines
     assert evaluate.predictor.calls == []
     assert [r["kind"] for r in evaluate.run("exact_answers")] == ["teacher_forced", "generated"]
 

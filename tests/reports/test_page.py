@@ -175,6 +175,14 @@ def test_runs_without_a_record_are_left_out_and_named(make_run, tmp_path, page_o
 
 
 @pytest.mark.usefixtures("no_charts")
+def test_the_folder_of_the_page_is_not_made(make_run, tmp_path, capsys):
+    output = tmp_path / "nowhere/report.html"
+    assert main(["report", str(make_run("a", num_experts=0, steps=40)), f"--output={output}"]) == 2
+    said = f"--output={output}: there is no folder {output.parent}: make it first\n"
+    assert capsys.readouterr().err == f"switch_jax report: {said}"
+    assert not output.parent.exists()
+
+
 def test_a_folder_that_is_not_there_is_named_and_does_not_hide_the_others(
     make_run, tmp_path, capsys
 ):
