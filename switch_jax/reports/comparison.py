@@ -19,7 +19,7 @@ import numpy as np
 
 from switch_jax.reports.chance import scatter, smallest_lead
 from switch_jax.reports.records import QUALITY
-from switch_jax.reports.runs import Run, Series
+from switch_jax.reports.runs import Run, Series, common_steps
 from switch_jax.utils.units import duration, rounded
 
 _NO_LEAD = 0.0005  # nats; a smaller lead is none
@@ -38,9 +38,9 @@ class Reached(NamedTuple):
 class Lead(NamedTuple):
     """How far a run is ahead of the baseline, at the last step or second that both have."""
 
-    at: float  # the step, or the seconds
+    at: float  # the step, or the seconds; NaN if they were evaluated at no step in common
     cut: bool  # whether one of them goes on after it
-    nats: float  # NaN if a curve begins later
+    nats: float  # NaN without such a step, or if a curve begins after these seconds
     smallest: float  # nats; a smaller one is chance; NaN with one seed of each
     seeds: tuple[int, int]  # how many the run has, and the baseline
 
@@ -131,19 +131,20 @@ def _compare(baseline: Run, run: Run, task: str) -> Comparison:
 
 
 def _lead(baseline: Run, run: Run, task: str, in_time: bool = False) -> Lead:
-    """Computes the lead at the last step, or second, that all seeds of both have."""
+    """Computes the lead at the last step at which all seeds were evaluated, or at equal time."""
     both = [[seed.evals[task].known(QUALITY) for seed in one.each_seed] for one in (run, baseline)]
-    ends = [float((c.seconds if in_time else c.step)[-1]) for curves in both for c in curves]
-    ours, others = (np.array([value_at(c, min(ends), in_time) for c in curves]) for curves in both)
+    curves = [curve for of_one in both for curve in of_one]
+    ends = [float((curve.seconds if in_time else curve.step)[-1]) for curve in curves]
+    at = min(ends) if in_time else float(max(common_steps(curves), default=math.nan))
+    ours, others = (np.array([_value_at(c, at, in_time) for c in of_one]) for of_one in both)
     nats, counts = float(ours.mean() - others.mean()), (len(ours), len(others))
-    return Lead(min(ends), min(ends) < max(ends), nats, smallest_lead(ours, others), counts)
+    return Lead(at, at < max(ends), nats, smallest_lead(ours, others), counts)
 
 
-def value_at(curve: Series, where: float, in_time: bool = False) -> float:
+def _value_at(curve: Series, where: float, in_time: bool) -> float:
     """Returns the quality at a step, or after a time in seconds; NaN before the first value."""
-    known = curve.known(QUALITY)
-    positions = known.seconds if in_time else known.step
-    return float(np.interp(where, positions, known.get(QUALITY), left=math.nan))
+    positions = curve.seconds if in_time else curve.step
+    return float(np.interp(where, positions, curve.get(QUALITY), left=math.nan))
 
 
 def _is_chance(lead: Lead, scatters: float) -> bool:
@@ -160,9 +161,9 @@ def _level(baseline: Run, run: Run, lead: Lead, scatters: float) -> str:
 
 
 def _how_far_ahead(lead: Lead) -> str:
-    """Says the lead, if it is known, and how much of it would be chance."""
-    if math.isnan(lead.nats):
-        return ""
+    """Says the lead, and how much of it would be chance."""
+    if math.isnan(lead.at):
+        return "; there is no step at which both were evaluated"
     where = f"step {lead.at:,.0f}" + (", the last that both have," if lead.cut else "")
     return f"; at {where} it is {_nats(lead)}{_of_seeds(lead)}"
 

@@ -8,8 +8,15 @@ import numpy as np
 
 from switch_jax.drawing.figures import COLOURS
 from switch_jax.reports.comparison import Comparison, compare_all
-from switch_jax.reports.records import QUALITY, preferred_task
-from switch_jax.reports.runs import GENERATED, Run, Series, read_runs, with_distinct_names
+from switch_jax.reports.records import preferred_task
+from switch_jax.reports.runs import (
+    GENERATED,
+    Run,
+    Series,
+    common_steps,
+    read_runs,
+    with_distinct_names,
+)
 from switch_jax.reports.seeds import average_seeds
 from switch_jax.utils.errors import TransientError, UserError
 from switch_jax.utils.units import time_unit
@@ -38,13 +45,21 @@ class Findings:
         ordered = sorted(self.runs, key=lambda run: not run.dense)
         return {run.name: COLOURS[i % len(COLOURS)] for i, run in enumerate(ordered)}
 
+    @property
+    def _curves(self) -> list[Series]:
+        """The curves of the runs that are evaluated on the task."""
+        return [curve for curve in map(self.held_out, self.runs) if curve is not None]
+
+    @cached_property
+    def ends_differ(self) -> bool:
+        """Whether the last evaluations are of different steps."""
+        return len({curve.step[-1] for curve in self._curves}) > 1
+
     @cached_property
     def common_step(self) -> int | None:
-        """The last step at which all evaluated runs are known; None if they end at the same one."""
-        curves = [curve for curve in map(self.held_out, self.runs) if curve is not None]
-        steps = [curve.known(QUALITY).step for curve in curves]
-        ends = {int(known[-1]) for known in steps if len(known)}
-        return min(ends) if len(ends) > 1 else None
+        """The last step after 0 at which all evaluated runs were evaluated; None if none is."""
+        steps = common_steps(self._curves) if self._curves else ()
+        return max((int(step) for step in steps if step > 0), default=None)
 
     @property
     def generated(self) -> list[str]:
@@ -78,11 +93,21 @@ class Findings:
         found += [note for comparison in self.comparisons for note in comparison.notes]
         if self.task is None and any(run.evals for run in self.runs):
             found.append("the runs have no held-out task in common, so they are not compared")
+        if self.ends_differ and self.common_step is None:
+            why = "there is no step at which all were evaluated"
+            found.append(f"last values do not compare: {why}")
         return found
 
     def held_out(self, run: Run) -> Series | None:
         """Returns the curve of a run on the task; None if it is not evaluated yet."""
         return run.evals.get(self.task or "")
+
+    def compared(self, run: Run) -> Series | None:
+        """Returns the curve up to the step at which runs compare; all of it without such a step."""
+        curve = self.held_out(run)
+        if curve is None or self.common_step is None:
+            return curve
+        return curve.at(curve.step[curve.step <= self.common_step])
 
 
 def read_findings(folders: Sequence[str]) -> Findings:

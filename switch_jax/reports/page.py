@@ -74,19 +74,30 @@ def _routed(findings: Findings) -> list[tuple[str, Run, str]]:
 
 
 def _card(findings: Findings, run: Run) -> tuple[Run, str, str]:
-    """Returns a run's card at the top of the page: the run, its held-out value, what that is."""
+    """Returns a run's card at the top of the page: the run, its held-out value, what that is.
+
+    The value is that of the last step at which all runs were evaluated, if there is one.
+    """
     going = run.unfinished
     state = f" Still at step {run.last_step:,} of {run.facts['train_steps']:,}." if going else ""
-    curve = findings.held_out(run)
-    if curve is None:
-        return run, "–", f"Not evaluated on held-out text yet.{state}"
-    value = curve.last(QUALITY)
+    whole, curve = findings.held_out(run), findings.compared(run)
+    if whole is None or curve is None:
+        yet = "No task is common to all" if run.evals else "Not evaluated on held-out text yet"
+        return run, "–", f"{yet}.{state}"
+    value, step, end = curve.last(QUALITY), curve.step[-1], whole.step[-1]
     shown, text = rounded(value), ""
     if run.seeds:
         shown += f" ± {rounded(float(curve.spread[QUALITY][-1]))}"
         text = f"mean and standard deviation of {len(run.seeds)} seeds; "
-    text += f"{'latest' if going else 'final'} held-out neg. log perplexity [nats] (perplexity "
-    text += f"{perplexity(value):.4g}) at step {curve.step[-1]:,}"
+    last = "latest" if going else "final"
+    text += f"{last} held-out" if step == end else "held-out"
+    text += f" neg. log perplexity [nats] (perplexity {perplexity(value):.4g}) at step {step:,}"
+    if findings.ends_differ and findings.common_step:
+        text += ", the last at which all were evaluated"
     if math.isfinite(curve.seconds[-1]):
         text += f", after {findings.duration(float(curve.seconds[-1]))}"
+    if step < end:
+        text += f". The {last} value, at step {end:,}, is {rounded(whole.last(QUALITY))}"
+    if findings.ends_differ and not findings.common_step:
+        text += ". Not to be compared: there is no step at which all were evaluated"
     return run, shown, f"{text}.{state}"

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,8 +69,16 @@ class Series:
     def at(self, steps: np.ndarray) -> "Series":
         """Returns the numbers at these steps alone, of those that it has."""
         there = np.isin(self.step, steps)
-        values = {name: x[there] for name, x in self.values.items()}
-        return Series(self.step[there], self.seconds[there], values)
+        values, spread = (
+            {name: x[there] for name, x in numbers.items()}
+            for numbers in (self.values, self.spread)
+        )
+        return Series(self.step[there], self.seconds[there], values, spread)
+
+
+def common_steps(curves: Iterable[Series]) -> np.ndarray:
+    """Returns the steps that all these curves have, in ascending order."""
+    return functools.reduce(np.intersect1d, [curve.step for curve in curves])
 
 
 @dataclasses.dataclass(frozen=True)

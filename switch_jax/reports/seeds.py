@@ -1,6 +1,5 @@
 """Averages the runs that differ in RANDOM_SEED alone: a mean, and how far the seeds spread."""
 
-import functools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from switch_jax.reports.records import QUALITY
-from switch_jax.reports.runs import SEEDS, Run, Series
+from switch_jax.reports.runs import SEEDS, Run, Series, common_steps
 
 _NOT_COMPARED = ("name", "seed")  # facts of run.json in which seeds of a setting differ
 
@@ -45,9 +44,13 @@ def _without_seed(run: Run) -> tuple[dict[str, Any], dict[str, Any], bool]:
 
 
 def _average(group: Sequence[Run]) -> Sequence[Run]:
-    """Returns the mean of the seeds, or the runs as they are where no step is common to several."""
+    """Returns the mean of the seeds, or the runs as they are where no step is common to several.
+
+    It is a step of the evaluations, if they have a task in common.
+    """
     seeds = _at_common_steps(group)
-    if len(group) == 1 or not any(len(curve.step) for curve in _curves(seeds[0])):
+    curves = seeds[0].evals.values() or [seeds[0].train]
+    if len(group) == 1 or not all(len(curve.step) for curve in curves):
         return group
     first, name = group[0], common_name([run.name for run in group])
     return [
@@ -80,15 +83,11 @@ def _warnings(name: str, group: Sequence[Run], seeds: Sequence[Run]) -> list[str
     return found
 
 
-def _curves(run: Run) -> list[Series]:
-    return [run.train, *run.evals.values()]
-
-
 def _at_common_steps(group: Sequence[Run]) -> list[Run]:
     """Returns the runs with those records of training, and of each task, that all of them have."""
     tasks = sorted(set.intersection(*(set(run.evals) for run in group)))
-    in_training = _common_steps([run.train for run in group])
-    in_tasks = {task: _common_steps([run.evals[task] for run in group]) for task in tasks}
+    in_training = common_steps(run.train for run in group)
+    in_tasks = {task: common_steps(run.evals[task] for run in group) for task in tasks}
     return [
         replace(
             run,
@@ -101,10 +100,6 @@ def _at_common_steps(group: Sequence[Run]) -> list[Run]:
         )
         for run in group
     ]
-
-
-def _common_steps(curves: Iterable[Series]) -> np.ndarray:
-    return functools.reduce(np.intersect1d, [curve.step for curve in curves])
 
 
 def _mean(curves: Sequence[Series]) -> Series:

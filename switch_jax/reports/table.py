@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from switch_jax.metrics import RECORDED_STATISTICS, Join
-from switch_jax.reports.comparison import value_at
 from switch_jax.reports.findings import Findings
 from switch_jax.reports.records import CONTENT_QUALITY, QUALITY
 from switch_jax.reports.runs import GENERATED, Run
@@ -63,15 +62,23 @@ def _results(findings: Findings) -> Rows:
     def held_out(name: str) -> Callable[[Run], float]:
         return lambda run: c.last(name) if (c := findings.held_out(run)) else math.nan
 
+    def compared(run: Run) -> float:
+        return c.last(QUALITY) if (c := findings.compared(run)) else math.nan
+
+    def evaluated_at(run: Run) -> float:
+        return c.step[-1] if (c := findings.held_out(run)) else math.nan
+
+    if findings.ends_differ:
+        add("Last evaluated at step", "{:,.0f}".format, evaluated_at)
     add("Held-out neg. log perplexity [nats]", rounded, held_out(QUALITY))
     add("Held-out perplexity", rounded, lambda run: perplexity(held_out(QUALITY)(run)))
     add("Held-out token accuracy", percent, held_out("accuracy"))
     content = "Held-out without sentinels and EOS: "
     add(f"{content}neg. log perplexity [nats]", rounded, held_out(CONTENT_QUALITY))
     add(f"{content}token accuracy", percent, held_out("content_accuracy"))
-    if step := findings.common_step:
-        at = f"at step {step:,}, the last that all have"
-        add(f"Held-out neg. log perplexity {at} [nats]", rounded, _at(findings, step))
+    if findings.ends_differ and (step := findings.common_step):
+        label = f"Held-out neg. log perplexity at step {step:,}, the last that all have [nats]"
+        add(label, rounded, compared)
     for name in findings.generated:
         add(f"Generated text: {name.removeprefix(GENERATED)}", rounded, held_out(name))
     add("Training neg. log perplexity [nats]", rounded, lambda run: run.train.last(QUALITY))
@@ -94,16 +101,6 @@ def _cell(form: Callable[[float], str], of_seeds: Sequence[float]) -> str:
         return _NONE
     mean = form(statistics.fmean(of_seeds))
     return f"{mean} ± {form(statistics.stdev(of_seeds))}" if len(set(of_seeds)) > 1 else mean
-
-
-def _at(findings: Findings, step: int) -> Callable[[Run], float]:
-    """Returns the held-out value of a run at a step, between evaluations as on a straight line."""
-
-    def at(run: Run) -> float:
-        curve = findings.held_out(run)
-        return math.nan if curve is None else value_at(curve, step)
-
-    return at
 
 
 def _throughput(run: Run) -> float:

@@ -45,16 +45,13 @@ def test_reached_at_the_first_evaluation_after_step_0_is_a_bound(start):
     assert ": at least 3.00 times sooner in steps, 3.00 in time; " in found.sentence
 
 
-def test_the_lead_is_that_at_the_last_step_of_both():
-    # The dense curve is at -4.0 at step 300; the sparse one a third of the way from -3.25 to -3.0.
-    points = [(0, -9.0), (150, -5.75), (250, -3.25), (400, -3.0)]
+def test_the_lead_is_that_at_the_last_step_at_which_both_were_evaluated():
+    points = [(0, -9.0), (150, -5.75), (200, -4.5), (250, -3.25), (400, -3.0)]
     assert sentence(points).endswith(
-        "; at step 300, the last that both have, it is 0.833 nats ahead."
+        "; at step 200, the last that both have, it is 0.500 nats ahead."
     )
-    assert sentence([(400, -3.0)]) == (
-        "switch reaches dense's final -4.000 at step 400 of 400: at least 0.75 times sooner in "
-        "steps, 0.75 in time."
-    )
+    for apart in ([(0, -9.0), (150, -5.75), (250, -3.25), (400, -3.0)], [(400, -3.0)]):
+        assert sentence(apart).endswith(" in time; there is no step at which both were evaluated.")
 
 
 def test_the_dense_runs_final_value_may_never_be_reached():

@@ -104,6 +104,12 @@ def test_seeds_of_other_lengths_are_averaged_to_their_last_common_step():
     assert average_seeds(apart) == apart, "they have no step in common"
 
 
+def test_seeds_that_were_never_evaluated_at_the_same_step_are_not_averaged():
+    runs = seeds_of("dense", 0, DENSE[:2])
+    apart = [runs[0], dataclasses.replace(runs[1], evals={"t": series([(150, -3), (250, -2)])})]
+    assert average_seeds(apart) == apart, "they have steps of training in common"
+
+
 def test_a_seed_that_diverged_is_named():
     (found,) = average_seeds(seeds_of("dense", 0, [DENSE[0], [*DENSE[1][:2], np.nan]]))
     assert np.isnan(found.evals["t"].last("neg_log_perplexity"))
@@ -214,11 +220,3 @@ def test_each_seed_has_its_own_routers():
     titles = sections(findings(*average_seeds(runs)))
     loads = [title for title in titles if title.startswith("Load")]
     assert loads == [f"Load of the experts: switch, seed {seed}" for seed in (0, 1)]
-
-
-def test_runs_of_other_lengths_are_listed_at_their_last_common_step():
-    long, short = seeds_of("long", 0, DENSE)[0], seeds_of("short", 8, SWITCH[:, :2])[0]
-    rows = table(findings(long, short))["Last values"]
-    label = "Held-out neg. log perplexity at step 200, the last that all have [nats]"
-    assert rows[label] == ["-5.000", "-4.500"]
-    assert label not in table(findings(long))["Last values"]
