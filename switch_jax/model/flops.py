@@ -18,6 +18,20 @@ def parameter_count(config: ModelConfig) -> int:
     return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
+def active_parameter_count(config: ModelConfig) -> int:
+    """The number of parameters that a token meets: all but those of the experts it does not go to.
+
+    Both stacks count, and embeddings as a whole. Where experts choose, it is the mean over tokens.
+    """
+    expert = _matrices_of_an_expert(config)
+    unmet = sum(
+        (config.num_experts - _experts_of_a_token(config, stack)) * expert[sublayer]
+        for stack in config.stacks
+        for _, sublayer in stack.routers
+    )
+    return parameter_count(config) - round(unmet)
+
+
 def described(config: ModelConfig) -> str:
     """The kind of model and its size, as "Switch Transformer, 8 experts, 1,234,567 parameters"."""
     experts = config.num_experts
@@ -50,9 +64,7 @@ def forward_flops(config: ModelConfig, lengths: Mapping[str, int]) -> float:
     matrices, pairs = 0.0, 0
     for stack in config.stacks:
         length, attended = _lengths(config, stack, lengths)
-        chosen: float = config.num_selected_experts
-        if stack.router_type == "experts_choose":
-            chosen = stack.train_expert_capacity_factor
+        chosen = _experts_of_a_token(config, stack)
         matrices += length * _self_attention_and_feed_forward(config, stack, chosen)
         if stack.attends_to:
             matrices += length * stack.num_layers * 2 * dim * (inner + of_keys)  # cross-attention
@@ -119,19 +131,32 @@ def _widths(config: ModelConfig) -> tuple[int, int, int]:
     return config.embed_dim, queries, config.key_value_heads * config.head_dim
 
 
+def _experts_of_a_token(config: ModelConfig, stack: StackConfig) -> float:
+    """How many experts a token goes to, whatever the capacity; the mean, where experts choose."""
+    if stack.router_type == "experts_choose":
+        return stack.train_expert_capacity_factor
+    return config.num_selected_experts
+
+
+def _matrices_of_an_expert(config: ModelConfig) -> dict[str, int]:
+    """The parameters of an expert, by its sublayer."""
+    (dim, inner, of_keys), hidden = _widths(config), config.expert_hidden_dim
+    projections = ACTIVATIONS[config.activation].num_projections
+    return {
+        "attention": (projections * dim + inner + of_keys) * hidden,
+        "feed_forward": (projections + 1) * dim * hidden,
+    }
+
+
 def _self_attention_and_feed_forward(
     config: ModelConfig, stack: StackConfig, slots: float, router: int = 0
 ) -> float:
     """Matrix parameters that a token meets in these sublayers of a stack, with `slots` experts."""
-    (dim, inner, of_keys), hidden = _widths(config), config.expert_hidden_dim
+    (dim, inner, of_keys), expert = _widths(config), _matrices_of_an_expert(config)
     projections = ACTIVATIONS[config.activation].num_projections
     dense = {
         "attention": 2 * dim * (inner + of_keys),
         "feed_forward": (projections + 1) * dim * config.mlp_dim,
-    }
-    expert = {
-        "attention": (projections * dim + inner + of_keys) * hidden,
-        "feed_forward": (projections + 1) * dim * hidden,
     }
     beside_experts = {
         "attention": dim * inner,

@@ -28,9 +28,9 @@ def table(findings: Findings) -> dict[str, Rows]:
 
 
 def text_lines(findings: Findings) -> list[str]:
-    """Returns the lines for the terminal: differences, results, comparisons and notes."""
+    """Returns the lines for the terminal: differences, sizes, results, comparisons and notes."""
     names = [run.name for run in findings.runs]
-    rows = differences(findings.runs) | _results(findings)
+    rows = differences(findings.runs) | _parameters(findings.runs) | _results(findings)
     cells = [("", *names), *((label, *values) for label, values in rows.items())]
     lines = [*aligned(cells, right=range(1, len(names) + 1)), ""]
     return lines + [
@@ -48,6 +48,16 @@ def differences(runs: list[Run]) -> Rows:
         if any(value != values[0] for value in values):
             rows[name] = [repr(run.settings[name]) if run.settings else _NONE for run in runs]
     return rows
+
+
+def _parameters(runs: list[Run]) -> Rows:
+    """Returns how many parameters the models have, and a token meets, as far as run.json has it."""
+    labels = {"parameters": "Parameters", "active_parameters": "Parameters, active per token"}
+    return {
+        label: [run.fact(key) for run in runs]
+        for key, label in labels.items()
+        if any(key in run.facts for run in runs)
+    }
 
 
 def _results(findings: Findings) -> Rows:

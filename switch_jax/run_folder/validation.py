@@ -98,6 +98,8 @@ _RECORD: Mapping[str, Check] = {
 }
 DESCRIPTION: Mapping[str, Check] = {
     "name": _is_text,
+    "parameters": _is_count,
+    "active_parameters": _is_count,
     "num_experts": _is_count,
     "train_steps": _is_count,
 }

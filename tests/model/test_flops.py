@@ -5,7 +5,13 @@ import dataclasses
 import pytest
 
 from switch_jax.config import ModelConfig
-from switch_jax.model.flops import forward_flops, needed_slots, parameter_count, training_flops
+from switch_jax.model.flops import (
+    active_parameter_count,
+    forward_flops,
+    needed_slots,
+    parameter_count,
+    training_flops,
+)
 from switch_jax.model.groups import training_groups
 
 LENGTHS = {"inputs": 16, "targets": 3}
@@ -59,6 +65,33 @@ def test_parameter_count():
     encoder += attention_experts - attention
     decoder += attention_experts - attention
     assert parameter_count(both) == encoder + decoder + around
+
+
+def test_a_token_meets_all_parameters_but_those_of_other_experts():
+    """One layer of each stack has 5 experts in both sublayers; gated, F of experts 7."""
+    dense = _model(activation="gated-gelu")
+    assert active_parameter_count(dense) == parameter_count(dense)
+    sparse = dataclasses.replace(dense, num_experts=5, expert_mlp_dim=7, expert_sublayers="both")
+    # Of attention 2 projections [D, F] and outputs [F, H K] of queries and keys; 3 matrices.
+    expert = 7 * (2 * 4 + 2 * 6) + 3 * (4 * 7)
+    assert active_parameter_count(sparse) == parameter_count(sparse) - 2 * 4 * expert
+    two = dataclasses.replace(sparse, num_selected_experts=2)
+    assert active_parameter_count(two) == parameter_count(sparse) - 2 * 3 * expert
+
+
+def test_top_1_experts_as_large_as_a_dense_layer_add_their_routers_alone():
+    """One layer of each stack has 16 experts."""
+    dense = _model()
+    sparse = dataclasses.replace(dense, num_experts=16)
+    assert active_parameter_count(sparse) == parameter_count(dense) + 2 * 4 * 16
+
+
+def test_where_experts_choose_the_mean_token_meets_as_many_as_the_capacity_factor():
+    """One layer of the encoder has 4 experts."""
+    model = _model(num_experts=4, num_decoder_sparse_layers=0, train_expert_capacity_factor=1.5)
+    choosing = dataclasses.replace(model, encoder_router_type="experts_choose")
+    half_an_expert = 4 * 8
+    assert active_parameter_count(choosing) == active_parameter_count(model) + half_an_expert
 
 
 def test_training_flops():

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import numpy as np
 
@@ -62,6 +63,15 @@ def test_run_json_is_shown_as_it_is():
     assert rows["mesh"] == ["not stated", "data 1 · expert 2"]
     assert rows["initial_checkpoint"] == ["not stated", "none"]
     assert rows["folder"] == ["dense", "new"] and "name" not in rows
+
+
+def test_the_terminal_gets_the_parameters_as_far_as_run_json_has_them():
+    new = run("new", 8, [(200, -1.0)], parameters=5_000_000, active_parameters=1_300_000)
+    old = run("old", 0, [(200, -1.0)])
+    cells = [re.split("  +", line) for line in text_lines(findings(old, DENSE, new))]
+    assert ["Parameters", "not stated", "1,234,567", "5,000,000"] in cells
+    assert ["Parameters, active per token", "not stated", "not stated", "1,300,000"] in cells
+    assert not any("Parameters" in line for line in text_lines(findings(old)))
 
 
 def test_the_terminal_gets_the_numbers_the_sentences_and_the_notes():

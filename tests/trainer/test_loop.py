@@ -35,6 +35,7 @@ def test_what_a_run_leaves_behind(whole):
     assert list((folder / "tensorboard").glob("events.*"))
     description = json.loads((folder / "run.json").read_text())
     assert description["num_experts"] == 4
+    assert description["active_parameters"] < description["parameters"]
     assert description["mesh"] == {"data": 1, "expert": 2, "model": 1}
     records = records_of(folder, "train")
     # Every 2 steps, and before each checkpoint (3, 6): none is ahead of the metrics.

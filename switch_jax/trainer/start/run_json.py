@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.data.catalogue.configured_tasks import vocabulary_fingerprints
-from switch_jax.model.flops import flops_per_token, parameter_count
+from switch_jax.model.flops import active_parameter_count, flops_per_token, parameter_count
 from switch_jax.trainer.start.teacher import Teacher
 
 
@@ -18,6 +18,7 @@ def run_json_fields(config: Config, mesh: Mesh, teacher: Teacher | None) -> dict
     router_types = {f"{s.name}_router_type": s.router_type for s in model.stacks if not s.causal}
     return {
         "parameters": parameter_count(model),
+        "active_parameters": active_parameter_count(model),
         "num_experts": model.num_experts,
         "sparse_layers": {stack.name: list(stack.sparse_layers) for stack in model.stacks},
         **router_types,
