@@ -1,4 +1,4 @@
-"""Writes the pages of docs/reference that follow from the code: commands and macros.
+"""Writes the pages of docs/reference that follow from the code: commands, macros, Python's names.
 
     python -m tools.reference
 
@@ -7,12 +7,14 @@ says when they are out of date.
 """
 
 import argparse
+import ast
 import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import switch_jax
 from switch_jax.cli import make_parser
 from switch_jax.config import PARTS
 from switch_jax.utils.fields import Range, hints_of, notes_of
@@ -20,6 +22,12 @@ from switch_jax.utils.fields import Range, hints_of, notes_of
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs/reference"
 CLASSES = {config.__name__: config for config in PARTS.values()}  # as gin files name them
+
+# The public names but the configs, in the order in which a program meets them.
+FUNCTIONS_AND_CLASSES = (
+    *("load_config", "train", "evaluate", "load", "InteractiveModel", "route", "Routing"),
+    *("UserError", "Stopped"),
+)
 
 # The files whose macros describe a run, a model and a Switch model. Those of the other files of
 # gin/runs come after them; the other models set the same macros.
@@ -164,6 +172,63 @@ def _row(macro: Macro) -> list[str]:
     return [link, f"`{macro.value}`", _linked(macro.meaning) + comment]
 
 
+# What Python programs call, from its source.
+
+
+def python_page() -> str:
+    """Every public name, with its signature and the first line of its docstring.
+
+    The site has the whole docstring instead: mkdocstrings takes the block below such a heading for
+    options, in YAML, where each of its lines is a comment.
+    """
+    lines = [
+        "# Python",
+        "",
+        "What `import switch_jax` offers: [from Python](../python.md) has examples, and",
+        "`help(switch_jax.load)` prints a whole docstring. These names are kept stable between",
+        "versions, with a line in the [changelog](../changelog.md) when one changes; everything",
+        "else may change:",
+        "",
+        "- those of `switch_jax.__all__`, which are on this page;",
+        "- for [tasks](../own_tasks.md), `VOCABULARY`, `as_targets` and `STEPS_OF_LINES` of",
+        "  `switch_jax.tasks.english`, and `switch_jax.tasks.building_blocks`, which was",
+        "  `switch_jax.tasks.span_corruption` and is found under that name, too.",
+        "",
+    ]
+    for name in FUNCTIONS_AND_CLASSES:
+        outline = [f"    # {line}".rstrip() for line in _outline(getattr(switch_jax, name))]
+        lines += [f"## ::: switch_jax.{name}", *outline, ""]
+    lines += [
+        "## Config and its parts",
+        "",
+        "These are [dataclasses](configs.md), whose fields the [macros](macros.md) set:",
+        "",
+    ]
+    for name in [name for name in switch_jax.__all__ if name.endswith("Config")]:
+        first = (inspect.getdoc(getattr(switch_jax, name)) or "").splitlines()[0]
+        lines.append(f"- [`switch_jax.{name}`](configs.md#{name.lower()}): {first}")
+    return "\n".join([*lines, ""])
+
+
+def _outline(thing: Callable[..., object]) -> list[str]:
+    """Its source up to the docstring's first line; of a class, also its fields and methods."""
+    source = inspect.getsource(thing)
+    lines = source.splitlines()
+    (node,) = ast.parse(source).body
+    members = node.body if isinstance(node, ast.ClassDef) else []
+
+    def beginning(of: ast.AST) -> list[str]:
+        assert isinstance(of, ast.FunctionDef | ast.ClassDef)
+        *signature, first = lines[of.lineno - 1 : of.body[0].lineno]
+        return [*signature, first.removesuffix('"""') + '"""']
+
+    fields = [lines[member.lineno - 1] for member in members if isinstance(member, ast.AnnAssign)]
+    # By name, so that of a function with overloads the last one is left.
+    methods = {member.name: member for member in members if isinstance(member, ast.FunctionDef)}
+    public = [["", *beginning(method)] for name, method in methods.items() if name[0] != "_"]
+    return [*beginning(node), *fields, *(line for method in public for line in method)]
+
+
 # Markdown.
 
 
@@ -193,6 +258,7 @@ def _sentence(text: str) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "macros.md": macros_page,
+    "python.md": python_page,
 }
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The pages that are made from the code: all of it is on them."""
 
 import dataclasses
+import inspect
 import re
 
 import pytest
@@ -71,6 +72,25 @@ def test_every_public_name_is_on_the_page_of_python():
             assert f"::: switch_jax.config.{name}\n" in configs
         else:
             assert f"::: switch_jax.{name}\n" in page
+
+
+def test_a_checkout_has_the_signatures_and_first_lines_of_python():
+    page = (DOCS / "reference/python.md").read_text()
+    sections = dict(part.split("\n", 1) for part in page.split("\n## ::: switch_jax.")[1:])
+    assert sections["route"].partition("\n\n")[0].splitlines() == [
+        "    # def route("
+        "model: InteractiveModel, text: str, target: str | None = None) -> dict[str, Routing]:",
+        '    #     """The expert and the gate of each token by each router."""',
+    ]
+    model = switch_jax.InteractiveModel
+    functions = [getattr(switch_jax, n) for n in ("load_config", "train", "evaluate", "load")]
+    for thing in [*functions, model.generate, model.score]:
+        text = sections[thing.__qualname__.partition(".")[0]]
+        assert f'"""{inspect.getdoc(thing).splitlines()[0]}"""\n' in text
+        for parameter in inspect.signature(thing).parameters:
+            assert re.search(rf"[ (*]{parameter}[:,]", text), parameter
+    assert "    #     experts: np.ndarray\n" in sections["Routing"]
+    assert "- [`switch_jax.RunConfig`](configs.md#runconfig): One training run.\n" in page
 
 
 def test_the_page_of_exit_codes_has_those_of_the_code():
