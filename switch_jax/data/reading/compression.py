@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from switch_jax.storage import local_copies
 
+CUT_OFF = "it was cut off: its compressed data do not end"
 _BEGINNINGS = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda")  # of gzip, and of zlib
 _BLOCK = 64 * 1024  # bytes; a thousand times more at most when decompressed
 
@@ -21,7 +22,16 @@ def checked_local_copies(files: Sequence[str]) -> Iterator[list[str]]:
         yield here
         for file, copy in zip(files, here, strict=True):
             if copy and _is_cut_off(copy):
-                raise OSError(errno.EBADMSG, "it was cut off: its compressed data do not end", file)
+                raise OSError(errno.EBADMSG, CUT_OFF, file)
+
+
+def first_cut_off(files: Sequence[str]) -> str | None:
+    """Returns the first of the files whose compressed data do not end, if there is one."""
+    for file in files:
+        with local_copies([file]) as (here,):
+            if _is_cut_off(here):
+                return file
+    return None
 
 
 def _is_cut_off(path: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from switch_jax.config import DataConfig
 from switch_jax.config.stack import StackConfig
+from switch_jax.data.reading.compression import CUT_OFF, first_cut_off
 from switch_jax.data.reading.file_chunks import FileFormat, TextLines
 from switch_jax.data.reading.sources import data_source, source_files
 from switch_jax.utils.errors import UserError, storage_error
@@ -59,7 +60,12 @@ def read_examples(
 
 
 def _located(reason: str, format: FileFormat | None, files: Sequence[str]) -> str:
-    """Adds to the reason the number of the bad line, if there is one, or the names of the files."""
+    """Adds to the reason the number of the bad line, if there is one, or the names of the files.
+
+    Where a compressed file was cut off, that is the reason.
+    """
+    if format is None and (file := first_cut_off(files)):
+        return f"{file}: {CUT_OFF}"
     bad = _BAD_LINE.fullmatch(reason)
     if not bad:
         return reason + _while_reading(files)

@@ -147,6 +147,8 @@ class TFRecords(ByteFormat):
         while end < len(chunk):
             begin, length = end, int.from_bytes(chunk[end : end + 8], "little")
             data, end = begin + _HEADER, begin + _HEADER + length + _CHECKSUM
+            if data > len(chunk):  # which ends with a whole record, or with the file
+                return f"it was cut off: the record at byte {offset + begin} has no whole header"
             is_whole = _has_checksum(chunk[begin : begin + 8], chunk[begin + 8 : data])
             if is_whole and end > len(chunk):
                 # TensorFlow would allocate this length, and end the process where it cannot.
@@ -172,7 +174,10 @@ class TFRecords(ByteFormat):
 
 
 def _too_long(begin: int, length: int) -> str:
-    return f"the record at byte {begin} is shorter than the {length} bytes that its header says"
+    return (
+        f"it was cut off: the record at byte {begin} is shorter than the {length} bytes that its "
+        "header says"
+    )
 
 
 def _has_checksum(data: bytes, stored: bytes) -> bool:

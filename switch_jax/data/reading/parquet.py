@@ -285,6 +285,8 @@ def _errors_of(path: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.filename:
             raise
         reason = str(error).strip().split("\n")[0].rstrip(".")
+        if "footer" in reason:  # which pyarrow misses
+            reason = "it was cut off, or it is no Parquet file: its end is not that of one"
         raise OSError(errno.EBADMSG, reason, path) from error
 
 

@@ -1,5 +1,6 @@
 """Damaged data is reported in one line with the file and the position of the damage."""
 
+import functools
 import gzip
 import os
 import struct
@@ -74,8 +75,12 @@ TOO_LONG = struct.pack("<QI", 2**60, 0x8E4E23C4)
 @pytest.mark.parametrize(
     ("place", "damage", "message"),
     [
-        (0, TOO_LONG, f"is shorter than the {2**60} bytes that its header says"),
-        (20, bytes(8), "does not fit its checksum"),
+        (
+            0,
+            TOO_LONG,
+            f"it was cut off: {{}} is shorter than the {2**60} bytes that its header says",
+        ),
+        (20, bytes(8), "{} does not fit its checksum"),
     ],
 )
 def test_a_damaged_record(examples, place, damage, message):
@@ -83,7 +88,36 @@ def test_a_damaged_record(examples, place, damage, message):
     begin = 30 * (len(written) // 40)
     written[begin + place : begin + place + len(damage)] = damage
     examples.write_bytes(written)
-    assert_both_end("examples", f"{examples}: the record at byte {begin} {message}")
+    assert_both_end("examples", f"{examples}: " + message.format(f"the record at byte {begin}"))
+
+
+@pytest.mark.parametrize("left", [5, 20])
+def test_records_that_were_cut_off(examples, left, capsys):
+    """In the header of the last record, or in its data."""
+    written = examples.read_bytes()
+    begin = 39 * (len(written) // 40)
+    examples.write_bytes(written[: begin + left])
+    message = f"{examples}: it was cut off: the record at byte {begin} "
+    assert_both_end("examples", message)
+    assert main(["tasks", "examples", "--examples=40"]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and printed.count("\n") == 1
+
+
+def test_compressed_records_that_were_cut_off(tmp_path, register):
+    """TensorFlow finds the half of a record before the end of the file is checked."""
+    file = tmp_path / "x.tfrecord.gz"
+    with tf.io.TFRecordWriter(str(file), "GZIP") as writer:
+        for number in range(400):
+            feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[number % 7]))
+            features = tf.train.Features(feature={"number": feature})
+            writer.write(tf.train.Example(features=features).SerializeToString())
+    file.write_bytes(file.read_bytes()[:-30])
+    reader = functools.partial(tf.data.TFRecordDataset, compression_type="GZIP")
+    described = {"number": tf.io.FixedLenFeature([], tf.int64)}
+    source = seqio.TFExampleDataSource(dict.fromkeys(SPLITS, str(file)), described, reader)
+    register("compressed", source, [as_pair])
+    assert_both_end("compressed", f"{file}: it was cut off")
 
 
 def test_records_before_a_damaged_block_are_trained_on(examples, monkeypatch):
