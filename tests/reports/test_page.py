@@ -39,7 +39,7 @@ def pair(tmp_path_factory, make_run):
     folder = tmp_path_factory.mktemp("pair")
     dense = make_run(folder / "dense", num_experts=0, steps=400, rate=100)
     sparse = make_run(folder / "switch_8e", num_experts=8, steps=400, rate=70)
-    output = folder / "out" / "report.html"
+    output = folder / "report.html"
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         assert main(["report", str(dense), str(sparse), f"--output={output}"]) == 0
     return output.read_text(encoding="utf-8"), printed.getvalue()

@@ -91,6 +91,7 @@ def test_options_that_would_break_the_script_are_refused(option):
 
 def test_slurm_is_looked_for_before_the_start(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(slurm, "_is_of_one_machine", lambda path: False)  # a clone in /tmp too
     assert launch(f"--gin.MODEL_DIR={tmp_path / 'run'}") == 2
     assert (
         "there is no sbatch and no squeue and no tail here (docs/launch_targets.md)"
