@@ -39,6 +39,7 @@ STEPS = {
     "t5_large": T5_LARGE,
     "switch_large": SWITCH_LARGE,
     "switch_base_8_ways": SWITCH.replace("1,128,1", "16,8,1"),
+    "switch_base_2_model_ways": SWITCH.replace("1,128,1", "1,64,2"),
     # 128 experts, and 16 rows a chip, on other numbers of chips than switch_base has.
     **{
         f"switch_base_{chips}_chips": SWITCH.replace("v5p-256", f"v5p-{2 * chips}").replace(

@@ -9,6 +9,8 @@ from flax import nnx
 from switch_jax.config import ModelConfig
 from switch_jax.kernels.by_platform import matmul
 from switch_jax.model import parameters
+from switch_jax.partitioning.mesh import MODEL, current_mesh
+from switch_jax.partitioning.rules import gather_fully_sharded
 
 
 class RMSNorm(nnx.Module):
@@ -92,6 +94,10 @@ class Embedding(nnx.Module):
         table = self.embedding[...] * x.shape[-1] ** -0.5
         # Cast once for all products, in the same pass as the scaling.
         table = jax.lax.optimization_barrier(table.astype(self.dtype))
+        if current_mesh().shape[MODEL] > 1:
+            # The gradient of x is split by its width: from a table split by rows over all devices
+            # the compiler would make it by way of the whole table on each.
+            table = gather_fully_sharded(table, ("vocab", "embed"))
         return jnp.einsum("bld,vd->blv", x, table, preferred_element_type=jnp.float32)
 
 

@@ -5,7 +5,11 @@ Read from a program for eight devices, mesh (2, 4, 1) or (1, 4, 2), that is comp
 
 import functools
 import math
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -225,3 +229,35 @@ def test_no_stack_of_all_layers_is_made(policy, scan_layers, fully_sharded):
     for stack in STACKS:
         assert stack in _step("minimal").hlo
         assert stack not in program
+
+
+LOWERED_AND_COMPILED = """
+import jax
+from switch_jax.config import MeshConfig
+from switch_jax.partitioning.mesh import make_mesh
+from switch_jax.train_step.lowering import lower_train_step
+from switch_jax.train_step.state import abstract_state
+from tests.trainer.helpers import tiny_config, tiny_model
+
+layout = MeshConfig(2, 2, 2, fully_sharded_weights=True)
+config = tiny_config(tiny_model(activation_dtype="bfloat16"), 16, mesh=layout)
+mesh = make_mesh(config.mesh)
+with jax.set_mesh(mesh):
+    lower_train_step(config, mesh, abstract_state(config, mesh)).compile()
+"""
+
+
+def test_a_tied_table_is_not_made_whole_on_each_device():
+    """Of a table split over all axes the compiler warns where it has no better way.
+
+    In a process of its own: the compiler reads once from what level on it speaks.
+    """
+    finished = subprocess.run(
+        [sys.executable, "-c", LOWERED_AND_COMPILED],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0", "JAX_ENABLE_COMPILATION_CACHE": "false"},
+        cwd=Path(__file__).parents[2],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "rematerialization" not in finished.stderr
