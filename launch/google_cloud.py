@@ -6,6 +6,7 @@ import re
 from typing import Annotated
 
 from switch_jax.config import Config
+from switch_jax.hardware.prices import check_price, usd
 from switch_jax.hardware.tpus import Slice, parse_slice
 from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import (
@@ -38,6 +39,11 @@ _WITH_OVERLAP = ("v5e", "v5p", "v6e")
 _ZONE = r"[a-z]+-[a-z]+[0-9]+-(ai[0-9]+)?[a-z]"
 _PART = r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*"
 _IMAGE = rf"{_PART}(:[0-9]+)?(/{_PART})+(:(?!latest$){_PART}|@sha256:[0-9a-f]{{64}})"
+# Tags that by custom are given to one image after the other; 'latest' is refused.
+_MOVING_TAGS = (
+    "main", "master", "head", "trunk", "dev", "develop", "test", "staging", "prod", "production",
+    "nightly", "edge", "stable", "current", "newest",
+)  # fmt: skip
 _VARIABLE = r"[a-zA-Z_][a-zA-Z0-9_]*"
 # Names of the secret in Kubernetes, and of libtpu's variables, are made of capital letters too.
 _SECRET = r"[A-Z]([A-Z0-9_]{0,61}[A-Z0-9])?"
@@ -53,6 +59,7 @@ class GoogleCloudTarget(Target):
       input_urls: what the job reads from buckets beside MODEL_DIR: (macro or flag, URL).
       user_files: gin files, task modules and a vocabulary that the image needs, relative to this
         folder; those that end in '/' are folders.
+      host_bytes: what the job takes of each host's memory; see `planning.host_memory`.
     """
 
     sees_local_folders = False
@@ -71,8 +78,13 @@ class GoogleCloudTarget(Target):
         tuple[str, ...],
         Flag("one whose value is kept in the cloud, as WANDB_API_KEY; repeat it", "NAME"),
     ] = ()
+    price_per_chip_hour: Annotated[
+        float | None,
+        Flag("of a chip, to know what an hour of the slices and the run cost", "USD"),
+    ] = None
     input_urls: tuple[tuple[str, str], ...] = ()
     user_files: tuple[str, ...] = ()
+    host_bytes: int = 0
 
     def __post_init__(self) -> None:
         """Raises UserError on mistakes that show late or cost money; gcloud finds the others."""
@@ -83,6 +95,7 @@ class GoogleCloudTarget(Target):
                 f"--image={quote(self.image)}: write HOST/PATH:TAG or HOST/PATH@sha256:DIGEST; "
                 "'latest' may be another image on each host and after a restart"
             )
+        check_price(self.price_per_chip_hour)
         if not re.fullmatch(_ZONE, self.zone):  # in a region GKE makes nodes in all of its zones
             raise UserError(f"--zone={quote(self.zone)}: write a zone, as europe-west4-a")
         if self.spot and self.reserved:
@@ -138,7 +151,13 @@ class GoogleCloudTarget(Target):
     def check(self, config: Config) -> list[str]:
         from switch_jax.launch import preflight  # loads JAX
 
-        return preflight.check(config, self.hardware)
+        tag = self.image.rpartition(":")[2]
+        moves = (
+            f"warning: --image={self.image}: a tag such as {tag} often moves to another image, and "
+            "each restart takes the newest: give a tag that stays, or @sha256:DIGEST"
+        )
+        moving = [moves] if tag.lower() in _MOVING_TAGS else []
+        return [*moving, *preflight.check(config, self.hardware)]
 
     def setup(self) -> list[Command | Piped]:
         """Commands that a person runs once, in a checkout of switch_jax; the nodes come last."""
@@ -148,15 +167,21 @@ class GoogleCloudTarget(Target):
         slices = self.hardware
         size = f"{counted(slices.chips, 'chip')}, {counted(slices.hosts, 'host')}"
         title = f"{self.job_name}: {size} ({self.topology})"
+        if self.price_per_chip_hour is not None:
+            title += f", {usd(slices.chips * self.price_per_chip_hour)} an hour"
         return render(title, [*self.setup(), *self.commands(), *self.cleanup_commands()])
 
     def preflight(self, config: Config, skip_plan: bool) -> None:
-        from switch_jax.launch import preflight
-
         check_programs(self.commands())
         if not skip_plan:
-            log(f"compiling the step for {self.topology}, which takes some minutes")
-            log(preflight.check_fits(config, self.hardware))
+            self.plan(config)
+
+    def plan(self, config: Config) -> None:
+        """Compiles the step; prints its memory, speed and price. UserError: it does not fit."""
+        from switch_jax.launch import preflight
+
+        log(f"compiling the step for {self.topology}, which takes some minutes")
+        log(preflight.check_fits(config, self.hardware, self.price_per_chip_hour))
 
     def run(self) -> int:
         with explain_interrupt(self.job_name, shell_line(self.cleanup_commands()[0].argv)):

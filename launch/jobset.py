@@ -23,6 +23,8 @@ from switch_jax.utils.errors import UserError
 CONTAINER = "train"
 RESERVATION = "--reservation=RESERVATION"  # of gcloud and xpk; a person writes the name
 END_WHY = "later, run it yourself: ends the job with a checkpoint, or deletes one that has ended"
+_SPOT_RESTARTS = 100
+_RESTARTS_OF_CLUSTER = 1000
 _POLL_SECONDS = 10.0  # between two questions for the pods, until all of them run
 _SETTLE_SECONDS = 1.0  # after the pods have ended, until the JobSet knows it
 
@@ -43,6 +45,32 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
         generation = self.hardware.generation
         if generation.gke_accelerator is None:
             raise UserError(f"--on={self.on}: {generation.name} is not supported on GKE")
+
+    @property
+    def restarts(self) -> int:
+        """Preemptions count too, where a pod is gone before it has saved."""
+        return _SPOT_RESTARTS if self.spot and self.max_restarts is None else super().restarts
+
+    @property
+    def restarts_of_cluster(self) -> int:
+        """The most restarts that Kubernetes allows, which counts those of the JobSet's life.
+
+        More than enough, since `restart_limit` ends the job; but if no pod gets as far as that, the
+        job ends too.
+        """
+        return max(_RESTARTS_OF_CLUSTER, self.restarts) if self.restarts else 0
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        if not self.restarts:
+            return super().command
+        program = ("python", "-m", "switch_jax.launch.restart_limit")
+        return (*program, self.model_dir, str(self.restarts), "--", *super().command)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """A pod's disk is gone after a restart: compiled programs are kept in MODEL_DIR."""
+        return {"JAX_COMPILATION_CACHE_DIR": f"{self.model_dir}/compiled"} | super().variables
 
     @property
     def context(self) -> str | None:

@@ -7,9 +7,11 @@ from jax.sharding import AbstractMesh, AxisType
 from switch_jax.config import Config
 from switch_jax.data.catalogue.checks import check_vocabulary
 from switch_jax.data.catalogue.configured_tasks import vocabulary_is_here
+from switch_jax.hardware.prices import usd
 from switch_jax.hardware.tpus import GIB, Slice
 from switch_jax.launch.console import log
 from switch_jax.partitioning.mesh import AXES, mesh_shape, mesh_sizes, readers
+from switch_jax.planning import host_memory
 from switch_jax.run_folder import check_run_folder
 from switch_jax.trainer.start.prepare import check_for_slices, check_paths, check_run, open_data
 from switch_jax.utils.errors import UserError
@@ -20,11 +22,7 @@ _MOST_PROCESSES = 256  # each takes half a gigabyte before it has a model
 
 def check(config: Config, hardware: Slice) -> list[str]:
     """Warnings about a run on its slices; UserError where it does not fit. Uses no network."""
-    try:
-        shape = mesh_shape(config.mesh, hardware.devices, hardware.count, "TPU")
-    except UserError as error:
-        raise UserError(f"{hardware.name} is {counted(hardware.chips, 'chip')}: {error}") from None
-    held, warnings = _check_on(config, shape, hardware.hosts, hardware.count)
+    held, warnings = _check_on_slices(config, hardware)
     needed = held * hardware.generation.devices_per_chip
     limit = hardware.generation.hbm_bytes
     if needed > limit:
@@ -33,6 +31,19 @@ def check(config: Config, hardware: Slice) -> list[str]:
             f"{hardware.name}, which has {memory_size(limit)}"
         )
     return warnings
+
+
+def host_bytes(config: Config, hardware: Slice) -> int:
+    """What a run that `check` accepts takes of each host's memory."""
+    return host_memory.host_bytes(_check_on_slices(config, hardware)[0], hardware)
+
+
+def _check_on_slices(config: Config, hardware: Slice) -> tuple[int, list[str]]:
+    try:
+        shape = mesh_shape(config.mesh, hardware.devices, hardware.count, "TPU")
+    except UserError as error:
+        raise UserError(f"{hardware.name} is {counted(hardware.chips, 'chip')}: {error}") from None
+    return _check_on(config, shape, hardware.hosts, hardware.count)
 
 
 def check_local(config: Config, process_count: int) -> list[str]:
@@ -87,8 +98,11 @@ def check_storage(config: Config) -> None:
             log(warning)
 
 
-def check_fits(config: Config, hardware: Slice) -> str:
-    """Compiles the step in minutes; returns memory and speed. UserError where it does not fit."""
+def check_fits(config: Config, hardware: Slice, price_per_chip_hour: float | None = None) -> str:
+    """Compiles the step in minutes; returns memory, speed and, with a price, what the run costs.
+
+    UserError where the step does not fit.
+    """
     from switch_jax.planning.plan import make_plan
 
     try:
@@ -102,4 +116,8 @@ def check_fits(config: Config, hardware: Slice) -> str:
             f"the step does not fit on {hardware.name}: {memory}; `switch_jax plan` with the same "
             "gin files looks for a change that would fit (--skip_plan starts the job all the same)"
         )
-    return f"the step fits on {hardware.name}: {memory}, {plan.tokens_per_second:,.0f} tokens/s"
+    speed = f"{plan.tokens_per_second:,.0f} tokens/s"
+    cost = ""
+    if price_per_chip_hour is not None:
+        cost = f"; {plan.train_steps:,} steps cost {usd(price_per_chip_hour * plan.chip_hours)}"
+    return f"the step fits on {hardware.name}: {memory}, {speed}{cost}"

@@ -49,8 +49,8 @@ class Target(abc.ABC):
     max_restarts: Annotated[
         int | None,
         Flag(
-            "how often to start again after crashes without a new checkpoint (default 3; on xpk "
-            "with --spot 100)",
+            "how often to start again after crashes without a new checkpoint (default 3; with "
+            "--spot on gke and xpk 100)",
             "N",
         ),
     ] = None
@@ -93,6 +93,9 @@ class Target(abc.ABC):
 
         UserError where the job would fail. With `skip_plan` the training step is not compiled.
         """
+
+    def plan(self, config: Config) -> None:  # noqa: B027
+        """Compiles the training step where that tells its memory, speed and price; prints them."""
 
     @abc.abstractmethod
     def run(self) -> int:

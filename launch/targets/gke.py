@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from switch_jax.exit_codes import PREEMPTED
+from switch_jax.hardware.tpus import GIB
 from switch_jax.launch import setup_commands
 from switch_jax.launch.commands import Command, File, Step, run_command, write_file
 from switch_jax.launch.google_cloud import ServiceAccount
@@ -15,6 +16,7 @@ from switch_jax.launch.jobset import CONTAINER, END_WHY, RESERVATION, JobSetTarg
 from switch_jax.launch.restarts import FINAL
 from switch_jax.launch.tpu_hosts import SAVE_SECONDS
 
+_MOST_OF_MEMORY = 0.9
 _STOP = sorted(code for code in FINAL if code)
 
 # The JobSet (jobset.x-k8s.io/v1alpha2, JobSet 0.10 and later). The exit code of a container
@@ -65,7 +67,12 @@ spec:
               image: {image}
               command:{command}
               env:{env}
-              resources: {{limits: {{google.com/tpu: "{chips}"}}}}  # requests are the same
+              # Of a machine's memory a tenth is left to the node. With less than the request no
+              # run works; over the limits the pod ends, and not the node. The disk has logs,
+              # traces and copies of data files: checkpoints go to the bucket.
+              resources:
+                requests: {{memory: {request}Gi, ephemeral-storage: 10Gi}}
+                limits: {{google.com/tpu: "{chips}", memory: {limit}Gi, ephemeral-storage: 40Gi}}
 """
 # The kubelet also sets this condition for a pod that takes too much memory or disk, which would
 # then start again for ever. That is acceptable on spot nodes alone, which are taken away before a
@@ -110,9 +117,12 @@ class Gke(JobSetTarget):
         delete = ("gcloud", "container", "node-pools", "delete")
         flags = (f"--cluster={self.cluster}", *_location(self), "--quiet")
         why = "later, run it yourself: gives a slice back"
+        cluster = ("gcloud", "container", "clusters", "delete", self.cluster, *_location(self))
+        no_other = "later, run it yourself: deletes the cluster, if it has no other job"
         return [
             Command(self.kubectl("delete", "jobset", self.job_name), END_WHY),
             *(Command((*delete, name, *flags), why) for name in _node_pools(self)),
+            Command(cluster, no_other),
         ]
 
     def start_and_follow(self) -> int:
@@ -171,10 +181,12 @@ def manifest(job: Gke) -> str:
     env = [{"name": name, "value": escape_variables(value)} for name, value in variables]
     secrets = [(name, {"name": _secret(name), "key": name}) for name in job.secret]
     env += [{"name": name, "valueFrom": {"secretKeyRef": key}} for name, key in secrets]
+    assert hardware.host_memory_bytes is not None, "known of all generations on GKE"
+    limit = math.floor(hardware.host_memory_bytes * _MOST_OF_MEMORY / GIB)
     account = f"\n            serviceAccountName: {_quoted(job.service_account)}"
     return _MANIFEST.format(
         metadata=metadata,
-        restarts=job.restarts,
+        restarts=job.restarts_of_cluster,
         stop_pattern="|".join(map(str, _STOP)),
         stop=_STOP,
         again=PREEMPTED,
@@ -191,6 +203,8 @@ def manifest(job: Gke) -> str:
         command=_items(map(escape_variables, job.command)),
         env=_items(env),
         chips=hardware.chips_per_host,
+        request=min(math.ceil(job.host_bytes / GIB), limit),
+        limit=limit,
     )
 
 

@@ -1,20 +1,17 @@
 """A JobSet on GKE through xpk, on a cluster that `xpk cluster create` has made.
 
-xpk writes the manifest, and makes the cluster the current one of kubectl. Every restart counts,
-also after a preemption. The containers read their secrets themselves: one in xpk's --env would
-stand in the manifest. Pods have the network and account of their node, with the scope
-cloud-platform (src/xpk/core/nodepool.py). --command becomes a script in the manifest
-(src/xpk/core/docker_container.py), so it is one line, quoted for bash and escaped for Kubernetes.
+xpk writes the manifest, and makes the cluster the current one of kubectl. The containers read their
+secrets themselves: one in xpk's --env would stand in the manifest. Pods have the network and
+account of their node, with the scope cloud-platform (src/xpk/core/nodepool.py). --command becomes a
+script in the manifest (src/xpk/core/docker_container.py), so it is one line, quoted for bash and
+escaped for Kubernetes.
 """
 
 import dataclasses
 
-from switch_jax.config import Config
 from switch_jax.launch import google_cloud, setup_commands, tpu_hosts
 from switch_jax.launch.commands import Command, Step, output, run_command, shell_line
 from switch_jax.launch.jobset import CONTAINER, END_WHY, RESERVATION, JobSetTarget, escape_variables
-
-_SPOT_RESTARTS = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,18 +23,6 @@ class Xpk(JobSetTarget):
     def __post_init__(self) -> None:
         super().__post_init__()
         google_cloud.check_usual_shape(self.hardware)
-
-    @property
-    def restarts(self) -> int:
-        return _SPOT_RESTARTS if self._counts_preemptions else super().restarts
-
-    @property
-    def _counts_preemptions(self) -> bool:
-        return self.spot and self.max_restarts is None
-
-    def check(self, config: Config) -> list[str]:
-        note = f"note: with xpk every preemption is a restart: --max_restarts={_SPOT_RESTARTS}"
-        return [*([note] if self._counts_preemptions else []), *super().check(config)]
 
     def create_nodes(self) -> list[Command]:
         capacity = "--spot" if self.spot else RESERVATION if self.reserved else "--on-demand"
@@ -88,7 +73,7 @@ def _create(job: Xpk) -> Command:
         "--no-use-parallel-containers",
         f"--docker-name={CONTAINER}",
         f"--docker-image={job.image}",
-        f"--max-restarts={job.restarts}",
+        f"--max-restarts={job.restarts_of_cluster}",
         "--restart-on-exit-codes=1,4-126",  # xpk adds 42 and 127 to 255
         f"--termination-grace-period-seconds={tpu_hosts.SAVE_SECONDS}",
         *(f"--env={name}={escape_variables(value)}" for name, value in variables),

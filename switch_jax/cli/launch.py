@@ -13,9 +13,10 @@ It checks the run, prints every command and file, and checks that MODEL_DIR can 
 data can be read. With --dry_run it ends there; with --skip_storage too it needs no account or
 network, unless the model is that of an INITIAL_CHECKPOINT_PATH in a bucket. Otherwise it compiles
 the training step to see whether it fits (some minutes, on TPUs alone), starts the job, prints the
-output of the hosts, and starts the job again after a preemption or a crash. Ctrl-C ends this
-command and not the job; the same command follows the job again. docs/launch_targets.md explains
-each target.
+output of the hosts, and starts the job again after a preemption or a crash. With
+--price_per_chip_hour it says what an hour and the run cost, for which a dry run compiles the step
+too, unless --skip_plan is given. Ctrl-C ends this command and not the job; the same command follows
+the job again. docs/launch_targets.md explains each target.
 
 Exit codes: those of `switch_jax train`; also 2 if the job cannot be started, and 1 if it is
 done and --release could not delete its slices.
@@ -24,6 +25,7 @@ done and --release could not delete its slices.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import typing
 from typing import TYPE_CHECKING, Any
@@ -51,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             add(f"--{name}", action="store_true", help=flag.help)
             continue
         values, origin = typing.get_args(type_), typing.get_origin(type_)
-        options: dict[str, Any] = {"type": int} if int in (type_, *values) else {}
+        number = next((kind for kind in (int, float) if kind in (type_, *values)), None)
+        options: dict[str, Any] = {"type": number} if number else {}
         if origin is tuple:
             options = {"action": "append"}
         if origin is typing.Literal:
@@ -108,6 +111,10 @@ def main(args: argparse.Namespace) -> int:
     given += ["--change_task"] * args.change_task
     job = target(arguments=tuple(given), model_dir=config.run.model_dir, **fields)
     warnings = job.check(config)
+    if in_cloud:
+        from switch_jax.launch import preflight  # loads JAX
+
+        job = dataclasses.replace(job, host_bytes=preflight.host_bytes(config, job.hardware))
     if in_cloud and not args.skip_storage:
         from switch_jax.launch import task_files  # loads TensorFlow
 
@@ -120,15 +127,18 @@ def main(args: argparse.Namespace) -> int:
         log(f"note: {note}")
     print(job.describe(), end="", flush=True)
     if not args.skip_storage:
-        from switch_jax.launch import preflight  # loads JAX
+        from switch_jax.launch import preflight
 
         preflight.check_storage(config)
     if args.dry_run:
         if in_cloud and not args.skip_plan:
-            log(
-                "note: a dry run does not look whether the step fits in the chips' memory; "
-                "`switch_jax plan` with the same gin files and --topology does"
-            )
+            if args.price_per_chip_hour is None:
+                log(
+                    "note: a dry run does not look whether the step fits in the chips' memory; "
+                    "`switch_jax plan` with the same gin files and --topology does"
+                )
+            else:
+                job.plan(config)
         return DONE
     job.preflight(config, args.skip_plan)
     return job.run()

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 from switch_jax import exit_codes
 from switch_jax.cli import gin_flags
 from switch_jax.config import Config
+from switch_jax.hardware.prices import check_price
 from switch_jax.hardware.tpus import Slice, parse_slice
 from switch_jax.storage import check_writable, storage_path
 from switch_jax.utils.errors import UserError
@@ -58,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile the N most promising meshes (default 4) and rank them",
     )
     add(
-        "--chip_hour",
+        "--price_per_chip_hour",
         type=float,
-        metavar="PRICE",
-        help="of an hour of a chip, in any currency, to know what the run costs",
+        metavar="USD",
+        help="of a chip, to know what an hour of the slices and the run cost",
     )
     add("--json", action="store_true", help="print JSON")
     add("--picture", metavar="FILE", help="write a chart of memory and time, as PNG or SVG")
@@ -71,8 +71,7 @@ def main(args: argparse.Namespace) -> int:
     hardware = parse_slice(args.topology)
     if args.search is not None and args.search < 1:
         raise UserError(f"--search={args.search}: write a number of at least 1")
-    if args.chip_hour is not None and not 0 <= args.chip_hour < math.inf:
-        raise UserError(f"--chip_hour={args.chip_hour}: write a price, 0 or more")
+    check_price(args.price_per_chip_hour)
     if args.picture is not None:
         _check_picture(args.picture)
     config = _config(args, hardware)
@@ -84,15 +83,16 @@ def main(args: argparse.Namespace) -> int:
     advice = None if best.fits else _nearest_change(config, hardware, best)
     if args.json:
         result = best.as_json() | ({} if best.fits else {"nearest_change": advice})
-        if args.chip_hour is not None:
-            result["cost"] = args.chip_hour * best.chip_hours if best.fits else None
+        if (price := args.price_per_chip_hour) is not None:
+            result["cost_per_hour"] = price * hardware.chips
+            result["cost"] = price * best.chip_hours if best.fits else None
         if searched:
             result["search"] = [plan.as_json() for plan in searched]
         print(json.dumps(result, indent=2))
     else:
         if searched:
             print(plan_text.ranking(searched))
-        print(plan_text.table(best, args.chip_hour))
+        print(plan_text.table(best, args.price_per_chip_hour))
         if not best.fits:
             print(f"nearest change that fits: {advice or 'none of those tried'}")
     if args.picture:

@@ -3,10 +3,10 @@
 Sources: [docs] the architecture pages of Cloud TPU's documentation (docs.cloud.google.com/tpu/docs,
 pages v3, v4, v5e, v5p, v6e, tpu7x), which have chips per host and accelerator types too; its page
 runtimes has the runtime versions, and says that tpu7x is GKE's alone. [GKE] the tables of
-docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus: accelerator labels, machine types.
-[v4 paper] Jouppi et al. 2023, Table 4, which has TPU v3 too. Clocks follow from peak bf16 FLOP/s
-and the size and number of matrix units. Of GPUs there are only the peaks, for the share of it that
-a run reaches.
+docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus: accelerator labels, machine types
+and their memory. [v4 paper] Jouppi et al. 2023, Table 4, which has TPU v3 too. Clocks follow from
+peak bf16 FLOP/s and the size and number of matrix units. Of GPUs there are only the peaks, for the
+share of it that a run reaches.
 """
 
 import dataclasses
@@ -47,6 +47,7 @@ class Generation:
       gke_machine: the machine type's beginning, before the number of chips, as in
         'ct5lp-hightpu-4t'.
       one_host: numbers of chips that a single host has; a larger slice has hosts of 4.
+      host_memory: GiB of a host with as many chips as `one_host` says; empty: not known.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Generation:
     gke_accelerator: str | None = None
     gke_machine: str | None = None
     one_host: tuple[int, ...] = (4,)
+    host_memory: tuple[int, ...] = ()
 
     @property
     def clock(self) -> float:
@@ -100,7 +102,7 @@ _GENERATIONS = (
         name="v4", peak_flops=275e12, flops_per_cycle=8 * 128 * 128 * 2,
         hbm_bytes=32 * GIB, hbm_bandwidth=1200e9, link_bandwidth=50e9, dcn_bandwidth=6.25e9,
         shapes=_CUBES, runtime="tpu-ubuntu2204-base",
-        gke_accelerator="tpu-v4-podslice", gke_machine="ct4p-hightpu",
+        gke_accelerator="tpu-v4-podslice", gke_machine="ct4p-hightpu", host_memory=(407,),
     ),
     # [docs] 197 TFLOP/s, 819 GB/s, 400 GB/s of links in both directions, 4 links, 16 GiB;
     # 6.4 Tbit/s of network for 256 chips.
@@ -109,13 +111,14 @@ _GENERATIONS = (
         hbm_bytes=16 * GIB, hbm_bandwidth=819e9, link_bandwidth=50e9, dcn_bandwidth=3.125e9,
         shapes=_SQUARES, one_host=(1, 4, 8), accelerator="v5litepod", runtime="v2-alpha-tpuv5-lite",
         gke_accelerator="tpu-v5-lite-podslice", gke_machine="ct5lp-hightpu",
+        host_memory=(48, 192, 384),
     ),
     # [docs] 459 TFLOP/s, 2765 GB/s, 1200 GB/s both ways over 6 links, 95 GiB; 50 Gbit/s.
     Generation(
         name="v5p", peak_flops=459e12, flops_per_cycle=8 * 128 * 128 * 2,
         hbm_bytes=95 * GIB, hbm_bandwidth=2765e9, link_bandwidth=100e9, dcn_bandwidth=6.25e9,
         shapes=_CUBES, runtime="v2-alpha-tpuv5",
-        gke_accelerator="tpu-v5p-slice", gke_machine="ct5p-hightpu",
+        gke_accelerator="tpu-v5p-slice", gke_machine="ct5p-hightpu", host_memory=(448,),
     ),
     # [docs] 918 TFLOP/s, 1640 GB/s, 800 GB/s both ways over 4 links, 32 GiB; 100 Gbit/s.
     Generation(
@@ -123,12 +126,13 @@ _GENERATIONS = (
         hbm_bytes=32 * GIB, hbm_bandwidth=1640e9, link_bandwidth=100e9, dcn_bandwidth=12.5e9,
         shapes=_SQUARES, one_host=(1, 4, 8), runtime="v2-alpha-tpuv6e",
         gke_accelerator="tpu-v6e-slice", gke_machine="ct6e-standard",
+        host_memory=(176, 720, 1440),
     ),
     # [docs] 2307 TFLOP/s, 7380 GB/s, 1200 GB/s both ways over 6 links, 192 GiB; 100 Gbit/s.
     Generation(
         name="tpu7x", devices_per_chip=2, peak_flops=2307e12, flops_per_cycle=4 * 256 * 256 * 2,
         hbm_bytes=192 * GIB, hbm_bandwidth=7380e9, link_bandwidth=100e9, dcn_bandwidth=12.5e9,
-        shapes=_CUBES, gke_accelerator="tpu7x", gke_machine="tpu7x-standard",
+        shapes=_CUBES, gke_accelerator="tpu7x", gke_machine="tpu7x-standard", host_memory=(960,),
     ),
 )  # fmt: skip
 GENERATIONS = {generation.name: generation for generation in _GENERATIONS}
@@ -215,6 +219,18 @@ class Slice:
     def hosts(self) -> int:
         """The number of hosts in all slices."""
         return self.hosts_per_slice * self.count
+
+    @property
+    def devices_per_host(self) -> int:
+        """The number of JAX devices of a host."""
+        return self.chips_per_host * self.generation.devices_per_chip
+
+    @property
+    def host_memory_bytes(self) -> int | None:
+        """The memory of a host; None if it is not known."""
+        by_chips = dict(zip(self.generation.one_host, self.generation.host_memory, strict=False))
+        gibibytes = by_chips.get(self.chips_per_host)
+        return None if gibibytes is None else gibibytes * GIB
 
     @property
     def accelerator_type(self) -> str:

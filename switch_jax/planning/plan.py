@@ -10,17 +10,17 @@ from jax.sharding import Mesh
 
 from switch_jax.config import Config
 from switch_jax.hardware.tpus import Slice, equal_slices
-from switch_jax.model import abstract_parameters
 from switch_jax.model.flops import parameter_count
 from switch_jax.model.groups import Groups
 from switch_jax.partitioning.mesh import AXES, make_mesh, readers
-from switch_jax.partitioning.placing import total_bytes
+from switch_jax.partitioning.placing import device_bytes, total_bytes
 from switch_jax.planning.compiler import Program, compile_program, devices
 from switch_jax.planning.costs import Costs, costs_of
+from switch_jax.planning.host_memory import host_bytes
 from switch_jax.train_step.flops import step_flops
 from switch_jax.train_step.lowering import lower_train_step
 from switch_jax.train_step.microbatches import check_batch, routing_groups
-from switch_jax.train_step.state import TrainState, abstract_state
+from switch_jax.train_step.state import TrainState, abstract_model, abstract_state
 from switch_jax.utils.errors import UserError
 
 # Section 4.1: 550k steps of 2^20 tokens. We read them as input tokens: 2048 rows of 512.
@@ -51,6 +51,8 @@ class Plan:
       host_tokens_per_step: tokens that each host reads.
       hbm_bytes_per_chip: the memory that the step needs.
       hbm_limit_bytes: the memory that a chip has for programs.
+      host_bytes: what a run takes of a host's memory; see `host_memory.host_bytes`.
+      host_limit_bytes: the memory of a host; None if it is not known.
       compile_seconds: time of compilation on this machine.
       costs: the costs of the step; None if it does not fit.
       waiting_seconds_elsewhere: how many seconds of a step devices would wait for collectives on
@@ -75,6 +77,8 @@ class Plan:
     train_steps: int
     hbm_bytes_per_chip: int
     hbm_limit_bytes: int
+    host_bytes: int
+    host_limit_bytes: int | None
     compile_seconds: float
     costs: Costs | None
     waiting_seconds_elsewhere: Mapping[str, float]
@@ -166,6 +170,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
     else:
         hbm_bytes, hbm_limit = compiled.needed * per_chip, compiled.limit * per_chip
     teacher, groups = config.teacher_model, routing_groups(config)
+    held = [state, *([] if teacher is None else [abstract_model(teacher, config.mesh, mesh)])]
     lengths = config.data.task_feature_lengths
     slots = {stack: of_stack.capacity_factor for stack, of_stack in groups.items()}
     return Plan(
@@ -174,7 +179,7 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         parameters=parameter_count(config.model),
         parameter_bytes=total_bytes(state.parameters),
         optimizer_bytes=total_bytes(state.optimizer),
-        teacher_bytes=0 if teacher is None else total_bytes(abstract_parameters(teacher)),
+        teacher_bytes=total_bytes(held[1:]),
         routing_groups=groups,
         model_flops=step_flops(config),
         model_flops_with_empty_slots=step_flops(config, slots),
@@ -185,6 +190,8 @@ def make_plan(config: Config, hardware: Slice) -> Plan:
         train_steps=config.run.train_steps,
         hbm_bytes_per_chip=hbm_bytes,
         hbm_limit_bytes=hbm_limit,
+        host_bytes=host_bytes(device_bytes(held), hardware),
+        host_limit_bytes=hardware.host_memory_bytes,
         compile_seconds=compiled.seconds,
         costs=costs,
         waiting_seconds_elsewhere=elsewhere,

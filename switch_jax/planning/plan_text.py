@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from switch_jax.hardware.prices import usd
 from switch_jax.partitioning.mesh import AXES, readers
 from switch_jax.planning.plan import MUCH_WAITING, Plan
 from switch_jax.utils.units import count, counted, memory_size, percent
@@ -13,9 +14,10 @@ TOKENS_PER_SECOND_OF_STREAM = 0.45e6
 Rows = Iterator[tuple[str, str]]  # the name of a figure, and what it is
 
 
-def table(plan: Plan, chip_hour: float | None = None) -> str:
-    """Writes a line for each figure, and those of the whole run; `chip_hour` is a price."""
-    rows = (*_sizes(plan), *_costs(plan), *_verdict(plan, chip_hour))
+def table(plan: Plan, price_per_chip_hour: float | None = None) -> str:
+    """Writes a line for each figure, and those of the whole run; the price is in USD."""
+    prices = () if price_per_chip_hour is None else _prices(plan, price_per_chip_hour)
+    rows = (*_sizes(plan), *_costs(plan), *_verdict(plan), *prices, *_warnings(plan))
     return "\n".join(f"{name:<36} {value}" for name, value in rows)
 
 
@@ -36,6 +38,8 @@ def _sizes(plan: Plan) -> Rows:
         if group.warning:
             yield "warning", group.warning
     yield "memory of a chip", f"{needed} of {limit}: {'it fits' if plan.fits else 'OUT OF MEMORY'}"
+    has = "" if plan.host_limit_bytes is None else f" of {memory_size(plan.host_limit_bytes)}"
+    yield "memory of a host", f"about {memory_size(plan.host_bytes)}{has}"
 
 
 def _costs(plan: Plan) -> Rows:
@@ -79,8 +83,8 @@ def _costs(plan: Plan) -> Rows:
         yield "", f"and, between slices, over the hosts' network with {of_a_chip}"
 
 
-def _verdict(plan: Plan, chip_hour: float | None) -> Rows:
-    """Yields time and cost of the whole run, and a warning of long waits for collectives."""
+def _verdict(plan: Plan) -> Rows:
+    """Yields speed and time of the whole run."""
     compiled = "compiled in", f"{plan.compile_seconds:.0f} s on this machine"
     if not plan.fits:
         yield compiled
@@ -97,10 +101,20 @@ def _verdict(plan: Plan, chip_hour: float | None) -> Rows:
     yield "576B input tokens", f"{_duration(plan.paper_days)} (what the paper pretrains on)"
     yield compiled
     hours = f"{plan.chip_hours:,.0f}" if plan.chip_hours >= 10 else f"{plan.chip_hours:.2g}"
-    price = "" if chip_hour is None else f", {chip_hour * plan.chip_hours:,.2f} at {chip_hour:g}"
     whole = f"{_duration(plan.days)} on {counted(plan.hardware.chips, 'chip')}"
-    yield f"{plan.train_steps:,} steps (TRAIN_STEPS)", f"{whole}: {hours} chip-hours{price}"
-    if plan.waiting > MUCH_WAITING:
+    yield f"{plan.train_steps:,} steps (TRAIN_STEPS)", f"{whole}: {hours} chip-hours"
+
+
+def _prices(plan: Plan, price_per_chip_hour: float) -> Rows:
+    """Yields what an hour of the slice and the run cost; of a step that does not fit the first."""
+    an_hour = usd(price_per_chip_hour * plan.hardware.chips)
+    whole = f", {usd(price_per_chip_hour * plan.chip_hours)} in all" if plan.fits else ""
+    yield "price", f"{an_hour} an hour{whole}, at {price_per_chip_hour:g} for a chip's"
+
+
+def _warnings(plan: Plan) -> Rows:
+    """Yields a warning of long waits for collectives."""
+    if plan.fits and plan.waiting > MUCH_WAITING:
         yield "warning", f"the devices wait for exchanges in {plan.waiting:.0%} of a step;"
         yield "", "--search compares the meshes of this slice"
         for name, seconds in plan.waiting_seconds_elsewhere.items():

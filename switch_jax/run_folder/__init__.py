@@ -29,7 +29,7 @@ from switch_jax.run_folder.records import (
     TimeCategory,
     training_seconds,
 )
-from switch_jax.run_folder.validation import DESCRIPTION, NUMBERS, STATUS
+from switch_jax.run_folder.validation import DESCRIPTION, NUMBERS, STARTS, STATUS
 from switch_jax.run_folder.writers import (
     check_run_folder,
     create_run_folder,

@@ -63,6 +63,7 @@ class RunFolder(MetricsFolder):
     description = _Path("run.json")  # facts about the run
     damaged_description = _Path("run.json.damaged")  # as a start found it
     status = _Path("status.json")  # the state of the newest start
+    starts = _Path("starts.json")  # how often a JobSet started since the newest checkpoint
     lock = _Path("lock")  # locked by the process that trains here
 
     @staticmethod

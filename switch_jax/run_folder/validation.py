@@ -109,3 +109,4 @@ STATUS: Mapping[str, Check] = {
     "time": _is_number,
     "started": _is_number,
 }
+STARTS: Mapping[str, Check] = {"step": _is_count, "starts": _is_count}

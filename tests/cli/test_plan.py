@@ -67,6 +67,8 @@ def _plan(hardware, mesh, fits, too_many_bytes, waiting):
         teacher_bytes=2**30,
         hbm_bytes_per_chip=3 * GIB if fits else too_many_bytes,
         hbm_limit_bytes=16 * GIB,
+        host_bytes=20 * GIB,
+        host_limit_bytes=hardware.host_memory_bytes,
         model_flops=2e12,
         model_flops_with_empty_slots=2.5e12,
         train_steps=550_000,
@@ -103,6 +105,8 @@ def planned(monkeypatch):
     ("arguments", "message"),
     [
         (["--topology=v5p-100"], r"no TPU topology 'v5p-100' .*known are v5p-8, .*v5p-256"),
+        (["--topology=v5p-8", "--price_per_chip_hour=-1"], r"hour=-1.0: write a price in USD, 0"),
+        (["--topology=v5p-8", "--price_per_chip_hour=inf"], r"hour=inf: write a price in USD"),
         (["--topology=v5p-8", "--mesh=4,1"], r"argument --mesh: 4,1: write three numbers"),
         (["--topology=v5p-8", "--picture=plan.docx"], r"plan.docx: .* ends in .png or .svg"),
         (["--topology=v5p-8", f"--picture={__file__}/plan.png"], "plan.png cannot be written: Not"),
@@ -166,6 +170,7 @@ def test_the_table(capsys, planned):
         r"routing, decoder +1,824 tokens in a group, 18 slots .* 2.44 % dropped at even routing$",
         r"warning +the decoder drops 2.44 %$",
         r"memory of a chip +3.0 GiB of 16.0 GiB: it fits",
+        r"memory of a host +about 20.0 GiB of 448.0 GiB$",
         r"  program +0.5 GiB",
         r"compiled FLOPs +3 T, 1.500 times the model's, 1.200 times",
         r"  attention +2,626,495 \(75.00 %\)",
@@ -196,13 +201,12 @@ def test_the_table(capsys, planned):
 
 def test_the_verdict_has_the_price_and_where_devices_would_wait_less(capsys, planned):
     planned.changed = {"train_steps": 10_000_000, "waiting_seconds_elsewhere": {"v5p:2x2x1": 3e-4}}
-    flags = ["--topology=v5p-8", "--mesh=1,4,1", "--chip_hour=4.2"]
+    flags = ["--topology=v5p-8", "--mesh=1,4,1", "--price_per_chip_hour=4.2"]
     assert main(["plan", *TINY, *flags]) == 0
-    verdict = capsys.readouterr().out.splitlines()[-1]
+    verdict, price = capsys.readouterr().out.splitlines()[-2:]
     # 1e7 steps of 2.5 ms are 6.94 hours, on 4 chips 27.8.
-    assert re.fullmatch(
-        r"10,000,000 steps .* 6.9 hours on 4 chips: 28 chip-hours, 116.67 at 4.2", verdict
-    )
+    assert re.fullmatch(r"10,000,000 steps .* 6.9 hours on 4 chips: 28 chip-hours", verdict)
+    assert re.fullmatch("price +16.80 USD an hour, 116.67 USD in all, at 4.2 for a chip's", price)
     planned.waiting = 1e-3
     assert main(["plan", *TINY, *flags]) == 0
     warning = capsys.readouterr().out.splitlines()[-3:]
@@ -212,6 +216,7 @@ def test_the_verdict_has_the_price_and_where_devices_would_wait_less(capsys, pla
     assert main(["plan", *TINY, *flags, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["cost"] == pytest.approx(4.2 * result["chip_hours"])
+    assert result["cost_per_hour"] == 16.8
     assert result["waiting_seconds_elsewhere"] == {"v5p:2x2x1": 3e-4}
 
 

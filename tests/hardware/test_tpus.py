@@ -2,6 +2,7 @@ import pytest
 
 from switch_jax.hardware.tpus import (
     GENERATIONS,
+    GIB,
     Slice,
     device_peak_flops,
     equal_slices,
@@ -104,3 +105,13 @@ def test_slices_of_the_same_chips(name, others):
     assert [other.name for other in found] == others
     assert {other.chips for other in found} <= {parse_slice(name).chips}
     assert all(parse_slice(other.name) == other for other in found)
+
+
+def test_the_memory_of_every_host_on_gke_is_known():
+    for generation in GENERATIONS.values():
+        if generation.gke_machine is not None:
+            assert len(generation.host_memory) == len(generation.one_host)
+    assert parse_slice("v3-32").host_memory_bytes is None
+    of_hosts = {"v5e-1": 48, "v5e-256": 192, "v5e-8": 384, "v5p-256": 448, "v6e-16": 720}
+    for name, gibibytes in of_hosts.items():
+        assert parse_slice(name).host_memory_bytes == gibibytes * GIB

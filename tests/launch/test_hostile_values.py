@@ -112,7 +112,8 @@ def test_a_pod_of_gke_runs_the_command_and_nothing_else(stand_ins):
     (slices,) = yaml.safe_load(text)["spec"]["replicatedJobs"]
     (container,) = slices["template"]["spec"]["template"]["spec"]["containers"]
     assert as_its_pod_runs_it(container) == list(job.command)
-    assert container["env"][1]["value"].startswith("--xla_tpu_")
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert variables["LIBTPU_INIT_ARGS"].startswith("--xla_tpu_")
 
 
 # From xpk's src/xpk/core/docker_container.py: where its --command and --env come to stand.

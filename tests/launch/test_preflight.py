@@ -87,6 +87,7 @@ def planned(monkeypatch, gibibytes, tokens_per_second):
         hbm_bytes_per_chip, hbm_limit_bytes = gibibytes * 2**30, 16 * 2**30
 
     Plan.tokens_per_second = tokens_per_second
+    Plan.train_steps, Plan.chip_hours = 550_000, 1000.5
     monkeypatch.setattr(plan, "make_plan", lambda config, hardware: Plan())
 
 
@@ -111,6 +112,34 @@ def test_what_fits_is_started_and_its_speed_told(started, monkeypatch, capsys):
     code, told = run(capsys)
     assert (code, started) == (0, ["demo"])
     assert "the step fits on v5e-16: 12.2 of 16.0 GiB a chip, 1,234,567 tokens/s" in told
+
+
+def test_what_an_hour_and_the_run_cost_is_told(started, monkeypatch, capsys):
+    """Of the run only by compiling the step."""
+    planned(monkeypatch, 12.25, 1_234_567.0)
+    price = [*RUN, "--price_per_chip_hour=1.2"]
+    for also in ([], ["--dry_run"]):
+        assert main([*price, *also]) == 0
+        told = capsys.readouterr()
+        assert "# demo: 16 chips, 4 hosts (v5e-16), 19.20 USD an hour\n" in told.out
+        assert "1,234,567 tokens/s; 550,000 steps cost 1,200.60 USD\n" in told.err
+    assert started == ["demo"]
+    assert main([*price, "--dry_run", "--skip_plan"]) == 0
+    told = capsys.readouterr()
+    assert "19.20 USD an hour" in told.out and "cost" not in told.err
+    assert main([*RUN, "--price_per_chip_hour=0", "--dry_run", "--skip_plan"]) == 0
+    assert ", 0.00 USD an hour\n" in capsys.readouterr().out
+    assert "write a price in USD, 0 or more" in refused(capsys, *RUN, "--price_per_chip_hour=nan")
+
+
+@pytest.mark.parametrize("tag", ["main", "Nightly", "stable"])
+def test_a_tag_that_moves_is_warned_of(tag, capsys):
+    image = "us-docker.pkg.dev/my-project/images/switch_jax"
+    _, told = run(capsys, "--dry_run", "--skip_plan", f"--image={image}:{tag}")
+    assert f"warning: --image={image}:{tag}: a tag such as {tag} often moves" in told
+    assert "@sha256:DIGEST" in told
+    for stays in (":2026-12-04", f"@sha256:{'0' * 64}", ":main-1"):
+        assert run(capsys, "--dry_run", "--skip_plan", f"--image={image}{stays}") == (0, "")
 
 
 def test_ctrl_c_ends_this_command_and_not_the_job(started, monkeypatch, capsys):

@@ -166,6 +166,10 @@ def test_a_plan_of_a_step_that_fits(compile_to):
     assert made.parameter_bytes == 4 * made.parameters  # float32
     assert made.hbm_bytes_per_chip == 1000 + 900 - 800 + 500 + 60
     assert made.hbm_limit_bytes == 16 * 2**30
+    # A host has all eight chips, and so at least one copy of the whole state.
+    state = made.parameter_bytes + made.optimizer_bytes
+    assert 16 * 2**30 + state <= made.host_bytes < 16 * 2**30 + 8 * state
+    assert made.host_limit_bytes == 384 * 2**30
     assert (made.tokens_per_step, made.input_tokens_per_step) == (16 * (32 + 16), 16 * 32)
     # A row of 32 inputs, two of 16 targets, 4 experts: 32 / 4 x 1.25 = 10 slots.
     assert [groups[:3] for groups in made.routing_groups.values()] == [(32, 10, 1.25)] * 2
@@ -208,7 +212,7 @@ def test_slices_of_the_same_chips_that_wait_less(name, others, compile_to, monke
     compile_to(dataclasses.replace(PROGRAM, operations=[send, gather]))
     monkeypatch.setattr(plan, "devices", _known_slice)
     monkeypatch.setattr(plan, "make_mesh", _chips)
-    monkeypatch.setattr(plan, "lowered_step", lambda *_: (TrainState(1, {}, {}, None), None))
+    monkeypatch.setattr(plan, "lowered_step", lambda *_: (TrainState({}, {}, {}, None), None))
     made = plan.make_plan(CONFIG.replace("run", batch_size=64), parse_slice(name))
     assert made.waiting == 1.0  # the program computes nothing
     assert made.waiting_seconds_elsewhere == pytest.approx(others, abs=1e-8)

@@ -7,7 +7,9 @@ from tests.run_folder.documented import PAGE, Row, table_of, tables
 
 def test_no_table_is_of_something_else():
     kinds = [f"Kind {kind}" for kind in RecordKind]
-    assert sorted(tables()) == sorted(["Fields of all records", *kinds, "run.json", "status.json"])
+    assert sorted(tables()) == sorted(
+        ["Fields of all records", *kinds, "run.json", "status.json", "starts.json"]
+    )
 
 
 def test_the_statistics_of_routers_are_documented_as_they_are_declared():
@@ -30,6 +32,7 @@ def test_every_name_in_the_folder_is_documented(tmp_path):
             folder.vocabulary,
             folder.description,
             folder.status,
+            folder.starts,
             folder.lock,
             folder.tensorboard,
             folder.discarded,

@@ -54,7 +54,7 @@ kind: JobSet
 metadata: {name: "base", annotations: {alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool}}
 spec:
   failurePolicy:
-    maxRestarts: 3
+    maxRestarts: 1000
     rules:
     - name: stop
       action: FailJobSet
@@ -92,6 +92,12 @@ spec:
             - name: train
               image: "us-docker.pkg.dev/my-project/images/switch_jax:1"
               command:
+              - "python"
+              - "-m"
+              - "switch_jax.launch.restart_limit"
+              - "gs://my-bucket/runs/base"
+              - "3"
+              - "--"
               - "switch_jax"
               - "train"
               - "--multihost"
@@ -106,9 +112,15 @@ spec:
               - "--gin.DATA_STREAMS=256"
               - "--tfds_data_dir=gs://my-bucket/tfds"
               env:
+              - {"name": "JAX_COMPILATION_CACHE_DIR", "value": "gs://my-bucket/runs/base/compiled"}
               - {"name": "JAX_PLATFORMS", "value": "tpu,cpu"}
               - {"name": "LIBTPU_INIT_ARGS", "value": "--xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true"}
-              resources: {limits: {google.com/tpu: "4"}}  # requests are the same
+              # Of a machine's memory a tenth is left to the node. With less than the request no
+              # run works; over the limits the pod ends, and not the node. The disk has logs,
+              # traces and copies of data files: checkpoints go to the bucket.
+              resources:
+                requests: {memory: 17Gi, ephemeral-storage: 10Gi}
+                limits: {google.com/tpu: "4", memory: 172Gi, ephemeral-storage: 40Gi}
 END
 
 # gives kubectl access to the cluster
@@ -187,3 +199,6 @@ gcloud container node-pools delete base-3 \
     --location=us-west4-a \
     --project=my-project \
     --quiet
+
+# later, run it yourself: deletes the cluster, if it has no other job
+gcloud container clusters delete pods --location=us-west4-a --project=my-project

@@ -33,12 +33,13 @@ xpk workload create \
     --no-use-parallel-containers \
     --docker-name=train \
     --docker-image=us-docker.pkg.dev/my-project/images/switch_jax:1 \
-    --max-restarts=100 \
+    --max-restarts=1000 \
     --restart-on-exit-codes=1,4-126 \
     --termination-grace-period-seconds=600 \
+    --env=JAX_COMPILATION_CACHE_DIR=gs://my-bucket/runs/base/compiled \
     --env=JAX_PLATFORMS=tpu,cpu \
     --env='LIBTPU_INIT_ARGS=--xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true' \
-    --command='switch_jax train --multihost --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption --gin.TRAIN_STEPS=100000 --gin.MESH_EXPERT=128 --gin.GROUP_SIZE=1024 --gin.DECODER_GROUP_SIZE=256 --gin.DATA_STREAMS=256 --tfds_data_dir=gs://my-bucket/tfds'
+    --command='python -m switch_jax.launch.restart_limit gs://my-bucket/runs/base 100 -- switch_jax train --multihost --gin_file=models/switch_base.gin --gin_file=runs/pretrain.gin --gin.MODEL_DIR=gs://my-bucket/runs/base --gin.MIXTURE_OR_TASK_NAME=c4_span_corruption --gin.TRAIN_STEPS=100000 --gin.MESH_EXPERT=128 --gin.GROUP_SIZE=1024 --gin.DECODER_GROUP_SIZE=256 --gin.DATA_STREAMS=256 --tfds_data_dir=gs://my-bucket/tfds'
 
 # repeated every 10 s until all pods run
 kubectl get pods \

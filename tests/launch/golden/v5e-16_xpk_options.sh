@@ -33,11 +33,12 @@ xpk workload create \
     --no-use-parallel-containers \
     --docker-name=train \
     --docker-image=ghcr.io/me/switch_jax@sha256:0000000000000000000000000000000000000000000000000000000000000000 \
-    --max-restarts=7 \
+    --max-restarts=1000 \
     --restart-on-exit-codes=1,4-126 \
     --termination-grace-period-seconds=600 \
+    --env=JAX_COMPILATION_CACHE_DIR=gs://my-bucket/runs/demo/compiled \
     --env=JAX_PLATFORMS=tpu \
-    --command='with_secrets my-project WANDB_API_KEY OTHER_KEY -- switch_jax train --multihost --gin_search_paths=a,b --gin_file=runs/demo_switch.gin --gin.MODEL_DIR=gs://my-bucket/runs/demo --gin.MESH_DATA=2 --gin.MESH_EXPERT=8 --gin.GROUP_SIZE=64 --gin.DATA_STREAMS=4 --gin.TASK_FEATURE_LENGTHS='"'"'{'"'"'"'"'"'"'"'"'inputs'"'"'"'"'"'"'"'"': 64, '"'"'"'"'"'"'"'"'targets'"'"'"'"'"'"'"'"': 32}'"'"' --seqio_additional_cache_dirs=gs://my-data/cache --change_task'
+    --command='with_secrets my-project WANDB_API_KEY OTHER_KEY -- python -m switch_jax.launch.restart_limit gs://my-bucket/runs/demo 7 -- switch_jax train --multihost --gin_search_paths=a,b --gin_file=runs/demo_switch.gin --gin.MODEL_DIR=gs://my-bucket/runs/demo --gin.MESH_DATA=2 --gin.MESH_EXPERT=8 --gin.GROUP_SIZE=64 --gin.DATA_STREAMS=4 --gin.TASK_FEATURE_LENGTHS='"'"'{'"'"'"'"'"'"'"'"'inputs'"'"'"'"'"'"'"'"': 64, '"'"'"'"'"'"'"'"'targets'"'"'"'"'"'"'"'"': 32}'"'"' --seqio_additional_cache_dirs=gs://my-data/cache --change_task'
 
 # repeated every 10 s until all pods run
 kubectl get pods \

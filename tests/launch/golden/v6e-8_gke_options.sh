@@ -77,12 +77,18 @@ spec:
               - "--gin.DATA_STREAMS=4"
               - "--gin.MESH_DATA=1"
               env:
+              - {"name": "JAX_COMPILATION_CACHE_DIR", "value": "gs://my-bucket/runs/demo/compiled"}
               - {"name": "JAX_PLATFORMS", "value": "tpu,cpu"}
               - {"name": "NOTE", "value": "a=b, $$c"}
               - {"name": "TEAM", "value": "1e3"}
               - {"name": "CONFIRM", "value": "y"}
               - {"name": "WANDB_API_KEY", "valueFrom": {"secretKeyRef": {"name": "wandb-api-key", "key": "WANDB_API_KEY"}}}
-              resources: {limits: {google.com/tpu: "8"}}  # requests are the same
+              # Of a machine's memory a tenth is left to the node. With less than the request no
+              # run works; over the limits the pod ends, and not the node. The disk has logs,
+              # traces and copies of data files: checkpoints go to the bucket.
+              resources:
+                requests: {memory: 17Gi, ephemeral-storage: 10Gi}
+                limits: {google.com/tpu: "8", memory: 1296Gi, ephemeral-storage: 40Gi}
 END
 
 # gives kubectl access to the cluster
@@ -140,3 +146,6 @@ gcloud container node-pools delete demo-0 \
     --location=us-west4-a \
     --project=my-project \
     --quiet
+
+# later, run it yourself: deletes the cluster, if it has no other job
+gcloud container clusters delete pods --location=us-west4-a --project=my-project

@@ -143,10 +143,59 @@ def test_reserved_nodes_are_asked_for_where_they_are_made():
     assert "RESERVATION is the name of yours" in create.why
 
 
-def test_on_spot_chips_xpk_may_start_a_job_again_more_often():
-    """It counts preemptions, too."""
+@pytest.mark.parametrize("target", [Gke, Xpk])
+def test_the_limit_of_restarts_is_counted_in_the_pods(target):
+    """The JobSet's own limit, of its whole life, is only for pods that get nowhere."""
     for spot, given, restarts in ((False, None, 3), (True, None, 100), (True, 7, 7)):
-        assert make_job("v5e-16", Xpk, spot=spot, max_restarts=given).restarts == restarts
+        job = make_job("v5e-16", target, spot=spot, max_restarts=given)
+        limited = ["switch_jax.launch.restart_limit", "gs://my-bucket/runs/base", str(restarts)]
+        assert list(job.command[:6]) == ["python", "-m", *limited, "--"]
+        assert job.command[6:8] == ("switch_jax", "train")
+        assert job.restarts_of_cluster == 1000
+    assert make_job("v5e-16", target, max_restarts=2000).restarts_of_cluster == 2000
+    never = make_job("v5e-16", target, max_restarts=0)
+    assert never.restarts_of_cluster == 0 and never.command[0] == "switch_jax"
+
+
+@pytest.mark.parametrize("target", [Gke, Xpk])
+def test_compiled_programs_outlive_a_pod(target):
+    folder = {"JAX_COMPILATION_CACHE_DIR": "gs://my-bucket/runs/base/compiled"}
+    assert folder.items() <= make_job("v5e-16", target).variables.items()
+    own = make_job("v5e-16", target, env=("JAX_COMPILATION_CACHE_DIR=gs://other/cache",))
+    assert own.variables["JAX_COMPILATION_CACHE_DIR"] == "gs://other/cache"
+
+
+@pytest.mark.parametrize(
+    ("topology", "host_gibibytes", "asked", "limit"),
+    [
+        ("v5e-1", 20.1, "21Gi", "43Gi"),
+        ("v5e-16", 30, "30Gi", "172Gi"),
+        ("v5p-8", 999, "403Gi", "403Gi"),
+    ],
+)
+def test_a_pod_asks_for_what_the_run_takes_and_leaves_a_tenth_of_the_memory(
+    topology, host_gibibytes, asked, limit
+):
+    """Of machines with 48, 192 and 448 GiB. More than that no node would have."""
+    job = make_job(topology, Gke, host_bytes=int(host_gibibytes * 2**30))
+    (slices,) = yaml.safe_load(gke.manifest(job))["spec"]["replicatedJobs"]
+    (container,) = slices["template"]["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == {
+        "requests": {"memory": asked, "ephemeral-storage": "10Gi"},
+        "limits": {
+            "google.com/tpu": str(job.hardware.chips_per_host),
+            "memory": limit,
+            "ephemeral-storage": "40Gi",
+        },
+    }
+
+
+def test_all_that_is_made_can_be_deleted_by_printed_commands():
+    *_, pool, cluster = (" ".join(step.argv) for step in _job().cleanup_commands())
+    assert pool.startswith("gcloud container node-pools delete base-1 --cluster=pods")
+    # Without --quiet gcloud asks: other jobs may run there.
+    where = "--location=us-west4-a --project=my-project"
+    assert cluster == f"gcloud container clusters delete pods {where}"
 
 
 def test_exit_codes_decide_as_elsewhere():

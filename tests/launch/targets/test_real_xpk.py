@@ -57,7 +57,7 @@ def _parts(manifest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], di
 )
 def test_xpk_makes_the_pods_of_our_own_manifest(topology, train, xpk, monkeypatch, tmp_path):
     record = "printf '%s\\0' \"$@\" > argv"
-    put_on_path(monkeypatch, tmp_path, switch_jax=record, sleep="", date="")
+    put_on_path(monkeypatch, tmp_path, python=record, sleep="", date="")
     options: dict[str, Any] = {"arguments": train, "env": ("A=b c",), "max_restarts": 7}
     theirs = _manifest(xpk, make_job(topology, Xpk, **options), tmp_path)
     job = make_job(topology, Gke, **options)
@@ -66,7 +66,8 @@ def test_xpk_makes_the_pods_of_our_own_manifest(topology, train, xpk, monkeypatc
     our_slices, our_pod, our_container = _parts(ours)
     assert theirs["kind"] == ours["kind"] and theirs["apiVersion"] == ours["apiVersion"]
     assert theirs["metadata"]["name"] == ours["metadata"]["name"]
-    assert theirs["spec"]["failurePolicy"]["maxRestarts"] == 7
+    limit = theirs["spec"]["failurePolicy"]["maxRestarts"]
+    assert limit == ours["spec"]["failurePolicy"]["maxRestarts"] == 1000
     assert their_slices["replicas"] == our_slices["replicas"]
     for key in ("parallelism", "completions", "backoffLimit"):
         assert their_slices["template"]["spec"][key] == our_slices["template"]["spec"][key]
@@ -87,4 +88,4 @@ def test_xpk_makes_the_pods_of_our_own_manifest(topology, train, xpk, monkeypatc
     ran = subprocess.run([bash, option, script], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     given = (tmp_path / "argv").read_bytes().decode().split("\0")[:-1]
-    assert ["switch_jax", *given] == as_its_pod_runs_it(our_container)
+    assert ["python", *given] == as_its_pod_runs_it(our_container)
