@@ -80,7 +80,7 @@ class GoogleCloudTarget(Target):
     ] = ()
     price_per_chip_hour: Annotated[
         float | None,
-        Flag("of a chip, to know what an hour of the slices and the run cost", "USD"),
+        Flag("to know what an hour of all chips costs, and the run", "USD"),
     ] = None
     input_urls: tuple[tuple[str, str], ...] = ()
     user_files: tuple[str, ...] = ()

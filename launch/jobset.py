@@ -70,7 +70,9 @@ class JobSetTarget(google_cloud.GoogleCloudTarget):
     @property
     def variables(self) -> dict[str, str]:
         """A pod's disk is gone after a restart: compiled programs are kept in MODEL_DIR."""
-        return {"JAX_COMPILATION_CACHE_DIR": f"{self.model_dir}/compiled"} | super().variables
+        return {
+            "JAX_COMPILATION_CACHE_DIR": f"{self.model_dir.rstrip('/')}/compiled"
+        } | super().variables
 
     @property
     def context(self) -> str | None:

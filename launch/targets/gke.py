@@ -74,9 +74,8 @@ spec:
                 requests: {{memory: {request}Gi, ephemeral-storage: 10Gi}}
                 limits: {{google.com/tpu: "{chips}", memory: {limit}Gi, ephemeral-storage: 40Gi}}
 """
-# The kubelet also sets this condition for a pod that takes too much memory or disk, which would
-# then start again for ever. That is acceptable on spot nodes alone, which are taken away before a
-# pod can save.
+# Spot nodes may be taken away before a pod can save. The kubelet also sets this condition for a pod
+# that takes too much disk, and `restart_limit` ends such a job.
 _DISRUPTED = """
           - action: FailJob
             onPodConditions: [{type: DisruptionTarget, status: "True"}]"""

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--price_per_chip_hour",
         type=float,
         metavar="USD",
-        help="of a chip, to know what an hour of the slices and the run cost",
+        help="to know what an hour of all chips costs, and the run",
     )
     add("--json", action="store_true", help="print JSON")
     add("--picture", metavar="FILE", help="write a chart of memory and time, as PNG or SVG")
