@@ -75,6 +75,7 @@ def test_the_shipped_numbers_are_those_of_a_transformer_in_numpy():
         assert slope == pytest.approx(norm, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_passes_also_where_the_experts_do_not_divide_over_the_mesh():
     mesh = make_mesh(MeshConfig(1, 6, 1), jax.devices()[:6])
     assert step_checks.step(mesh).endswith("1e-04 is allowed; the same bits twice")
@@ -86,6 +87,7 @@ def half_of_the_embedding(gradient, parts, key):
     return gradients | {"token_embedding": halved}, sums
 
 
+@pytest.mark.slow
 def test_half_of_the_embedding_s_gradient_over_microbatches_fails(mesh, monkeypatch):
     """The norm of all gradients shows so little of it that no TPU would fail by that."""
     assert step_checks.step(mesh, 2).endswith("1e-04 is allowed; the same bits twice")

@@ -68,6 +68,7 @@ def test_a_spike_is_skipped_and_told_with_its_limit(tmp_path, poison, capsys):
     assert told in capsys.readouterr().out.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_rate_at_which_activations_overflow_is_told(tmp_path, capsys):
     """The squares of RMSNorm are infinite then, and its outputs and most gradients exactly 0.
 
@@ -105,9 +106,9 @@ def test_many_bad_batches_send_the_run_back_and_on_with_new_data(tmp_path, poiso
 @pytest.mark.parametrize(
     ("first", "back_to", "skipped"),
     [
-        # Two are too many, which shows when the third is under way.
-        (5, 3, range(5, 13)),  # steps 5 and 6, and twice 4 to 6
-        (1, 0, range(1, 10)),  # three times 1 to 3
+        # Two are too many, which shows when the third is under way: steps 5 and 6, twice 4 to 6.
+        (5, 3, range(5, 13)),
+        pytest.param(1, 0, range(1, 10), marks=pytest.mark.slow),  # three times 1 to 3
     ],
 )
 def test_bad_batches_without_end_stop_the_run_and_a_restart_does_not_see_them_again(

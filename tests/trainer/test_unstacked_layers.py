@@ -52,6 +52,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer, tmp_path, capsys
     assert 0 < max(np.abs(a - b).max() for a, b in pairs) < 1e-3  # at the first rate 2.5e-3
 
 
+@pytest.mark.slow
 def test_a_signal_beside_a_return_to_the_beginning_stops_there(
     tmp_path, at_each_batch, monkeypatch
 ):
