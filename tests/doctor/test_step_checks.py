@@ -87,7 +87,6 @@ def half_of_the_embedding(gradient, parts, key):
     return gradients | {"token_embedding": halved}, sums
 
 
-@pytest.mark.slow
 def test_half_of_the_embedding_s_gradient_over_microbatches_fails(mesh, monkeypatch):
     """The norm of all gradients shows so little of it that no TPU would fail by that."""
     assert step_checks.step(mesh, 2).endswith("1e-04 is allowed; the same bits twice")

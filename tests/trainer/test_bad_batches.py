@@ -68,7 +68,6 @@ def test_a_spike_is_skipped_and_told_with_its_limit(tmp_path, poison, capsys):
     assert told in capsys.readouterr().out.replace("\n", " ")
 
 
-@pytest.mark.slow
 def test_a_rate_at_which_activations_overflow_is_told(tmp_path, capsys):
     """The squares of RMSNorm are infinite then, and its outputs and most gradients exactly 0.
 
