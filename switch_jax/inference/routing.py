@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from switch_jax.config import ModelConfig
 from switch_jax.config.model import router_names
 from switch_jax.data.catalogue.vocabularies import piece
-from switch_jax.data.packing import empty_batch, write_row
+from switch_jax.data.packing import Example, empty_batch, write_row
 from switch_jax.inference.input_records import check_text, encode
 from switch_jax.inference.interactive import InteractiveModel
 from switch_jax.model import bind, model_inputs
@@ -50,15 +50,24 @@ class Routing:
     gates: np.ndarray
     cut: int
 
+    @property
+    def routers(self) -> dict[str, list[list[tuple[int, float]]]]:
+        """By the name of a router: for each token its experts with their gates, those above 0."""
+        names = router_names(self.layers, self.sublayers)
+        return {
+            name: [
+                [(e, g) for e, g in zip(*of_token, strict=True) if g > 0]
+                for of_token in zip(experts.tolist(), gates.tolist(), strict=True)
+            ]
+            for name, experts, gates in zip(names, self.experts, self.gates, strict=True)
+        }
+
     def __str__(self) -> str:
         """A line for each token, with its experts and their gates; a last one on tokens cut off."""
-        rows = [["token", *router_names(self.layers, self.sublayers)]]
-        for i, token in enumerate(self.tokens):
-            cells = [
-                ", ".join(f"{e} ({g:.2f})" for e, g in zip(experts, gates, strict=True) if g > 0)
-                for experts, gates in zip(self.experts[:, i], self.gates[:, i], strict=True)
-            ]
-            rows.append([token, *cells])
+        routers = self.routers
+        rows = [["token", *routers]]
+        for token, *found in zip(self.tokens, *routers.values(), strict=True):
+            rows.append([token, *(", ".join(f"{e} ({g:.2f})" for e, g in each) for each in found)])
         lines = aligned(rows)
         if self.cut:
             lines.append(
@@ -90,26 +99,34 @@ def route(model: InteractiveModel, text: str, target: str | None = None) -> dict
     Raises:
       UserError: the model is dense, or `text` or `target` is no text.
     """
-    config = model.config
-    if not config.model.num_experts:
+    if not model.config.model.num_experts:
         raise UserError("the model is dense: it has no experts to route to")
     check_text("text", text)
     if target is not None:
         check_text("target", target)
     record = {"inputs": text} if target is None else {"inputs": text, "targets": target}
-    stacks = config.model.stacks
-    batch = empty_batch(stacks, config.run.batch_size, config.data.task_feature_lengths)
     _, example, cut, _ = encode(record, model.text_features, max_new_tokens=1)
-    if target is None:  # a place for the next token, at which the last one of the text is read
-        example = {**example, "targets": np.zeros(1, np.int32)}
-    write_row(stacks, batch, 0, [example])
+    if target is not None:
+        return route_ids(model, example, cut)
+    # A place for the next token, at which the last one of the text is read.
+    found = route_ids(model, {**example, "targets": np.zeros(1, np.int32)}, cut)
+    readers = [stack.name for stack in model.config.model.stacks if "inputs" in stack.features]
+    return {name: routing for name, routing in found.items() if name in readers}
 
+
+def route_ids(
+    model: InteractiveModel, example: Example, cut: Mapping[str, int]
+) -> dict[str, Routing]:
+    """`route` for an example's ids, of 'inputs' and 'targets'; `cut`: ids left out, by feature."""
+    config, stacks = model.config, model.config.model.stacks
+    batch = empty_batch(stacks, config.run.batch_size, config.data.task_feature_lengths)
+    write_row(stacks, batch, 0, [example])
     with jax.set_mesh(model.mesh):
         choose = _expert_chooser(config.model, model.mesh)
         chosen = jax.device_get(choose(model.parameters, put_batch(batch, model.mesh)))
     found = {}
     for stack in stacks:
-        if stack.name not in chosen or record.keys().isdisjoint(stack.features):
+        if stack.name not in chosen:
             continue
         tokens = [
             word

@@ -1,7 +1,10 @@
 """Renders the report as one HTML page, with the template page.html."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
 
@@ -14,11 +17,17 @@ from switch_jax.reports.runs import Run
 from switch_jax.reports.table import table
 from switch_jax.utils.units import perplexity, rounded
 
+if TYPE_CHECKING:  # it loads JAX and TensorFlow
+    from switch_jax.inference.continuations import HeldOutText
+
 _UNFOLDED = 2  # with more sparse runs, charts of their routers are folded away
 
 
-def render(findings: Findings) -> str:
-    """Renders the whole page, which loads no other file; text of the runs is escaped."""
+def render(findings: Findings, text: HeldOutText | None = None) -> str:
+    """Renders the whole page, which loads no other file; text of the runs is escaped.
+
+    `text` is what the runs wrote, if they were asked.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -28,6 +37,7 @@ def render(findings: Findings) -> str:
     )
     return environment.get_template("page.html").render(
         findings=findings,
+        text=text,
         cards=[_card(findings, run) for run in findings.runs],
         sections=sections(findings),
         folded=len(_routed(findings)) > _UNFOLDED,

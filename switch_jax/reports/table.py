@@ -1,9 +1,13 @@
 """Makes the table of runs: the settings that differ, the last values, and their run.json."""
 
+from __future__ import annotations
+
 import math
 import statistics
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from switch_jax.metrics import RECORDED_STATISTICS, Join
 from switch_jax.reports.findings import Findings
@@ -11,8 +15,13 @@ from switch_jax.reports.records import CONTENT_QUALITY, QUALITY
 from switch_jax.reports.runs import GENERATED, Run
 from switch_jax.utils.units import aligned, percent, perplexity, rounded
 
+if TYPE_CHECKING:  # it loads JAX and TensorFlow
+    from switch_jax.inference.continuations import HeldOutText
+
 Rows = dict[str, list[str]]  # what -> a text for each run
 _NONE = "–"
+_EXAMPLES = 2  # of text, on the terminal
+_WIDEST = 120  # characters of a text there
 
 
 def table(findings: Findings) -> dict[str, Rows]:
@@ -27,8 +36,11 @@ def table(findings: Findings) -> dict[str, Rows]:
     }
 
 
-def text_lines(findings: Findings) -> list[str]:
-    """Returns the lines for the terminal: differences, sizes, results, comparisons and notes."""
+def text_lines(findings: Findings, text: HeldOutText | None = None) -> list[str]:
+    """Returns the lines for the terminal: differences, sizes, results, comparisons and notes.
+
+    Of the `text` that the runs wrote, if they were asked, there are two examples.
+    """
     names = [run.name for run in findings.runs]
     rows = differences(findings.runs) | _parameters(findings.runs) | _results(findings)
     cells = [("", *names), *((label, *values) for label, values in rows.items())]
@@ -36,7 +48,17 @@ def text_lines(findings: Findings) -> list[str]:
     return lines + [
         *(c.sentence for c in findings.comparisons),
         *(f"note: {x}" for x in findings.notes),
+        *(_example_lines(text) if text else ()),
     ]
+
+
+def _example_lines(text: HeldOutText) -> list[str]:
+    lines = []
+    for example in text.examples[:_EXAMPLES]:
+        named = {"held-out text": example.beginning, "goes on": example.truth, **example.texts}
+        rows = [(name, textwrap.shorten(words, _WIDEST)) for name, words in named.items()]
+        lines += ["", *aligned(rows)]
+    return lines
 
 
 def differences(runs: list[Run]) -> Rows:
