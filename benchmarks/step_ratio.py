@@ -46,8 +46,8 @@ def config_of(text: str) -> Config:
     return gin_config.read(files, [*(f"{name}=none" for name in names), *bindings]).config
 
 
-def turn_of(config: Config) -> Callable[[], float]:
-    """Compiles; each call of the result runs some steps and returns CPU seconds a step."""
+def prepare(config: Config) -> tuple[str, Callable[[], None]]:
+    """Compiles a step; returns its optimised HLO, and what runs some steps and waits for them."""
     mesh = make_mesh(config.mesh)
     rng = np.random.default_rng(0)
     batch = empty_batch(
@@ -67,15 +67,20 @@ def turn_of(config: Config) -> Callable[[], float]:
         on_devices = put_batch(batch, mesh)
         signals = put_signals(mesh)
 
-    def turn() -> float:
+    def run() -> None:
         nonlocal state
-        start = time.process_time()
         for _ in range(STEPS_A_TURN):
             state, metrics = step(state, on_devices, signals)
         jax.block_until_ready(metrics)
-        return (time.process_time() - start) / STEPS_A_TURN
 
-    return turn
+    return step.as_text(), run
+
+
+def cpu_seconds(run: Callable[[], None]) -> float:
+    """CPU seconds of a step."""
+    start = time.process_time()
+    run()
+    return (time.process_time() - start) / STEPS_A_TURN
 
 
 def main() -> None:
@@ -85,10 +90,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=20, help="default: %(default)s")
     args = parser.parse_args()
     keep_freed_memory()  # as `switch_jax train` does
-    turns = [turn_of(config_of(text)) for text in args.configs]
-    for turn in turns:
-        turn()  # warm-up
-    seconds = list(zip(*([turn() for turn in turns] for _ in range(args.turns)), strict=True))
+    runs = [prepare(config_of(text))[1] for text in args.configs]
+    for run in runs:
+        run()  # warm-up
+    turns = ([cpu_seconds(run) for run in runs] for _ in range(args.turns))
+    seconds = list(zip(*turns, strict=True))
     medians = [statistics.median(values) for values in seconds]
     for text, median in zip(args.configs, medians, strict=True):
         print(f"{1000 * median:8.1f} ms  {median / medians[0]:5.2f}  {text}")

@@ -28,6 +28,40 @@ def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     return (rows @ w).reshape(*x.shape[:-1], w.shape[-1])
 
 
+def matmul_for_logits(x: jax.Array, matrix: jax.Array, axes: str) -> jax.Array:
+    """[B, L, D] x [V, D] (`axes` "vd") or [D, V] ("dv") -> [B, L, V] float32."""
+    if platform() != "cpu":
+        return jnp.einsum(f"bld,{axes}->blv", x, matrix, preferred_element_type=jnp.float32)
+    rows = x.reshape(-1, x.shape[-1])  # [rows, D]
+    logits = _logits_of_rows(rows, matrix if axes == "vd" else matrix.T)  # [rows, V]
+    return logits.reshape(*x.shape[:-1], logits.shape[-1])
+
+
+@jax.custom_vjp
+def _logits_of_rows(x: jax.Array, table: jax.Array) -> jax.Array:
+    """[rows, D] x [V, D] -> [rows, V] float32."""
+    return jnp.einsum("nd,vd->nv", x, table, preferred_element_type=jnp.float32)
+
+
+def _logits_fwd(x, table):
+    return _logits_of_rows(x, table), (x, table)
+
+
+def _logits_bwd(residuals, y_grad):
+    """With the gradient of the table as [D, V], since a CPU's compiler transposes the first factor.
+
+    In what differentiation makes that factor is the gradient of the logits: it is the larger one,
+    and would be computed once more, column by column.
+    """
+    x, table = residuals
+    x_grad = jnp.einsum("nv,vd->nd", y_grad, table, preferred_element_type=jnp.float32)
+    table_grad = jnp.einsum("nd,nv->dv", x, y_grad, preferred_element_type=jnp.float32).T  # [V, D]
+    return x_grad.astype(x.dtype), table_grad.astype(table.dtype)
+
+
+_logits_of_rows.defvjp(_logits_fwd, _logits_bwd)
+
+
 def sum_outer_products(x: jax.Array, y: jax.Array) -> jax.Array:
     """[..., D] and [..., E] -> [D, E]: the sum over all rows."""
     if platform() == "cpu":  # as one matrix of rows, as in `matmul`

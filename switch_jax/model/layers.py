@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.config import ModelConfig
-from switch_jax.kernels.by_platform import matmul
+from switch_jax.kernels.by_platform import matmul, matmul_for_logits
 from switch_jax.model import parameters
 from switch_jax.partitioning.mesh import MODEL, current_mesh
 from switch_jax.partitioning.rules import gather_fully_sharded
@@ -98,7 +98,7 @@ class Embedding(nnx.Module):
             # The gradient of x is split by its width: from a table split by rows over all devices
             # the compiler would make it by way of the whole table on each.
             table = gather_fully_sharded(table, ("vocab", "embed"))
-        return jnp.einsum("bld,vd->blv", x, table, preferred_element_type=jnp.float32)
+        return matmul_for_logits(x, table, "vd")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from switch_jax.config import ModelConfig
+from switch_jax.kernels.by_platform import matmul_for_logits
 from switch_jax.model import parameters
 from switch_jax.model.attention import Encoded, KeysAndValues
 from switch_jax.model.layers import Embedding
@@ -189,4 +190,4 @@ class Transformer(nnx.Module):
             if self.config.tie_embeddings:
                 return self.token_embedding.logits(x)
             kernel = self.logits[...].astype(x.dtype)  # [D, V]
-            return jnp.einsum("bld,dv->blv", x, kernel, preferred_element_type=jnp.float32)
+            return matmul_for_logits(x, kernel, "dv")

@@ -28,12 +28,16 @@ def _train(folder, steps, model=TWO_BLOCKS, **changes):
     return train(config_of(folder, steps, (1, 2, 1), model, **periods, **changes))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer, tmp_path, capsys):
-    chosen = OptimizerConfig(
+def _cosine(optimizer):
+    return OptimizerConfig(
         optimizer=optimizer, learning_rate=0.01, warmup_steps=1, lr_schedule="cosine",
         gradient_clip_norm=1.0, weight_decay=0.1,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer, tmp_path, capsys):
+    chosen = _cosine(optimizer)
     state = _train(tmp_path, 3, optimizer=chosen)
     whole = bits(state)
     layer = state.parameters["encoder"]["blocks"]["layer_0"]
@@ -46,6 +50,12 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(optimizer, tmp_path, capsys
     rates = [r["learning_rate"] for r in records_of(tmp_path, "train")]
     np.testing.assert_allclose(rates, [0.01, 0.01, 0.005, 0.005], rtol=1e-6)  # step 3 twice
     assert records_of(tmp_path, "eval") == []
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_takes_a_changed_rate(tmp_path):
+    chosen = _cosine("adamw")
+    state = _train(tmp_path, 3, optimizer=chosen)
     slower = _train(tmp_path, 4, optimizer=dataclasses.replace(chosen, learning_rate=1e-3))
     assert records_of(tmp_path, "train")[-1]["learning_rate"] == pytest.approx(0.25e-3)
     pairs = zip(jax.tree.leaves(slower.parameters), jax.tree.leaves(state.parameters), strict=True)
