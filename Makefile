@@ -64,7 +64,7 @@ demo: setup  ## pretrain a small Switch model beside its dense twin, and compare
 	@echo "demo: pretraining a small Switch Transformer and, beside it, its dense twin (runs/demo/dense.log)"
 	@$(MAKE) --no-print-directory --jobs=2 demo-switch demo-dense
 	@echo "demo: writing runs/demo/report.html"
-	@$(BIN)/switch_jax report runs/demo/switch runs/demo/dense --output runs/demo/report.html
+	@$(BIN)/switch_jax report runs/demo/switch runs/demo/dense --examples=5 --output runs/demo/report.html
 
 demo-switch: setup
 	@$(call ON_CORE,0) $(BIN)/switch_jax train --gin_file=runs/demo_switch.gin
@@ -92,14 +92,16 @@ downstream: setup  ## what a small Switch and its dense twin know, over three se
 # One of the two models: what its commands print is in runs/downstream/t5.log or switch.log.
 downstream-t5: CORE = 0
 downstream-switch: CORE = 1
+IN_SMALL_t5 = models/t5_demo.gin
+IN_SMALL_switch = benchmarks/gin/in_small_switch.gin
 downstream-t5 downstream-switch: downstream-%: setup
 	@mkdir -p runs/downstream; set -e; log=runs/downstream/$*.log; \
 	run() { echo "downstream: $*, seed $$seed, $$1"; shift; \
 	  $(call ON_CORE,$(CORE)) $(BIN)/switch_jax "$$@" >> $$log 2>&1 || { tail -n 5 $$log >&2; exit 1; }; }; \
 	for seed in $(SEEDS); do \
-	  flags="--gin_file=models/$*_demo.gin --gin.MESH_EXPERT=1 --gin.RANDOM_SEED=$$seed"; \
+	  flags="--gin_file=$(IN_SMALL_$*) --gin.RANDOM_SEED=$$seed"; \
 	  english=runs/downstream/english_$*_$$seed; facts=runs/downstream/$*_$$seed; \
-	  run English train $$flags --gin_file=runs/demo.gin --gin.MODEL_DIR=$$english; \
+	  run English train $$flags --gin_file=benchmarks/gin/in_small.gin --gin.MODEL_DIR=$$english; \
 	  run facts train $$flags --gin_file=benchmarks/gin/facts.gin --gin.INITIAL_CHECKPOINT_PATH=$$english \
 	    --gin.MODEL_DIR=$$facts; \
 	  run questions eval $$facts --checkpoint=all --task=factbook_qa_cloze; \

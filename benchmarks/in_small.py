@@ -1,4 +1,4 @@
-"""What the scripts of small runs share: how the demo's models are trained, and their tables."""
+"""What the scripts of small runs share: how their models are trained, and their tables."""
 
 import argparse
 import subprocess
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from results import curve, reached
+
+DENSE, SWITCH = "models/t5_demo.gin", "benchmarks/gin/in_small_switch.gin"
 
 
 def parser(doc: str, tables: Iterable[str]) -> argparse.ArgumentParser:
@@ -21,9 +23,9 @@ def parser(doc: str, tables: Iterable[str]) -> argparse.ArgumentParser:
 
 
 def train(folder: Path, model: str, macros: Sequence[str], files: Sequence[str] = ()) -> None:
-    """Trains a model of the demo to its end, on one device; a run that has ended only says so."""
-    files = [f"models/{model}.gin", "runs/demo.gin", *files]
-    macros = [f"MODEL_DIR={folder}", "MESH_EXPERT=1", *macros]
+    """Trains DENSE or SWITCH to its end, on one device; a run that has ended only says so."""
+    files = [model, "benchmarks/gin/in_small.gin", *files]
+    macros = [f"MODEL_DIR={folder}", *macros]
     print(f"training {folder}", flush=True)
     command = [*(f"--gin_file={file}" for file in files), *(f"--gin.{macro}" for macro in macros)]
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ stopped call goes on where it was. Two calls with other tables go side by side, 
 mean and standard deviation over the seeds.
 """
 
-from in_small import last, parser, print_table, train
+from in_small import DENSE, SWITCH, last, parser, print_table, train
 from matplotlib.figure import Figure
 from results import RESULTS, read
 
@@ -110,7 +110,7 @@ if args.train:
             if name in DISTILLED:
                 files.append("runs/distill.gin")
                 macros.append(f"TEACHER_DIR={args.runs / f'switch_{seed}'}")
-            model = "switch_demo" if name in SPARSE else "t5_demo"
+            model = SWITCH if name in SPARSE else DENSE
             train(args.runs / f"{name}_{seed}", model, macros, files)
 table = read(args.runs or RESULTS / "in_small.parquet")
 for name in args.tables:

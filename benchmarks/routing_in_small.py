@@ -9,7 +9,7 @@ takes six to eight minutes on a quiet core. A stopped call goes on where it was.
 those of paper_in_small.py; below a table stands each pair of runs with the same seed.
 """
 
-from in_small import last, parser, print_table, train
+from in_small import SWITCH, last, parser, print_table, train
 from results import RESULTS, read
 
 RULES = {
@@ -28,7 +28,7 @@ if args.train:
             for seed in range(3):
                 macros = (f"NUM_EXPERTS={experts}", f"TRAIN_EXPERT_CAPACITY_FACTOR={factor}")
                 folder = args.runs / f"experts_{experts}_{rule}_{factor}_{seed}"
-                train(folder, "switch_demo", [*macros, *RULES[rule], f"RANDOM_SEED={seed}"])
+                train(folder, SWITCH, [*macros, *RULES[rule], f"RANDOM_SEED={seed}"])
 table = read(args.runs or RESULTS / "routing.parquet")
 for experts in args.tables:
     names = {(rule, factor): f"experts_{experts}_{rule}_{factor}" for rule, factor in ROWS}

@@ -13,16 +13,16 @@ was. The seed is one that the docs report nowhere else.
 """
 
 import numpy as np
-from in_small import parser, train
+from in_small import DENSE, SWITCH, parser, train
 from results import RESULTS, curve, read
 
 SEED, STEPS, WARMUP = 10, 1250, 400
 # By name: the gin file, and what the model has beside it.
 MODELS = {
-    "dense": ("t5_demo", ()),
-    "experts_2": ("switch_demo", ("NUM_EXPERTS=2",)),
-    "experts_8": ("switch_demo", ()),
-    "experts_32": ("switch_demo", ("NUM_EXPERTS=32",)),
+    "dense": (DENSE, ()),
+    "experts_2": (SWITCH, ("NUM_EXPERTS=2",)),
+    "experts_8": (SWITCH, ()),
+    "experts_32": (SWITCH, ("NUM_EXPERTS=32",)),
 }
 # By optimiser: the rates that are tried.
 RATES = {

@@ -8,6 +8,7 @@
 - `trained_model`: the model in a folder: its config, its mesh, and how its parameters are read.
 - `batch_and_mesh`: the batch, groups and mesh that fit this machine.
 - `routing`: which experts the tokens of a text go to.
+- `continuations`: held-out text as several models go on with it.
 - `input_records`: examples from lines of text and JSON.
 - `resumable_output`: an output file that an interrupted command goes on with.
 
