@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from switch_jax.config.stack import StackConfig
@@ -18,7 +17,6 @@ from switch_jax.data.catalogue.vocabularies import decode_ids
 from switch_jax.data.packing import Example
 from switch_jax.inference.input_records import text_features, text_of
 from switch_jax.inference.interactive import InteractiveModel
-from switch_jax.inference.predictor import Predictor
 from switch_jax.inference.routing import Routing, route_ids
 from switch_jax.inference.trained_model import (
     TrainedModel,
@@ -88,9 +86,7 @@ def continue_held_out(runs: Mapping[str, str], num_examples: int) -> HeldOutText
     routed, num_experts, routings = "", 0, dict[str, Routing]()
     for name, prepared in models.items():
         model = InteractiveModel(prepared, prepared.chosen_step("latest"))
-        predictor = Predictor(model.config, model.mesh, decoding)
-        with jax.set_mesh(model.mesh):
-            predicted = list(predictor.predict(model.parameters, examples))
+        predicted = model.predict(examples, decoding)
         for shown, example, prediction in zip(found, examples, predicted, strict=True):
             shown.texts[name] = text_of(prediction.tokens, example, features)
         if examples and not routings and model.config.model.num_experts:

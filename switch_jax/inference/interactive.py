@@ -10,7 +10,7 @@ from switch_jax.data.catalogue.configured_tasks import vocabularies
 from switch_jax.data.packing import Example
 from switch_jax.inference.decoding import DecodingConfig
 from switch_jax.inference.input_records import Record, check_texts, encode, text_features, text_of
-from switch_jax.inference.predictor import Predictor
+from switch_jax.inference.predictor import Prediction, Predictor
 from switch_jax.inference.trained_model import TrainedModel, decoding_config
 from switch_jax.model.flops import described
 from switch_jax.utils.errors import UserError
@@ -86,10 +86,8 @@ class InteractiveModel:
         """
         check_texts("inputs", inputs)
         decoding = decoding_config(self.config.data, **options)
-        predictor = self._predictor(decoding)
         examples = self._encode([{"inputs": text} for text in inputs], decoding.max_new_tokens)
-        with jax.set_mesh(self.mesh):
-            predicted = list(predictor.predict(self.parameters, examples))
+        predicted = self.predict(examples, decoding)
         texts = [
             text_of(prediction.tokens, example, self.text_features)
             for prediction, example in zip(predicted, examples, strict=True)
@@ -122,6 +120,11 @@ class InteractiveModel:
         predictor = self._predictor(decoding_config(self.config.data))
         with jax.set_mesh(self.mesh):
             return list(predictor.score(self.parameters, examples))
+
+    def predict(self, examples: Sequence[Example], decoding: DecodingConfig) -> list[Prediction]:
+        """The best output for each example, whose features are int32 [tokens], as ids."""
+        with jax.set_mesh(self.mesh):
+            return list(self._predictor(decoding).predict(self.parameters, examples))
 
     def _predictor(self, decoding: DecodingConfig) -> Predictor:
         """Returns the predictor that decodes so, whose programs stay compiled."""
